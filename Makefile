@@ -1,0 +1,40 @@
+# Two commands do everything from a fresh clone: `make story` and `make test`. Both set up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+export PYTHONHASHSEED := 0
+
+.PHONY: setup story pipeline test check bench clean
+
+setup: $(STAMP)
+
+# uv unpacks torch's wheels several times faster than pip does; constraints.txt pins what was tested.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[teach,dev]'
+	touch $@
+
+# Four stories about a synthetic radiograph that this command makes (and about your own: make story IMAGE=film.dcm).
+story: $(STAMP)
+	@if [ -n "$(IMAGE)" ]; then $(BIN)/storyxai tell "$(IMAGE)" --out out/story; \
+	else $(BIN)/storyxai data phantom --count 1 --seed 7 --out out/phantom && \
+	$(BIN)/storyxai tell out/phantom/images --out out/story; fi
+
+pipeline: $(STAMP)
+	$(BIN)/storyxai pipeline recipes/phantom.toml --out runs/phantom
+
+check: $(STAMP)
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_floor_plan.py
+
+test: check
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+bench: $(STAMP)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) out runs build *.egg-info src/*.egg-info

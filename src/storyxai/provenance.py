@@ -1,0 +1,68 @@
+"""Hashes, versions and canonical JSON: what makes two runs comparable byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["canonical_json", "sha256_bytes", "sha256_file", "software_versions"]
+
+
+def sha256_bytes(data: bytes) -> str:
+    """The SHA-256 of `data` as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes as 64 hex digits, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """`value` as UTF-8 JSON with sorted keys and two-space indent, ending in a newline.
+
+    The same value gives the same bytes. numpy scalars become numbers; floats keep six significant digits (more would
+    pretend precision). Raises: ValueError for nan or infinity, which JSON cannot say; use None.
+    """
+    text = json.dumps(_plain(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode("utf-8")
+
+
+def software_versions(*names: str) -> dict[str, str]:
+    """Installed versions of the named distributions ("not installed" where absent)."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"{number} cannot be written as JSON; use None for an unknown value")
+        return float(f"{number:.6g}")
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no plain JSON form")

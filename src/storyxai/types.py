@@ -1,0 +1,248 @@
+"""The nouns of storyxai: frozen values that pass from room to room. numpy only.
+
+Frames: every array called `pixels`, `values` or `mask` and every box is in the frame of the original image
+(row 0 at the top, column 0 at the left; the patient's right is on the left of the picture).
+Words: `probability` is calibrated and in [0, 1]; `logit` is its log-odds before calibration; `score` is anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "RESEARCH_USE",
+    "Array",
+    "Box",
+    "Check",
+    "Concept",
+    "Counterfactual",
+    "Evidence",
+    "Finding",
+    "Heatmap",
+    "Image",
+    "Labels",
+    "Prediction",
+    "Section",
+    "Sentence",
+    "SoftTargets",
+    "Story",
+    "Study",
+]
+
+RESEARCH_USE = "Research use only - not for diagnostic use"
+
+Array: TypeAlias = NDArray[np.float32]
+Mask: TypeAlias = NDArray[np.bool_]
+State: TypeAlias = Literal["present", "absent", "indeterminate"]
+Value: TypeAlias = float | int | str | bool | None
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One radiograph as it is to be looked at.
+
+    Shapes: `pixels` float32 [H, W] in [0, 1], bright = dense. Units: `spacing_mm` is (row, column) millimetres per
+    pixel at the patient or detector, None where the file does not say. `sha256` is of the file's bytes. `source` is
+    the file's name without its folder. `view` is "PA", "AP", "LATERAL" or "unknown". `notes` says in words what was
+    done to the stored values or is doubtful ("inverted: MONOCHROME1"). `spacing_kind` is "patient", "detector" or "".
+    """
+
+    pixels: Array
+    sha256: str
+    source: str
+    view: str = "unknown"
+    spacing_mm: tuple[float, float] | None = None
+    spacing_kind: str = ""
+    sex: str = ""
+    age_years: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The images of one examination and the question that was asked."""
+
+    study_id: str
+    images: tuple[Image, ...]
+    indication: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding's calibrated probability, its 90 % interval (from bootstrap of the calibration) and threshold."""
+
+    name: str
+    probability: float
+    interval: tuple[float, float]
+    threshold: float
+
+    @property
+    def state(self) -> State:
+        """`present` if the whole interval is at or above the threshold, `absent` if below it, else `indeterminate`."""
+        low, high = self.interval
+        if low >= self.threshold:
+            return "present"
+        return "absent" if high < self.threshold else "indeterminate"
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in the original frame, pixels: left edge x, top edge y, width, height; `score` in [0, 1]."""
+
+    finding: str
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the student says about one study.
+
+    Shapes: each mask bool [H, W], original frame. `masks` has the keys "left_lung", "right_lung" (the patient's left
+    and right), and "heart" where the student can draw it. `report` is the generated report, one sentence an entry.
+    `logits` are the uncalibrated log-odds by finding name.
+    """
+
+    study_id: str
+    findings: tuple[Finding, ...]
+    boxes: tuple[Box, ...]
+    masks: Mapping[str, Mask]
+    report: tuple[str, ...]
+    logits: Mapping[str, float]
+    model_id: str
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap:
+    """One map: signed raw attribution of one finding's logit, original frame.
+
+    Shapes: `values` float32 [H, W]. `unit` says what one unit is ("logit per pixel", ...). `shown` is False when a
+    check failed, and `withheld_because` then says so in words. `details` holds the method's own figures (LIME: r2, ...).
+    """
+
+    finding: str
+    method: str
+    values: Array
+    unit: str
+    shown: bool = True
+    withheld_because: str = ""
+    details: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One measured concept a clinician would use; `finding` is "" for a concept of the whole image.
+
+    `name` is one of: side, zones, perihilar, costophrenic, extent_share, cardiothoracic_ratio, lung_area_asymmetry...
+    `error` is the known uncertainty in the same unit, None where not known. `about` says how it was measured.
+    """
+
+    name: str
+    finding: str
+    value: Value
+    unit: str
+    error: float | None
+    about: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One machine check of a map, a finding or the whole record. `passed` None means not applicable; `about` says why."""
+
+    name: str
+    finding: str
+    method: str
+    value: float | None
+    limit: float | None
+    passed: bool | None
+    about: str
+
+
+@dataclass(frozen=True)
+class Counterfactual:
+    """What the probability of `finding` becomes when `region` is hidden (filled as `fill` says)."""
+
+    finding: str
+    region: str
+    fill: str
+    probability: float
+    change: float
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Everything that stories may state about one study, and nothing else.
+
+    `image` is the untouched radiograph. `gate` are the checks of the image itself. `model` is the part of the model
+    card that stories cite (plain JSON values). `provenance` holds versions, hashes, seed and settings (plain JSON).
+    """
+
+    image: Image
+    prediction: Prediction
+    heatmaps: tuple[Heatmap, ...]
+    concepts: tuple[Concept, ...]
+    checks: tuple[Check, ...]
+    counterfactuals: tuple[Counterfactual, ...]
+    gate: tuple[Check, ...]
+    model: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    indication: str = ""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence and the paths in the evidence record that it states (never empty)."""
+
+    text: str
+    cites: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, its sentences, and the figures to stand with it ("image", "map/<finding>/<method>", "boxes", "lungs")."""
+
+    heading: str
+    sentences: tuple[Sentence, ...]
+    figures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Story:
+    """One telling of the evidence to one audience."""
+
+    audience: str
+    language: str
+    title: str
+    sections: tuple[Section, ...]
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Labels by finding. Shapes: `values` float32 [N, F] in [0, 1], nan = not stated (never "absent"); `ids` length N."""
+
+    findings: tuple[str, ...]
+    values: Array
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SoftTargets:
+    """A teacher's log-odds by finding name. Shapes: `logits` float32 [N, F], nan = the teacher does not know.
+
+    `view` names the exact view of each image that the teacher saw ("resize:224" ...). `teacher` is its hash or name.
+    """
+
+    findings: tuple[str, ...]
+    logits: Array
+    ids: tuple[str, ...]
+    view: str
+    teacher: str
