@@ -1,0 +1,121 @@
+"""The model's square frame and the original radiograph's frame, and how pixels, maps, boxes and points pass between.
+
+Coordinates are continuous and measured from the outer corner of the top left pixel: pixel (row i, column j) covers
+[j, j + 1) x [i, i + 1) and has its centre at (j + 0.5, i + 0.5). A frame of any resolution covers the same square, so a
+7 x 7 grid and a 224 x 224 map follow the same rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from storyxai.types import Array, Box, Mask
+
+__all__ = ["ModelFrame", "model_frame"]
+
+
+@dataclass(frozen=True)
+class ModelFrame:
+    """A square of `size` x `size` model pixels that holds the whole original image, padded on its shorter side with 0.
+
+    Units: `height`, `width`, `side`, `top`, `left` in original pixels; `side` is the longer side, `top` and `left` are
+    the padding before the image.
+    """
+
+    height: int
+    width: int
+    size: int
+    side: int
+    top: int
+    left: int
+
+    @property
+    def scale(self) -> float:
+        """Model pixels per original pixel."""
+        return self.size / self.side
+
+    def to_model(self, pixels: Array) -> Array:
+        """`pixels` as the model sees them: padded to a square with 0, then resized with antialiasing.
+
+        Shapes: [H, W] -> [size, size], float32. Values stay within the range of `pixels` and 0.
+        """
+        self._expect(pixels.shape)
+        if self.height == self.width:
+            square = np.ascontiguousarray(pixels, dtype=np.float32)
+        else:
+            square = np.zeros((self.side, self.side), dtype=np.float32)
+            square[self.top : self.top + self.height, self.left : self.left + self.width] = pixels
+        if self.side == self.size:
+            return square.copy()
+        # Pillow's bilinear filter widens with the reduction (so it averages) and takes pixel centres at one half.
+        resized = PillowImage.fromarray(square).resize((self.size, self.size), PillowImage.Resampling.BILINEAR)
+        return np.array(resized, dtype=np.float32)
+
+    def mask_to_model(self, mask: Mask) -> Array:
+        """The share of each model pixel that `mask` covers. Shapes: bool [H, W] -> float32 [size, size] in [0, 1]."""
+        return np.clip(self.to_model(mask.astype(np.float32)), 0.0, 1.0)
+
+    def grid_to_original(self, values: NDArray[Any]) -> Array:
+        """`values` on any grid over the model frame, interpolated at every original pixel; the padding is cropped away.
+
+        Shapes: [..., h, w] -> float32 [..., H, W]. Bilinear between cell centres, constant outside the outermost ones,
+        so values never leave their range.
+        """
+        grid = np.asarray(values, dtype=np.float32)
+        if grid.ndim < 2:
+            raise ValueError(f"a grid needs two axes, got shape {grid.shape}")
+        h, w = grid.shape[-2:]
+        # The image's own rectangle within the grid, in grid cells; the grid's edge is a hard limit for Pillow.
+        left, right = self.left * w / self.side, min((self.left + self.width) * w / self.side, w)
+        top, bottom = self.top * h / self.side, min((self.top + self.height) * h / self.side, h)
+        out = np.empty((*grid.shape[:-2], self.height, self.width), dtype=np.float32)
+        for index in np.ndindex(*grid.shape[:-2]):
+            cells = PillowImage.fromarray(np.ascontiguousarray(grid[index]))
+            resample = PillowImage.Resampling.BILINEAR
+            out[index] = cells.resize((self.width, self.height), resample, box=(left, top, right, bottom))
+        return out
+
+    def mask_to_original(self, probability: NDArray[Any], threshold: float) -> Mask:
+        """Where the interpolated `probability` reaches `threshold`. Shapes: [..., h, w] -> bool [..., H, W]."""
+        return self.grid_to_original(probability) >= np.float32(threshold)
+
+    def point_to_model(self, x: float, y: float) -> tuple[float, float]:
+        """The model-frame position (x, y) of an original-frame position. Units: pixels of each frame."""
+        return (x + self.left) * self.scale, (y + self.top) * self.scale
+
+    def point_to_original(self, x: float, y: float) -> tuple[float, float]:
+        """The original-frame position (x, y) of a model-frame position; outside the image if it lies in the padding."""
+        return x / self.scale - self.left, y / self.scale - self.top
+
+    def box_to_model(self, box: Box) -> Box:
+        """`box`, given in the original frame, in the model frame."""
+        x, y = self.point_to_model(box.x, box.y)
+        return replace(box, x=x, y=y, width=box.width * self.scale, height=box.height * self.scale)
+
+    def box_to_original(self, box: Box) -> Box:
+        """`box`, given in the model frame, in the original frame, cut off at the image's edges."""
+        left, top = self.point_to_original(box.x, box.y)
+        right, bottom = self.point_to_original(box.x + box.width, box.y + box.height)
+        left, right = (min(max(edge, 0.0), float(self.width)) for edge in (left, right))
+        top, bottom = (min(max(edge, 0.0), float(self.height)) for edge in (top, bottom))
+        return replace(box, x=left, y=top, width=right - left, height=bottom - top)
+
+    def _expect(self, shape: tuple[int, ...]) -> None:
+        if shape != (self.height, self.width):
+            raise ValueError(f"this frame is for {self.height} x {self.width} pixels, got {shape}")
+
+
+def model_frame(height: int, width: int, *, size: int) -> ModelFrame:
+    """The frame in which a model of `size` x `size` pixels sees an image of `height` x `width` pixels.
+
+    Raises: ValueError when a length is below 1.
+    """
+    if min(height, width, size) < 1:
+        raise ValueError(f"lengths must be at least 1, got {height} x {width} and size {size}")
+    side = max(height, width)
+    return ModelFrame(height, width, size, side, (side - height) // 2, (side - width) // 2)
