@@ -1,0 +1,131 @@
+"""Decoding of compressed frames in a process that can be lost.
+
+Run as a script this file is that process: it needs numpy and the codecs only, gives itself limits of memory and time,
+reads one frame on standard input and writes the pixels to standard output. A codec that crashes, hangs or eats memory
+takes nobody with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CODECS", "DecodeError", "decode_apart"]
+
+CODECS = ("jpeg", "jpeg2000", "rle")
+MEMORY_LIMIT_BYTES = 3 << 29
+_DTYPES = ("uint8", "int8", "uint16", "int16")
+
+
+class DecodeError(ValueError):
+    """A frame that could not be decoded within the limits."""
+
+
+def decode_apart(frame: bytes, *, codec: str, rows: int, columns: int, bits: int) -> NDArray[Any]:
+    """The pixels of one compressed grey frame, decoded in a process of its own.
+
+    Shapes: [rows, columns], 8 or 16 bits, signed as the codec says. `bits` is Bits Allocated (needed by RLE only).
+    Raises: DecodeError when the decoder fails, crashes, runs out of its limits or gives another size.
+    """
+    limit_s = 5.0 + rows * columns / 4e6
+    order = json.dumps({"codec": codec, "rows": rows, "columns": columns, "bits": bits, "limit_s": int(limit_s) + 1})
+    # -P keeps this folder off the child's path, where read.py or values.py could stand in for a library's module.
+    call = [sys.executable, "-P", __file__]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            call,
+            input=order.encode() + b"\n" + frame,
+            capture_output=True,
+            timeout=limit_s,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise DecodeError(f"its pixel data were not decoded within {limit_s:.0f} s") from late
+    if done.returncode == 3:
+        raise DecodeError(f"its pixel data cannot be decoded ({done.stderr.decode('utf-8', 'replace')[-120:].strip()})")
+    if done.returncode != 0:
+        raise DecodeError(f"its pixel data made the decoder stop (status {done.returncode})")
+    name, _, body = done.stdout.partition(b"\n")
+    dtype = name.decode("ascii", "replace")
+    if dtype not in _DTYPES or len(body) != rows * columns * np.dtype(dtype).itemsize:
+        raise DecodeError(f"its pixel data hold another size than the {columns} x {rows} pixels of the header")
+    return np.frombuffer(body, dtype=dtype).reshape(rows, columns)
+
+
+def unpack_rle(frame: bytes, *, rows: int, columns: int, bits: int) -> NDArray[Any]:
+    """The pixels of a DICOM RLE frame of one sample. Source: PS3.5 annex G (byte planes, most significant first)."""
+    planes = bits // 8
+    header = np.frombuffer(frame[:64], dtype="<u4")
+    if header.size < 16 or header[0] != planes:
+        raise DecodeError("RLE segments do not match the bits of a pixel")
+    edges = [*header[1 : 1 + planes].tolist(), len(frame)]
+    parts = [_unpack_bits(frame[edges[i] : edges[i + 1]], rows * columns) for i in range(planes)]
+    if planes == 1:
+        return np.frombuffer(parts[0], np.uint8).reshape(rows, columns)
+    high, low = (np.frombuffer(part, np.uint8).astype(np.uint16) for part in parts)
+    return ((high << 8) | low).reshape(rows, columns)
+
+
+def _unpack_bits(packed: bytes, length: int) -> bytes:
+    out = bytearray()
+    at = 0
+    while len(out) < length:
+        if at >= len(packed):
+            raise DecodeError("RLE data end too early")
+        count = packed[at]
+        if count < 128:
+            out += packed[at + 1 : at + 2 + count]
+            at += count + 2
+        elif count > 128:
+            out += packed[at + 1 : at + 2] * (257 - count)
+            at += 2
+        else:
+            at += 1
+    return bytes(out[:length])
+
+
+def _decode(frame: bytes, *, codec: str, rows: int, columns: int, bits: int) -> NDArray[Any]:
+    if codec == "rle":
+        return unpack_rle(frame, rows=rows, columns=columns, bits=bits)
+    if codec == "jpeg2000":
+        import openjpeg
+
+        return np.asarray(openjpeg.decode(frame))
+    from libjpeg.utils import decode
+
+    return np.asarray(decode(frame))
+
+
+def _limit_self(limit_s: int) -> None:
+    try:
+        import resource
+    except ImportError:  # not on Windows: there the caller's time limit stands alone
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _serve() -> int:
+    order = json.loads(sys.stdin.buffer.readline())
+    _limit_self(order.pop("limit_s"))
+    try:
+        pixels = _decode(sys.stdin.buffer.read(), **order)
+    except (ValueError, RuntimeError, MemoryError, OSError, LookupError, TypeError, AttributeError) as damage:
+        sys.stderr.write(f"{type(damage).__name__}: {damage}"[-400:])
+        return 3
+    sys.stdout.buffer.write(pixels.dtype.name.encode() + b"\n")
+    sys.stdout.buffer.write(np.ascontiguousarray(pixels).tobytes())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_serve())

@@ -1,0 +1,213 @@
+"""Reading: a file becomes an Image, or a ReadError that names the file and the mend.
+
+Limits hold before anything is decoded: a file's bytes, a picture's pixels, a JPEG's scans. Compressed DICOM pixel data
+are decoded in a process that can be lost (decode.py); what Pillow reads is decoded here, after the limits.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from storyxai.errors import InputError, ReadError
+from storyxai.imaging.dicom import is_dicom, read_dicom
+from storyxai.imaging.values import MAX_FILE_BYTES, check_size, robust_table
+from storyxai.provenance import sha256_bytes
+from storyxai.types import Array, Image
+
+__all__ = ["SUFFIXES", "find_images", "read_image"]
+
+SUFFIXES = (".dcm", ".dicom", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+
+# What damaged files make the libraries raise. MemoryError is here because the limits bound what an honest file needs.
+_DAMAGE = (
+    OSError, ValueError, SyntaxError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError,
+    EOFError, RuntimeError, MemoryError, struct.error, zlib.error, PillowImage.DecompressionBombError,
+)  # fmt: skip
+_PILLOW_FORMATS = ("PNG", "JPEG", "TIFF")
+# A progressive JPEG repeats the whole picture per scan; real ones have about ten.
+_MAX_JPEG_SCANS = 64
+_COLOURED_AT = 0.12
+_COLOURED_SHARE = 0.005
+
+
+def read_image(path: Path) -> Image:
+    """The radiograph in `path`: float32 [H, W] in [0, 1], bright = dense, as it is to be looked at.
+
+    8-bit values are divided by 255; 16-bit ones are scaled by their robust range; DICOM goes through its modality LUT,
+    VOI LUT or window, and then the inversion of MONOCHROME1. Raises: ReadError naming the file and the mend.
+    """
+    data = _bytes_of(path)
+    # Libraries warn about doubtful files on the console; what matters here is said in notes or in the error.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return read_dicom(data, source=path.name) if is_dicom(data) else _read_picture(data, path.name)
+        except _DAMAGE as damage:
+            raise ReadError(path.name, _what_is_wrong(damage), mend="export or copy the file again") from damage
+
+
+def find_images(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """The files given and the image files in the folders given (and below), sorted by name, each once.
+
+    A folder gives files with a suffix of SUFFIXES and files without any suffix that start like DICOM; hidden files are
+    left out. Raises: InputError when a path does not exist or nothing was found.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found.extend(_images_below(path))
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(str(path), "no such file or folder", mend="check the spelling of the path")
+    if not found:
+        names = ", ".join(str(path) for path in paths) or "no path"
+        raise InputError(names, "no image found", mend=f"give files or folders with {', '.join(SUFFIXES)} files")
+    return tuple(sorted(dict.fromkeys(found), key=lambda path: (path.name, str(path))))
+
+
+def _images_below(folder: Path) -> list[Path]:
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(parent) / name for name in names if not name.startswith(".")]
+        found += [p for p in paths if p.suffix.lower() in SUFFIXES or (not p.suffix and _starts_like_dicom(p))]
+    return found
+
+
+def _starts_like_dicom(path: Path) -> bool:
+    try:
+        # A pipe without a writer would block for ever.
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            return is_dicom(stream.read(132))
+    except OSError:
+        return False
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ReadError(path.name or str(path), "is a folder", mend="give an image file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ReadError(path.name, "is not a regular file", mend="give an image file")
+        if status.st_size == 0:
+            raise ReadError(path.name, "is empty", mend="export or copy the file again")
+        if status.st_size > MAX_FILE_BYTES:
+            limit = f"{MAX_FILE_BYTES >> 20} MiB"
+            raise ReadError(path.name, f"is larger than {limit}", mend="give a single radiograph below that size")
+        return path.read_bytes()
+    except FileNotFoundError as missing:
+        raise ReadError(str(path), "no such file", mend="check the spelling of the path") from missing
+    except (OSError, ValueError) as denied:
+        reason = getattr(denied, "strerror", None) or str(denied)
+        mend = "check the path and its permissions"
+        raise ReadError(str(path), f"cannot be opened ({reason})", mend=mend) from denied
+
+
+def _read_picture(data: bytes, source: str) -> Image:
+    try:
+        picture = PillowImage.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
+    except UnidentifiedImageError as unknown:
+        why = f"is not an image this program reads ({_looks_like(data)})"
+        raise ReadError(source, why, mend="give DICOM, PNG, JPEG or TIFF") from unknown
+    check_size(source, picture.height, picture.width)
+    if picture.format == "JPEG" and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
+        raise ReadError(source, "is a JPEG of far too many scans", mend="save it again as a plain JPEG or PNG")
+    if _has_second_frame(picture):
+        raise ReadError(source, "holds several pictures", mend="export the one radiograph as a single image")
+    picture.load()
+    upright = ImageOps.exif_transpose(picture)
+    notes = []
+    orientation = picture.getexif().get(0x0112, 1)
+    if orientation in range(2, 9):
+        notes.append(f"turned as its EXIF orientation {orientation} says")
+    pixels, said = _grey(upright, white_is_zero=_white_is_zero(picture))
+    return Image(pixels=pixels, sha256=sha256_bytes(data), source=source, notes=(*notes, *said))
+
+
+def _has_second_frame(picture: PillowImage.Image) -> bool:
+    try:
+        picture.seek(1)
+    except EOFError:
+        return False
+    return True
+
+
+def _white_is_zero(picture: PillowImage.Image) -> bool:
+    """Whether a 16-bit TIFF stores white as 0 (Pillow turns 8-bit ones itself, but not these)."""
+    tags = getattr(picture, "tag_v2", {})
+    return picture.mode.startswith("I;16") and bool(tags.get(262) == 0)
+
+
+def _grey(picture: PillowImage.Image, *, white_is_zero: bool) -> tuple[Array, list[str]]:
+    """The picture's grey values in [0, 1] and notes of what was done to get them."""
+    if picture.mode in {"L", "1"}:
+        return _eighths(np.asarray(picture.convert("L"))), []
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _deep(np.asarray(picture), white_is_zero=white_is_zero)
+    notes: list[str] = []
+    if picture.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in picture.info:
+        seen = picture.convert("RGBA")
+        if np.asarray(seen.getchannel("A")).min() < 255:
+            notes.append("transparent parts were laid on black")
+        ground = PillowImage.new("RGBA", seen.size, (0, 0, 0, 255))
+        picture = PillowImage.alpha_composite(ground, seen)
+    colour = np.asarray(picture.convert("RGB"))
+    spread = colour.max(axis=2) - colour.min(axis=2)
+    share = float((spread > _COLOURED_AT * 255).mean())
+    if share > _COLOURED_SHARE:
+        notes.append(f"colour: {share:.1%} of the pixels are coloured")
+    return _eighths(np.asarray(picture.convert("RGB").convert("L"))), notes
+
+
+def _eighths(values: NDArray[np.uint8]) -> Array:
+    return np.multiply(values, np.float32(1 / 255), dtype=np.float32)
+
+
+def _deep(values: NDArray[np.generic], *, white_is_zero: bool) -> tuple[Array, list[str]]:
+    """Values of more than 8 bits, scaled by their robust range."""
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+        numbers = values.astype(np.float64)
+        if not np.isfinite(numbers).all():
+            raise ValueError("pixel values that are not numbers")
+        low, high = np.quantile(numbers, [0.005, 0.995])
+        pixels = np.clip((numbers - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+    else:
+        words = values.astype(np.uint16)
+        pixels = robust_table(words, np.arange(65536, dtype=np.float64))[words]
+    notes = ["16-bit values were scaled by their robust range"]
+    if white_is_zero:
+        pixels = np.subtract(np.float32(1), pixels, dtype=np.float32)
+        notes.append("inverted: white was stored as zero")
+    return np.ascontiguousarray(pixels), notes
+
+
+def _looks_like(data: bytes) -> str:
+    head = data[:512]
+    if head.lstrip()[:1] == b"<":
+        return "it looks like HTML or XML"
+    if not any(byte < 9 for byte in head):
+        return "it looks like text"
+    return "its first bytes are of no known image format"
+
+
+def _what_is_wrong(damage: BaseException) -> str:
+    if isinstance(damage, MemoryError):
+        return "needs more memory than there is"
+    said = " ".join(str(damage).split())[:120]
+    return f"is damaged or cut short ({said})" if said else "is damaged or cut short"
