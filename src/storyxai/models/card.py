@@ -1,0 +1,135 @@
+"""The model card: what a student is, on what it learnt, how it did, where it ends, and the hashes of its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from storyxai.errors import WeightsError
+from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
+
+__all__ = ["CARD_NAME", "FORMAT", "Calibration", "ModelCard", "read_card", "write_card"]
+
+FORMAT = "storyxai-model/1"
+CARD_NAME = "card.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Platt scaling of one finding: probability = sigmoid(scale * logit + bias).
+
+    `replicates` are (scale, bias) pairs of a patient-level bootstrap, from which the interval comes. `threshold` is on the
+    calibrated probability. `n` and `positives` say on how many validation images it rests; `data` on which.
+    """
+
+    scale: float
+    bias: float
+    threshold: float
+    replicates: tuple[tuple[float, float], ...]
+    n: int
+    positives: int
+    data: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model's card. `figures` holds what stories cite (see `model_record`); `files` maps file name to SHA-256."""
+
+    name: str
+    version: str
+    spec: Mapping[str, Any]
+    files: Mapping[str, str]
+    calibration: Mapping[str, Calibration]
+    trained_on: tuple[Mapping[str, Any], ...]
+    limits: tuple[str, ...]
+    cannot_see: tuple[str, ...]
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+
+    @property
+    def model_id(self) -> str:
+        """Name, version and the first 12 digits of the weights' hash."""
+        return f"{self.name}-{self.version}-{self.files.get('student.safetensors', '')[:12]}"
+
+    def model_record(self) -> dict[str, Any]:
+        """The part of the card that stories may cite, as plain JSON values."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "weights_sha256": self.files.get("student.safetensors", ""),
+            "trained_on": [dict(item) for item in self.trained_on],
+            "limits": list(self.limits),
+            "cannot_see": list(self.cannot_see),
+            **{key: self.figures.get(key, {}) for key in ("per_finding", "lungs", "report", "agreement")},
+        }
+
+
+def write_card(card: ModelCard, folder: Path) -> None:
+    """Write `card` as card.json into `folder`."""
+    record = {
+        "format": FORMAT,
+        "name": card.name,
+        "version": card.version,
+        "spec": dict(card.spec),
+        "files": dict(card.files),
+        "calibration": {name: vars(item) for name, item in card.calibration.items()},
+        "trained_on": [dict(item) for item in card.trained_on],
+        "limits": list(card.limits),
+        "cannot_see": list(card.cannot_see),
+        "figures": card.figures,
+        "training": card.training,
+        "licence": card.licence,
+        "research_use_only": True,
+    }
+    (folder / CARD_NAME).write_bytes(canonical_json(record))
+
+
+def read_card(folder: Path, *, check_files: bool = True) -> ModelCard:
+    """The card of the model in `folder`, its files' hashes checked.
+
+    Raises: WeightsError when the card or a file is missing, does not parse, or a file's hash is not the card's.
+    """
+    path = folder / CARD_NAME
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise WeightsError(str(folder), f"has no {CARD_NAME}", mend="name the folder that `distil` wrote") from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(str(path), "cannot be read as a model card", mend="copy the model folder again") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise WeightsError(str(path), f"is not of format {FORMAT}", mend="write it again with this storyxai")
+    try:
+        card = ModelCard(
+            record["name"], record["version"], record["spec"], record["files"],
+            {
+                name: Calibration(**{**item, "replicates": tuple((a, b) for a, b in item["replicates"])})
+                for name, item in record["calibration"].items()
+            },
+            tuple(record["trained_on"]), tuple(record["limits"]), tuple(record["cannot_see"]), record["figures"],
+            record["training"], record["licence"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(str(path), f"lacks or garbles a field ({error})", mend="copy the model folder again") from error
+    if check_files:
+        for name, expected in card.files.items():
+            _check_file(folder / Path(name).name, expected)
+    return card
+
+
+def card_hash(folder: Path) -> str:
+    """The SHA-256 of the card itself, which vouches for every other file."""
+    return sha256_bytes((folder / CARD_NAME).read_bytes())
+
+
+def _check_file(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise WeightsError(str(path), "is missing", mend="copy the model folder again, whole")
+    if sha256_file(path) != expected:
+        raise WeightsError(
+            str(path), "is not the file that the card vouches for (its SHA-256 differs)",
+            mend="copy the model folder again, or train anew; altered weights are not used",
+        )

@@ -1,0 +1,124 @@
+"""A trained student as files: safetensors for the weights, ONNX graphs for telling without torch, hashes for both."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from storyxai.errors import EvidenceError, WeightsError
+from storyxai.models.network import Network, NetworkSpec
+from storyxai.models.runtime import GRAPHS, open_graph
+from storyxai.provenance import sha256_file
+
+__all__ = ["export_student", "load_network", "save_network"]
+
+
+class _Look(nn.Module):
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        said = self.network(images)
+        return said.features, said.grid, said.logits, torch.sigmoid(said.masks), said.memory
+
+
+class _Findings(nn.Module):
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images).logits  # type: ignore[no-any-return]
+
+
+class _Words(nn.Module):
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.decoder = network.decoder
+
+    def forward(self, words: Tensor, memory: Tensor) -> Tensor:
+        return torch.log_softmax(self.decoder(words, memory), dim=2)
+
+
+def save_network(network: Network, path: Path) -> None:
+    """Write the weights of any network as safetensors, its specification in the file's metadata."""
+    import json
+
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, path, metadata={"spec": json.dumps(network.spec.as_dict())})
+
+
+def load_network(path: Path) -> Network:
+    """The network that `save_network` wrote. Raises: WeightsError when the file is missing or does not fit."""
+    import json
+
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+        network = Network(NetworkSpec.from_dict(json.loads(metadata["spec"])))
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(str(path), f"cannot be loaded ({reason})", mend="train it again or copy it whole") from error
+    return network.eval()
+
+
+def export_student(network: Network, folder: Path) -> dict[str, str]:
+    """Write student.safetensors and the ONNX graphs into `folder`; returns file name -> SHA-256.
+
+    Raises: EvidenceError when a graph does not answer as the network does (largest difference over 1e-3).
+    """
+    network = network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    save_network(network, folder / "student.safetensors")
+    size, spec = network.spec.size, network.spec
+    images = torch.rand(2, 1, size, size, generator=torch.Generator().manual_seed(0))
+    words = torch.ones(1, 5, dtype=torch.int64)
+    with torch.inference_mode():
+        memory = network(images).memory[:1].clone()
+    _export(_Look(network), (images,), folder / GRAPHS["look"], ["images"],
+            ["features", "grid", "logits", "masks", "memory"], {"images": {0: "batch"}})
+    _export(_Findings(network), (images,), folder / GRAPHS["findings"], ["images"], ["logits"], {"images": {0: "batch"}})
+    _export(_Words(network), (words, memory), folder / GRAPHS["words"], ["words", "memory"], ["log_probabilities"],
+            {"words": {1: "length"}, "memory": {}})
+    with torch.inference_mode():
+        expected = network(images)
+        said = open_graph(folder / GRAPHS["look"]).run(None, {"images": images.numpy()})
+        for name, theirs, ours in zip(("features", "grid", "logits"), said, expected, strict=False):
+            worst = float(np.abs(theirs - ours.numpy()).max())
+            if worst > 1e-3:
+                raise EvidenceError(f"the exported graph's {name} differ from the network's by {worst:.2g}")
+        for length in (1, spec.max_tokens - 1):
+            text = torch.ones(1, length, dtype=torch.int64)
+            wanted = torch.log_softmax(network.decoder(text, memory), dim=2).numpy()
+            got = open_graph(folder / GRAPHS["words"]).run(None, {"words": text.numpy(), "memory": memory.numpy()})[0]
+            if float(np.abs(got - wanted).max()) > 1e-3:
+                raise EvidenceError(f"the exported decoder differs from the network's at length {length}")
+    return {name: sha256_file(folder / name) for name in ("student.safetensors", *GRAPHS.values())}
+
+
+def _export(
+    module: nn.Module, inputs: tuple[Tensor, ...], path: Path, names: list[str], outputs: list[str],
+    dynamic: dict[str, dict[int, str]],
+) -> None:
+    shapes = {name: {axis: torch.export.Dim(label) for axis, label in axes.items()} for name, axes in dynamic.items()}
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module.eval(), inputs, str(path), input_names=names, output_names=outputs, dynamo=True,
+                dynamic_shapes=tuple(shapes[name] for name in names), external_data=False, verbose=False,
+            )
+    finally:
+        quiet.setLevel(level)

@@ -1,0 +1,129 @@
+"""A student at work, without torch: ONNX graphs under onnxruntime, weights of the finding head as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storyxai.errors import WeightsError
+from storyxai.models.card import ModelCard, read_card
+from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
+from storyxai.types import Array
+
+__all__ = ["GRAPHS", "SHIPPED", "Look", "Student", "load_student", "open_graph"]
+
+GRAPHS: Mapping[str, str] = {"look": "look.onnx", "findings": "findings.onnx", "words": "words.onnx"}
+SHIPPED = Path(__file__).parent / "shipped"
+"""The folder of the student that comes with the package."""
+
+
+class Look(NamedTuple):
+    """What the student sees in one image.
+
+    Shapes: features [K, h, w]; grid [F, h, w] logits per cell; logits [F]; masks [3, 4h, 4w] probabilities; memory [1, M, D].
+    """
+
+    features: Array
+    grid: Array
+    logits: Array
+    masks: Array
+    memory: Array
+
+
+def open_graph(path: Path) -> Any:
+    """An onnxruntime session on the CPU. Raises: WeightsError when the file is no graph."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own types, which it does not export
+        raise WeightsError(str(path), "is not a graph that onnxruntime can open", mend="copy the model again") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Student:
+    """A loaded student. `size` is the side of its square input in pixels."""
+
+    folder: Path
+    card: ModelCard
+
+    @property
+    def size(self) -> int:
+        return int(self.card.spec["size"])
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        return tuple(self.card.spec["findings"])
+
+    def logits(self, images: Array) -> Array:
+        """The logits [B, F] of images [B, 1, S, S] in [0, 1]."""
+        return self._session("findings").run(None, {"images": np.ascontiguousarray(images, np.float32)})[0]  # type: ignore[no-any-return]
+
+    def look(self, image: Array) -> Look:
+        """Everything about one image [S, S] in [0, 1], from one pass."""
+        said = self._session("look").run(None, {"images": np.ascontiguousarray(image[None, None], np.float32)})
+        return Look(said[0][0], said[1][0], said[2][0], said[3][0], said[4])
+
+    def look_all(self, images: Array) -> list[Array]:
+        """features, grid, logits, masks, memory of images [B, 1, S, S], batch first."""
+        return self._session("look").run(None, {"images": np.ascontiguousarray(images, np.float32)})  # type: ignore[no-any-return]
+
+    def write_report(self, memory: Array) -> tuple[list[str], float]:
+        """The words of the report and the mean log-probability per word, by greedy choice (ties: the lower number)."""
+        words, vocabulary = [START], self.card.spec["vocabulary"]
+        limit, total = int(self.card.spec["max_tokens"]) - 1, 0.0
+        while len(words) < limit:
+            feed = {"words": np.array([words], np.int64), "memory": np.ascontiguousarray(memory, np.float32)}
+            scores = self._session("words").run(None, feed)[0][0, -1].copy()
+            scores[[PAD, START, UNKNOWN]] = -np.inf
+            best = int(np.argmax(scores))
+            total += float(scores[best])
+            words.append(best)
+            if best == END:
+                break
+        return decode_tokens(words[1:], vocabulary), total / max(1, len(words) - 1)
+
+    @cached_property
+    def head(self) -> dict[str, NDArray[np.float32]]:
+        """The finding head: hidden_weight [J, K], hidden_bias [J], out_weight [F, J], out_bias [F], sharpness [F]."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.folder / "student.safetensors"
+        try:
+            with safe_open(path, framework="numpy") as opened:
+                get = opened.get_tensor
+                return {
+                    "hidden_weight": get("finding_head.hidden.weight")[:, :, 0, 0],
+                    "hidden_bias": get("finding_head.hidden.bias"),
+                    "out_weight": get("finding_head.out.weight")[:, :, 0, 0],
+                    "out_bias": get("finding_head.out.bias"),
+                    "sharpness": np.exp(np.clip(get("finding_head.log_sharpness"), -3.0, 2.5)),
+                }
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(str(path), "lacks the finding head", mend="copy the model folder again") from error
+
+    @cached_property
+    def _sessions(self) -> dict[str, Any]:
+        return {}
+
+    def _session(self, name: str) -> Any:
+        if name not in self._sessions:
+            self._sessions[name] = open_graph(self.folder / GRAPHS[name])
+        return self._sessions[name]
+
+
+def load_student(folder: Path | None = None) -> Student:
+    """The student in `folder`, or the one that comes with the package, its files' hashes checked.
+
+    Raises: WeightsError when a file is missing or altered.
+    """
+    chosen = SHIPPED if folder is None else folder
+    return Student(chosen, read_card(chosen))

@@ -1,0 +1,160 @@
+"""Recipes: a run described in TOML, read into frozen dataclasses. An unknown or missing key is an error that names the nearest."""
+
+from __future__ import annotations
+
+import tomllib
+import types
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from storyxai.errors import RecipeError, nearest_name
+
+__all__ = [
+    "DataRecipe", "DistillationRecipe", "EvaluationRecipe", "Recipe", "StudentRecipe", "TeacherRecipe", "read_recipe",
+]
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Where images come from. Units: counts of images; `size` is the side of the network's input in pixels.
+
+    `phantom_*` are made on the spot from `phantom_seed`. `tables` are study tables (Parquet) with a split column, joined
+    to the phantoms for training; `soft_targets` is a folder that holds a published teacher's predictions for one of them.
+    """
+
+    size: int
+    phantom_train: int
+    phantom_validation: int
+    phantom_test: int
+    phantom_seed: int = 1
+    phantom_size: int = 256
+    tables: tuple[str, ...] = ()
+    soft_targets: str = ""
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """One teacher: which encoder (a timm name), how wide and how long it trains. `weights` starts the encoder from a safetensors file."""
+
+    encoder: str
+    epochs: int
+    learning_rate: float = 1e-3
+    width: int = 128
+    hidden: int = 128
+    batch_size: int = 32
+    weights: str = ""
+
+
+@dataclass(frozen=True)
+class StudentRecipe:
+    """The student: one encoder, three heads."""
+
+    encoder: str
+    epochs: int
+    learning_rate: float = 1e-3
+    width: int = 96
+    hidden: int = 128
+    batch_size: int = 32
+    weights: str = ""
+
+
+@dataclass(frozen=True)
+class DistillationRecipe:
+    """Temperature tau, mixing a in [0, 1), and how many exact views of each image the teachers answer for."""
+
+    temperature: float = 2.0
+    mixing: float = 0.5
+    views: int = 4
+    soft_target_weight: float = 0.7
+    task_weights: tuple[float, float, float, float] = (1.0, 0.5, 0.3, 0.3)
+
+
+@dataclass(frozen=True)
+class EvaluationRecipe:
+    """How the held-out part is judged: bootstrap replicates, least positives for a mean, and how many stories to tell."""
+
+    bootstrap: int = 1000
+    min_positives: int = 20
+    stories: int = 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run: three teachers, one student."""
+
+    name: str
+    seed: int
+    data: DataRecipe
+    teacher_findings: TeacherRecipe
+    teacher_masks: TeacherRecipe
+    teacher_report: TeacherRecipe
+    student: StudentRecipe
+    distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
+    evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a TOML file. Raises: RecipeError naming the file, the key and the nearest known key."""
+    try:
+        record = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(str(path), "does not exist", mend="name a recipe, such as recipes/phantom.toml") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(str(path), f"is not readable TOML ({error})", mend="mend the line that it names") from error
+    recipe: Recipe = _build(Recipe, record, path.name, "")
+    _check(recipe, path.name)
+    return recipe
+
+
+def _build(kind: Any, record: dict[str, Any], file: str, place: str) -> Any:
+    hints = get_type_hints(kind)
+    known = {item.name: item for item in fields(kind)}
+    for key in record:
+        if key not in known:
+            near = nearest_name(key, known)
+            mend = f"did you mean '{place}{near}'?" if near else f"known keys: {', '.join(sorted(known))}"
+            raise RecipeError(file, f"has an unknown key '{place}{key}'", mend=mend)
+    values = {}
+    for name, item in known.items():
+        if name not in record:
+            if item.default is MISSING and item.default_factory is MISSING:
+                raise RecipeError(file, f"lacks the key '{place}{name}'", mend="add it")
+            continue
+        values[name] = _value(hints[name], record[name], file, f"{place}{name}")
+    return kind(**values)
+
+
+def _value(hint: Any, given: Any, file: str, place: str) -> Any:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        hint = next(arg for arg in get_args(hint) if arg is not type(None))
+    if is_dataclass(hint):
+        if not isinstance(given, dict):
+            raise RecipeError(file, f"'{place}' must be a table", mend=f"write it as [{place}]")
+        return _build(hint, given, file, f"{place}.")
+    if origin is tuple:
+        inner = get_args(hint)[0]
+        if not isinstance(given, list):
+            raise RecipeError(file, f"'{place}' must be a list", mend="write it in square brackets")
+        return tuple(_value(inner, item, file, place) for item in given)
+    if hint is float and isinstance(given, int) and not isinstance(given, bool):
+        return float(given)
+    if type(given) is not hint:
+        raise RecipeError(file, f"'{place}' must be of type {hint.__name__}, not {type(given).__name__}", mend="mend its value")
+    return given
+
+
+def _check(recipe: Recipe, file: str) -> None:
+    data, distillation = recipe.data, recipe.distillation
+    for place, value, least in (
+        ("data.size", data.size, 64), ("data.phantom_train", data.phantom_train, 2),
+        ("data.phantom_validation", data.phantom_validation, 2), ("data.phantom_test", data.phantom_test, 2),
+        ("distillation.views", distillation.views, 1), ("student.epochs", recipe.student.epochs, 1),
+    ):
+        if value < least:
+            raise RecipeError(file, f"'{place}' is {value}", mend=f"it must be at least {least}")
+    if data.size % 32:
+        raise RecipeError(file, f"'data.size' is {data.size}", mend="it must be a multiple of 32")
+    if not 0 <= distillation.mixing < 1:
+        raise RecipeError(file, f"'distillation.mixing' is {distillation.mixing}", mend="it must be in [0, 1)")

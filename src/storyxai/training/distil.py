@@ -1,0 +1,236 @@
+"""Teaching, whole: examples -> three teachers -> their soft targets -> one student. Read it from `distil` downwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from storyxai.data.assemble import examples_from_phantoms, examples_from_table
+from storyxai.data.batches import Examples, join_examples
+from storyxai.data.grammar import vocabulary
+from storyxai.data.sources.nih import read_densenet_targets
+from storyxai.data.table import StudyTable, read_table
+from storyxai.errors import RecipeError
+from storyxai.findings import NAMES
+from storyxai.models.export import load_network, save_network
+from storyxai.models.network import Network, NetworkSpec
+from storyxai.models.tokens import PAD, encode_tokens, full_vocabulary
+from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe
+from storyxai.training.fit import FitConfig, fit
+from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_findings
+from storyxai.training.weights import freeze_early_stages, load_encoder_weights, positive_weights
+from storyxai.types import SoftTargets
+
+__all__ = ["DistilledRun", "Parts", "distil", "gather_examples", "standardise"]
+
+Progress = Callable[[str, int, int], None]
+TASK_OF = {"findings": "teacher_findings", "masks": "teacher_masks", "report": "teacher_report"}
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The three parts of the data, patients apart."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+@dataclass(frozen=True, eq=False)
+class DistilledRun:
+    """The trained networks and the data they were trained, calibrated and are to be judged on."""
+
+    parts: Parts
+    teachers: Mapping[str, Network]
+    student: Network
+    losses: Mapping[str, tuple[float, ...]]
+
+
+def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> DistilledRun:
+    """Three teachers and the student distilled from them, as `recipe` says; networks found in `out` are not trained again."""
+    parts = gather_examples(recipe, progress=progress)
+    check_parts(recipe, parts)
+    losses: dict[str, tuple[float, ...]] = {}
+    teachers = {
+        task: _teacher(recipe, task, parts.train, out, losses, progress) for task in ("findings", "masks", "report")
+    }
+    targets = cache_targets(
+        teachers, parts.train, views=recipe.distillation.views, folder=out / "soft_targets", progress=progress
+    )
+    targets = with_published_teacher(recipe, targets, parts.train)
+    student_path = out / "student-network.safetensors"
+    if student_path.exists():
+        student = load_network(student_path)
+    else:
+        student = train_student(recipe, parts.train, targets, losses=losses, progress=progress)
+        save_network(student, student_path)
+    return DistilledRun(parts, teachers, student, losses)
+
+
+def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Parts:
+    """Phantoms made on the spot and the rows of the recipe's tables, split as the tables say."""
+    data = recipe.data
+    words = full_vocabulary(vocabulary())
+
+    def encode(tokens: object) -> NDArray[np.int64]:
+        return encode_tokens(tokens, words, length=64)  # type: ignore[arg-type]
+
+    first = data.phantom_seed * 1_000_000
+    made: list[list[Examples]] = []
+    for count in (data.phantom_train, data.phantom_validation, data.phantom_test):
+        seeds = range(first, first + count)
+        made.append(
+            [examples_from_phantoms(seeds, size=data.size, phantom_size=data.phantom_size, encode=encode, progress=progress)]
+        )
+        first += count
+    for name in data.tables:
+        table = read_table(Path(name))
+        for part, split in zip(made, ("train", "val", "test"), strict=True):
+            rows = StudyTable(table.frame[table.frame["split"] == split].reset_index(drop=True), table.root)
+            if len(rows.frame):
+                part.append(examples_from_table(rows, size=data.size, encode=encode, progress=progress))
+    return Parts(*(join_examples(part) for part in made))
+
+
+def check_parts(recipe: Recipe, parts: Parts) -> None:
+    """Raises: RecipeError when a patient stands in two parts, a part is empty or a finding has no positive to learn from."""
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    for name, part in named.items():
+        if not len(part):
+            raise RecipeError(recipe.name, f"the {name} part is empty", mend="give it images")
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        both = set(named[one].patient_ids) & set(named[other].patient_ids)
+        if both:
+            raise RecipeError(
+                recipe.name, f"patient {min(both)} stands in {one} and in {other}", mend="split by patient (`data import`)"
+            )
+    if not np.nansum(parts.train.labels):
+        raise RecipeError(recipe.name, "no finding has a positive image to learn from", mend="add labelled images")
+
+
+def new_network(
+    recipe: Recipe, shape: TeacherRecipe | StudentRecipe, tasks: tuple[str, ...], *, seed: int
+) -> Network:
+    """A network of the recipe's shape with freshly drawn weights (or an encoder that starts from `shape.weights`)."""
+    spec = NetworkSpec(
+        encoder=shape.encoder, size=recipe.data.size, tasks=tasks, findings=NAMES,
+        vocabulary=full_vocabulary(vocabulary()), width=shape.width, hidden=shape.hidden,
+    )
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        network = Network(spec)
+    except RuntimeError as error:
+        raise RecipeError(recipe.name, f"encoder '{shape.encoder}' is not known to timm", mend="name a timm model") from error
+    finally:
+        torch.random.set_rng_state(state)
+    if shape.weights:
+        load_encoder_weights(network, Path(shape.weights))
+        freeze_early_stages(network, stride=8)
+    return network
+
+
+def train_student(
+    recipe: Recipe, train: Examples, targets: tuple[TeacherTargets, ...], *, losses: dict[str, tuple[float, ...]],
+    tasks: tuple[str, ...] = ("findings", "masks", "report"), seed: int | None = None, name: str = "student",
+    progress: Progress | None = None,
+) -> Network:
+    """The student after training; with no `targets` it learns from labels alone (the control)."""
+    seed = recipe.seed if seed is None else seed
+    network = new_network(recipe, recipe.student, tasks, seed=seed + 17)
+    config = FitConfig(
+        epochs=recipe.student.epochs, batch_size=recipe.student.batch_size, learning_rate=recipe.student.learning_rate,
+        views=recipe.distillation.views if targets else 0, temperature=recipe.distillation.temperature,
+        mixing=recipe.distillation.mixing, task_weights=recipe.distillation.task_weights, seed=seed,
+    )
+    weights = positive_weights(torch.from_numpy(train.labels)).numpy()
+    result = fit(
+        network, train, config=config, targets=targets, positive_weights=weights, name=name, progress=progress
+    )
+    losses[name] = result.losses
+    return result.network
+
+
+def with_published_teacher(
+    recipe: Recipe, targets: tuple[TeacherTargets, ...], train: Examples
+) -> tuple[TeacherTargets, ...]:
+    """`targets` with the predictions of the published teacher that the recipe names mixed in, on the scale of the labels."""
+    if not recipe.data.soft_targets:
+        return targets
+    soft = standardise(read_densenet_targets(Path(recipe.data.soft_targets)), train)
+    weight = recipe.distillation.soft_target_weight
+    return tuple(join_findings(item, soft, train, NAMES, weight=weight) for item in targets)
+
+
+def standardise(soft: SoftTargets, train: Examples) -> SoftTargets:
+    """`soft` with each finding's log-odds shifted so that their mean probability is the share of positives in `train`.
+
+    A teacher from another population ranks well and is off in level; only images of `train` are looked at.
+    """
+    logits = soft.logits.copy()
+    rows = [i for i, name in enumerate(soft.ids) if name in set(train.ids)]
+    index = {name: i for i, name in enumerate(train.ids)}
+    own = [index[soft.ids[i]] for i in rows]
+    for column, finding in enumerate(soft.findings):
+        if finding not in NAMES or not rows:
+            continue
+        labels = train.labels[own, NAMES.index(finding)]
+        values = logits[rows, column]
+        known = ~np.isnan(labels) & ~np.isnan(values)
+        if not known.any():
+            continue
+        share = float(np.clip(labels[known].mean(), 0.01, 0.99))
+        spread = float(values[known].std()) or 1.0
+        centred = (logits[:, column] - float(values[known].mean())) / spread
+        logits[:, column] = 1.2 * centred + _shift_for(1.2 * centred[rows][known], share)
+    return SoftTargets(soft.findings, logits, soft.ids, soft.view, soft.teacher)
+
+
+def _shift_for(values: NDArray[np.float32], share: float) -> float:
+    """The shift that gives `values` (log-odds) the mean probability `share`, by bisection."""
+    low, high = -20.0, 20.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if float((1 / (1 + np.exp(-(values + middle)))).mean()) < share:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _teacher(
+    recipe: Recipe, task: str, train: Examples, out: Path, losses: dict[str, tuple[float, ...]],
+    progress: Progress | None,
+) -> Network:
+    path = out / f"teacher-{task}.safetensors"
+    if path.exists():
+        return load_network(path)
+    shape: TeacherRecipe = getattr(recipe, TASK_OF[task])
+    rows = np.flatnonzero(_known_rows(train, task))
+    config = FitConfig(
+        epochs=shape.epochs, batch_size=shape.batch_size, learning_rate=shape.learning_rate, seed=recipe.seed,
+        task_weights=(1.0, 1.0, 1.0, recipe.distillation.task_weights[3]),
+    )
+    mine = train.take(rows)
+    weights = positive_weights(torch.from_numpy(mine.labels)).numpy()
+    network = new_network(recipe, shape, (task,), seed=recipe.seed + 1 + list(TASK_OF).index(task))
+    name = f"teacher of {task}"
+    result = fit(network, mine, config=config, positive_weights=weights, name=name, progress=progress)
+    losses[name] = result.losses
+    out.mkdir(parents=True, exist_ok=True)
+    save_network(result.network, path)
+    return result.network
+
+
+def _known_rows(train: Examples, task: str) -> NDArray[np.bool_]:
+    if task == "findings":
+        return np.asarray(~np.isnan(train.labels).all(axis=1))
+    if task == "masks":
+        known = (train.masks != 255).any(axis=(1, 2, 3)) | (train.union != 255).any(axis=(1, 2))
+        return np.asarray(known)
+    return np.asarray((train.tokens != PAD).any(axis=1))

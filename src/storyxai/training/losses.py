@@ -1,0 +1,100 @@
+"""Losses of the three tasks. Every distillation term is zero exactly when student and teacher agree.
+
+Source: ../shared METHOD's reading of Dubey et al. 2024 and Hinton et al. 2015: L = (1 - a) hard + a tau^2 KL(teacher || student).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["bernoulli_kl", "box_loss", "dice_loss", "finding_loss", "mask_loss", "token_kl", "token_loss", "union_loss"]
+
+
+def bernoulli_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(teacher || student) of Bernoulli variables with logits divided by `temperature`, mean over known entries.
+
+    Shapes: both [...] logits; nan in `teacher` = the teacher does not know. Zero if nothing is known.
+    """
+    known = ~teacher.isnan()
+    if not bool(known.any()):
+        return student.sum() * 0.0
+    s, t = student[known] / temperature, teacher[known] / temperature
+    p = torch.sigmoid(t)
+    return (p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))).mean()
+
+
+def finding_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy over stated labels (nan = not stated), the positives of finding f weighted by `weights[f]`."""
+    known = ~labels.isnan()
+    if not bool(known.any()):
+        return logits.sum() * 0.0
+    loss = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0), pos_weight=weights, reduction="none")
+    return loss[known].mean()
+
+
+def dice_loss(probability: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """1 - soft Dice per image and channel over known pixels, mean over those that have any. Shapes: [B, C, h, w]."""
+    p, y = probability * known, target * known
+    overlap = (p * y).sum(dim=(2, 3))
+    size = (p + y).sum(dim=(2, 3))
+    stated = known.flatten(2).any(dim=2)
+    score = 1 - (2 * overlap + 1.0) / (size + 1.0)
+    return (score * stated).sum() / stated.sum().clamp(min=1)
+
+
+def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Dice plus cross-entropy over known pixels. Shapes: both [B, C, h, w]; nan in `masks` = not stated."""
+    known = ~masks.isnan()
+    if not bool(known.any()):
+        return logits.sum() * 0.0
+    target = masks.nan_to_num(0.0)
+    cross = F.binary_cross_entropy_with_logits(logits[known], target[known])
+    return cross + dice_loss(torch.sigmoid(logits), target, known)
+
+
+def union_loss(logits: Tensor, union: Tensor) -> Tensor:
+    """`mask_loss` of left and right lung taken together, for sets that do not tell them apart. Shapes: [B, C, h, w], [B, h, w]."""
+    known = ~union.isnan()
+    if not bool(known.any()):
+        return logits.sum() * 0.0
+    # log P(neither) is the sum of the two log-complements, which stays exact far from zero.
+    neither = F.logsigmoid(-logits[:, 0]) + F.logsigmoid(-logits[:, 1])
+    either = torch.log(-torch.expm1(neither.clamp(max=-1e-6)))
+    target = union.nan_to_num(0.0)
+    cross = -(target * either + (1 - target) * neither)[known].mean()
+    return cross + dice_loss(either.exp().unsqueeze(1), target.unsqueeze(1), known.unsqueeze(1))
+
+
+def box_loss(grid: Tensor, cells: Tensor) -> Tensor:
+    """Cross-entropy of the evidence grid against the share of each cell inside a box. Shapes: both [B, F, h, w], nan = not stated.
+
+    Cells inside a box are few, so the two sides are averaged apart.
+    """
+    known = ~cells.isnan()
+    if not bool(known.any()):
+        return grid.sum() * 0.0
+    logits, target = grid[known], cells[known]
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    inside = target > 0.3
+    parts = [loss[side].mean() for side in (inside, ~inside) if bool(side.any())]
+    return torch.stack(parts).mean()
+
+
+def token_loss(logits: Tensor, tokens: Tensor, *, pad: int = 0) -> Tensor:
+    """Cross-entropy of the next word. Shapes: logits [B, T, V] for the words after each of tokens[:, :-1]; `pad` is left out."""
+    target = tokens[:, 1:]
+    if not bool((target != pad).any()):
+        return logits.sum() * 0.0
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=pad)
+
+
+def token_kl(student: Tensor, teacher: Tensor, tokens: Tensor, temperature: float = 1.0, *, pad: int = 0) -> Tensor:
+    """KL(teacher || student) of the next word's softmax, mean over the words that are there. Shapes: [B, T, V]."""
+    there = tokens[:, 1:] != pad
+    if not bool(there.any()):
+        return student.sum() * 0.0
+    s = F.log_softmax(student[there] / temperature, dim=-1)
+    t = F.log_softmax(teacher[there] / temperature, dim=-1)
+    return (t.exp() * (t - s)).sum(dim=-1).mean()
