@@ -1,0 +1,435 @@
+"""Where a map lies, in the words a clinician uses, measured against the lung and heart masks. numpy and scipy only.
+
+Frame: original image; the patient's right lung is on the left of the picture. `right` and `left` are the patient's.
+A concept that cannot be measured has the value None, and `about` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storyxai.errors import InputError
+from storyxai.types import Array, Box, Concept, Mask
+
+__all__ = [
+    "Thorax",
+    "boxes_from_grid",
+    "cardiothoracic_ratio",
+    "costophrenic",
+    "extent",
+    "image_concepts",
+    "inside_share",
+    "lung_area_asymmetry",
+    "map_concepts",
+    "perihilar",
+    "side",
+    "thorax_from_masks",
+    "zones",
+]
+
+Variant = Literal["drawn", "grown", "shrunk"]
+
+# Work on at most this many pixels along the longer side: maps come from far coarser grids.
+WORKING_SIDE_PX = 512
+# A lung smaller than this share of the picture is no lung; two lungs whose areas differ more than this are not a pair.
+MIN_LUNG_SHARE, MAX_AREA_RATIO = 0.01, 6.0
+# Margin around the lungs that still counts as "at the lungs" (pleura, mask error): share of the thorax's width, or mm.
+MARGIN_SHARE, MARGIN_MM = 0.05, 15.0
+# One side is named when it holds at least this share of what lies in the two lungs; else "bilateral".
+ONE_SIDED_SHARE = 0.7
+# "midline" when at least this share of what lies in lungs or between them lies between them.
+MIDLINE_SHARE = 0.5
+# A zone is named when it holds at least this share of what lies in the lungs (an even map: about 0.17 each).
+ZONE_SHARE = 0.25
+# extent: a pixel counts when the map there is at least this share of the map's own largest value.
+EXTENT_LEVEL = 0.5
+THIRDS = ("upper", "mid", "lower")
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The regions of one drawing of the lungs, bool [h, w] each. Zones by thirds of each lung's own height."""
+
+    right: Mask
+    left: Mask
+    zones: Mapping[str, Mask]
+    perihilar: Mask
+    costophrenic: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class Thorax:
+    """Lungs, heart and what lies around them at working resolution (every `stride`-th pixel of the original frame).
+
+    `problem` is "" or says in words why the masks cannot be used; then the regions are None. `near_lungs` are the lungs
+    and a margin around them; `between` lies between the lungs, row by row. `margin_words` states the margin.
+    """
+
+    stride: int
+    problem: str
+    drawn: Regions | None = None
+    grown: Regions | None = None
+    shrunk: Regions | None = None
+    near_lungs: Mask | None = None
+    between: Mask | None = None
+    heart: Mask | None = None
+    margin_words: str = ""
+
+
+def thorax_from_masks(
+    masks: Mapping[str, Mask], *, spacing_mm: tuple[float, float] | None = None, mask_pixel: float = 1.0
+) -> Thorax:
+    """The regions that the concepts are measured in. Compute once for an image, use for every map.
+
+    Shapes: masks "left_lung", "right_lung" and, where drawn, "heart", bool [H, W]. `mask_pixel` is the side of one
+    pixel of the network's mask in original pixels: errors are for masks drawn one such pixel too large or too small.
+    """
+    problem = _problem_with(masks)
+    if problem:
+        return Thorax(stride=1, problem=problem)
+    shape = masks["left_lung"].shape
+    stride = max(1, -(-max(shape) // WORKING_SIDE_PX))
+    right, left = (_largest_part(masks[name][::stride, ::stride]) for name in ("right_lung", "left_lung"))
+    columns = np.flatnonzero((right | left).any(axis=0))
+    if spacing_mm is not None:
+        margin, words = MARGIN_MM / (spacing_mm[1] * stride), f"{MARGIN_MM:.0f} mm around the lungs"
+    else:
+        margin = MARGIN_SHARE * float(np.ptp(columns) + 1)
+        words = f"{MARGIN_SHARE:.0%} of the thorax's width around the lungs"
+    step = max(1.0, mask_pixel / stride)
+    beyond = _distance_to(right | left)
+    heart = masks.get("heart")
+    return Thorax(
+        stride=stride,
+        problem="",
+        drawn=_regions(right, left),
+        grown=_regions(_distance_to(right) <= step, _distance_to(left) <= step),
+        shrunk=_regions(_shrink(right, step), _shrink(left, step)),
+        near_lungs=beyond <= margin,
+        between=_between(right, left),
+        heart=None if heart is None or not heart.any() else np.asarray(heart[::stride, ::stride], dtype=bool),
+        margin_words=words,
+    )
+
+
+def map_concepts(values: Array, thorax: Thorax, *, finding: str) -> tuple[Concept, ...]:
+    """All concepts of one map: side, zones, perihilar, costophrenic, inside_share, extent_share."""
+    measures = (side, zones, perihilar, costophrenic, inside_share, extent)
+    return tuple(measure(values, thorax, finding=finding) for measure in measures)
+
+
+def image_concepts(masks: Mapping[str, Mask], *, mask_pixel: float = 1.0) -> tuple[Concept, ...]:
+    """The concepts of the whole image: cardiothoracic_ratio and lung_area_asymmetry."""
+    return (
+        cardiothoracic_ratio(masks, mask_pixel=mask_pixel),
+        lung_area_asymmetry(masks, mask_pixel=mask_pixel),
+    )
+
+
+def side(values: Array, thorax: Thorax, *, finding: str) -> Concept:
+    """"right", "left", "bilateral" or "midline" by where the positive part of the map lies; None if nowhere.
+
+    Shapes: values [H, W]. Units: name. The patient's sides.
+    """
+    regions = thorax.drawn
+    if regions is None or thorax.between is None:
+        return _unmeasured("side", finding, "name", thorax.problem)
+    positive = _positive(values, thorax)
+    right, left = _mass(positive, regions.right), _mass(positive, regions.left)
+    between = _mass(positive, thorax.between)
+    total = right + left + between
+    if total <= 0:
+        return _unmeasured("side", finding, "name", "no positive part of the map lies in or between the lungs")
+    if between >= MIDLINE_SHARE * total:
+        name = "midline"
+    elif max(right, left) >= ONE_SIDED_SHARE * (right + left):
+        name = "right" if right > left else "left"
+    else:
+        name = "bilateral"
+    about = (
+        f"share of the positive map: right lung {right / total:.2f}, left lung {left / total:.2f}, between the lungs "
+        f"{between / total:.2f}; one side is named from {ONE_SIDED_SHARE} of both lungs"
+    )
+    return Concept("side", finding, name, "name", None, about)
+
+
+def zones(values: Array, thorax: Thorax, *, finding: str) -> Concept:
+    """Zones that hold much of the map, strongest first ("right lower, right mid"); None if none does. Units: names.
+
+    Zones are thirds of each lung's own height in the picture, not lobes.
+    """
+    regions = thorax.drawn
+    if regions is None:
+        return _unmeasured("zones", finding, "names", thorax.problem)
+    positive = _positive(values, thorax)
+    mass = {name: _mass(positive, region) for name, region in regions.zones.items()}
+    total = sum(mass.values())
+    if total <= 0:
+        return _unmeasured("zones", finding, "names", "no positive part of the map lies in the lungs")
+    shares = sorted(((-value / total, name) for name, value in mass.items()))
+    named = [name for share, name in shares if -share >= ZONE_SHARE]
+    about = "share of the positive map in the lungs: " + ", ".join(f"{name} {-share:.2f}" for share, name in shares)
+    about += f"; a zone is named from {ZONE_SHARE}"
+    if not named:
+        return _unmeasured("zones", finding, "names", f"spread over all zones; {about}")
+    return Concept("zones", finding, ", ".join(named), "names", None, about)
+
+
+def perihilar(values: Array, thorax: Thorax, *, finding: str) -> Concept:
+    """Share of the map's in-lung positive part around the hila (medial half, middle third). Units: share."""
+    return _region_share("perihilar", finding, values, thorax, "the medial half of the middle third of each lung")
+
+
+def costophrenic(values: Array, thorax: Thorax, *, finding: str) -> Concept:
+    """Share of the map's in-lung positive part at the outer lower corners (lowest quarter). Units: share."""
+    return _region_share("costophrenic", finding, values, thorax, "the outer half of the lowest quarter of each lung")
+
+
+def inside_share(values: Array, thorax: Thorax, *, finding: str) -> Concept:
+    """Share of the map's positive part in the lungs and the margin around them. Units: share of the positive map.
+
+    `about` states the share that an even map would have; the error is for masks one pixel larger or smaller.
+    """
+    if thorax.near_lungs is None or thorax.drawn is None:
+        return _unmeasured("inside_share", finding, "share", thorax.problem)
+    positive = _positive(values, thorax)
+    total = float(positive.sum(dtype=np.float64))
+    if total <= 0:
+        return _unmeasured("inside_share", finding, "share", "the map has no positive part")
+    share = _mass(positive, thorax.near_lungs) / total
+    rim = _shrink(thorax.near_lungs, 1.0)
+    error = share - _mass(positive, rim) / total
+    about = f"with {thorax.margin_words}; an even map would have {float(thorax.near_lungs.mean()):.2f}"
+    return Concept("inside_share", finding, share, "share", error, about)
+
+
+def extent(values: Array, thorax: Thorax, *, finding: str) -> Concept:
+    """Share of the lungs' area where the map is at least half of its own largest value. Units: share of lung area."""
+    unit = "share of lung area"
+    if thorax.drawn is None or thorax.grown is None or thorax.shrunk is None:
+        return _unmeasured("extent_share", finding, unit, thorax.problem)
+    positive = _positive(values, thorax)
+    if not positive.any():
+        return _unmeasured("extent_share", finding, unit, "the map has no positive part")
+    strong = positive >= EXTENT_LEVEL * positive.max()
+    shares = [
+        float(strong[regions.right | regions.left].mean()) if (regions.right | regions.left).any() else 0.0
+        for regions in (thorax.drawn, thorax.grown, thorax.shrunk)
+    ]
+    about = f"pixels of the lungs where the map is at least {EXTENT_LEVEL} of its largest value"
+    return Concept("extent_share", finding, shares[0], unit, max(abs(s - shares[0]) for s in shares), about)
+
+
+def cardiothoracic_ratio(masks: Mapping[str, Mask], *, mask_pixel: float = 1.0) -> Concept:
+    """Largest width of the heart over largest inner width of the thorax. Units: ratio, with its error.
+
+    The heart's width is the sum of its largest reaches to the right and the left (they need not lie in one row); the
+    thorax's is the widest row between the outer edges of the lung masks. The error adds, for each of the four edges,
+    one mask pixel and the roughness of the outline there (distance of the edge from its running median).
+    Source: Danzer 1919, as read on a PA film; AP films enlarge the heart, which the ratio does not know.
+    """
+    problem = _problem_with(masks)
+    heart = masks.get("heart")
+    if not problem and (heart is None or not heart.any()):
+        problem = "no heart mask was drawn"
+    if problem or heart is None:
+        return _unmeasured("cardiothoracic_ratio", "", "ratio", problem)
+    lungs = np.asarray(masks["left_lung"] | masks["right_lung"], dtype=bool)
+    heart = _largest_part(heart)
+    heart_columns = np.flatnonzero(heart.any(axis=0))
+    heart_width = float(heart_columns[-1] - heart_columns[0] + 1)
+    first, last = _row_edges(lungs)
+    widths = np.where(first >= 0, last - first + 1, 0)
+    row = int(widths.argmax())
+    thorax_width = float(widths[row])
+    edges = [*_row_edges(heart), first, last]
+    rough = [_roughness(edge) for edge in edges]
+    heart_error = float(np.hypot(np.hypot(mask_pixel, rough[0]), np.hypot(mask_pixel, rough[1])))
+    thorax_error = float(np.hypot(np.hypot(mask_pixel, rough[2]), np.hypot(mask_pixel, rough[3])))
+    ratio = heart_width / thorax_width
+    error = ratio * float(np.hypot(heart_error / heart_width, thorax_error / thorax_width))
+    about = f"heart {heart_width:.0f} px of thorax {thorax_width:.0f} px (row {row}); error from mask edges alone"
+    return Concept("cardiothoracic_ratio", "", ratio, "ratio", error, about)
+
+
+def lung_area_asymmetry(masks: Mapping[str, Mask], *, mask_pixel: float = 1.0) -> Concept:
+    """(right - left) / (right + left) of the lung areas, in [-1, 1]. Units: share; error for edges one pixel off."""
+    problem = _problem_with(masks)
+    if problem:
+        return _unmeasured("lung_area_asymmetry", "", "share", problem)
+    right, left = (np.asarray(masks[name], dtype=bool) for name in ("right_lung", "left_lung"))
+    a, b = float(right.sum()), float(left.sum())
+    # Each area is off by its outline times one pixel; the two lungs independently.
+    off_a, off_b = (_outline_px(m) * mask_pixel for m in (right, left))
+    error = 2 * float(np.hypot(b * off_a, a * off_b)) / (a + b) ** 2
+    about = f"area of the right lung {a:.0f} px, of the left {b:.0f} px; positive means that the right is larger"
+    return Concept("lung_area_asymmetry", "", (a - b) / (a + b), "share", error, about)
+
+
+def boxes_from_grid(
+    probability: Array, *, finding: str, threshold: float, min_area_share: float = 0.001, limit: int = 5
+) -> tuple[Box, ...]:
+    """Boxes around the connected parts where the probability is at or above the threshold, highest score first.
+
+    Shapes: probability [H, W], the evidence grid already resampled to the original frame. `score` is the largest
+    probability in the part. Parts smaller than `min_area_share` of the picture are left out; at most `limit` boxes.
+    """
+    from scipy.ndimage import find_objects, label
+
+    if probability.ndim != 2 or not np.isfinite(probability).all():
+        raise InputError("probability", "is not a finite map [H, W]", mend="resample the grid to the original frame")
+    parts, count = label(probability >= threshold)
+    if not count:
+        return ()
+    areas = np.bincount(parts.ravel(), minlength=count + 1)
+    boxes = []
+    for index, window in enumerate(find_objects(parts), start=1):
+        if areas[index] < min_area_share * probability.size:
+            continue
+        rows, columns = window
+        score = float(np.clip(probability[window][parts[window] == index].max(), 0, 1))
+        width, height = float(columns.stop - columns.start), float(rows.stop - rows.start)
+        boxes.append(Box(finding, float(columns.start), float(rows.start), width, height, score))
+    return tuple(sorted(boxes, key=lambda b: (-b.score, b.y, b.x))[:limit])
+
+
+def _problem_with(masks: Mapping[str, Mask]) -> str:
+    """"" or, in words, why these lung masks cannot be measured in. Raises: InputError for masks of different shapes."""
+    if "left_lung" not in masks or "right_lung" not in masks:
+        return "the two lungs were not drawn apart"
+    if len({mask.shape for mask in masks.values()}) != 1 or masks["left_lung"].ndim != 2:
+        raise InputError("masks", "have different shapes", mend="give all masks in the original frame [H, W]")
+    right, left = masks["right_lung"], masks["left_lung"]
+    areas = [float(np.count_nonzero(m)) / m.size for m in (right, left)]
+    if min(areas) < MIN_LUNG_SHARE:
+        return "a lung is missing or far too small in the lung mask"
+    if max(areas) > MAX_AREA_RATIO * min(areas):
+        return "the two lungs in the mask are too unequal to be trusted"
+    centres = [float(np.flatnonzero(m.any(axis=0)).mean()) for m in (right, left)]
+    if centres[0] >= centres[1]:
+        return "the right lung in the mask lies where the left should be"
+    return ""
+
+
+def _regions(right: Mask, left: Mask) -> Regions:
+    named: dict[str, Mask] = {}
+    hila, corners = np.zeros_like(right), np.zeros_like(right)
+    for name, lung, inner_is_right_of_picture in (("right", right, True), ("left", left, False)):
+        rows, columns = np.flatnonzero(lung.any(axis=1)), np.flatnonzero(lung.any(axis=0))
+        if not len(rows):
+            named.update({f"{name} {third}": lung for third in THIRDS})
+            continue
+        down = (np.arange(lung.shape[0]) - rows[0] + 0.5) / (rows[-1] - rows[0] + 1)
+        across = (np.arange(lung.shape[1]) - columns[0] + 0.5) / (columns[-1] - columns[0] + 1)
+        inner = across >= 0.5 if inner_is_right_of_picture else across < 0.5
+        third = np.clip((down * 3).astype(int), 0, 2)
+        for index, word in enumerate(THIRDS):
+            named[f"{name} {word}"] = lung & (third == index)[:, None]
+        hila |= lung & ((third == 1)[:, None] & inner[None, :])
+        corners |= lung & ((down >= 0.75)[:, None] & ~inner[None, :])
+    return Regions(right, left, named, hila, corners)
+
+
+def _region_share(name: str, finding: str, values: Array, thorax: Thorax, words: str) -> Concept:
+    if thorax.drawn is None or thorax.grown is None or thorax.shrunk is None:
+        return _unmeasured(name, finding, "share", thorax.problem)
+    positive = _positive(values, thorax)
+    shares = []
+    for regions in (thorax.drawn, thorax.grown, thorax.shrunk):
+        total = _mass(positive, regions.right | regions.left)
+        region = regions.perihilar if name == "perihilar" else regions.costophrenic
+        shares.append(_mass(positive, region) / total if total > 0 else 0.0)
+        if total <= 0 and regions is thorax.drawn:
+            return _unmeasured(name, finding, "share", "no positive part of the map lies in the lungs")
+    lungs = thorax.drawn.right | thorax.drawn.left
+    region = thorax.drawn.perihilar if name == "perihilar" else thorax.drawn.costophrenic
+    even = float(region.sum() / lungs.sum())
+    about = f"share of the positive map in the lungs that lies in {words}; an even map would have {even:.2f}"
+    return Concept(name, finding, shares[0], "share", max(abs(s - shares[0]) for s in shares), about)
+
+
+def _unmeasured(name: str, finding: str, unit: str, why: str) -> Concept:
+    return Concept(name, finding, None, unit, None, f"not measured: {why}")
+
+
+def _positive(values: Array, thorax: Thorax) -> Array:
+    """The positive part of the map at working resolution. Raises: InputError if the map is of another frame."""
+    part = np.maximum(values[:: thorax.stride, :: thorax.stride], 0)
+    if thorax.near_lungs is not None and part.shape != thorax.near_lungs.shape:
+        raise InputError("map", f"shape {values.shape} is not the masks'", mend="give the map in the original frame")
+    if not np.isfinite(part).all():
+        raise InputError("map", "has values that are not finite", mend="check the model for overflow or nan")
+    return part
+
+
+def _mass(positive: Array, region: Mask) -> float:
+    return float(positive[region].sum(dtype=np.float64))
+
+
+def _largest_part(mask: Mask) -> Mask:
+    from scipy.ndimage import label
+
+    parts, count = label(mask)
+    if count < 2:
+        return np.asarray(mask, dtype=bool)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    largest: Mask = parts == sizes.argmax()
+    return largest
+
+
+def _distance_to(mask: Mask) -> NDArray[np.float64]:
+    """Distance in pixels from each pixel to the mask, 0 inside."""
+    from scipy.ndimage import distance_transform_edt
+
+    distance: NDArray[np.float64] = distance_transform_edt(~mask)
+    return distance
+
+
+def _shrink(mask: Mask, by_px: float) -> Mask:
+    """The mask without its outermost `by_px` pixels; the picture's border counts as outside."""
+    from scipy.ndimage import distance_transform_edt
+
+    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    inner: Mask = depth > by_px
+    return inner
+
+
+def _outline_px(mask: Mask) -> float:
+    """The number of pixels of the mask with a neighbour outside it, above, below, left or right."""
+    padded = np.pad(mask, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return float(np.count_nonzero(mask & ~inner))
+
+
+def _between(right: Mask, left: Mask) -> Mask:
+    """Pixels between the inner edges of the two lungs, row by row, outside both."""
+    columns = np.arange(right.shape[1])[None, :]
+    right_inner, left_inner = _row_edges(right)[1], _row_edges(left)[0]
+    both = (right_inner >= 0) & (left_inner >= 0)
+    gap: Mask = both[:, None] & (columns > right_inner[:, None]) & (columns < left_inner[:, None])
+    return gap & ~right & ~left
+
+
+def _row_edges(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last column of the mask in each row, -1 where the row is empty, int64 [H] each."""
+    filled = mask.any(axis=1)
+    first = np.where(filled, mask.argmax(axis=1), -1)
+    last = np.where(filled, mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1), -1)
+    return first.astype(np.int64), last.astype(np.int64)
+
+
+def _roughness(edge: NDArray[np.int64]) -> float:
+    """Root mean square distance in pixels of an outline from its running median of five rows (0 for a smooth one)."""
+    from scipy.ndimage import median_filter
+
+    known = edge[edge >= 0].astype(np.float64)
+    if len(known) < 5:
+        return 0.0
+    smooth = median_filter(known, size=5, mode="nearest")
+    return float(np.sqrt(np.mean((known - smooth) ** 2)))
