@@ -20,6 +20,8 @@ __all__ = ["CODECS", "DecodeError", "decode_apart"]
 
 CODECS = ("jpeg", "jpeg2000", "rle")
 MEMORY_LIMIT_BYTES = 3 << 29
+# Time for the process to start, on top of what the pixels need.
+GRACE_S = 5.0
 _DTYPES = ("uint8", "int8", "uint16", "int16")
 
 
@@ -33,7 +35,7 @@ def decode_apart(frame: bytes, *, codec: str, rows: int, columns: int, bits: int
     Shapes: [rows, columns], 8 or 16 bits, signed as the codec says. `bits` is Bits Allocated (needed by RLE only).
     Raises: DecodeError when the decoder fails, crashes, runs out of its limits or gives another size.
     """
-    limit_s = 5.0 + rows * columns / 4e6
+    limit_s = GRACE_S + rows * columns / 4e6
     order = json.dumps({"codec": codec, "rows": rows, "columns": columns, "bits": bits, "limit_s": int(limit_s) + 1})
     # -P keeps this folder off the child's path, where read.py or values.py could stand in for a library's module.
     call = [sys.executable, "-P", __file__]

@@ -227,7 +227,7 @@ def _grey_table(header: Any, stored: _Stored) -> tuple[Array, list[str]]:
         padding, seen = np.zeros_like(padding), counts
     values = _modality_values(header, stored.values)
     grey = _windowed(header, values, notes)
-    if grey is not None and np.ptp(grey[seen > 0]) < 0.02:
+    if grey is not None and np.ptp(np.clip(grey[seen > 0], 0.0, 1.0)) < 0.02:
         notes.append("the stated window shows nothing and was left aside")
         grey = None
     if grey is None:

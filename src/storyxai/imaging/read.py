@@ -22,7 +22,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from storyxai.errors import InputError, ReadError
 from storyxai.imaging.dicom import is_dicom, read_dicom
-from storyxai.imaging.values import MAX_FILE_BYTES, check_size, robust_table
+from storyxai.imaging.values import MAX_FILE_BYTES, MAX_PIXELS, check_size, robust_table
 from storyxai.provenance import sha256_bytes
 from storyxai.types import Array, Image
 
@@ -38,6 +38,7 @@ _DAMAGE = (
 _PILLOW_FORMATS = ("PNG", "JPEG", "TIFF")
 # A progressive JPEG repeats the whole picture per scan; real ones have about ten.
 _MAX_JPEG_SCANS = 64
+_EIGHT_BITS = (np.arange(256) / 255).astype(np.float32)
 _COLOURED_AT = 0.12
 _COLOURED_SHARE = 0.005
 
@@ -125,6 +126,9 @@ def _read_picture(data: bytes, source: str) -> Image:
     except UnidentifiedImageError as unknown:
         why = f"is not an image this program reads ({_looks_like(data)})"
         raise ReadError(source, why, mend="give DICOM, PNG, JPEG or TIFF") from unknown
+    except PillowImage.DecompressionBombError as bomb:
+        mend = f"scale it to at most {MAX_PIXELS // 1_000_000} megapixels"
+        raise ReadError(source, "is far larger than any radiograph", mend=mend) from bomb
     check_size(source, picture.height, picture.width)
     if picture.format == "JPEG" and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
         raise ReadError(source, "is a JPEG of far too many scans", mend="save it again as a plain JPEG or PNG")
@@ -176,7 +180,7 @@ def _grey(picture: PillowImage.Image, *, white_is_zero: bool) -> tuple[Array, li
 
 
 def _eighths(values: NDArray[np.uint8]) -> Array:
-    return np.multiply(values, np.float32(1 / 255), dtype=np.float32)
+    return _EIGHT_BITS[values]
 
 
 def _deep(values: NDArray[np.generic], *, white_is_zero: bool) -> tuple[Array, list[str]]:

@@ -1,0 +1,196 @@
+"""Reading pictures: right values, notes for what was changed, and one clear sentence for every file that is no good."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from storyxai.errors import InputError, ReadError
+from storyxai.imaging.read import find_images, read_image
+
+
+def stepped() -> np.ndarray:
+    return (np.add.outer(np.arange(70), 2 * np.arange(90)) % 256).astype(np.uint8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_eight_bits_are_divided_by_255_and_nothing_else(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"film.{suffix}"
+    Picture.fromarray(stepped()).save(path)
+    image = read_image(path)
+    assert (image.pixels == (stepped() / 255).astype(np.float32)).all()
+    assert (image.pixels.dtype, image.pixels.flags.c_contiguous) == (np.float32, True)
+    assert image.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (image.source, image.view, image.spacing_mm, image.notes) == (path.name, "unknown", None, ())
+
+
+def test_the_same_grey_by_other_ways(tmp_path: Path) -> None:
+    """Palette, RGB, opaque RGBA, grey + alpha and one more: the same grey values, and no word of colour."""
+    grey = Picture.fromarray(stepped())
+    ways = {mode: grey.convert(mode) for mode in ("P", "RGB", "RGBA", "LA")}
+    for mode, picture in ways.items():
+        path = tmp_path / f"{mode}.png"
+        picture.save(path)
+        image = read_image(path)
+        assert image.pixels == pytest.approx(stepped() / 255, abs=1 / 255), mode
+        assert image.notes == (), mode
+
+
+def test_jpeg_and_cmyk(tmp_path: Path) -> None:
+    smooth = np.linspace(0, 255, 80 * 80).reshape(80, 80).astype(np.uint8)
+    Picture.fromarray(smooth).save(tmp_path / "film.jpg", quality=95)
+    assert read_image(tmp_path / "film.jpg").pixels == pytest.approx(smooth / 255, abs=0.02)
+    ink = np.zeros((80, 80, 4), np.uint8)
+    ink[..., 3] = 255 - smooth
+    Picture.fromarray(ink, mode="CMYK").save(tmp_path / "ink.jpg", quality=95)
+    assert read_image(tmp_path / "ink.jpg").pixels == pytest.approx(smooth / 255, abs=0.03)
+
+
+def test_clear_parts_lie_on_black_and_colour_is_noted(tmp_path: Path) -> None:
+    picture = np.full((64, 64, 4), 200, np.uint8)
+    picture[..., 3] = 255
+    picture[:16, :, 3] = 0
+    picture[32:, :, 1] = 20
+    Picture.fromarray(picture).save(tmp_path / "clear.png")
+    image = read_image(tmp_path / "clear.png")
+    assert (image.pixels[:16] == 0).all() and image.pixels[20, 0] == pytest.approx(200 / 255, abs=1e-6)
+    assert image.notes == ("transparent parts were laid on black", "colour: 50.0% of the pixels are coloured")
+
+
+def test_sixteen_bits_by_their_robust_range(tmp_path: Path) -> None:
+    """0.5 % at each end are cut: with 10,000 equally spaced values the range is known on paper."""
+    stored = (20000 + np.arange(10000)).astype(np.uint16).reshape(100, 100)
+    for name in ("film.png", "film.tif"):
+        Picture.fromarray(stored).save(tmp_path / name)
+        grey = read_image(tmp_path / name).pixels.ravel()
+        assert (grey[:49] == 0).all() and (grey[9951:] == 1).all()
+        assert grey[5000] == pytest.approx((5000 - 49) / (9949 - 49), abs=2e-4)
+    flat = np.full((64, 64), 777, np.uint16)
+    Picture.fromarray(flat).save(tmp_path / "flat.png")
+    assert (read_image(tmp_path / "flat.png").pixels == 0).all()
+
+
+def test_white_stored_as_zero_is_inverted(tmp_path: Path) -> None:
+    stored = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    Picture.fromarray(stored).save(tmp_path / "a.tif")
+    Picture.fromarray(stored).save(tmp_path / "b.tif", tiffinfo={262: 0})
+    usual, turned = read_image(tmp_path / "a.tif"), read_image(tmp_path / "b.tif")
+    assert turned.pixels == pytest.approx(1 - usual.pixels, abs=1e-6)
+    assert "inverted: white was stored as zero" in turned.notes
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_brings_the_picture_upright(tmp_path: Path, orientation: int) -> None:
+    upright = np.zeros((64, 96), np.uint8)
+    upright[:32, :48] = 255
+    stored = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
+        5: upright.T, 6: np.rot90(upright, 1), 7: upright[::-1, ::-1].T, 8: np.rot90(upright, -1),
+    }[orientation]  # fmt: skip
+    exif = Picture.Exif()
+    exif[0x0112] = orientation
+    Picture.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.jpg", exif=exif, quality=100)
+    image = read_image(tmp_path / "a.jpg")
+    assert image.pixels == pytest.approx(upright / 255, abs=0.02)
+    assert len(image.notes) == (orientation != 1)
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+def saved(picture: Picture.Image, kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+def bad_files() -> dict[str, tuple[bytes, str]]:
+    film = Picture.fromarray(stepped())
+    frames = [Picture.fromarray(np.full((80, 80), v, np.uint8)) for v in (1, 2)]
+    return {
+        "empty.png": (b"", "is empty"),
+        "text.png": (b"these are words, not pixels\n" * 20, r"looks like text"),
+        "page.jpg": (b"<!DOCTYPE html><html></html>", "HTML"),
+        "noise.png": (bytes(range(256)) * 4, "no known image format"),
+        "cut.png": (saved(film, "PNG")[:-40], "damaged or cut short"),
+        "cut.jpg": (saved(film, "JPEG")[:-200], "damaged or cut short"),
+        "cut.dcm": (b"\0" * 128 + b"DICM" + b"\2\0\0\0UL", "cut short"),
+        "dot.png": (saved(film.resize((1, 1)), "PNG"), "1 x 1 pixels: too small"),
+        "stamp.png": (saved(film.resize((63, 200)), "PNG"), "63 x 200 pixels: too small"),
+        "huge.png": (png_header(20_000, 20_000), "far larger than any radiograph"),
+        "large.png": (png_header(9000, 9000), "9000 x 9000 pixels: larger than any radiograph"),
+        "moving.png": (saved(frames[0], "PNG", save_all=True, append_images=frames[1:]), "several pictures"),
+        "pages.tif": (saved(frames[0], "TIFF", save_all=True, append_images=frames[1:]), "several pictures"),
+        "film.gif": (saved(film, "GIF"), "no known image format"),
+        "scans.jpg": (saved(film, "JPEG") + b"\xff\xda" * 100, "far too many scans"),
+    }
+
+
+@pytest.mark.parametrize("name", bad_files())
+def test_a_bad_file_is_one_clear_sentence(tmp_path: Path, name: str) -> None:
+    data, said = bad_files()[name]
+    path = tmp_path / name
+    path.write_bytes(data)
+    start = time.perf_counter()
+    with pytest.raises(ReadError, match=said) as refused:
+        read_image(path)
+    assert time.perf_counter() - start < 2
+    assert refused.value.what == name and refused.value.mend and refused.value.exit_status == 2
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_no_file_at_all(tmp_path: Path) -> None:
+    (tmp_path / "big.png").write_bytes(b"")
+    os.truncate(tmp_path / "big.png", 400 << 20)
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, said in [
+        ("none.png", "no such file"), ("", "is a folder"), ("pipe.png", "not a regular file"),
+        ("big.png", "larger than 256 MiB"), ("a\0b.png", "cannot be opened"), ("x" * 300, "cannot be opened"),
+    ]:  # fmt: skip
+        with pytest.raises(ReadError, match=said):
+            read_image(tmp_path / name)
+
+
+def test_find_images_lists_each_once_by_name(tmp_path: Path, dicom_file: Callable[..., Path]) -> None:
+    film = Picture.fromarray(stepped())
+    (tmp_path / "deep").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    for name in ("b.png", "deep/a.JPG", "deep/c.tiff", ".hidden/d.png", ".e.png"):
+        (tmp_path / name).write_bytes(saved(film, "PNG"))
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "IM0001").write_bytes(dicom_file(stepped()).read_bytes())
+    (tmp_path / "README").write_text("no image either")
+    os.mkfifo(tmp_path / "PIPE")
+    found = find_images([tmp_path, tmp_path / "b.png", tmp_path / "notes.txt"])
+    assert [path.name for path in found] == ["IM0001", "a.JPG", "b.png", "c.tiff", "film.dcm", "notes.txt"]
+
+
+def test_find_images_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file or folder"):
+        find_images([tmp_path / "none"])
+    with pytest.raises(InputError, match="no image found"):
+        find_images([tmp_path])
+
+
+@pytest.mark.real
+def test_real_films_of_every_set_are_read(real_data: Path) -> None:
+    for folder in ("nih/images", "kermany/images/NORMAL", "covid/images"):
+        for path in sorted((real_data / folder).iterdir())[:20]:
+            image = read_image(path)
+            assert max(image.pixels.shape) <= 512 and 0.1 < image.pixels.mean() < 0.9
+            assert np.abs(image.pixels - np.asarray(Picture.open(path).convert("L")) / 255).max() < 1e-6
