@@ -32,7 +32,8 @@ class LimeResult:
     Shapes: `coefficients`, `standard_error` [F, S]; `interval` [F, S, 2] (95 %, of the sampling only: it says how much
     another seed would move the coefficient, not whether the model is right); `intercept`, `r2`, `reliability` [F].
     `r2` is weighted like the fit, 0 where the logit never changed. `reliability` in [0, 1] is the correlation over
-    superpixels to expect with another seed, 1 - mean(standard_error^2) / variance(coefficients).
+    superpixels to expect with another seed, 1 - mean(standard_error^2) / variance(coefficients); too low, so
+    cautious, below about ten samples per superpixel.
     """
 
     coefficients: Float64
@@ -143,9 +144,11 @@ def weighted_ridge(
     x = vectors.astype(np.float64)
     total = weights.sum()
     x_mean = np.einsum("n,ns->s", weights, x) / total
-    y_mean = np.einsum("n,nf->f", weights, answers) / total
+    # Measured from the first answer, a logit that never moves is exactly zero and not a rounding error.
+    start = answers[0]
+    y_mean = np.einsum("n,nf->f", weights, answers - start) / total
     x -= x_mean
-    y = answers - y_mean
+    y = answers - start - y_mean
     weighted = x * weights[:, None]
     gram = np.einsum("ns,nt->st", weighted, x)
     gram[np.diag_indices_from(gram)] += ridge
@@ -158,10 +161,9 @@ def weighted_ridge(
     variance = np.einsum("ns,nf->fs", solver**2, scaled**2)
     spread = np.einsum("n,nf->f", weights, y**2)
     missed = np.einsum("n,nf->f", weights, errors**2)
-    # A logit that moves by rounding alone is one that does not move.
-    moves = spread > 1e-20 * total * (1 + y_mean**2)
+    moves = spread > 0
     r2 = np.where(moves, 1 - missed / np.where(moves, spread, 1), 0.0)
-    intercept = y_mean - np.einsum("s,fs->f", x_mean, coefficients)
+    intercept = start + y_mean - np.einsum("s,fs->f", x_mean, coefficients)
     return RidgeFit(coefficients, intercept, np.sqrt(variance), r2)
 
 

@@ -1,0 +1,197 @@
+"""LIME against closed forms, against the `lime` package's own solve, and against itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from storyxai.errors import InputError
+from storyxai.explain.lime import LimeResult, kernel_weights, lime, lime_map, sample_vectors, weighted_ridge
+from storyxai.explain.superpixels import grid_segments
+
+RNG = np.random.default_rng(11)
+SIDE, COUNT = 32, 16
+IMAGE = RNG.uniform(0.3, 1.0, (SIDE, SIDE)).astype(np.float32)
+SEGMENTS = grid_segments((SIDE, SIDE), count=COUNT)
+SLOPES = RNG.normal(size=(3, COUNT))
+
+
+def shown(batch: np.ndarray) -> np.ndarray:
+    """Which superpixels of IMAGE are shown, for fill 0: [B, S] of 0 and 1."""
+    corners = [np.argwhere(s == SEGMENTS)[0] for s in range(COUNT)]
+    return np.stack([batch[:, 0, r, c] > 0 for r, c in corners], axis=1).astype(np.float64)
+
+
+def linear(batch: np.ndarray) -> np.ndarray:
+    return shown(batch) @ SLOPES.T + np.array([1.0, -2.0, 0.5])
+
+
+def curved(batch: np.ndarray) -> np.ndarray:
+    """Superpixels 3 and 7 speak only together, 5 speaks against: not linear, so that LIME has something to miss."""
+    on = shown(batch)
+    return np.stack([2 * on[:, 3] * on[:, 7] - on[:, 5], on[:, 0] * on[:, 1] * on[:, 2]], axis=1)
+
+
+def explain(predict, **settings) -> LimeResult:
+    return lime(predict, IMAGE, SEGMENTS, **{"fill": 0.0, "samples": 200, **settings})
+
+
+def test_a_linear_model_gives_its_own_coefficients() -> None:
+    result = explain(linear, ridge=0.0)
+    np.testing.assert_allclose(result.coefficients, SLOPES, atol=1e-10)
+    np.testing.assert_allclose(result.intercept, [1.0, -2.0, 0.5], atol=1e-10)
+    np.testing.assert_allclose(result.r2, 1.0, atol=1e-12)
+    np.testing.assert_allclose(result.standard_error, 0.0, atol=1e-10)
+
+
+def test_ridge_shrinks_but_keeps_signs() -> None:
+    plain, shrunk = explain(linear, ridge=0.0), explain(linear, ridge=1.0)
+    assert (np.abs(shrunk.coefficients).sum(axis=1) < np.abs(plain.coefficients).sum(axis=1)).all()
+    strong = np.abs(SLOPES) > 0.3
+    assert (np.sign(shrunk.coefficients) == np.sign(SLOPES))[strong].all()
+
+
+def test_agrees_with_the_lime_package() -> None:
+    lime_base = pytest.importorskip("lime.lime_base")
+    vectors = sample_vectors(COUNT, samples=150, seed=3)
+    weights = kernel_weights(vectors, width=0.25)
+    answers = np.random.default_rng(4).normal(size=(150, 2)) + vectors @ SLOPES[:2].T
+    ours = weighted_ridge(vectors, answers, weights=weights, ridge=1.0)
+    base = lime_base.LimeBase(lambda distances: weights, random_state=np.random.RandomState(0))
+    for finding in range(2):
+        intercept, pairs, score, _ = base.explain_instance_with_data(
+            vectors.astype(float), answers, np.zeros(150), finding, num_features=COUNT, feature_selection="none"
+        )
+        theirs = dict(pairs)
+        np.testing.assert_allclose(ours.coefficients[finding], [theirs[s] for s in range(COUNT)], atol=1e-9)
+        assert ours.intercept[finding] == pytest.approx(intercept, abs=1e-9)
+        assert ours.r2[finding] == pytest.approx(score, abs=1e-9)
+
+
+def test_kernel_on_paper() -> None:
+    # A quarter shown: cosine with all ones is 1/2, so d = 1/2 and the weight exp(-(0.5 / 0.25)^2) = exp(-4).
+    vectors = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=np.uint8)
+    np.testing.assert_allclose(kernel_weights(vectors, width=0.25), [1, np.exp(-4), np.exp(-16)])
+
+
+def test_same_seed_same_bytes_whatever_the_batch() -> None:
+    first = explain(curved, batch=64)
+    for batch in (1, 7, 200, 1000):
+        again = explain(curved, batch=batch)
+        for name in ("coefficients", "intercept", "r2", "standard_error", "interval", "reliability"):
+            assert getattr(first, name).tobytes() == getattr(again, name).tobytes()
+    assert explain(curved, seed=1).coefficients.tobytes() != first.coefficients.tobytes()
+
+
+def test_more_samples_start_with_the_same_ones() -> None:
+    assert (sample_vectors(COUNT, samples=100, seed=2) == sample_vectors(COUNT, samples=300, seed=2)[:100]).all()
+    vectors = sample_vectors(COUNT, samples=2000, seed=0)
+    assert vectors[0].all()
+    assert abs(vectors[1:].mean() - 0.5) < 4 * 0.5 / np.sqrt(2000 * COUNT)
+
+
+def test_signs_hold_between_500_and_1000_samples() -> None:
+    few, many = explain(curved, samples=500), explain(curved, samples=1000)
+    sure = (many.interval[..., 0] > 0) | (many.interval[..., 1] < 0)
+    assert sure[0, [3, 5, 7]].all()
+    assert sure[1, [0, 1, 2]].all()
+    assert (np.sign(few.coefficients) == np.sign(many.coefficients))[sure].all()
+
+
+def test_standard_error_is_the_spread_over_seeds() -> None:
+    runs = [explain(curved, samples=300, seed=seed) for seed in range(40)]
+    spread = np.std([run.coefficients for run in runs], axis=0, ddof=1)
+    stated = np.mean([run.standard_error for run in runs], axis=0)
+    # 40 runs know a spread to 11 %; over 32 coefficients the mean ratio must be near one (HC3 is slightly cautious).
+    assert 0.9 < (stated / spread).mean() < 1.25
+
+
+def test_reliability_foretells_the_correlation_of_two_seeds() -> None:
+    runs = [explain(curved, samples=500, seed=seed) for seed in range(16)]
+    seen = [
+        [np.corrcoef(a.coefficients[f], b.coefficients[f])[0, 1] for a, b in zip(runs[::2], runs[1::2], strict=True)]
+        for f in range(2)
+    ]
+    told = np.mean([run.reliability for run in runs], axis=0)
+    np.testing.assert_allclose(told, np.mean(seen, axis=1), atol=0.03)
+
+
+def test_a_model_that_never_moves_has_no_evidence() -> None:
+    result = explain(lambda batch: np.full((len(batch), 2), 0.3))
+    assert (result.coefficients == 0).all()
+    assert (result.r2 == 0).all()
+    assert (result.reliability == 0).all()
+
+
+def test_the_first_sample_is_the_whole_image_and_batches_are_real() -> None:
+    seen: list[np.ndarray] = []
+
+    def watching(batch: np.ndarray) -> np.ndarray:
+        assert batch.dtype == np.float32
+        seen.append(batch.copy())
+        return linear(batch)
+
+    explain(watching, batch=64)
+    assert (seen[0][0, 0] == IMAGE).all()
+    assert [len(batch) for batch in seen] == [64, 64, 64, 8]
+
+
+@pytest.mark.parametrize("fill", ["blur", "mean", 0.5])
+def test_hidden_superpixels_take_the_fill_and_shown_ones_stay(fill) -> None:
+    seen: list[np.ndarray] = []
+
+    def watching(batch: np.ndarray) -> np.ndarray:
+        seen.append(batch[:, 0].copy())
+        return batch.mean(axis=(1, 2, 3))[:, None]
+
+    result = explain(watching, fill=fill, samples=40)
+    images, vectors = np.concatenate(seen), sample_vectors(COUNT, samples=40, seed=0).astype(bool)
+    on = vectors[:, SEGMENTS]
+    assert (images == IMAGE)[on].all()
+    if fill == "mean":
+        means = [IMAGE[s == SEGMENTS].mean() for s in range(COUNT)]
+        np.testing.assert_allclose(images[~on], np.broadcast_to(np.array(means)[SEGMENTS], on.shape)[~on], atol=1e-6)
+    if fill == 0.5:
+        assert (images[~on] == 0.5).all()
+    assert result.fill == str(fill)
+
+
+def test_map_paints_each_superpixel() -> None:
+    result = explain(linear, ridge=0.0)
+    maps = lime_map(result, SEGMENTS)
+    assert maps.shape == (3, SIDE, SIDE)
+    assert maps.dtype == np.float32
+    for s in range(COUNT):
+        np.testing.assert_allclose(maps[:, s == SEGMENTS], np.tile(SLOPES[:, [s]], 64), atol=1e-5)
+    with pytest.raises(InputError):
+        lime_map(result, grid_segments((SIDE, SIDE), count=4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [({"samples": 10}, "samples"), ({"batch": 0}, "batch"), ({"fill": "noise"}, "fill"), ({"fill": 2.0}, "fill")],
+)
+def test_bad_settings_name_the_mend(settings, word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        explain(linear, **settings)
+
+
+def test_bad_models_and_segments() -> None:
+    with pytest.raises(InputError, match="return logits"):
+        explain(lambda batch: batch.mean(axis=(1, 2, 3)))
+    with pytest.raises(InputError, match="not finite"):
+        explain(lambda batch: np.full((len(batch), 1), np.inf))
+    with pytest.raises(InputError, match="gaps"):
+        lime(linear, IMAGE, SEGMENTS * 2)
+    with pytest.raises(InputError, match="shape"):
+        lime(linear, IMAGE, SEGMENTS[:-1])
+
+
+def test_superpixels_always_switched_together_are_refused_without_ridge() -> None:
+    vectors = sample_vectors(4, samples=30, seed=0)
+    vectors[:, 1] = vectors[:, 0]
+    answers = vectors[:, :1].astype(float)
+    with pytest.raises(InputError, match="ridge"):
+        weighted_ridge(vectors, answers, weights=np.ones(30), ridge=0.0)
+    fit = weighted_ridge(vectors, answers, weights=np.ones(30), ridge=1.0)
+    assert fit.coefficients[0, 0] == pytest.approx(fit.coefficients[0, 1])
