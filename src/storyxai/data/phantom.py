@@ -32,9 +32,9 @@ ZONED = ("Consolidation", "Nodule", "Mass", "Atelectasis")
 class Phantom:
     """One synthetic radiograph and its truth. Masks and boxes are in the picture's frame.
 
-    Shapes: masks bool [H, W]. `masks` has "left_lung", "right_lung" (pleural spaces: with the lung behind the heart and
-    behind the diaphragm's dome, and with whatever a finding filled them with) and "heart". `severity` is in (0, 1] for
-    findings present. `cardiothoracic_ratio` is largest heart width over largest inner thoracic width.
+    Shapes: masks bool [H, W]. `masks` has "left_lung", "right_lung" and "heart"; a lung mask is the pleural space with
+    the lung behind the heart, whatever a finding filled it with, and a little below the dome's edge. `severity` is in
+    (0, 1] for findings present. `cardiothoracic_ratio` is largest heart width over largest inner thoracic width.
     """
 
     seed: int
@@ -127,12 +127,12 @@ def _body(view: str, insertions: tuple[Insertion, ...], rng: np.random.Generator
                 dome[side] -= (8 + 22 * item.severity) * (0.6 if len(item.sides) == 2 else 1)
     return Body(
         sex="F" if female else "M", age_years=float(rng.integers(19, 92)), view=view, half_width_mm=width,
-        height_mm=height, half_depth_mm=66 + 0.14 * width + 3 * habitus, wall_mm=max(12.0, 24 + 9 * habitus),
-        breast_mm=rng.uniform(16, 42) + 7 * max(habitus, 0) if female else 0.0,
+        height_mm=height, half_depth_mm=58 + 0.11 * width + 2 * habitus, wall_mm=max(14.0, 28 + 9 * habitus),
+        breast_mm=rng.uniform(8, 24) + 5 * max(habitus, 0) if female else 0.0,
         rotation_rad=float(rng.normal(0, 0.09 if portable else 0.04)), ratio=float(ratio),
         tilt_rad=rng.uniform(0.45, 0.85), heart_right_share=rng.uniform(0.29, 0.37), dome_mm=dome,
         angle_drop_mm=rng.uniform(38, 58), aorta_mm=rng.uniform(12, 17), arms_down=bool(portable or rng.random() < 0.3),
-        bone=rng.uniform(0.75, 1.2), gas_mm=rng.uniform(14, 28) if rng.random() < 0.55 else 0.0,
+        bone=rng.uniform(0.75, 1.2), gas_mm=rng.uniform(10, 22) if rng.random() < 0.4 else 0.0,
     )
 
 
@@ -155,7 +155,7 @@ def _devices(view: str, rng: np.random.Generator) -> tuple[tuple[str, ...], int]
 
 def _masks(anatomy: Anatomy) -> dict[str, Mask]:
     masks: dict[str, Mask] = {
-        f"{side}_lung": np.asarray(anatomy.lungs[side].chord_mm > 8, dtype=np.bool_) for side in SIDES
+        f"{side}_lung": anatomy.lungs[side].mask for side in SIDES
     }
     masks["heart"] = np.asarray(anatomy.heart_mm > 0, dtype=np.bool_)
     return masks
@@ -192,7 +192,7 @@ def _facts(anatomy: Anatomy, insertions: tuple[Insertion, ...], shadows: tuple[S
 
 
 def _zone(anatomy: Anatomy, side: str, mask: Mask) -> str:
-    rows = np.flatnonzero((anatomy.lungs[side].chord_mm > 8).any(axis=1))
+    rows = np.flatnonzero(anatomy.lungs[side].mask.any(axis=1))
     if not mask.any():
         return ""
     centre = float(np.flatnonzero(mask.any(axis=1)).mean())

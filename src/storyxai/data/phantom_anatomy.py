@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Picture
 from scipy import fft, ndimage
 
-from storyxai.types import Array
+from storyxai.types import Array, Mask
 
 __all__ = ["SIDES", "Anatomy", "Body", "Grid", "Outline", "build_anatomy", "smooth_field", "splat"]
 
@@ -64,12 +65,14 @@ class Body:
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """One pleural space: distance of its medial and lateral edge from the midline per row [H, 1], its chord [H, W]
-    without the diaphragm dome, and where its hilum is (x, y)."""
+    """One pleural space: distance of its medial and lateral edge from the midline per row [H, 1], its chord [H, W] with
+    (`whole_mm`) and less (`chord_mm`) what the diaphragm dome takes, its mask (see `_lung`), its hilum (x, y)."""
 
     inner_mm: Array
     outer_mm: Array
+    whole_mm: Array
     chord_mm: Array
+    mask: Mask
     hilum_mm: tuple[float, float]
 
 
@@ -84,7 +87,7 @@ class Anatomy:
     bone_mm: Array
     heart_mm: Array
     mediastinum_mm: Array
-    vessels_mm: Mapping[str, Array]
+    vessels_mm: Array
     air_mm: Array
 
 
@@ -94,7 +97,7 @@ def build_anatomy(body: Body, grid: Grid, rng: np.random.Generator) -> Anatomy:
     heart = _heart(body, grid)
     return Anatomy(
         body, grid, lungs, _torso(body, grid), _bones(body, grid, rng), heart, _mediastinum(body, grid),
-        {side: _vessels(body, grid, side, rng) for side in SIDES}, _airways(body, grid),
+        _vessels(body, grid, rng), _airways(body, grid),
     )
 
 
@@ -115,12 +118,11 @@ def splat(grid: Grid, x_mm: NDArray[np.float64], y_mm: NDArray[np.float64], mass
 
 def smooth_field(rng: np.random.Generator, grid: Grid, scale_mm: float) -> Array:
     """A smooth random field of unit spread [H, W], bumps about `scale_mm` wide, the same at every grid size."""
-    cells = max(4, round(grid.size * grid.spacing_mm / scale_mm))
+    cells = max(4, round(grid.size * grid.spacing_mm / scale_mm))  # the film's width in bumps
     coarse = rng.standard_normal((cells + 2, cells + 2)).astype(np.float32)
-    place = (np.arange(grid.size, dtype=np.float32) + 0.5) * (cells / grid.size) + 0.5
-    rows, columns = np.meshgrid(place, place, indexing="ij")
-    field = ndimage.map_coordinates(coarse, [rows, columns], order=1, mode="nearest", prefilter=False)
-    return np.asarray(ndimage.gaussian_filter(field, 0.35 * grid.size / cells) * 1.6, dtype=np.float32)
+    frame = (1.0, 1.0, cells + 1.0, cells + 1.0)
+    field = Picture.fromarray(coarse).resize((grid.size, grid.size), Picture.Resampling.BICUBIC, frame)
+    return np.asarray(field, dtype=np.float32) * np.float32(1.3)
 
 
 def _dome_profile(u: Array, power: float) -> Array:
@@ -132,17 +134,20 @@ def _lung(body: Body, grid: Grid, side: str) -> Outline:
     t = grid.y_mm / height
     apex = 0.40 * width
     outer = apex + (width - apex) * _dome_profile(t / 0.82, 2.1)
-    medial = 0.115 * width - 9.0 * sign * body.rotation_rad
+    medial = 0.07 * width - 9.0 * sign * body.rotation_rad
     inner = apex - (apex - medial) * _dome_profile(t / 0.3, 2.0)
     depth = body.half_depth_mm * (0.15 + 0.85 * _dome_profile(t / 0.62, 2.0)) * (t > 0)
     x = sign * grid.x_mm
     share = np.clip(x / np.maximum(outer, 1), 0, 1)
-    section = (1 - share**2.4) ** (1 / 2.4)
+    section = np.sqrt(1 - share**2 * np.sqrt(share))
     # The medial face is steep, and rounded where lung meets mediastinum; above the apex level the cap narrows fast.
-    face = np.clip((x - inner) / 22.0, 0, 1)
-    chord = 2 * depth * section * np.sqrt(face * (2 - face))
+    face = np.clip((x - inner) / 34.0, 0, 1)
+    chord = 2 * depth * section * face * (2 - face)
     hilum = (sign * (0.26 * width) + 20 * body.rotation_rad, height * (0.5 if side == "right" else 0.46))
-    return Outline(inner, outer, (chord - _dome_overlap(body, grid, side, depth * section, chord)).clip(0), hilum)
+    left = (chord - _dome_overlap(body, grid, side, depth * section, chord)).clip(0)
+    # People who outline lungs stop a little below the dome's edge, where more tissue than lung lies on the ray.
+    mask = np.asarray((left > 8) & (left > 0.42 * chord), dtype=np.bool_)
+    return Outline(inner, outer, chord, left, mask, hilum)
 
 
 def _dome_overlap(body: Body, grid: Grid, side: str, half_depth: Array, chord: Array) -> Array:
@@ -151,7 +156,7 @@ def _dome_overlap(body: Body, grid: Grid, side: str, half_depth: Array, chord: A
     x = SIDES[side] * grid.x_mm
     crest = 0.48 * width
     lateral = body.angle_drop_mm * np.clip((x - crest) / (width - crest), 0, None) ** 2.2
-    medial = 16.0 * np.clip((crest - x) / crest, 0, None) ** 2
+    medial = 6.0 * np.clip((crest - x) / crest, 0, None) ** 2
     centre = 0.25 * body.half_depth_mm
     curve = 1.15 * body.angle_drop_mm / (body.half_depth_mm + centre) ** 2
     rise = grid.y_mm - (body.dome_mm[side] + lateral + medial)
@@ -166,7 +171,7 @@ def _dome_overlap(body: Body, grid: Grid, side: str, half_depth: Array, chord: A
 
 def _heart_parts(tilt: float) -> tuple[tuple[float, float, float, float, float], ...]:
     """Ellipses (x, y, long, short, tilt) of left ventricle, right atrium and base, in units of the heart's scale."""
-    return ((0.27, 0.12, 0.62, 0.43, tilt), (-0.30, 0.08, 0.36, 0.47, np.pi / 2), (0.02, -0.22, 0.50, 0.42, np.pi / 2))
+    return ((0.22, 0.10, 0.64, 0.43, tilt), (-0.27, 0.05, 0.46, 0.38, 1.45), (0.03, -0.20, 0.48, 0.47, 1.75))
 
 
 def _half_width(part: tuple[float, float, float, float, float]) -> float:
@@ -183,15 +188,16 @@ def _heart(body: Body, grid: Grid) -> Array:
     x_centre = -body.heart_right_share * target - scale * low + 40 * body.rotation_rad
     ventricle = parts[0]
     reach = float(np.hypot(ventricle[2] * np.sin(ventricle[4]), ventricle[3] * np.cos(ventricle[4])))
-    y_centre = body.dome_mm["left"] + 7 - scale * (ventricle[1] + reach)
-    x, y = (grid.x_mm - x_centre) / scale, (grid.y_mm - y_centre) / scale
+    flat = 0.86 * scale  # a heart is less tall than wide
+    y_centre = body.dome_mm["left"] + 12 - flat * (ventricle[1] + reach)
+    x, y = (grid.x_mm - x_centre) / scale, (grid.y_mm - y_centre) / flat
     chord = np.zeros((grid.size, grid.size), dtype=np.float32)
     for part_x, part_y, long, short, tilt in parts:
         along = (x - part_x) * np.cos(tilt) + (y - part_y) * np.sin(tilt)
         across = (y - part_y) * np.cos(tilt) - (x - part_x) * np.sin(tilt)
         inside = np.clip(1 - (along / long) ** 2 - (across / short) ** 2, 0, None)
         chord = np.maximum(chord, np.sqrt(inside))
-    depth = min(0.92 * scale, 1.25 * body.half_depth_mm)
+    depth = min(1.5 * scale, 1.75 * body.half_depth_mm)
     return np.asarray(depth * chord, dtype=np.float32)
 
 
@@ -204,16 +210,16 @@ def _mediastinum(body: Body, grid: Grid) -> Array:
     """Great vessels and soft tissue of the middle: column, aortic knob, descending aorta, pulmonary trunk, hila."""
     width, height, aorta = body.half_width_mm, body.height_mm, body.aorta_mm
     shift = 30 * body.rotation_rad
-    column = 0.145 * width + 0.05 * width * np.clip(grid.y_mm / height - 0.2, 0, 0.5)
-    middle = 90 * np.sqrt(np.clip(1 - np.abs((grid.x_mm - shift) / column) ** 3, 0, 1))
-    middle = middle * np.clip((grid.y_mm + 30) / 40, 0, 1)
+    column = 0.19 * width + 0.03 * width * np.sin(0.12 * grid.y_mm)
+    middle = 100 * np.clip(1 - ((grid.x_mm - shift) / column) ** 2, 0, 1)
+    middle = middle * np.clip((grid.y_mm + 30) / 40, 0, 1) * (1 - 0.5 * np.clip(grid.y_mm / height - 0.4, 0, 0.5))
     knob = _ball(grid, 0.13 * width + 0.6 * aorta + shift, 0.27 * height, (aorta, 1.15 * aorta, 1.4 * aorta))
-    trunk = _ball(grid, 0.2 * width + shift, 0.41 * height, (0.11 * width, 0.1 * height, 18))
+    trunk = _ball(grid, 0.17 * width + shift, 0.42 * height, (0.10 * width, 0.13 * height, 16))
     cava = _ball(grid, -0.12 * width + shift, 0.33 * height, (0.1 * width, 0.26 * height, 20))
     edge = (grid.x_mm - 0.1 * width) / aorta
     descending = 1.6 * aorta * np.sqrt(np.clip(1 - edge**2, 0, 1)) * np.clip((grid.y_mm - 0.27 * height) / 15, 0, 1)
-    hila = _ball(grid, -0.25 * width + shift, 0.49 * height, (0.085 * width, 0.13 * height, 11))
-    hila = hila + _ball(grid, 0.26 * width + shift, 0.45 * height, (0.085 * width, 0.11 * height, 11))
+    hila = _ball(grid, -0.25 * width + shift, 0.49 * height, (0.085 * width, 0.13 * height, 17))
+    hila = hila + _ball(grid, 0.26 * width + shift, 0.45 * height, (0.085 * width, 0.11 * height, 17))
     soft = np.asarray(ndimage.gaussian_filter(hila + trunk, 3.0 / grid.spacing_mm), dtype=np.float32)
     return np.asarray(np.maximum(np.maximum(middle, knob), np.maximum(descending, cava)) + soft, dtype=np.float32)
 
@@ -222,23 +228,24 @@ def _torso(body: Body, grid: Grid) -> Array:
     """The chord through the whole body: trunk, shoulders, neck, arms, breasts."""
     width, height = body.half_width_mm, body.height_mm
     x, y = np.abs(grid.x_mm), grid.y_mm
-    edge = width * (0.97 + 0.05 * np.clip(y / height, 0, 1.4)) + 0.75 * body.wall_mm + 8
-    depth = body.half_depth_mm + 0.8 * body.wall_mm
-    trunk = 2 * depth * np.clip(1 - np.minimum(x / edge, 1) ** 2.8, 0, 1) ** (1 / 2.2)
+    girdle = 34 * np.clip(1 - y / (0.55 * height), 0, 1)
+    edge = width * (0.97 + 0.05 * np.clip(y / height, 0, 1.4)) + 0.8 * body.wall_mm + 8 + girdle
+    depth = body.half_depth_mm + 0.9 * body.wall_mm
+    trunk = 2 * depth * np.sqrt(np.clip(1 - np.square(np.square(np.minimum(x / edge, 1))), 0, 1))
     trunk = trunk * np.sqrt(np.clip((y + 15) / 90, 0, 1))
     slope = 0.22 if body.arms_down else 0.12
     top = -38 + slope * np.clip(x - 50, 0, None) + 10 * np.exp(-(((x - 70) / 40) ** 2))
     reach = width + 62 + 0.5 * body.wall_mm
-    shoulder = 1.15 * depth * np.sqrt(np.clip((y - top) / 55, 0, 1)) * np.sqrt(np.clip(1 - (x / reach) ** 6, 0, 1))
+    shoulder = 1.5 * depth * np.sqrt(np.clip((y - top) / 55, 0, 1)) * np.sqrt(np.clip(1 - (x / reach) ** 6, 0, 1))
     shoulder = shoulder * np.clip((0.75 * height - y) / (0.45 * height), 0, 1)
     neck = 118 * np.sqrt(np.clip(1 - (x / 60) ** 2, 0, 1)) * np.clip((40 - y) / 40, 0, 1)
     lean = 0.12 if body.arms_down else 0.45
-    middle = width + 52 + body.wall_mm + lean * (y - 40)
+    middle = width + 44 + 0.6 * body.wall_mm + lean * (y - 40)
     arm = 92 * np.sqrt(np.clip(1 - ((x - middle) / 44) ** 2, 0, 1)) * np.clip((y - 5) / 50, 0, 1)
-    solid = (trunk**4 + shoulder**4 + neck**4 + arm**4) ** 0.25
+    solid = np.sqrt(np.sqrt(sum(part * part * part * part for part in (trunk, shoulder, neck, arm))))
     if body.breast_mm > 0:
         for sign in SIDES.values():
-            low = 0.78 * height
+            low = 0.82 * height
             half = (0.44 * width, 0.30 * height)
             q = ((sign * grid.x_mm - 0.56 * width) / half[0]) ** 2
             q = q + (np.where(y > low, (y - low) / (0.55 * half[1]), (y - low) / half[1])) ** 2
@@ -249,15 +256,13 @@ def _torso(body: Body, grid: Grid) -> Array:
 def _bones(body: Body, grid: Grid, rng: np.random.Generator) -> Array:
     """Ribs and collar bones as shells of cortical bone, the spine, the shoulder blades' edges, the humeral heads."""
     width, height = body.half_width_mm, body.height_mm
-    points: list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]] = []
+    turn = np.linspace(0, 1, 200)
+    first, lie = rng.normal(-14, 2), rng.uniform(0.28, 0.42)
     pitch = height / 9.6 * rng.uniform(0.96, 1.04)
-    turn = np.linspace(0, 1, 260)
-    lie = rng.uniform(0.24, 0.34)
-    for sign in SIDES.values():
-        for number in range(1, 12):
-            points.append(_rib(body, sign, number, (-14 + number * pitch + rng.normal(0, 1.2), lie), turn))
-        points.append(_collar_bone(body, sign, turn, rng))
-    x, y, mass = (np.concatenate(column) for column in zip(*points, strict=True))
+    starts = (first + pitch * np.arange(1, 12, dtype=np.float64))[:, None]
+    lines = [_ribs(body, sign, starts, lie, turn) for sign in SIDES.values()]
+    lines += [_collar_bone(body, sign, turn, rng) for sign in SIDES.values()]
+    x, y, mass = (np.concatenate([part.ravel() for part in column]) for column in zip(*lines, strict=True))
     tubes = _tubes(grid, splat(grid, x, y, mass), 0.042 * width)
     blade_x, blade_y, blade_mass = _shoulder_blades(body, turn)
     blades = ndimage.gaussian_filter(splat(grid, blade_x, blade_y, blade_mass), 1.6 / grid.spacing_mm)
@@ -268,23 +273,26 @@ def _bones(body: Body, grid: Grid, rng: np.random.Generator) -> Array:
     return np.asarray(body.bone * bone, dtype=np.float32)
 
 
-def _rib(
-    body: Body, sign: float, number: int, place: tuple[float, float], turn: NDArray[np.float64],
+def _ribs(
+    body: Body, sign: float, start: NDArray[np.float64], lie: float, turn: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """One rib's centre line from spine to cartilage: x, y and weight (arc length times mineral) of its points."""
-    start, lie = place
+    """One side's ribs from spine to cartilage: x, y and weight (arc length times mineral) of points, [rib, point].
+
+    `start` is where each rib leaves the spine; the lower four end earlier. `lie` is how far they run down, in heights.
+    """
     width, height = body.half_width_mm, body.height_mm
-    share = turn * (0.80 if number < 8 else 0.62)
+    number = np.arange(1, len(start) + 1)[:, None]
+    share = turn * np.where(number < 8, 0.80, 0.62)
     angle = np.pi * share
-    level = (start + 0.5 * lie * height) / height
-    reach = float(0.40 * width + 0.6 * width * (1 - (1 - min(max(level / 0.82, 0.0), 1.0)) ** 2.1) ** (1 / 2.1)) + 3
-    depth = body.half_depth_mm * min(1.0, 0.45 + 0.09 * number)
+    level = np.clip((start + 0.5 * lie * height) / (0.82 * height), 0, 1)
+    reach = 0.40 * width + 0.6 * width * (1 - (1 - level) ** 2.1) ** (1 / 2.1) + 3
+    depth = body.half_depth_mm * np.minimum(1.0, 0.45 + 0.09 * number)
     x = sign * (16 + (reach - 16) * np.sin(angle) ** 0.85) + 25 * body.rotation_rad * np.sin(angle - np.pi / 2)
-    fall = lie * height * min(1, 0.4 + 0.15 * number) / 0.8
+    fall = lie * height * np.minimum(1, 0.4 + 0.15 * number) / 0.8
     y = start - 0.035 * height * np.sin(np.clip(2.6 * angle, 0, np.pi)) + fall * share**1.15
     z = -depth * np.cos(angle)
-    arc = np.sqrt(np.gradient(x) ** 2 + np.gradient(y) ** 2 + (0.8 * np.gradient(z)) ** 2)
-    mineral = np.where(share < 0.5, 1.0, 0.72) * np.clip((turn.max() - turn) / 0.04, 0.15, 1)
+    arc = np.sqrt(sum(np.diff(part, axis=1, append=part[:, -1:]) ** 2 for part in (x, y, 0.9 * z)))
+    mineral = np.where(share < 0.5, 1.0, 0.6) * np.clip((1 - turn) / 0.04, 0.15, 1)
     return x, y, arc * mineral
 
 
@@ -296,7 +304,7 @@ def _collar_bone(
     x = sign * (14 + (width + 8) * turn) + 55 * body.rotation_rad * (1 - turn)
     y = medial - (28 if body.arms_down else 38) * turn + 7 * np.sin(2 * np.pi * turn)
     arc = np.hypot(np.gradient(x), np.gradient(y))
-    return x, y, 1.25 * arc
+    return x, y, 1.9 * arc
 
 
 def _shoulder_blades(body: Body, turn: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
@@ -307,7 +315,7 @@ def _shoulder_blades(body: Body, turn: NDArray[np.float64]) -> tuple[NDArray[np.
         for top, bottom in ((inward + 0.02, inward), (1.16, inward + 0.02)):
             x = sign * width * (top + (bottom - top) * turn) + sign * 4 * np.sin(np.pi * turn)
             y = 0.06 * height + 0.52 * height * turn
-            rows.append((x, y, np.hypot(np.gradient(x), np.gradient(y)) * (0.35 + 0.3 * (top > 1))))
+            rows.append((x, y, np.hypot(np.gradient(x), np.gradient(y)) * (0.5 + 0.4 * (top > 1))))
     return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
 
 
@@ -338,36 +346,34 @@ def _spine(body: Body, grid: Grid) -> Array:
     return np.asarray(body_part + 4 * pedicle + 4 * process, dtype=np.float32)
 
 
-def _vessels(body: Body, grid: Grid, side: str, rng: np.random.Generator) -> Array:
-    """The chord of a branching tree of lung vessels that starts at the hilum and thins outwards."""
-    sign, height = SIDES[side], body.height_mm
-    hilum_x = sign * 0.24 * body.half_width_mm + 20 * body.rotation_rad
-    hilum_y = height * (0.49 if side == "right" else 0.45)
-    count = 13
-    angle = np.linspace(-1.35, 1.35, count) + rng.normal(0, 0.12, count)
-    x = hilum_x + rng.normal(0, 4, count)
-    y = hilum_y + 16 * np.sin(angle) + rng.normal(0, 4, count)
+def _vessels(body: Body, grid: Grid, rng: np.random.Generator) -> Array:
+    """The chord of the lungs' branching vessels, which start at the hila and thin outwards."""
+    count = 15
+    sign = np.repeat([SIDES["right"], SIDES["left"]], count)
+    angle = np.tile(np.linspace(-1.4, 1.4, count), 2) + rng.normal(0, 0.12, 2 * count)
+    x = sign * 0.22 * body.half_width_mm + 20 * body.rotation_rad + rng.normal(0, 4, 2 * count)
+    y = body.height_mm * np.where(sign < 0, 0.49, 0.45) + 18 * np.sin(angle) + rng.normal(0, 4, 2 * count)
     # Upright, blood goes to the bases: lower vessels are wider.
-    radius = np.where(angle > 0.2, 2.7, 1.9) * rng.uniform(0.8, 1.2, count)
-    length = rng.uniform(0.13, 0.22, count) * height
+    radius = np.where(angle > 0.2, 3.4, 2.6) * rng.uniform(0.75, 1.2, 2 * count)
+    length = rng.uniform(0.13, 0.24, 2 * count) * body.height_mm
     total = np.zeros((grid.size, grid.size), dtype=np.float32)
     steps = np.linspace(0, 1, 16)[None, :]
     for _level in range(5):
-        bend = rng.normal(0, 0.35, len(x))
+        bend = rng.normal(0, 0.4, len(x))
         heading = angle[:, None] + bend[:, None] * steps
         stride = (length / 16)[:, None]
-        path_x = x[:, None] + sign * np.cumsum(np.cos(heading) * stride, axis=1)
+        path_x = x[:, None] + sign[:, None] * np.cumsum(np.cos(heading) * stride, axis=1)
         path_y = y[:, None] + np.cumsum(np.sin(heading) * stride, axis=1)
-        thick = radius[:, None] * (1 - 0.25 * steps)
-        mass = np.pi * thick**2 * stride / grid.spacing_mm**2
+        thick = radius[:, None] * (1 - 0.2 * steps)
+        mass = 1.5 * np.pi * thick**2 * stride / grid.spacing_mm**2
         drawn = splat(grid, path_x.ravel(), path_y.ravel(), mass.ravel())
-        total += ndimage.gaussian_filter(drawn, max(0.45, float(radius.mean()) / 1.7 / grid.spacing_mm), truncate=3.0)
+        total += ndimage.gaussian_filter(drawn, max(0.45, float(radius.mean()) / 1.8 / grid.spacing_mm), truncate=3.0)
         pick = np.repeat(np.arange(len(x)), 2)
-        at = rng.integers(9, 16, len(pick))
-        x, y = path_x[pick, at], path_y[pick, at]
-        angle = heading[pick, at] + np.tile([-1.0, 1.0], len(x) // 2) * rng.uniform(0.2, 0.7, len(pick))
-        radius = radius[pick] * rng.uniform(0.6, 0.8, len(pick))
-        length = length[pick] * rng.uniform(0.6, 0.95, len(pick))
+        at = rng.integers(8, 16, len(pick))
+        x, y, sign = path_x[pick, at], path_y[pick, at], sign[pick]
+        angle = heading[pick, at] + np.tile([-1.0, 1.0], len(pick) // 2) * rng.uniform(0.2, 0.7, len(pick))
+        radius = radius[pick] * rng.uniform(0.65, 0.85, len(pick))
+        length = length[pick] * rng.uniform(0.65, 1.0, len(pick))
     return total
 
 

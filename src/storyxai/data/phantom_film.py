@@ -31,7 +31,7 @@ def line_integral(
     sides = {side: aerated(anatomy, side) for side in SIDES}
     lung = sides["left"] + sides["right"]
     tissue, gain, emptied = np.zeros_like(lung), np.ones_like(lung), np.zeros_like(lung)
-    rough = np.full_like(lung, rng.uniform(0.025, 0.045))
+    rough = np.full_like(lung, rng.uniform(0.012, 0.03))
     for shadow in shadows:
         tissue = tissue + shadow.tissue_mm
         gain = gain if shadow.vessel_gain is None else gain * shadow.vessel_gain
@@ -41,12 +41,13 @@ def line_integral(
     air = (lung - tissue) * emptied
     breathing = lung - tissue - air
     grain = _grain(grid, texture_rng)
-    vessels = anatomy.vessels_mm["left"] * (sides["left"] > 0) + anatomy.vessels_mm["right"] * (sides["right"] > 0)
-    drawn = vessels * gain * np.clip(lung / 45, 0, 1)
+    drawn = anatomy.vessels_mm * gain * np.clip(breathing / 40, 0, 1)
     density = LUNG * rng.uniform(0.8, 1.25)
     path = SOFT * (np.maximum(anatomy.body_mm, lung + 25) - lung + tissue)
     path = path + density * breathing * (1 + 2.2 * rough * grain)
-    path = path + (SOFT - density) * drawn + BONE_EXCESS * anatomy.bone_mm
+    path = path + (SOFT - density) * drawn
+    # Thick tissue hardens the beam, and bone stands out less from a harder one.
+    path = path + BONE_EXCESS * anatomy.bone_mm / (0.6 + 0.22 * path)
     fat = 1 - 0.05 * rng.random()
     return np.asarray((fat * path - SOFT * np.minimum(anatomy.air_mm, anatomy.body_mm)).clip(0), dtype=np.float32)
 
@@ -109,10 +110,10 @@ def develop(anatomy: Anatomy, path: Array, rng: np.random.Generator, texture_rng
     coarse = np.asarray(Picture.fromarray(primary).resize((coarse_size, coarse_size), Picture.Resampling.BOX))
     spread = ndimage.gaussian_filter(np.minimum(coarse, 0.5), 28 / (grid.spacing_mm * grid.size / coarse_size))
     haze = np.asarray(Picture.fromarray(spread).resize((grid.size, grid.size), Picture.Resampling.BICUBIC))
-    signal = primary + rng.uniform(0.08, 0.22) * haze
+    signal = primary + rng.uniform(0.2, 0.55) * haze
     blur = rng.uniform(0.35, 0.6) * (1.3 if body.view == "AP" else 1.0)
     signal = ndimage.gaussian_filter(signal, blur / grid.spacing_mm * 1.2, truncate=3.0)
-    quanta = 10 ** rng.uniform(4.1, 5.0) / (1.5 if body.view == "AP" else 1.0)
+    quanta = 10 ** rng.uniform(4.8, 5.6) / (1.5 if body.view == "AP" else 1.0)
     signal = signal + np.sqrt(signal / quanta) * texture_rng.standard_normal(signal.shape).astype(np.float32)
     film = -np.log(np.maximum(signal, 1e-3)).astype(np.float32)
     if rng.random() < 0.45:
@@ -124,16 +125,16 @@ def _display(anatomy: Anatomy, film: Array, rng: np.random.Generator) -> Array:
     """The film's curve set on this patient's own lung and abdomen, as a radiographer's preset would."""
     grid, body = anatomy.grid, anatomy.body
     lung = (anatomy.lungs["left"].chord_mm + anatomy.lungs["right"].chord_mm) > 60
-    low = float(np.median(film[lung])) if lung.any() else float(np.median(film))
+    low = float(np.quantile(film[lung], 0.35)) if lung.any() else float(np.median(film))
     belly = film[(grid.y_mm[:, 0] > body.dome_mm["left"] + 25), :][:, np.abs(grid.x_mm[0]) < 0.6 * body.half_width_mm]
     high = float(np.quantile(belly, 0.6)) if belly.size else float(np.quantile(film, 0.9))
     span = max(high - low, 0.3)
     if rng.random() < 0.7:
-        middle = low + rng.uniform(0.22, 0.46) * span
-        shown = 1 / (1 + np.exp(-(film - middle) / (rng.uniform(0.24, 0.40) * span)))
+        middle = low + rng.uniform(0.06, 0.34) * span
+        shown = 1 / (1 + np.exp(-(film - middle) / (rng.uniform(0.30, 0.48) * span)))
         shown = shown * rng.uniform(0.88, 1.0)
     else:
-        black, white = low - rng.uniform(0.5, 0.9) * span, high + rng.uniform(0.05, 0.35) * span
+        black, white = low - rng.uniform(0.6, 1.1) * span, high + rng.uniform(0.05, 0.35) * span
         shown = np.clip((film - black) / (white - black), 0, 1)
     shown = np.clip(shown, 0, 1) ** rng.uniform(0.85, 1.2)
     return np.asarray(_borders(_marked(shown, rng), rng), dtype=np.float32)

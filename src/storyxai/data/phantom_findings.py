@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +44,16 @@ class Shadow:
 def aerated(anatomy: Anatomy, side: str) -> Array:
     """Millimetres of aerated lung per pixel on one side: the pleural space less heart and mediastinum."""
     solid = anatomy.heart_mm + anatomy.mediastinum_mm
-    return np.asarray((anatomy.lungs[side].chord_mm - solid).clip(0), dtype=np.float32)
+    lung = anatomy.lungs[side]
+    # Heart and dome both take the front of the ray, so the larger of the two counts, not their sum.
+    return np.asarray(np.minimum(lung.chord_mm, (lung.whole_mm - solid).clip(0)), dtype=np.float32)
 
 
 def insert(anatomy: Anatomy, insertion: Insertion, rng: np.random.Generator) -> Shadow:
     """The shadow of one finding in this thorax."""
-    return INSERTED[insertion.finding](anatomy, insertion, rng)
+    shadow = INSERTED[insertion.finding](anatomy, insertion, rng)
+    masks = tuple((side, mask & anatomy.lungs[side].mask if side else mask) for side, mask in shadow.masks)
+    return replace(shadow, masks=masks)
 
 
 def _cardiomegaly(anatomy: Anatomy, insertion: Insertion, rng: np.random.Generator) -> Shadow:
@@ -60,11 +64,11 @@ def _cardiomegaly(anatomy: Anatomy, insertion: Insertion, rng: np.random.Generat
 def _site(anatomy: Anatomy, side: str, zone: str, rng: np.random.Generator) -> tuple[float, float]:
     """A point of well aerated lung in the zone: the first of the drawn ones that qualifies, else the best aerated."""
     lung, air, grid = anatomy.lungs[side], aerated(anatomy, side), anatomy.grid
-    low, high = {"upper": (0.14, 0.31), "mid": (0.38, 0.60), "lower": (0.68, 0.86), "": (0.14, 0.86)}[zone]
-    rows = np.flatnonzero((lung.chord_mm > 8).any(axis=1))
+    low, high = {"upper": (0.14, 0.31), "mid": (0.38, 0.60), "lower": (0.68, 0.82), "": (0.14, 0.82)}[zone]
+    rows = np.flatnonzero(lung.mask.any(axis=1))
     tall = anatomy.grid.spacing_mm * len(rows)
     best, best_air = (0.0, 0.0), -1.0
-    for down, across in zip(rng.uniform(low, high, 24), rng.uniform(0.22, 0.8, 24), strict=True):
+    for down, across in zip(rng.uniform(low, high, 24), rng.uniform(0.28, 0.85, 24), strict=True):
         row = min(int(rows[0] + down * len(rows)), grid.size - 1)
         inner, outer = float(lung.inner_mm[row, 0]), float(lung.outer_mm[row, 0])
         x, y = SIDES[side] * (inner + across * (outer - inner)), float(grid.y_mm[rows[0], 0]) + down * tall
@@ -99,13 +103,14 @@ def _round_lesions(
         chord = 2 * radius * np.sqrt(np.clip(ball, 0, None)) * (ball < 4)
         edge = ndimage.gaussian_filter(chord, rng.uniform(0.7, 1.3) / anatomy.grid.spacing_mm)
         chord = np.minimum(edge, anatomy.lungs[side].chord_mm).astype(np.float32)
-        tissue = tissue + chord * rng.uniform(1.05, 1.35)
+        # Nodules are a little denser than muscle: some hold calcium.
+        tissue = tissue + chord * rng.uniform(1.25, 1.6)
         masks.append((side, _largest(chord > min(VISIBLE_MM, 0.5 * radius))))
     return Shadow(insertion.finding, tissue.astype(np.float32), tuple(masks))
 
 
 def _nodule(anatomy: Anatomy, insertion: Insertion, rng: np.random.Generator) -> Shadow:
-    return _round_lesions(anatomy, insertion, rng, (7.5, 14.0), 0.06)
+    return _round_lesions(anatomy, insertion, rng, (8.5, 14.5), 0.06)
 
 
 def _mass(anatomy: Anatomy, insertion: Insertion, rng: np.random.Generator) -> Shadow:
@@ -121,8 +126,8 @@ def _consolidation(anatomy: Anatomy, insertion: Insertion, rng: np.random.Genera
         reach = 26 + 30 * insertion.severity
         half = (reach * rng.uniform(0.8, 1.2), reach * rng.uniform(0.8, 1.15))
         core = _blob(anatomy, _site(anatomy, side, insertion.zone, rng), half, rng.uniform(0, 3))
-        woolly = core + 0.38 * smooth_field(rng, anatomy.grid, 22) + 0.16 * smooth_field(rng, anatomy.grid, 9)
-        share = np.clip(woolly * 1.1 + 0.08, 0, 1) * (core > -0.9)
+        woolly = core + 0.26 * smooth_field(rng, anatomy.grid, 26) + 0.10 * smooth_field(rng, anatomy.grid, 8)
+        share = np.clip(woolly * 0.9 + 0.12, 0, 1) * (core > -0.9)
         deep = np.minimum(0.85 * anatomy.lungs[side].chord_mm, 34 + 62 * insertion.severity)
         patch = np.asarray(share * deep, dtype=np.float32)
         tissue = tissue + patch
@@ -142,11 +147,11 @@ def _atelectasis(anatomy: Anatomy, insertion: Insertion, rng: np.random.Generato
             tilt = -SIDES[side] * rng.uniform(-0.15, 0.5)
             spot = (centre_x + rng.normal(0, 4), centre_y + (number - 1) * rng.uniform(9, 15))
             half = (rng.uniform(26, 38) + 14 * insertion.severity, rng.uniform(2.2, 3.2) + 2.4 * insertion.severity)
-            plates = np.maximum(plates, np.clip(_blob(anatomy, spot, half, tilt) * 1.6, 0, 1))
+            plates = np.maximum(plates, np.sqrt(np.clip(_blob(anatomy, spot, half, tilt), 0, 1)))
         haze = np.clip(_blob(anatomy, (centre_x, centre_y + 6), (44, 28), 0), 0, 1)
-        added = (32 + 38 * insertion.severity) * plates + (6 + 22 * insertion.severity) * haze
+        added = (30 + 30 * insertion.severity) * plates + (6 + 22 * insertion.severity) * haze
         chord = np.minimum(added, anatomy.lungs[side].chord_mm).astype(np.float32)
-        tissue = tissue + np.asarray(ndimage.gaussian_filter(chord, 0.8 / anatomy.grid.spacing_mm), dtype=np.float32)
+        tissue = tissue + np.asarray(ndimage.gaussian_filter(chord, 1.6 / anatomy.grid.spacing_mm), dtype=np.float32)
         masks.append((side, _largest(chord > 16)))
     return Shadow("Atelectasis", tissue, tuple(masks))
 
@@ -169,7 +174,7 @@ def _edema(anatomy: Anatomy, insertion: Insertion, rng: np.random.Generator) -> 
     return Shadow(
         "Edema", np.asarray(tissue, dtype=np.float32), tuple(masks),
         vessel_gain=np.where(every, 1.35 + 0.6 * severity, 1).astype(np.float32),
-        texture=np.where(every, 0.06 + 0.10 * severity, 0).astype(np.float32),
+        texture=np.where(every, 0.02 + 0.045 * severity, 0).astype(np.float32),
     )
 
 
@@ -191,8 +196,9 @@ def _effusion(anatomy: Anatomy, insertion: Insertion, rng: np.random.Generator) 
         if insertion.layered:
             down = np.clip(grid.y_mm / body.height_mm, 0, 1)
             fluid = np.maximum(fluid, (10 + 34 * severity) * (0.4 + 0.6 * down) * np.clip(lung.chord_mm / 50, 0, 1))
-        fluid = np.minimum(fluid, lung.chord_mm).astype(np.float32)
-        tissue = np.asarray(tissue + np.minimum(fluid, lung.chord_mm), dtype=np.float32)
+        fluid = np.minimum(fluid, lung.chord_mm)
+        tissue = np.asarray(tissue + fluid, dtype=np.float32)
+        masks.append((side, _largest((fluid > 2 * VISIBLE_MM) & (fill > 0.25))))
     return Shadow("Effusion", tissue, tuple(masks))
 
 
@@ -212,7 +218,11 @@ def _pneumothorax(anatomy: Anatomy, insertion: Insertion, rng: np.random.Generat
         edge = np.where(grid.y_mm < fall, 0, edge)
         slope = np.gradient(edge[:, 0], grid.spacing_mm)[:, None]
         beyond = (SIDES[side] * grid.x_mm - edge) / np.sqrt(1 + slope**2)
-        beyond = np.maximum(beyond, fall - grid.y_mm)
+        # The fallen apex is round: lateral and upper distance meet in a corner of 25 mm.
+        round_mm = 25.0
+        corner = np.hypot((beyond + round_mm).clip(0), (fall - grid.y_mm + round_mm).clip(0)) - round_mm
+        near = (beyond > -round_mm) & (fall - grid.y_mm > -round_mm)
+        beyond = np.where(near, corner, np.maximum(beyond, fall - grid.y_mm))
         air = np.clip(beyond / 1.5 + 0.5, 0, 1) * (lung.chord_mm > 8)
         line = np.exp(-((beyond / 1.1) ** 2)) * np.clip(lung.chord_mm / 30, 0, 1)
         within = (lung.chord_mm > 8) & (air < 0.5)
