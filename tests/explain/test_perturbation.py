@@ -1,0 +1,100 @@
+"""Hiding parts of the image: what is hidden, what stays, and maps whose answer is known on paper."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from storyxai.errors import InputError
+from storyxai.explain.perturbation import hidden_image, occlude, occlusion_map, rise_map
+
+IMAGE = np.random.default_rng(0).uniform(0.2, 1, (24, 30)).astype(np.float32)
+
+
+def mean_of_corner(batch: np.ndarray) -> np.ndarray:
+    corner = batch[:, 0, :8, :8].mean(axis=(1, 2))
+    return np.stack([corner, -2 * corner, 0 * corner], axis=1)
+
+
+def region(rows: slice, columns: slice) -> np.ndarray:
+    mask = np.zeros(IMAGE.shape, dtype=bool)
+    mask[rows, columns] = True
+    return mask
+
+
+def test_occlude_on_paper() -> None:
+    regions = {"corner": region(slice(0, 8), slice(0, 8)), "half": region(slice(0, 4), slice(0, 30)),
+               "elsewhere": region(slice(10, 20), slice(10, 20))}
+    answers = occlude(mean_of_corner, IMAGE, regions, 0.0)
+    whole = IMAGE[:8, :8].mean()
+    assert list(answers) == list(regions)
+    np.testing.assert_allclose(answers["corner"], 0, atol=1e-7)
+    np.testing.assert_allclose(answers["half"][0], IMAGE[4:8, :8].sum() / 64, rtol=1e-5)
+    np.testing.assert_allclose(answers["elsewhere"], [whole, -2 * whole, 0], rtol=1e-5)
+
+
+def test_occlude_asks_in_batches_and_gives_the_same_in_any() -> None:
+    regions = {str(i): region(slice(i, i + 3), slice(0, 9)) for i in range(10)}
+    sizes: list[int] = []
+
+    def watching(batch: np.ndarray) -> np.ndarray:
+        sizes.append(len(batch))
+        return mean_of_corner(batch)
+
+    first = occlude(watching, IMAGE, regions, "blur", batch=4)
+    assert sizes == [4, 4, 2]
+    for name, logits in occlude(mean_of_corner, IMAGE, regions, "blur", batch=16).items():
+        assert (first[name] == logits).all()
+
+
+def test_occlude_with_a_regions_own_mean_keeps_a_mean_model() -> None:
+    corner = {"corner": region(slice(0, 8), slice(0, 8))}
+    answers = occlude(mean_of_corner, IMAGE, corner, "mean")
+    assert answers["corner"][0] == pytest.approx(IMAGE[:8, :8].mean(), rel=1e-5)
+
+
+def test_occlude_refuses_empty_regions() -> None:
+    with pytest.raises(InputError, match="nothing"):
+        occlude(mean_of_corner, IMAGE, {"nothing": np.zeros(IMAGE.shape, dtype=bool)})
+
+
+def test_blur_removes_a_lesion_but_not_the_level() -> None:
+    image = np.full((64, 64), 0.4, dtype=np.float32)
+    image[30:35, 30:35] = 1.0
+    hidden = hidden_image(image, fill="blur")
+    assert hidden.max() < 0.45
+    assert abs(float(hidden.mean()) - float(image.mean())) < 1e-3
+    assert hidden.min() >= 0
+    assert hidden.max() <= 1
+
+
+def test_occlusion_map_on_paper() -> None:
+    # Windows of 8 every 8: only the first one holds the corner.
+    image = IMAGE[:, :24]
+    maps = occlusion_map(mean_of_corner, image, window_px=8, stride_px=8, fill=0.0)
+    expected = np.zeros((3, 24, 24))
+    expected[0, :8, :8], expected[1, :8, :8] = image[:8, :8].mean(), -2 * image[:8, :8].mean()
+    np.testing.assert_allclose(maps, expected, atol=1e-6)
+
+
+def test_occlusion_map_covers_the_far_edges() -> None:
+    def last_pixel(batch: np.ndarray) -> np.ndarray:
+        return batch[:, 0, -1, -1][:, None]
+
+    maps = occlusion_map(last_pixel, IMAGE, window_px=7, stride_px=5, fill=0.0)
+    assert maps[0, -1, -1] == pytest.approx(IMAGE[-1, -1])
+    with pytest.raises(InputError, match="window"):
+        occlusion_map(last_pixel, IMAGE, window_px=40, stride_px=5)
+
+
+def test_rise_finds_the_corner_and_is_the_same_in_any_batch() -> None:
+    first = rise_map(mean_of_corner, IMAGE, samples=300, cells=4, fill=0.0, batch=64)
+    assert first[0, 2:6, 2:6].mean() > 5 * np.abs(first[0, 14:, 14:]).mean()
+    np.testing.assert_allclose(first[1], -2 * first[0], rtol=1e-4, atol=1e-5)
+    assert (first[2] == 0).all()
+
+
+def test_rise_is_the_slope_of_a_model_that_is_linear_in_what_is_seen() -> None:
+    flat = np.ones((20, 20), dtype=np.float32)
+    maps = rise_map(lambda batch: 3 * batch[:, 0, 10, 10][:, None], flat, samples=500, cells=4, fill=0.0)
+    assert maps[0, 10, 10] == pytest.approx(3.0, rel=1e-4)
