@@ -228,16 +228,16 @@ def _torso(body: Body, grid: Grid) -> Array:
     """The chord through the whole body: trunk, shoulders, neck, arms, breasts."""
     width, height = body.half_width_mm, body.height_mm
     x, y = np.abs(grid.x_mm), grid.y_mm
-    girdle = 34 * np.clip(1 - y / (0.55 * height), 0, 1)
-    edge = width * (0.97 + 0.05 * np.clip(y / height, 0, 1.4)) + 0.8 * body.wall_mm + 8 + girdle
+    girdle = 44 * np.clip(1 - y / (0.55 * height), 0, 1)
+    edge = width * (0.97 + 0.05 * np.clip(y / height, 0, 1.4)) + 0.9 * body.wall_mm + 10 + girdle
     depth = body.half_depth_mm + 0.9 * body.wall_mm
     trunk = 2 * depth * np.sqrt(np.clip(1 - np.square(np.square(np.minimum(x / edge, 1))), 0, 1))
     trunk = trunk * np.sqrt(np.clip((y + 15) / 90, 0, 1))
     slope = 0.22 if body.arms_down else 0.12
     top = -38 + slope * np.clip(x - 50, 0, None) + 10 * np.exp(-(((x - 70) / 40) ** 2))
-    reach = width + 62 + 0.5 * body.wall_mm
+    reach = width + 80 + 0.5 * body.wall_mm
     shoulder = 1.5 * depth * np.sqrt(np.clip((y - top) / 55, 0, 1)) * np.sqrt(np.clip(1 - (x / reach) ** 6, 0, 1))
-    shoulder = shoulder * np.clip((0.75 * height - y) / (0.45 * height), 0, 1)
+    shoulder = shoulder * np.sqrt(np.clip((0.8 * height - y) / (0.5 * height), 0, 1))
     neck = 118 * np.sqrt(np.clip(1 - (x / 60) ** 2, 0, 1)) * np.clip((40 - y) / 40, 0, 1)
     lean = 0.12 if body.arms_down else 0.45
     middle = width + 44 + 0.6 * body.wall_mm + lean * (y - 40)

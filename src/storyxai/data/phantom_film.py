@@ -130,8 +130,8 @@ def _display(anatomy: Anatomy, film: Array, rng: np.random.Generator) -> Array:
     high = float(np.quantile(belly, 0.6)) if belly.size else float(np.quantile(film, 0.9))
     span = max(high - low, 0.3)
     if rng.random() < 0.7:
-        middle = low + rng.uniform(0.06, 0.34) * span
-        shown = 1 / (1 + np.exp(-(film - middle) / (rng.uniform(0.30, 0.48) * span)))
+        middle = low + rng.uniform(-0.04, 0.30) * span
+        shown = 1 / (1 + np.exp(-(film - middle) / (rng.uniform(0.34, 0.52) * span)))
         shown = shown * rng.uniform(0.88, 1.0)
     else:
         black, white = low - rng.uniform(0.6, 1.1) * span, high + rng.uniform(0.05, 0.35) * span
