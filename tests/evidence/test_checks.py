@@ -1,0 +1,226 @@
+"""Each check on maps whose verdict is known; and that a map which fails, or was not checked, is not shown."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from storyxai.errors import InputError
+from storyxai.evidence.anatomy import thorax_from_masks
+from storyxai.evidence.checks import (
+    LIMITS,
+    REASONS,
+    decide_shown,
+    inside_lungs,
+    label_specific,
+    methods_agree,
+    model_sensitive,
+    not_empty,
+    rank_correlation,
+    repeatable,
+    stable_over_seeds,
+    top_regions_agree,
+)
+from storyxai.explain.superpixels import grid_segments
+from storyxai.types import Check, Heatmap
+
+H, W = 120, 140
+WHO = {"finding": "Effusion", "method": "grad_cam"}
+
+
+def mask(*places) -> np.ndarray:
+    drawn = np.zeros((H, W), dtype=bool)
+    for place in places:
+        drawn[place] = True
+    return drawn
+
+
+MASKS = {
+    "right_lung": mask(np.s_[20:100, 20:55]),
+    "left_lung": mask(np.s_[20:100, 85:120]),
+    "heart": mask(np.s_[60:105, 50:95]),
+}
+THORAX = thorax_from_masks(MASKS)
+EVEN = np.ones((H, W), dtype=np.float32)
+SEGMENTS = grid_segments((H, W), count=64)
+RNG = np.random.default_rng(2)
+
+
+def at(*places, weight: float = 1.0) -> np.ndarray:
+    return mask(*places).astype(np.float32) * weight
+
+
+def test_inside_lungs_passes_in_and_fails_out_and_even() -> None:
+    inside = inside_lungs(at(np.s_[40:60, 30:50]), THORAX, **WHO)
+    assert (inside.value, inside.passed) == (1.0, True)
+    outside = inside_lungs(at(np.s_[0:10, 0:140]), THORAX, **WHO)
+    assert (outside.value, outside.passed) == (0.0, False)
+    even = inside_lungs(EVEN, THORAX, **WHO)
+    assert even.passed is False
+    assert even.value == pytest.approx(float(THORAX.near_lungs.mean()))
+
+
+def test_inside_limit_is_the_stated_odds_over_an_even_map() -> None:
+    limit = inside_lungs(EVEN, THORAX, **WHO).limit
+    even = float(THORAX.near_lungs.mean())
+    assert limit / (1 - limit) == pytest.approx(LIMITS.inside_odds * even / (1 - even))
+    assert even < limit < 1
+
+
+def test_heart_counts_for_cardiomegaly_only() -> None:
+    heart = at(np.s_[70:95, 60:80])
+    assert inside_lungs(heart, THORAX, finding="Cardiomegaly", method="grad_cam").passed is True
+    assert inside_lungs(heart, THORAX, **WHO).passed is False
+
+
+def test_unusable_masks_make_the_check_not_applicable() -> None:
+    check = inside_lungs(EVEN, thorax_from_masks({"left_lung": MASKS["left_lung"]}), **WHO)
+    assert check.passed is None
+    assert "not drawn apart" in check.about
+
+
+def noise_map(seed: int) -> np.ndarray:
+    cells = np.random.default_rng(seed).random(SEGMENTS.max() + 1)
+    return cells[SEGMENTS].astype(np.float32)
+
+
+def test_methods_that_agree_pass_and_opposites_fail() -> None:
+    first = noise_map(0)
+    same = methods_agree(first, first**3, SEGMENTS, **WHO, other="lime")
+    assert same.value == pytest.approx(1.0)
+    assert same.passed is True
+    opposite = methods_agree(first, 1 - first, SEGMENTS, **WHO, other="lime")
+    assert opposite.value == pytest.approx(-1.0)
+    assert opposite.passed is False
+    assert top_regions_agree(first, first**3, SEGMENTS, **WHO, other="lime").value == 1.0
+    assert top_regions_agree(first, 1 - first, SEGMENTS, **WHO, other="lime").passed is False
+
+
+def test_unrelated_maps_pass_about_as_seldom_as_stated() -> None:
+    pairs = [(noise_map(2 * i), noise_map(2 * i + 1)) for i in range(200)]
+    ranked = [methods_agree(a, b, SEGMENTS, **WHO, other="lime", seed=i).passed for i, (a, b) in enumerate(pairs)]
+    top = [top_regions_agree(a, b, SEGMENTS, **WHO, other="lime").passed for a, b in pairs]
+    # 5 % of 200 is 10; four binomial standard deviations are 12. The second test is discrete and stays at or below.
+    assert 1 <= sum(ranked) <= 22
+    assert sum(top) <= 22
+
+
+def test_permutation_limit_agrees_with_the_normal_approximation() -> None:
+    check = methods_agree(noise_map(0), noise_map(1), SEGMENTS, **WHO, other="lime")
+    count = int(SEGMENTS.max()) + 1
+    assert check.limit == pytest.approx(1.645 / np.sqrt(count - 1), abs=0.05)
+    assert check == methods_agree(noise_map(0), noise_map(1), SEGMENTS, **WHO, other="lime")
+
+
+def test_agreement_needs_positive_evidence_of_both() -> None:
+    assert methods_agree(noise_map(0), -EVEN, SEGMENTS, **WHO, other="lime").passed is None
+    assert top_regions_agree(noise_map(0), at(np.s_[0:5, 0:5]), SEGMENTS, **WHO, other="lime").passed is None
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    from scipy.stats import spearmanr
+
+    for seed in range(5):
+        generator = np.random.default_rng(seed)
+        a, b = generator.integers(0, 6, 40).astype(float), generator.normal(size=40)
+        assert rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-12)
+    assert rank_correlation(np.ones(5), np.arange(5.0)) == 0.0
+    with pytest.raises(InputError):
+        rank_correlation(np.ones(5), np.ones(4))
+
+
+def test_repeatable_means_the_same_numbers() -> None:
+    first = noise_map(0)
+    assert repeatable(first, first.copy(), **WHO).passed is True
+    again = first.copy()
+    again[3, 3] = np.nextafter(again[3, 3], np.float32(2))
+    check = repeatable(first, again, **WHO)
+    assert check.passed is False
+    assert check.value is not None
+    assert check.value > 0
+    with pytest.raises(InputError):
+        repeatable(first, first[:-1], **WHO)
+
+
+def test_stable_over_seeds() -> None:
+    row = RNG.normal(size=50)
+    assert stable_over_seeds(row, row + 0.05 * RNG.normal(size=50), **WHO).passed is True
+    assert stable_over_seeds(row, RNG.normal(size=50), **WHO).passed is False
+    assert stable_over_seeds(**WHO, reliability=0.9).passed is True
+    assert stable_over_seeds(**WHO, reliability=0.2).passed is False
+    assert stable_over_seeds(**WHO).passed is None
+
+
+def test_label_specific_names_the_map_that_is_too_near() -> None:
+    mine = noise_map(0)
+    others = {"Effusion": mine, "Mass": 2 * mine, "Edema": at(np.s_[0:5, 0:5])}
+    check = label_specific(mine, others, **WHO)
+    assert check.value == pytest.approx(1.0)
+    assert check.passed is False
+    assert "Mass" in check.about
+    assert label_specific(mine, {"Edema": others["Edema"]}, **WHO).passed is True
+    assert label_specific(mine, {"Effusion": mine, "Edema": 0 * mine}, **WHO).passed is None
+
+
+def test_model_sensitive() -> None:
+    mine = noise_map(0)
+    assert model_sensitive(mine, noise_map(1), **WHO).passed is True
+    assert model_sensitive(mine, 3 * mine, **WHO).passed is False
+    assert model_sensitive(mine, 0 * mine, **WHO).passed is None
+
+
+def test_not_empty() -> None:
+    assert not_empty(noise_map(0), **WHO).passed is True
+    assert not_empty(np.zeros((H, W), np.float32), **WHO).passed is False
+    assert not_empty(-EVEN, **WHO).passed is False
+    assert not_empty(EVEN * np.nan, **WHO).passed is False
+
+
+GOOD = at(np.s_[40:60, 30:50])
+PASSES = (not_empty(GOOD, **WHO), inside_lungs(GOOD, THORAX, **WHO))
+
+
+def shown(*checks: Check) -> Heatmap:
+    return decide_shown(Heatmap("Effusion", "grad_cam", GOOD, "logit"), checks)
+
+
+def test_a_map_that_passes_is_shown() -> None:
+    assert shown(*PASSES).shown
+    assert shown(*PASSES).withheld_because == ""
+    not_applicable = Check("methods_agree", "Effusion", "grad_cam", None, None, None, "not measured: no LIME")
+    assert shown(*PASSES, not_applicable).shown
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_one_failed_check_withholds_in_plain_words(name: str) -> None:
+    failed = Check(name, "Effusion", "grad_cam", 0.1, 0.5, False, "x")
+    heatmap = shown(*(c for c in PASSES if c.name != name), failed)
+    assert not heatmap.shown
+    assert heatmap.withheld_because == REASONS[name]
+    assert not re.search(r"[0-9_]", heatmap.withheld_because)
+
+
+def test_checks_of_other_maps_do_not_count() -> None:
+    other = Check("repeatable", "Mass", "grad_cam", 0.1, 0.0, False, "x")
+    other_method = Check("repeatable", "Effusion", "lime", 0.1, 0.0, False, "x")
+    assert shown(*PASSES, other, other_method).shown
+
+
+def test_silence_is_no_pass() -> None:
+    assert "check was not run" in shown(PASSES[0]).withheld_because
+    unmeasured = inside_lungs(EVEN, thorax_from_masks({"left_lung": MASKS["left_lung"]}), **WHO)
+    heatmap = shown(PASSES[0], unmeasured)
+    assert not heatmap.shown
+    assert "could not be checked" in heatmap.withheld_because
+    assert not shown().shown
+
+
+def test_an_empty_map_is_withheld_for_being_empty_alone() -> None:
+    empty = np.zeros((H, W), np.float32)
+    heatmap = decide_shown(
+        Heatmap("Effusion", "grad_cam", empty, "logit"), (not_empty(empty, **WHO), inside_lungs(empty, THORAX, **WHO))
+    )
+    assert heatmap.withheld_because == REASONS["not_empty"]
+    assert heatmap.values is empty
