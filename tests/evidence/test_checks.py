@@ -114,6 +114,21 @@ def test_permutation_limit_agrees_with_the_normal_approximation() -> None:
     assert check == methods_agree(noise_map(0), noise_map(1), SEGMENTS, **WHO, other="lime")
 
 
+def test_black_borders_do_not_count_as_agreement() -> None:
+    # Two maps opposite in the middle and both zero around it seem to agree, until only the middle is asked.
+    row, column = np.divmod(SEGMENTS, SEGMENTS[0].max() + 1)
+    middle = ((row > 1) & (row < row.max() - 1) & (column > 1) & (column < column.max() - 1)).astype(np.float32)
+    first, second = middle * (0.5 + noise_map(0)), middle * (1.6 - noise_map(0))
+    fooled = methods_agree(first, second, SEGMENTS, **WHO, other="lime")
+    asked = methods_agree(first, second, SEGMENTS, **WHO, other="lime", within=middle > 0)
+    assert fooled.passed is True
+    assert asked.value == pytest.approx(-1.0)
+    assert asked.passed is False
+    assert top_regions_agree(first, second, SEGMENTS, **WHO, other="lime", within=middle > 0).passed is False
+    nowhere = methods_agree(first, second, SEGMENTS, **WHO, other="lime", within=middle > 2)
+    assert nowhere.passed is None
+
+
 def test_agreement_needs_positive_evidence_of_both() -> None:
     assert methods_agree(noise_map(0), -EVEN, SEGMENTS, **WHO, other="lime").passed is None
     assert top_regions_agree(noise_map(0), at(np.s_[0:5, 0:5]), SEGMENTS, **WHO, other="lime").passed is None

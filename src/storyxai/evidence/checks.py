@@ -128,6 +128,7 @@ def methods_agree(
     finding: str,
     method: str,
     other: str,
+    within: Mask | None = None,
     seed: int = 0,
     limits: Limits = LIMITS,
 ) -> Check:
@@ -135,10 +136,12 @@ def methods_agree(
 
     Shapes: maps [H, W] and segments [H, W] of one frame. Value: Spearman's rank correlation of the positive parts'
     means over superpixels; limit: the stated quantile under shuffling. None when a map has no positive part.
+    `within` keeps superpixels of which at least half lies in it: pass the chest, so that two methods do not seem to
+    agree because neither looks at black borders.
     """
     name = "methods_agree"
-    a, b = (segment_means(np.maximum(values, 0), segments) for values in (first, second))
-    if not (np.ptp(a) > 0 and np.ptp(b) > 0):
+    a, b = _compared(first, second, segments, within)
+    if len(a) < 2 or not (np.ptp(a) > 0 and np.ptp(b) > 0):
         return Check(name, finding, method, None, None, None, f"not measured: {method} or {other} has no positive part")
     value = rank_correlation(a, b)
     # With fixed ranks the correlation of a shuffle is one dot product.
@@ -160,6 +163,7 @@ def top_regions_agree(
     finding: str,
     method: str,
     other: str,
+    within: Mask | None = None,
     limits: Limits = LIMITS,
 ) -> Check:
     """Passed when the strongest superpixels of two maps overlap more than chance allows.
@@ -170,9 +174,9 @@ def top_regions_agree(
     from math import comb
 
     name, k = "top_regions_agree", limits.top_regions
-    a, b = (segment_means(np.maximum(values, 0), segments) for values in (first, second))
+    a, b = _compared(first, second, segments, within)
     count = len(a)
-    if min((a > 0).sum(), (b > 0).sum()) < k or count < 2 * k:
+    if count < 2 * k or min((a > 0).sum(), (b > 0).sum()) < k:
         about = f"not measured: {method} or {other} has fewer than {k} superpixels with positive evidence"
         return Check(name, finding, method, None, None, None, about)
     # Stable sorting: equal superpixels are taken in label order, whatever the machine.
@@ -271,6 +275,17 @@ def rank_correlation(first: NDArray[np.floating], second: NDArray[np.floating]) 
     if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
         raise InputError("values", "are not two equal rows of at least two", mend="compare maps of one frame")
     return float(np.einsum("s,s->", _standard(_ranks(first)), _standard(_ranks(second))))
+
+
+def _compared(
+    first: Array, second: Array, segments: NDArray[np.int32], within: Mask | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The positive parts' means in each superpixel that counts, for both maps."""
+    a, b = (segment_means(np.maximum(values, 0), segments) for values in (first, second))
+    if within is None:
+        return a, b
+    kept = segment_means(within.astype(np.float32), segments) >= 0.5
+    return a[kept], b[kept]
 
 
 def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:

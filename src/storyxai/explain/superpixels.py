@@ -13,11 +13,12 @@ __all__ = ["check_segments", "grid_segments", "segment_means", "slic_segments"]
 
 
 def slic_segments(
-    image: Array, *, count: int = 60, compactness: float = 0.1, smoothing_px: float = 1.0
+    image: Array, *, count: int = 60, compactness: float = 0.3, smoothing_px: float = 3.0
 ) -> NDArray[np.int32]:
     """Labels 0..S-1 without gaps, int32 [H, W]; S is near `count`. Deterministic: no random start.
 
-    `compactness` weighs nearness against likeness of grey (grey in [0, 1]); larger is squarer.
+    `compactness` weighs nearness against likeness of grey (grey in [0, 1]); larger is squarer. The defaults were chosen
+    by eye on real films at 224 pixels: borders of lungs, heart and body are followed, single ribs are not.
     Source: Achanta et al., SLIC, TPAMI 2012, as scikit-image computes it.
     Raises: InputError when `count` is below 2 or above the number of pixels.
     """
