@@ -1,0 +1,146 @@
+"""The gate: simple faults on made pictures, words for each, and real films let through."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from storyxai.errors import GateRefusal
+from storyxai.imaging.gate import RULES, judge, refuse, thumbnail
+from storyxai.imaging.read import read_image
+from storyxai.types import Image
+
+
+def film(pixels: np.ndarray, **about: object) -> Image:
+    return replace(Image(pixels.astype(np.float32), "0" * 64, "film.png"), **about)  # type: ignore[arg-type]
+
+
+def sketch(height: int = 400, width: int = 400) -> np.ndarray:
+    """Two dark lungs, a bright middle and a heart on the picture's right, as a frontal film has them."""
+    y, x = np.mgrid[0:height, 0:width] / np.array([height, width]).reshape(2, 1, 1)
+    body = 0.65 * np.exp(-(((x - 0.5) / 0.5) ** 8)) + 0.15 * y
+    for centre in (0.29, 0.71):
+        body -= 0.45 * np.exp(-((((x - centre) / 0.16) ** 4) + ((y - 0.45) / 0.33) ** 4))
+    body += 0.3 * np.exp(-((((x - 0.57) / 0.14) ** 2) + ((y - 0.62) / 0.16) ** 2))
+    ripples = 0.02 * np.sin(60 * y + 3 * np.cos(9 * x))
+    return np.clip(body + ripples, 0, 1)
+
+
+def failed(image: Image, **given: object) -> set[str]:
+    return {check.name for check in judge(image, **given) if check.passed is False}  # type: ignore[arg-type]
+
+
+def test_every_rule_gives_one_check_in_words() -> None:
+    checks = judge(film(sketch()))
+    assert [check.name for check in checks] == [rule.name for rule in RULES]
+    assert all(check.about.endswith(".") and check.about[0].isupper() for check in checks)
+    asked_of_model = {"gate.lung_area", "gate.lung_sides", "gate.lung_edges", "gate.distance"}
+    assert {check.name for check in checks if check.passed is None} == asked_of_model
+    refuse(film(sketch()), checks)
+
+
+@pytest.mark.parametrize(
+    ("turn", "rule", "seen"),
+    [
+        (lambda p: 1 - p, "gate.inverted", "inverted"),
+        (lambda p: p[::-1], "gate.upside_down", "upside down"),
+        (lambda p: np.rot90(p), "gate.rotated", "90 degrees"),
+        (lambda p: np.rot90(p, -1), "gate.rotated", "90 degrees"),
+        (lambda p: np.full_like(p, 0.5), "gate.contrast", "blank"),
+        (lambda p: p[:100, :100], "gate.size", "too small"),
+        (lambda p: p[:120], "gate.aspect", "narrow strip"),
+        (lambda p: (p > 0.5) * 1.0, "gate.flat", "flat"),
+    ],
+)
+def test_a_fault_is_refused_with_what_was_seen(turn: object, rule: str, seen: str) -> None:
+    spoiled = film(np.ascontiguousarray(turn(sketch(430, 430))))  # type: ignore[operator]
+    checks = judge(spoiled)
+    assert rule in {check.name for check in checks if check.passed is False}
+    with pytest.raises(GateRefusal, match=seen) as refused:
+        refuse(spoiled, checks)
+    assert refused.value.exit_status == 3 and refused.value.mend
+
+
+def test_what_the_file_says_is_heard() -> None:
+    fine = sketch()
+    assert "gate.body_part" in failed(film(fine, notes=("body part: HIP",)))
+    assert "gate.body_part" not in failed(film(fine, notes=("body part: CHEST",)))
+    assert "gate.body_part" not in failed(film(fine, notes=("body part: CHEST_ABDOMEN",)))
+    assert "gate.view" in failed(film(fine, view="LATERAL"))
+    assert "gate.colour" in failed(film(fine, notes=("colour: 61.0% of the pixels are coloured",)))
+    assert "gate.colour" not in failed(film(fine, notes=("colour: 0.7% of the pixels are coloured",)))
+
+
+def test_a_mirrored_film_warns_and_is_not_refused() -> None:
+    """The rule is antisymmetric by construction, so of a film and its mirror image exactly one is in doubt."""
+    pair = [judge(film(np.ascontiguousarray(p))) for p in (sketch(), sketch()[:, ::-1])]
+    values = [next(check.value for check in checks if check.name == "gate.mirrored") for checks in pair]
+    assert values[0] is not None and values[1] is not None
+    assert values[0] < 0.5 < values[1]
+    assert values[0] + values[1] == pytest.approx(1, abs=0.02)
+    refuse(film(sketch()), pair[1])
+
+
+def test_what_the_student_found_is_judged() -> None:
+    left, right = np.zeros((400, 400), np.bool_), np.zeros((400, 400), np.bool_)
+    left[80:320, 230:350], right[80:320, 60:180] = True, True
+    image = film(sketch())
+    names = {"gate.lung_area", "gate.lung_sides", "gate.lung_edges"}
+    assert not failed(image, lungs={"left_lung": left, "right_lung": right}) & names
+    assert "gate.lung_sides" in failed(image, lungs={"left_lung": right, "right_lung": left})
+    wide = left.copy()
+    wide[:, 150:] = True
+    assert "gate.lung_edges" in failed(image, lungs={"left_lung": wide, "right_lung": right})
+    assert "gate.lung_area" in failed(image, lungs={})
+    assert "gate.distance" in failed(image, distance=5.0, distance_limit=4.0)
+    assert "gate.distance" not in failed(image, distance=3.0, distance_limit=4.0)
+
+
+def test_the_thumbnail_knows_order_not_exposure() -> None:
+    pixels = np.random.default_rng(0).random((16, 16)).repeat(20, axis=0).repeat(16, axis=1).astype(np.float32)
+    ranks = thumbnail(pixels)
+    assert ranks.shape == (256,)
+    assert ranks.mean() == pytest.approx(0, abs=1e-9)
+    assert thumbnail(1 - pixels) == pytest.approx(-ranks, abs=0.02)
+    assert thumbnail(np.float32(0.2) + np.float32(0.6) * pixels) == pytest.approx(ranks, abs=0.02)
+    assert (thumbnail(np.zeros((128, 128), np.float32)) == 0).all()
+
+
+def scorer() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "gate_score.py"
+    spec = importlib.util.spec_from_file_location("gate_score", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gate_score"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.real
+def test_real_films_pass_and_spoiled_ones_do_not(real_data: Path) -> None:
+    """Films of patients who had no part in the calibration; benchmarks/gate_score.py gives the whole table."""
+    score = scorer()
+    rng = np.random.default_rng(5)
+    everything = [entry for entry in score.films(real_data) if not entry.calibrates]
+    images = [read_image(everything[i].path) for i in rng.permutation(len(everything))[:60]]
+    refused = sum(score.outcome(image, image.pixels)[0] for image in images)
+    assert refused <= 3
+    for fault in ("inverted", "down", "left", "right", "blank", "noise", "page"):
+        caught = sum(any(score.outcome(image, score.spoiled(image.pixels, fault, rng))[:2]) for image in images[:40])
+        assert caught >= 37, fault
+
+
+@pytest.mark.real
+def test_other_body_parts_are_refused_and_the_chest_is_not(real_data: Path) -> None:
+    chest = read_image(real_data / "dicom" / "RG1_J2KI.dcm")
+    refuse(chest, judge(chest))
+    for name in ("RG2_J2KI", "RG3_J2KI"):
+        other = read_image(real_data / "dicom" / "odd" / f"{name}.dcm")
+        with pytest.raises(GateRefusal, match="another body part"):
+            refuse(other, judge(other))
