@@ -17,25 +17,28 @@ ALLOWED: dict[str, set[str]] = {
     "types": {"errors"},
     "findings": {"errors", "types"},
     "provenance": {"errors", "types"},
-    "archive": BASE,
+    "record": BASE,
+    "archive": BASE | {"record"},
     "imaging": BASE,
     "metrics": BASE,
     "explain": BASE,
     "data": BASE | {"archive", "imaging", "metrics"},
     "models": BASE | {"archive", "imaging", "metrics", "explain"},
     "training": BASE | {"archive", "imaging", "metrics", "explain", "data", "models"},
-    "evidence": BASE | {"archive", "imaging", "metrics", "explain", "data", "models"},
-    "story": {"errors", "types", "findings"},
-    "render": {"errors", "types", "findings"},
+    "evidence": BASE | {"record", "archive", "imaging", "metrics", "explain", "data", "models"},
+    "story": BASE | {"record"},
+    "render": BASE | {"record"},
     "evaluate": BASE | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"},
     "api": BASE
-    | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "story", "render", "evaluate"},
+    | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"}
+    | {"story", "render", "evaluate"},
     "cli": {"api", "errors", "types", "findings"},
     "__init__": {"api", "errors", "types"},
     "__main__": {"cli"},
 }
 # Telling must stay light: these rooms never import torch, not even inside a function.
-NO_TORCH = {"errors", "types", "findings", "provenance", "archive", "story", "render", "imaging", "evidence", "cli"}
+NO_TORCH = {"errors", "types", "findings", "provenance", "record", "archive", "story", "render", "imaging"}
+NO_TORCH |= {"evidence", "cli"}
 
 
 def room_of(path: Path) -> str:
