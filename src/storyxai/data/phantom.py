@@ -207,6 +207,8 @@ def write_phantoms(
     The folder appears whole or not at all. `progress` is called with the number done after each phantom.
     Raises: OutputError when `out` holds something already or cannot be written; InputError as `generate_phantom`.
     """
+    if count < 1:
+        raise InputError(f"phantom count {count}", "makes no image", mend="ask for 1 or more")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(str(out), "is there already", mend="name a folder that does not exist yet, or an empty one")
     try:

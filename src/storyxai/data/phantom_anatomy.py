@@ -185,7 +185,10 @@ def _heart(body: Body, grid: Grid) -> Array:
     high = max(part[0] + _half_width(part) for part in parts)
     target = body.ratio * 2 * body.half_width_mm
     scale = target / (high - low)
-    x_centre = -body.heart_right_share * target - scale * low + 40 * body.rotation_rad
+    # However large, the heart stays inside the chest wall.
+    room = 0.95 * body.half_width_mm - 40 * body.rotation_rad
+    right_share = max(body.heart_right_share, 1 - room / target)
+    x_centre = -right_share * target - scale * low + 40 * body.rotation_rad
     ventricle = parts[0]
     reach = float(np.hypot(ventricle[2] * np.sin(ventricle[4]), ventricle[3] * np.cos(ventricle[4])))
     flat = 0.86 * scale  # a heart is less tall than wide

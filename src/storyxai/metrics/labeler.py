@@ -24,11 +24,12 @@ _HEART = (
 # What names a finding. Words in between are allowed where reports put adjectives.
 _MENTION: Mapping[str, str] = {
     "Atelectasis": r"\batelecta\w+|\bvolume loss\b|\b(?:lung|lobar|lobe) collapse\b|\bcollapse of the\b",
-    "Cardiomegaly": r"\bcardiomegaly\b|\bcardiac enlargement\b"
+    "Cardiomegaly": r"\bcardiomegaly\b|\bborderline (?:cardiac|heart) \w+|\bcardiac enlargement\b"
     r"|\benlarge(?:d|ment)(?: of)?(?: the)? (?:heart|cardi\w+)"
-    rf"|\b{_HEART}[^.;,]{{0,40}}?\b(?:enlarged|enlargement|increased)\b|\bcardiothoracic ratio is (?:\w+ )?increased",
+    rf"|\b{_HEART}[^.;,]{{0,40}}?\b(?:enlarged|enlargement|increased|large|borderline)\b"
+    r"|\bcardiothoracic ratio is (?:\w+ )?increased",
     "Effusion": r"(?<!pericardial )\beffusions?\b|\bpleural fluid\b"
-    r"|\bblunt\w* (?:of )?(?:the )?(?:\w+ ){0,3}costophrenic",
+    r"|\bblunt\w* (?:of )?(?:the )?(?:\w+ ){0,3}costophrenic|\bcostophrenic (?:\w+ )?blunting",
     "Infiltration": r"\binfiltrat\w*|\b(?:ill-defined|ill defined|hazy|patchy|vague) (?:\w+ ){0,3}opacit\w+",
     "Mass": r"\bmass(?:es)?\b(?! effect)",
     "Nodule": r"\bnodul\w+",
@@ -36,8 +37,8 @@ _MENTION: Mapping[str, str] = {
     "Pneumothorax": r"\b(?:hydro)?pneumothora\w+",
     "Consolidation": r"\bconsolidat\w+|\b(?:air ?space|alveolar) (?:\w+ )?(?:disease|opacit\w+|process)",
     "Edema": r"(?<!tissue )\bo?edema\b|\bvascular congestion\b",
-    "Emphysema": r"(?<!subcutaneous )\bemphysema\w*|\bhyperinflat\w+|\bhyperexpan\w+",
-    "Fibrosis": r"\bfibro(?:sis|tic)\b",
+    "Emphysema": r"(?<!subcutaneous )\bemphysema\w*|\b(?:hyper|over)[- ]?(?:inflat|expan|aerat)\w+",
+    "Fibrosis": r"(?<!cystic )\bfibro(?:sis|tic)\b",
     "Pleural_Thickening": r"\bpleural (?:\w+ )?thickening\b|\bthickening of the pleura\b",
     "Hernia": r"\bhernia\b",
 }
@@ -45,7 +46,7 @@ _MENTION: Mapping[str, str] = {
 _CLEAR_LUNGS = ("Consolidation", "Infiltration", "Pneumonia", "Atelectasis", "Edema", "Nodule", "Mass")
 _NORMAL: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
-        r"\blungs?(?: fields?)?(?: \w+){0,4}? clear\b(?! of)|\bclear lungs?\b|\bno other lung opacit",
+        r"\blungs?(?: fields?)?(?: \w+){0,4}? clear\b(?! of)|\bclear,? (?:\w+ )?lungs?\b|\bno other lung opacit",
         _CLEAR_LUNGS,
     ),
     (
@@ -66,7 +67,7 @@ _PSEUDO = re.compile(
 )
 _REACH_ENDS = re.compile(
     r"\b(?:but|however|although|though|except|aside from|apart from|other than|with the exception of|yet|whereas)\b"
-    r"|\bwhich\b|:"
+    r"|\bwhich\b|:|(?<!consistent )(?<!compatible )(?<!associated )\bwith\b"
     r"|,? and (?:the|there)\b|, (?:there|the|this)\b"
 )
 _DENIED_AFTER = re.compile(
