@@ -15,7 +15,7 @@ SIZES = st.sampled_from([64, 128, 224, 225, 512])
 
 
 @given(LENGTHS, LENGTHS, SIZES, st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_points_and_boxes_come_back(
     height: int, width: int, size: int, x: float, y: float, w: float, h: float
 ) -> None:
@@ -41,16 +41,18 @@ def centroid(values: np.ndarray) -> tuple[float, float]:
 
 
 @given(
-    st.integers(120, 1400), st.integers(120, 1400), st.sampled_from([128, 224, 320]),
+    st.integers(300, 1400), st.integers(300, 1400), st.sampled_from([128, 224, 320]),
     st.floats(0.3, 0.7), st.floats(0.3, 0.7), st.integers(0, 40), st.integers(0, 40),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 def test_a_planted_blob_lands_where_it_was(
     height: int, width: int, size: int, x: float, y: float, cut_top: int, cut_left: int
 ) -> None:
     """The blob is placed in a larger picture, which is then cropped by whole pixels: its place is known on paper."""
-    sigma = max(height, width) * 0.02
     x, y = x * width, y * height
+    # wider than a model pixel, and as a whole within the picture
+    sigma = max(1.2 * max(height, width) / size, 0.02 * max(height, width))
+    x, y = np.clip(x, 4 * sigma, width - 4 * sigma), np.clip(y, 4 * sigma, height - 4 * sigma)
     whole = blob(height + cut_top, width + cut_left, x=x + cut_left, y=y + cut_top, sigma=sigma)
     frame = model_frame(height, width, size=size)
     seen = frame.to_model(np.ascontiguousarray(whole[cut_top:, cut_left:]))

@@ -89,6 +89,25 @@ def test_white_stored_as_zero_is_inverted(tmp_path: Path) -> None:
     assert "inverted: white was stored as zero" in turned.notes
 
 
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_a_compressed_tiff_reads_like_a_plain_one(tmp_path: Path, white_is_zero: bool) -> None:
+    for stored in (stepped(), stepped().astype(np.uint16) * 100):
+        about = {262: 0} if white_is_zero else {}
+        for name, packing in (("plain.tif", "raw"), ("packed.tif", "tiff_lzw")):
+            Picture.fromarray(stored).save(tmp_path / name, compression=packing, tiffinfo={274: 3, **about})
+        plain, packed = read_image(tmp_path / "plain.tif"), read_image(tmp_path / "packed.tif")
+        assert (plain.pixels == packed.pixels).all()
+        assert plain.notes == packed.notes and "turned as its EXIF orientation 3 says" in plain.notes
+
+
+def test_a_broken_compressed_tiff_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = saved(Picture.fromarray(stepped()), "TIFF", compression="tiff_lzw")
+    (tmp_path / "broken.tif").write_bytes(data[:60] + b"\xff" * 300 + data[360:])
+    with pytest.raises(ReadError, match="damaged"):
+        read_image(tmp_path / "broken.tif")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_brings_the_picture_upright(tmp_path: Path, orientation: int) -> None:
     upright = np.zeros((64, 96), np.uint8)

@@ -7,6 +7,7 @@ takes nobody with it.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -16,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CODECS", "DecodeError", "decode_apart"]
+__all__ = ["DecodeError", "decode_apart", "unpack_tiff_apart"]
 
-CODECS = ("jpeg", "jpeg2000", "rle")
 MEMORY_LIMIT_BYTES = 3 << 29
 # Time for the process to start, on top of what the pixels need.
 GRACE_S = 5.0
+_DAMAGE = (ValueError, RuntimeError, MemoryError, OSError, LookupError, TypeError, AttributeError, SyntaxError)
 _DTYPES = ("uint8", "int8", "uint16", "int16")
 
 
@@ -35,6 +36,22 @@ def decode_apart(frame: bytes, *, codec: str, rows: int, columns: int, bits: int
     Shapes: [rows, columns], 8 or 16 bits, signed as the codec says. `bits` is Bits Allocated (needed by RLE only).
     Raises: DecodeError when the decoder fails, crashes, runs out of its limits or gives another size.
     """
+    name, body = _served(frame, codec=codec, rows=rows, columns=columns, bits=bits)
+    if name not in _DTYPES or len(body) != rows * columns * np.dtype(name).itemsize:
+        raise DecodeError(f"its pixel data hold another size than the {columns} x {rows} pixels of the header")
+    return np.frombuffer(body, dtype=name).reshape(rows, columns)
+
+
+def unpack_tiff_apart(data: bytes, *, rows: int, columns: int) -> bytes:
+    """A compressed TIFF file as an uncompressed one, unpacked in a process of its own.
+
+    libtiff has a long history of faults and writes its complaints straight to the console. Raises: DecodeError.
+    """
+    return _served(data, codec="tiff", rows=rows, columns=columns, bits=0)[1]
+
+
+def _served(data: bytes, *, codec: str, rows: int, columns: int, bits: int) -> tuple[str, bytes]:
+    """What the process of its own answers: the name of a dtype, and the pixels' bytes."""
     limit_s = GRACE_S + rows * columns / 4e6
     order = json.dumps({"codec": codec, "rows": rows, "columns": columns, "bits": bits, "limit_s": int(limit_s) + 1})
     # -P keeps this folder off the child's path, where read.py or values.py could stand in for a library's module.
@@ -43,7 +60,7 @@ def decode_apart(frame: bytes, *, codec: str, rows: int, columns: int, bits: int
     try:
         done = subprocess.run(
             call,
-            input=order.encode() + b"\n" + frame,
+            input=order.encode() + b"\n" + data,
             capture_output=True,
             timeout=limit_s,
             env=environment,
@@ -56,10 +73,7 @@ def decode_apart(frame: bytes, *, codec: str, rows: int, columns: int, bits: int
     if done.returncode != 0:
         raise DecodeError(f"its pixel data made the decoder stop (status {done.returncode})")
     name, _, body = done.stdout.partition(b"\n")
-    dtype = name.decode("ascii", "replace")
-    if dtype not in _DTYPES or len(body) != rows * columns * np.dtype(dtype).itemsize:
-        raise DecodeError(f"its pixel data hold another size than the {columns} x {rows} pixels of the header")
-    return np.frombuffer(body, dtype=dtype).reshape(rows, columns)
+    return name.decode("ascii", "replace"), body
 
 
 def unpack_rle(frame: bytes, *, rows: int, columns: int, bits: int) -> NDArray[Any]:
@@ -101,9 +115,25 @@ def _decode(frame: bytes, *, codec: str, rows: int, columns: int, bits: int) -> 
         import openjpeg
 
         return np.asarray(openjpeg.decode(frame))
+    if codec == "tiff":
+        return np.frombuffer(_unpacked_tiff(frame), dtype=np.uint8)
     from libjpeg.utils import decode
 
     return np.asarray(decode(frame))
+
+
+def _unpacked_tiff(data: bytes) -> bytes:
+    from PIL import Image as PillowImage
+
+    picture = PillowImage.open(io.BytesIO(data), formats=("TIFF",))
+    picture.load()
+    kept = {}
+    if picture.mode.startswith("I;16"):
+        # Pillow turns white-is-zero itself on loading 8 bits, but not 16.
+        kept[262] = dict(picture.getexif()).get(262, 1)
+    out = io.BytesIO()
+    picture.save(out, "TIFF", compression="raw", tiffinfo=kept)
+    return out.getvalue()
 
 
 def _limit_self(limit_s: int) -> None:
@@ -121,7 +151,7 @@ def _serve() -> int:
     _limit_self(order.pop("limit_s"))
     try:
         pixels = _decode(sys.stdin.buffer.read(), **order)
-    except (ValueError, RuntimeError, MemoryError, OSError, LookupError, TypeError, AttributeError) as damage:
+    except _DAMAGE as damage:
         sys.stderr.write(f"{type(damage).__name__}: {damage}"[-400:])
         return 3
     sys.stdout.buffer.write(pixels.dtype.name.encode() + b"\n")

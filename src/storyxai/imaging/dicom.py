@@ -80,6 +80,16 @@ def read_dicom(data: bytes, *, source: str) -> Image:
     """
     syntax = _transfer_syntax(data, source)
     # Imported here: a PNG is read without the third of a second that pydicom takes.
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    try:
+        return _read(data, syntax, source)
+    except (BytesLengthException, InvalidDicomError) as damage:
+        # pydicom derives these from Exception alone, so no list of the usual kinds would hold them.
+        raise ReadError(source, "its DICOM header is damaged", mend="export or copy the file again") from damage
+
+
+def _read(data: bytes, syntax: str, source: str) -> Image:
     from pydicom import dcmread
 
     stream = _BudgetedBytes(data)

@@ -21,6 +21,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from storyxai.errors import InputError, ReadError
+from storyxai.imaging.decode import unpack_tiff_apart
 from storyxai.imaging.dicom import is_dicom, read_dicom
 from storyxai.imaging.values import MAX_FILE_BYTES, MAX_PIXELS, check_size, robust_table
 from storyxai.provenance import sha256_bytes
@@ -134,12 +135,17 @@ def _read_picture(data: bytes, source: str) -> Image:
         raise ReadError(source, "is a JPEG of far too many scans", mend="save it again as a plain JPEG or PNG")
     if _has_second_frame(picture):
         raise ReadError(source, "holds several pictures", mend="export the one radiograph as a single image")
-    picture.load()
-    upright = ImageOps.exif_transpose(picture)
     notes = []
+    # Asked before loading: Pillow turns a TIFF itself on loading, and then forgets the tag.
     orientation = picture.getexif().get(0x0112, 1)
     if orientation in range(2, 9):
         notes.append(f"turned as its EXIF orientation {orientation} says")
+    if picture.format == "TIFF" and picture.info.get("compression", "raw") != "raw":
+        plain = unpack_tiff_apart(data, rows=picture.height, columns=picture.width)
+        picture = PillowImage.open(io.BytesIO(plain), formats=("TIFF",))
+        check_size(source, picture.height, picture.width)
+    picture.load()
+    upright = ImageOps.exif_transpose(picture)
     pixels, said = _grey(upright, white_is_zero=_white_is_zero(picture))
     return Image(pixels=pixels, sha256=sha256_bytes(data), source=source, notes=(*notes, *said))
 
