@@ -1,0 +1,209 @@
+"""Evidence on disk: one folder with evidence.json and arrays.npz, the same bytes for the same evidence, hashes inside.
+
+Arrays are kept losslessly: masks as bits, whole grey levels as integers, everything else as float32. No pickle is
+written or read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storyxai.errors import ArchiveError, OutputError
+from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
+from storyxai.record import FORMAT, arrays_of, as_record, from_record
+from storyxai.types import Evidence
+
+__all__ = ["ARRAYS_NAME", "EVIDENCE_NAME", "read_archive", "verify_hashes", "write_archive"]
+
+EVIDENCE_NAME, ARRAYS_NAME = "evidence.json", "arrays.npz"
+MAX_JSON_BYTES, MAX_ARRAY_BYTES = 64 << 20, 8 << 30
+"""What is read at most: an altered folder must not fill the memory."""
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+_AGAIN = "write the folder again with `storyxai tell`"
+
+
+def write_archive(evidence: Evidence, folder: Path) -> Path:
+    """The folder that now holds evidence.json and arrays.npz; other files in it are kept.
+
+    Written beside it first and then moved in, so that a failure leaves what was there before. Raises: OutputError when
+    the place cannot be written, EvidenceError when the evidence contradicts itself.
+    """
+    record = as_record(evidence)
+    packed = {name: _packed(name, array) for name, array in sorted(arrays_of(evidence).items())}
+    arrays_bytes = _npz({name: array for name, (array, _) in packed.items()})
+    record["arrays"] = {
+        "file": ARRAYS_NAME,
+        "sha256": sha256_bytes(arrays_bytes),
+        "items": {name: how for name, (_, how) in packed.items()},
+    }
+    _replace_files(folder, {ARRAYS_NAME: arrays_bytes, EVIDENCE_NAME: canonical_json(record)})
+    return folder
+
+
+def read_archive(folder: Path) -> Evidence:
+    """The evidence in `folder`, every hash checked. Raises: ArchiveError naming the file and how to mend it."""
+    record = _read_record(folder)
+    listed, path = record.get("arrays"), folder / ARRAYS_NAME
+    if not isinstance(listed, dict) or not isinstance(listed.get("items"), dict):
+        raise ArchiveError(str(folder / EVIDENCE_NAME), "does not say which arrays belong to it", mend=_AGAIN)
+    if not path.is_file():
+        raise ArchiveError(str(path), "is missing", mend=_AGAIN)
+    if sha256_file(path) != listed.get("sha256"):
+        raise ArchiveError(str(path), "was altered: its SHA-256 is not the one in evidence.json", mend=_AGAIN)
+    arrays = _read_arrays(path, listed["items"])
+    return from_record({key: value for key, value in record.items() if key != "arrays"}, arrays)
+
+
+def verify_hashes(folder: Path) -> list[str]:
+    """What is wrong with the files in `folder`, one sentence each; empty when every hash holds and it can be read."""
+    try:
+        evidence = read_archive(folder)
+        record = _read_record(folder)
+    except ArchiveError as error:
+        return [str(error)]
+    arrays = record.pop("arrays")
+    if canonical_json(record) != canonical_json(as_record(evidence)):
+        return [f"{folder / EVIDENCE_NAME}: a value that follows from others was altered — {_AGAIN}"]
+    if canonical_json({**record, "arrays": arrays}) != (folder / EVIDENCE_NAME).read_bytes():
+        return [f"{folder / EVIDENCE_NAME}: was written anew by another program — {_AGAIN}"]
+    return []
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / EVIDENCE_NAME
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ArchiveError(str(path), f"is larger than {MAX_JSON_BYTES >> 20} MiB", mend=_AGAIN)
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ArchiveError(str(path), "is missing", mend="name a study's folder that `storyxai tell` wrote") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArchiveError(str(path), "cannot be read as evidence", mend=_AGAIN) from error
+    found = record.get("format") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or found != FORMAT:
+        mend = f"this storyxai reads {FORMAT}; {_AGAIN}"
+        raise ArchiveError(str(path), f"is not of format {FORMAT} but {found!r}", mend=mend)
+    return record
+
+
+def _read_arrays(path: Path, items: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        with zipfile.ZipFile(path) as file:
+            if sum(entry.file_size for entry in file.infolist()) > MAX_ARRAY_BYTES:
+                raise ArchiveError(str(path), f"unpacks to more than {MAX_ARRAY_BYTES >> 30} GiB", mend=_AGAIN)
+            names = {entry.removesuffix(".npy") for entry in file.namelist()}
+            if names != set(items):
+                odd = ", ".join(sorted(names ^ set(items)))
+                raise ArchiveError(str(path), f"does not hold the arrays of evidence.json ({odd})", mend=_AGAIN)
+            for name, how in items.items():
+                with file.open(f"{name}.npy") as stream:
+                    raw = np.lib.format.read_array(stream, allow_pickle=False)
+                if _array_sha256(raw) != how["sha256"]:
+                    raise ArchiveError(str(path), f"array {name} was altered: its SHA-256 differs", mend=_AGAIN)
+                arrays[name] = _unpacked(raw, how)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ArchiveError(str(path), f"cannot be read as arrays ({error})", mend=_AGAIN) from error
+    return arrays
+
+
+def _packed(name: str, array: NDArray[Any]) -> tuple[NDArray[Any], dict[str, Any]]:
+    """The array as it is stored, and how: packing "bits", "levels" (whole steps of 1 / `levels`) or "plain"."""
+    shape = list(array.shape)
+    if array.dtype == np.bool_:
+        stored: NDArray[Any] = np.packbits(array)
+        return stored, {"packing": "bits", "shape": shape, "sha256": _array_sha256(stored)}
+    if name == "image":
+        for levels, kind in ((255, np.uint8), (65535, np.uint16)):
+            steps = np.rint(array * np.float32(levels))
+            if steps.min() >= 0 and steps.max() <= levels and np.array_equal(_from_levels(steps, levels), array):
+                stored = steps.astype(kind)
+                return stored, {"packing": "levels", "levels": levels, "shape": shape, "sha256": _array_sha256(stored)}
+    stored = np.ascontiguousarray(array, dtype=np.float32)
+    return stored, {"packing": "plain", "shape": shape, "sha256": _array_sha256(stored)}
+
+
+def _unpacked(raw: NDArray[Any], how: Mapping[str, Any]) -> NDArray[Any]:
+    shape = tuple(int(side) for side in how["shape"])
+    if how["packing"] == "bits":
+        return np.unpackbits(raw, count=int(np.prod(shape))).astype(np.bool_).reshape(shape)
+    if how["packing"] == "levels":
+        return _from_levels(raw, int(how["levels"])).reshape(shape)
+    return np.asarray(raw, dtype=np.float32).reshape(shape)
+
+
+def _from_levels(steps: NDArray[Any], levels: int) -> NDArray[Any]:
+    return np.asarray(steps, dtype=np.float32) / np.float32(levels)
+
+
+def _array_sha256(array: NDArray[Any]) -> str:
+    head = f"{array.dtype.str} {array.shape} ".encode()
+    return sha256_bytes(head + np.ascontiguousarray(array).tobytes())
+
+
+def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    # numpy's own writer stamps the time into the file; this one gives the same bytes for the same arrays.
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as file:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=_ZIP_DATE)
+            entry.external_attr = 0o644 << 16
+            file.writestr(entry, content.getvalue(), compress_type=zipfile.ZIP_DEFLATED, compresslevel=1)
+    return target.getvalue()
+
+
+def _replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put `files` into `folder`, all or none: they are written in a folder beside it, then take their places."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(str(folder), "is a file, not a folder", mend="name another place with --out")
+    fresh: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        fresh.chmod(0o755)
+        for name, content in files.items():
+            (fresh / name).write_bytes(content)
+        if folder.exists():
+            _swap(folder, fresh, tuple(files))
+        else:
+            fresh.rename(folder)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise OutputError(str(folder), f"cannot be written ({why})", mend="name another place") from error
+    finally:
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _swap(folder: Path, fresh: Path, names: tuple[str, ...]) -> None:
+    """Move the new files over the old ones; should one move fail, the old ones are put back."""
+    kept = fresh / "kept"
+    kept.mkdir()
+    for name in names:
+        if (folder / name).exists():
+            shutil.copyfile(folder / name, kept / name)
+    moved: list[str] = []
+    try:
+        for name in names:
+            os.replace(fresh / name, folder / name)  # noqa: PTH105 - rename over an existing file, on Windows too
+            moved.append(name)
+    except OSError:
+        for name in moved:
+            if (kept / name).exists():
+                os.replace(kept / name, folder / name)  # noqa: PTH105
+            else:
+                (folder / name).unlink()
+        raise
