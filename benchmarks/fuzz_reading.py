@@ -55,13 +55,13 @@ def seeds() -> dict[str, bytes]:
         "ink.jpg": _saved(film.convert("CMYK"), "JPEG"),
         "deep.tif": _saved(PillowImage.fromarray(deep), "TIFF"),
         "apart_lzw.tif": _saved(film, "TIFF", compression="tiff_lzw"),
-        "plain.dcm": _dicom(deep, "1.2.840.10008.1.2.1"),
-        "implicit.dcm": _dicom(deep, "1.2.840.10008.1.2"),
-        "big_endian.dcm": _dicom(deep, "1.2.840.10008.1.2.2"),
-        "tables.dcm": _dicom(grey.astype(np.uint16), "1.2.840.10008.1.2.1", tables=True),
-        "apart_jpeg.dcm": _dicom(grey, "1.2.840.10008.1.2.4.50", frame=_saved(film, "JPEG")),
-        "apart_rle.dcm": _dicom(grey, "1.2.840.10008.1.2.5", frame=_rle(grey)),
-        "apart_jpeg2000.dcm": _dicom(grey, "1.2.840.10008.1.2.4.90", frame=_saved(film, "JPEG2000", no_jp2=True)),
+        "plain.dcm": dicom_bytes(deep, "1.2.840.10008.1.2.1"),
+        "implicit.dcm": dicom_bytes(deep, "1.2.840.10008.1.2"),
+        "big_endian.dcm": dicom_bytes(deep, "1.2.840.10008.1.2.2"),
+        "tables.dcm": dicom_bytes(grey.astype(np.uint16), "1.2.840.10008.1.2.1", tables=True),
+        "apart_jpeg.dcm": dicom_bytes(grey, "1.2.840.10008.1.2.4.50", frame=_saved(film, "JPEG")),
+        "apart_rle.dcm": dicom_bytes(grey, "1.2.840.10008.1.2.5", frame=_rle(grey)),
+        "apart_jpeg2000.dcm": dicom_bytes(grey, "1.2.840.10008.1.2.4.90", frame=_saved(film, "JPEG2000", no_jp2=True)),
     }
 
 
@@ -77,7 +77,8 @@ def _rle(grey: np.ndarray) -> bytes:
     return struct.pack("<16I", 1, 64, *[0] * 14) + rows + b"\0" * (len(rows) % 2)
 
 
-def _dicom(stored: np.ndarray, syntax: str, *, tables: bool = False, frame: bytes = b"") -> bytes:
+def dicom_bytes(stored: np.ndarray, syntax: str, *, tables: bool = False, frame: bytes = b"") -> bytes:
+    """A small computed radiograph of these stored values as a DICOM file, `frame` in place of plain pixels."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.encaps import encapsulate
     from pydicom.uid import UID

@@ -230,7 +230,9 @@ def _word_values(word_bits: int, bits: int, *, signed: bool, shift: int) -> NDAr
 def _grey_table(header: Any, stored: _Stored) -> tuple[Array, list[str]]:
     """The grey value in [0, 1] of each word, bright = dense, and notes of what was done."""
     notes: list[str] = []
-    counts = np.bincount(stored.words.ravel(), minlength=stored.values.size)
+    # A million pixels, evenly spread, tell the range as well as all of a large film and in a fraction of the time.
+    step = max(1, int((stored.words.size / 1e6) ** 0.5))
+    counts = np.bincount(stored.words[::step, ::step].ravel(), minlength=stored.values.size)
     padding = _padding(header, stored.values)
     seen = np.where(padding, 0, counts)
     if not seen.any():
