@@ -1,0 +1,179 @@
+"""Patient-level bootstrap: intervals that know that several images of one patient are not several patients.
+
+A statistic is a function of weights: given [B, N] weights (how often each image counts in each of B resamples), it
+returns B values, nan where a resample leaves it undefined. The plain value is the statistic of weights that are all
+one. So one definition serves value, interval and paired difference, and a thousand resamples are one array operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from storyxai.errors import InputError
+
+__all__ = [
+    "Estimate",
+    "Floats",
+    "Resamples",
+    "Statistic",
+    "bootstrap_interval",
+    "draw_resamples",
+    "estimate",
+    "mean_statistic",
+    "paired_difference",
+    "ratio",
+    "row_statistic",
+    "value_of",
+]
+
+Floats: TypeAlias = NDArray[np.float64]
+Statistic: TypeAlias = Callable[[Floats], Floats]
+
+_BLOCK_CELLS = 2_000_000  # weights held at once, as float64: 16 MB
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its interval; None where the data cannot say. `left_out` counts resamples that were undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    replicates: int
+    left_out: int
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """The same as plain JSON values."""
+        return {
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "replicates": self.replicates,
+            "left_out": self.left_out,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """Resamples of patients, drawn once and shared by every statistic that is to be compared.
+
+    Shapes: `counts` uint16 [count, P], how often each patient was drawn; `patient_of` int [N], each image's patient.
+    """
+
+    counts: NDArray[np.uint16]
+    patient_of: NDArray[np.intp]
+
+    def weights(self, start: int, stop: int) -> Floats:
+        """Image weights of resamples `start` to `stop`. Shapes: float64 [stop - start, N]."""
+        return self.counts[start:stop][:, self.patient_of].astype(np.float64)
+
+
+def draw_resamples(patient_ids: Sequence[str] | NDArray[np.str_], *, count: int, seed: int) -> Resamples:
+    """`count` resamples with replacement of whole patients: all images of a patient come and go together.
+
+    Patients are put in the order of their ids first, so the order of the rows does not change an interval.
+    Raises: InputError where there is no image or no resample to draw.
+    """
+    if len(patient_ids) == 0:
+        raise InputError("bootstrap", "there are no images", mend="give at least one image with its patient id")
+    if count < 1:
+        raise InputError("bootstrap count", f"{count} is not a number of resamples", mend="use 1000 or more")
+    names, patient_of = np.unique(np.asarray(patient_ids, dtype=np.str_), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    patients = len(names)
+    counts = np.empty((count, patients), dtype=np.uint16)
+    for row in range(count):
+        counts[row] = np.bincount(rng.integers(patients, size=patients), minlength=patients)
+    return Resamples(counts, patient_of.reshape(-1).astype(np.intp))
+
+
+def estimate(statistic: Statistic, resamples: Resamples, *, level: float = 0.95) -> Estimate:
+    """The statistic of the images as they are, with the percentile interval over the resamples.
+
+    Resamples that leave the statistic undefined (a class without a case) are left out and counted; when they are more
+    than half, there is no interval. Source: Efron 1979, percentile interval; patients as clusters. With fewer than
+    about twenty patients in a class a percentile interval is too narrow.
+    """
+    images = len(resamples.patient_of)
+    value = value_of(statistic, images)
+    count = len(resamples.counts)
+    if value is None:
+        return Estimate(None, None, None, count, count)
+    block = max(1, _BLOCK_CELLS // images)
+    parts = [statistic(resamples.weights(start, min(start + block, count))) for start in range(0, count, block)]
+    draws = np.concatenate(parts)
+    kept = draws[np.isfinite(draws)]
+    left_out = count - len(kept)
+    if 2 * left_out > count:
+        return Estimate(value, None, None, count, left_out)
+    low, high = np.quantile(kept, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return Estimate(value, float(low), float(high), count, left_out)
+
+
+def bootstrap_interval(
+    statistic: Statistic,
+    patient_ids: Sequence[str] | NDArray[np.str_],
+    *,
+    count: int = 1000,
+    seed: int,
+    level: float = 0.95,
+) -> Estimate:
+    """The statistic's value with its patient-level bootstrap interval (see `estimate`)."""
+    return estimate(statistic, draw_resamples(patient_ids, count=count, seed=seed), level=level)
+
+
+def paired_difference(
+    first: Statistic,
+    second: Statistic,
+    patient_ids: Sequence[str] | NDArray[np.str_],
+    *,
+    count: int = 1000,
+    seed: int,
+    level: float = 0.95,
+) -> Estimate:
+    """First minus second on the same patients, both computed on the same resamples (what they share cancels)."""
+    resamples = draw_resamples(patient_ids, count=count, seed=seed)
+    return estimate(lambda weights: first(weights) - second(weights), resamples, level=level)
+
+
+def value_of(statistic: Statistic, images: int) -> float | None:
+    """The statistic of `images` images that each count once, None where it is undefined."""
+    value = float(statistic(np.ones((1, images)))[0])
+    return value if np.isfinite(value) else None
+
+
+def mean_statistic(values: ArrayLike) -> Statistic:
+    """The mean of `values` (one an image, nan = not stated and left out) as a statistic."""
+    given = np.asarray(values, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(given))
+    kept = given[known]
+
+    def mean(weights: Floats) -> Floats:
+        held = weights[:, known]
+        return ratio(held @ kept, held.sum(axis=1))
+
+    return mean
+
+
+def row_statistic(function: Callable[[NDArray[np.intp]], float | None]) -> Statistic:
+    """A statistic from any function of row numbers (repeated as drawn); slow, for what has no weighted form."""
+
+    def by_rows(weights: Floats) -> Floats:
+        values = []
+        for row in weights:
+            value = function(np.repeat(np.arange(len(row)), row.astype(np.intp)))
+            values.append(np.nan if value is None else value)
+        return np.array(values, dtype=np.float64)
+
+    return by_rows
+
+
+def ratio(part: Floats, whole: Floats) -> Floats:
+    """`part / whole`, nan where there is no whole: how a statistic says "undefined in this resample"."""
+    share: Floats = np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+    return share

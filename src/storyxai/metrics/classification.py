@@ -1,0 +1,196 @@
+"""How well scores tell present from absent. nan labels are "not stated" and nan scores "not known": both are left out.
+
+Functions ending in `_statistic` give a function of image weights for the bootstrap; the others give one number, or None
+where the data cannot say (a class without a case). A label of 0.5 or more counts as present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from storyxai.errors import InputError
+from storyxai.metrics.bootstrap import Floats, Statistic, ratio, value_of
+
+__all__ = [
+    "auroc",
+    "auroc_statistic",
+    "average_precision",
+    "average_precision_statistic",
+    "mean_auroc_statistic",
+    "per_finding",
+    "sensitivity",
+    "sensitivity_statistic",
+    "specificity",
+    "specificity_statistic",
+    "threshold_for_sensitivity",
+    "youden_threshold",
+]
+
+
+def auroc(labels: ArrayLike, scores: ArrayLike) -> float | None:
+    """The chance that a random present case scores above a random absent one, ties counting half; None without both."""
+    return value_of(auroc_statistic(labels, scores), len(np.asarray(scores)))
+
+
+def auroc_statistic(labels: ArrayLike, scores: ArrayLike) -> Statistic:
+    """AUROC as a statistic of image weights. Shapes: `labels`, `scores` [N].
+
+    Source: Mann-Whitney U over the product of the classes' weights. The scores are sorted once, so a resample costs
+    one running sum over the absent cases.
+    """
+    present, absent, values = _split(labels, scores)
+    absent = absent[np.argsort(values[absent], kind="stable")]
+    ranked = values[absent]
+    below = np.searchsorted(ranked, values[present], side="left")
+    up_to = np.searchsorted(ranked, values[present], side="right")
+
+    def area(weights: Floats) -> Floats:
+        running = np.zeros((len(weights), len(absent) + 1))
+        np.cumsum(weights[:, absent], axis=1, out=running[:, 1:])
+        held = weights[:, present]
+        wins = np.einsum("bi,bi->b", held, running[:, below] + running[:, up_to]) / 2.0
+        return ratio(wins, held.sum(axis=1) * running[:, -1])
+
+    return area
+
+
+def mean_auroc_statistic(labels: ArrayLike, scores: ArrayLike) -> Statistic:
+    """The mean of the findings' AUROCs, resampled jointly. Shapes: `labels`, `scores` [N, F].
+
+    A resample in which any finding lacks a class is undefined: a mean over fewer findings would be another figure.
+    """
+    stated, given = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    areas = [auroc_statistic(stated[:, column], given[:, column]) for column in range(given.shape[1])]
+
+    def mean(weights: Floats) -> Floats:
+        if not areas:
+            return np.full(len(weights), np.nan)
+        total = np.zeros(len(weights))
+        for area in areas:
+            total += area(weights)
+        return total / len(areas)
+
+    return mean
+
+
+def average_precision(labels: ArrayLike, scores: ArrayLike) -> float | None:
+    """Precision averaged over the present cases in order of score; None without both classes."""
+    return value_of(average_precision_statistic(labels, scores), len(np.asarray(scores)))
+
+
+def average_precision_statistic(labels: ArrayLike, scores: ArrayLike) -> Statistic:
+    """Average precision as a statistic of image weights: recall steps times precision, tied scores in one step."""
+    present, absent, values = _split(labels, scores)
+    rows = np.concatenate([present, absent])
+    is_present = np.repeat([1.0, 0.0], [len(present), len(absent)])
+    order = np.argsort(-values[rows], kind="stable")
+    rows, is_present = rows[order], is_present[order]
+    ends = np.flatnonzero(np.append(np.diff(values[rows]) != 0, True)) if len(rows) else np.array([], dtype=np.intp)
+    defined = len(present) > 0 and len(absent) > 0
+
+    def precision(weights: Floats) -> Floats:
+        if not defined:
+            return np.full(len(weights), np.nan)
+        held = weights[:, rows]
+        drawn = np.cumsum(held, axis=1)[:, ends]
+        found = np.cumsum(held * is_present, axis=1)[:, ends]
+        steps = np.diff(found, axis=1, prepend=0.0)
+        share = np.divide(found, drawn, out=np.zeros_like(found), where=drawn > 0)
+        both = (found[:, -1] > 0) & (drawn[:, -1] > found[:, -1])
+        return np.where(both, ratio((steps * share).sum(axis=1), found[:, -1]), np.nan)
+
+    return precision
+
+
+def sensitivity(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> float | None:
+    """The share of present cases that score at or above `threshold`; None without a present case."""
+    return value_of(sensitivity_statistic(labels, scores, threshold=threshold), len(np.asarray(scores)))
+
+
+def sensitivity_statistic(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> Statistic:
+    """Sensitivity at `threshold` as a statistic of image weights."""
+    present, _, values = _split(labels, scores)
+    return _share_statistic(present, values[present] >= threshold)
+
+
+def specificity(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> float | None:
+    """The share of absent cases that score below `threshold`; None without an absent case."""
+    return value_of(specificity_statistic(labels, scores, threshold=threshold), len(np.asarray(scores)))
+
+
+def specificity_statistic(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> Statistic:
+    """Specificity at `threshold` as a statistic of image weights."""
+    _, absent, values = _split(labels, scores)
+    return _share_statistic(absent, values[absent] < threshold)
+
+
+def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float | None:
+    """The threshold with the largest sensitivity + specificity - 1; None without both classes.
+
+    It lies halfway between the last score it accepts and the next lower one; of equal thresholds, the highest.
+    Source: Youden 1950. Choose it on validation cases, never on those it is judged on.
+    """
+    candidates, hits, alarms = _operating_points(labels, scores)
+    if candidates is None:
+        return None
+    return float(candidates[int(np.argmax(hits - alarms))])
+
+
+def threshold_for_sensitivity(labels: ArrayLike, scores: ArrayLike, *, at_least: float) -> float | None:
+    """The highest threshold whose sensitivity is at least `at_least`; None without both classes."""
+    if not 0.0 < at_least <= 1.0:
+        raise InputError("sensitivity", f"{at_least} is not in (0, 1]", mend="ask for a share of the present cases")
+    candidates, hits, _ = _operating_points(labels, scores)
+    if candidates is None:
+        return None
+    return float(candidates[int(np.argmax(hits >= at_least - 1e-12))])
+
+
+def per_finding(
+    metric: Callable[[ArrayLike, ArrayLike], float | None], labels: ArrayLike, scores: ArrayLike
+) -> tuple[float | None, ...]:
+    """`metric` of each column. Shapes: `labels`, `scores` [N, F] with nan where not stated or not known."""
+    stated, given = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    _same_shape(stated, given)
+    return tuple(metric(stated[:, column], given[:, column]) for column in range(given.shape[1]))
+
+
+def _operating_points(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats | None, Floats, Floats]:
+    """Thresholds from high to low with the sensitivity and false alarm rate of each; None without both classes."""
+    present, absent, values = _split(labels, scores)
+    if not len(present) or not len(absent):
+        return None, np.array([]), np.array([])
+    levels = np.unique(values[np.concatenate([present, absent])])[::-1]
+    hits = np.searchsorted(-np.sort(values[present])[::-1], -levels, side="right") / len(present)
+    alarms = np.searchsorted(-np.sort(values[absent])[::-1], -levels, side="right") / len(absent)
+    between = (levels[:-1] + levels[1:]) / 2.0
+    # Between neighbouring floats there is no number: the midpoint may round to the lower score, which must stay out.
+    between = np.where(between > levels[1:], between, levels[:-1])
+    return np.append(between, levels[-1]), hits, alarms
+
+
+def _share_statistic(rows: NDArray[np.intp], right: NDArray[np.bool_]) -> Statistic:
+    marks = right.astype(np.float64)
+
+    def share(weights: Floats) -> Floats:
+        held = weights[:, rows]
+        return ratio(held @ marks, held.sum(axis=1))
+
+    return share
+
+
+def _split(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """Rows stated present, rows stated absent, and all scores."""
+    stated, values = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    _same_shape(stated, values)
+    known = np.isfinite(stated) & ~np.isnan(values)
+    return np.flatnonzero(known & (stated >= 0.5)), np.flatnonzero(known & (stated < 0.5)), values
+
+
+def _same_shape(labels: Floats, scores: Floats) -> None:
+    if labels.shape != scores.shape:
+        why = f"shape {labels.shape} does not fit scores {scores.shape}"
+        raise InputError("labels", why, mend="give each score one label")
