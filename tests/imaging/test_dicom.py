@@ -259,6 +259,7 @@ def test_a_header_of_endless_elements_ends_soon(dicom_file: Write, ramp: np.ndar
         ({"Modality": "ZZ"}, "another kind of object"),
         ({"NumberOfFrames": 2}, "holds 2 frames"),
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "colour pixels"),
+        ({"PhotometricInterpretation": "MON\n0"}, r"\(MON\?0\)"),
         ({"Rows": None}, "holds no picture"),
         ({"Rows": 1, "Columns": 1}, "too small"),
         ({"Rows": 20000, "Columns": 20000}, "larger than any radiograph"),

@@ -124,11 +124,11 @@ def test_exif_orientation_brings_the_picture_upright(tmp_path: Path, orientation
     assert len(image.notes) == (orientation != 1)
 
 
-def png_header(width: int, height: int) -> bytes:
+def png_header(width: int, height: int, *, colour: int = 0) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
 
 
@@ -153,6 +153,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "stamp.png": (saved(film.resize((63, 200)), "PNG"), "63 x 200 pixels: too small"),
         "huge.png": (png_header(20_000, 20_000), "far larger than any radiograph"),
         "large.png": (png_header(9000, 9000), "9000 x 9000 pixels: larger than any radiograph"),
+        "wide.png": (png_header(5000, 5000, colour=2), "5000 x 5000 pixels: larger .* at most 21 megapixels"),
         "moving.png": (saved(frames[0], "PNG", save_all=True, append_images=frames[1:]), "several pictures"),
         "pages.tif": (saved(frames[0], "TIFF", save_all=True, append_images=frames[1:]), "several pictures"),
         "film.gif": (saved(film, "GIF"), "no known image format"),

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 __all__ = ["DecodeError", "decode_apart", "unpack_tiff_apart"]
 
 MEMORY_LIMIT_BYTES = 3 << 29
-# Time for the process to start, on top of what the pixels need.
-GRACE_S = 5.0
+# On top of what the pixels need. A hanging codec burns its processor time first; the wall time is generous, since a
+# sound file must not be refused because the machine is busy.
+GRACE_S = 20.0
+_GRACE_CPU_S = 5
 _DAMAGE = (ValueError, RuntimeError, MemoryError, OSError, LookupError, TypeError, AttributeError, SyntaxError)
 _DTYPES = ("uint8", "int8", "uint16", "int16")
 
@@ -52,8 +54,9 @@ def unpack_tiff_apart(data: bytes, *, rows: int, columns: int) -> bytes:
 
 def _served(data: bytes, *, codec: str, rows: int, columns: int, bits: int) -> tuple[str, bytes]:
     """What the process of its own answers: the name of a dtype, and the pixels' bytes."""
-    limit_s = GRACE_S + rows * columns / 4e6
-    order = json.dumps({"codec": codec, "rows": rows, "columns": columns, "bits": bits, "limit_s": int(limit_s) + 1})
+    pixels_s = rows * columns / 4e6
+    limit_s, cpu_s = GRACE_S + pixels_s, _GRACE_CPU_S + int(pixels_s)
+    order = json.dumps({"codec": codec, "rows": rows, "columns": columns, "bits": bits, "cpu_s": cpu_s})
     # -P keeps this folder off the child's path, where read.py or values.py could stand in for a library's module.
     call = [sys.executable, "-P", __file__]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -136,19 +139,19 @@ def _unpacked_tiff(data: bytes) -> bytes:
     return out.getvalue()
 
 
-def _limit_self(limit_s: int) -> None:
+def _limit_self(cpu_s: int) -> None:
     try:
         import resource
     except ImportError:  # not on Windows: there the caller's time limit stands alone
         return
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _serve() -> int:
     order = json.loads(sys.stdin.buffer.readline())
-    _limit_self(order.pop("limit_s"))
+    _limit_self(order.pop("cpu_s"))
     try:
         pixels = _decode(sys.stdin.buffer.read(), **order)
     except _DAMAGE as damage:

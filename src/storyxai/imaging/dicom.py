@@ -409,7 +409,9 @@ def _text(header: Any, name: str) -> str:
         words = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
     except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, struct.error):
         return ""
-    return "\\".join("" if word is None else str(word).strip(" \0") for word in words).upper()
+    text = "\\".join("" if word is None else str(word).strip(" \0") for word in words).upper()
+    # Texts end up in messages of one line and in stories: nothing but what can be printed.
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _number(header: Any, name: str) -> float | None:

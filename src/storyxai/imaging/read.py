@@ -130,7 +130,8 @@ def _read_picture(data: bytes, source: str) -> Image:
     except PillowImage.DecompressionBombError as bomb:
         mend = f"scale it to at most {MAX_PIXELS // 1_000_000} megapixels"
         raise ReadError(source, "is far larger than any radiograph", mend=mend) from bomb
-    check_size(source, picture.height, picture.width)
+    planes = 1 if picture.mode in {"1", "L"} or picture.mode.startswith("I;16") else 3
+    check_size(source, picture.height, picture.width, planes=planes)
     if picture.format == "JPEG" and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
         raise ReadError(source, "is a JPEG of far too many scans", mend="save it again as a plain JPEG or PNG")
     if _has_second_frame(picture):

@@ -19,14 +19,17 @@ MIN_SIDE_PIXELS = 64
 _ROBUST_SHARES = (0.005, 0.995)
 
 
-def check_size(source: str, rows: int, columns: int) -> None:
-    """Nothing, when a picture of this size may be decoded. Raises: ReadError when it is too small or too large."""
+def check_size(source: str, rows: int, columns: int, *, planes: int = 1) -> None:
+    """Nothing, when a picture of this size may be decoded. Raises: ReadError when it is too small or too large.
+
+    `planes` is how many grey pictures' worth of memory a pixel takes (colour: 3).
+    """
     if min(rows, columns) < MIN_SIDE_PIXELS:
         why = f"is {columns} x {rows} pixels: too small to judge"
         raise ReadError(source, why, mend=f"give the radiograph at {MIN_SIDE_PIXELS} pixels or more on each side")
-    if rows * columns > MAX_PIXELS:
+    if rows * columns * planes > MAX_PIXELS:
         why = f"is {columns} x {rows} pixels: larger than any radiograph"
-        raise ReadError(source, why, mend=f"scale it to at most {MAX_PIXELS // 1_000_000} megapixels")
+        raise ReadError(source, why, mend=f"scale it to at most {MAX_PIXELS // planes // 1_000_000} megapixels")
 
 
 def robust_range(counts: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[float, float]:
