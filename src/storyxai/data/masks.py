@@ -1,0 +1,95 @@
+"""Masks as data sets give them: picture files, several files a picture, or run lengths in a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+from PIL import UnidentifiedImageError
+
+from storyxai.errors import TableError
+from storyxai.types import Mask
+
+__all__ = ["decode_runs", "encode_runs", "read_grey_mask", "split_lungs"]
+
+RUNS_PREFIX = "runs:"
+LARGEST_MASK_PIXELS = 64_000_000
+SMALLEST_LUNG_SHARE = 0.2  # of the larger one; below this the second piece is a crumb, not a lung
+
+
+def read_grey_mask(cell: str, root: Path) -> NDArray[np.uint8]:
+    """The mask that a table's cell names: a picture (relative to `root`) as stored, or run lengths as 0 and 255.
+
+    Shapes: uint8 [H, W]. Raises: TableError naming the file when missing, no picture, or over 64 million pixels.
+    """
+    if cell.startswith(RUNS_PREFIX):
+        return decode_runs(cell).astype(np.uint8) * np.uint8(255)
+    path = root / cell
+    try:
+        with Picture.open(path) as picture:
+            if picture.width * picture.height > LARGEST_MASK_PIXELS:
+                raise TableError(path.name, "is too large for a mask", mend="make it the size of its radiograph")
+            plain = picture if picture.mode in ("L", "P") else picture.convert("L")
+            return np.asarray(plain, dtype=np.uint8)
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
+        why = f"cannot be read as a mask ({error})"
+        raise TableError(path.name, why, mend="put the mask back or clear its cell") from error
+
+
+def encode_runs(mask: Mask) -> str:
+    """`mask` as "runs:<height>x<width>:<start> <length> ...": row by row, counted from 0."""
+    height, width = mask.shape
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask.ravel(), [False]]).astype(np.int8)))
+    starts, lengths = edges[0::2], edges[1::2] - edges[0::2]
+    text = " ".join(f"{start} {length}" for start, length in zip(starts, lengths, strict=True))
+    return f"{RUNS_PREFIX}{height}x{width}:{text}"
+
+
+def decode_runs(cell: str) -> Mask:
+    """The mask that `encode_runs` wrote. Shapes: bool [H, W]. Raises: TableError when the runs leave the picture."""
+    _, size, text = cell.split(":", 2)
+    height, width = (int(part) for part in size.split("x"))
+    numbers = [int(part) for part in text.split()]
+    return fill_runs(numbers[0::2], numbers[1::2], height=height, width=width, what=f"mask of {size}")
+
+
+def fill_runs(starts: list[int], lengths: list[int], *, height: int, width: int, what: str) -> Mask:
+    """A mask from run starts (counted from 0, row by row) and lengths. Raises: TableError naming `what`."""
+    if len(starts) != len(lengths) or height < 1 or width < 1 or height * width > LARGEST_MASK_PIXELS:
+        raise TableError(what, "has run lengths that do not pair up, or no possible size", mend="fetch the file again")
+    flat = np.zeros(height * width, dtype=np.bool_)
+    for start, length in zip(starts, lengths, strict=True):
+        if start < 0 or length < 0 or start + length > flat.size:
+            raise TableError(what, f"has a run of {length} at {start}, outside {height} x {width}",
+                             mend="check the order of the runs")
+        flat[start : start + length] = True
+    return flat.reshape(height, width)
+
+
+def split_lungs(lungs: Mask) -> tuple[Mask, Mask] | None:
+    """The patient's (left, right) lung of a mask of both, or None where two lungs cannot be told apart.
+
+    The two largest connected pieces; the patient's right lung is on the left of the picture. None when the second
+    piece is under a fifth of the first (the lungs touch, or one is missing) or the two are not side by side.
+    Shapes: bool [H, W] in and out. Smaller pieces are left out.
+    """
+    from scipy import ndimage
+
+    pieces, count = ndimage.label(lungs)
+    if count < 2:
+        return None
+    areas = np.bincount(pieces.ravel())[1:]
+    first, second = np.argsort(-areas, kind="stable")[:2]
+    if areas[second] < SMALLEST_LUNG_SHARE * areas[first]:
+        return None
+    sides = [pieces == first + 1, pieces == second + 1]
+    spans = [np.flatnonzero(side.any(axis=0)) for side in sides]
+    centres = [float((side.sum(axis=0) * np.arange(side.shape[1])).sum() / side.sum()) for side in sides]
+    on_left, on_right = (0, 1) if centres[0] < centres[1] else (1, 0)
+    if not spans[on_left][0] <= centres[on_left] < spans[on_right][0] + (spans[on_right][-1] - spans[on_right][0]) / 2:
+        return None
+    if centres[on_right] <= spans[on_left][-1] and centres[on_left] >= spans[on_right][0]:
+        return None  # one above the other, not side by side
+    return sides[on_right], sides[on_left]

@@ -1,0 +1,89 @@
+"""Tables and lists of a data set, read as text and refused by name when they are not what they should be."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from storyxai.errors import TableError
+
+__all__ = ["image_files", "number", "read_csv", "read_json", "read_lines", "require_folder"]
+
+LARGEST_TEXT_BYTES = 2_000_000_000
+PICTURES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+
+
+def read_csv(path: Path, *, columns: Sequence[str] = (), separator: str = ",") -> pd.DataFrame:
+    """All cells of a CSV file (also .gz) as text, "" where empty; nothing is guessed, "NA" stays "NA".
+
+    Raises: TableError naming the file when it is missing, not text, ragged, or lacks one of `columns`.
+    """
+    _require_file(path)
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
+    except (pd.errors.ParserError, OSError, EOFError, ValueError) as error:
+        first = (str(error).splitlines() or ["damaged"])[0][:160]
+        raise TableError(path.name, f"cannot be read as CSV ({first})", mend="fetch the file again") from error
+    frame.columns = [str(name).strip() for name in frame.columns]
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise TableError(path.name, f"lacks the column '{missing[0]}'",
+                         mend=f"use the published file; this one has {', '.join(frame.columns[:8])}")
+    return frame
+
+
+def read_lines(path: Path) -> list[str]:
+    """The non-empty lines of a text file, stripped. Raises: TableError naming the file."""
+    _require_file(path)
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (UnicodeDecodeError, OSError) as error:
+        raise TableError(path.name, "cannot be read as text", mend="fetch the file again") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file (also .gz). Raises: TableError naming the file."""
+    _require_file(path)
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return json.loads(data)
+    except (ValueError, OSError, EOFError, RecursionError) as error:
+        raise TableError(path.name, "cannot be read as JSON", mend="fetch the file again") from error
+
+
+def number(cell: str) -> float:
+    """The number a cell states, nan where it states none."""
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")
+
+
+def require_folder(folder: Path, *inside: str) -> None:
+    """Raises TableError when `folder`, or a file or folder named in `inside`, is not there."""
+    if not folder.is_dir():
+        raise TableError(str(folder), "is not a folder", mend="name the folder of the unpacked data set")
+    for name in inside:
+        if not (folder / name).exists():
+            raise TableError(str(folder), f"holds no {name}", mend="name the folder that holds it")
+
+
+def image_files(folder: Path) -> list[str]:
+    """Paths (relative, sorted) of the radiograph files anywhere below `folder`; links are not followed."""
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix.casefold() in PICTURES and path.is_file()
+    )
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise TableError(str(path), "is not there", mend="name the folder of the unpacked data set")
+    if path.stat().st_size > LARGEST_TEXT_BYTES:
+        raise TableError(path.name, "is larger than 2 GB", mend="use the published file")
