@@ -2,8 +2,8 @@
 
 A path is the keys joined by dots ("findings.Effusion.probability", "boxes.Effusion.0.width"). The record is exactly
 what evidence.json says: floats have six significant digits, keys are sorted, so that a story told from memory and one
-told from the archive are the same. Parts named `terms`, `notices` and `order`, the `state` of a finding and sizes in mm
-are derived, and are made anew when evidence is read back.
+told from the archive are the same. Parts named `terms`, `counts` and `notices`, the `state` of a finding and sizes in
+mm are derived, and are made anew when evidence is read back.
 """
 
 from __future__ import annotations
@@ -196,6 +196,7 @@ def _raw_record(evidence: Evidence) -> dict[str, Any]:
             (c.finding, {k: getattr(c, k) for k in ("region", "fill", "probability", "change")})
             for c in evidence.counterfactuals
         ),
+        "counts": _counts(evidence),
         "notices": dict(NOTICES),
         "provenance": dict(evidence.provenance),
         "order": {
@@ -249,6 +250,22 @@ def _evidence(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
         provenance=record["provenance"],
         indication=study["indication"],
     )
+
+
+def _counts(evidence: Evidence) -> dict[str, int]:
+    """Sums that stories state: a story counts nothing itself."""
+    shown = [heatmap.shown for heatmap in evidence.heatmaps]
+    checks, gate = ([check.passed for check in some] for some in (evidence.checks, evidence.gate))
+    return {
+        "maps": len(shown),
+        "maps_shown": sum(shown),
+        "maps_withheld": len(shown) - sum(shown),
+        "checks_passed": checks.count(True),
+        "checks_failed": checks.count(False),
+        "checks_unasked": checks.count(None),
+        "gate_asked": len(gate) - gate.count(None),
+        "gate_passed": gate.count(True),
+    }
 
 
 def _finding_record(finding: Finding, logit: float | None) -> dict[str, Any]:

@@ -1,0 +1,142 @@
+"""The clinician's story: what is judged, how surely, where, what would change it, and what the model cannot tell."""
+
+from __future__ import annotations
+
+from storyxai.story.words import Teller
+from storyxai.types import Section, Sentence
+
+__all__ = ["clinician_sections"]
+
+COUNTERFACTUALS_TOLD = 2
+MIN_SHARE_TOLD = 0.4
+"""A part of the lung is named as the place of a map only when it holds at least this share of it."""
+
+
+def clinician_sections(t: Teller) -> tuple[Section, ...]:
+    """The sections of the clinician's story."""
+    said = t.words.heading
+    sections = t.section(said("clinician.in_short"), _in_short(t))
+    sections += t.section(said("clinician.quality"), _quality(t), figures=_first_figures(t))
+    for name in t.told():
+        sections += _finding(t, name)
+    sections += _absent(t)
+    ratio = t.say("clinician.ctr") or t.say("clinician.ctr_plain")
+    measures = [ratio, t.say("clinician.asymmetry"), t.say("clinician.lungs_drawn")]
+    sections += t.section(said("clinician.measures"), measures)
+    sections += t.section(said("clinician.report_heading"), _report(t))
+    limits = [t.say("clinician.limit", {"I": str(i)}) for i in range(len(t.value("model.limits") or ()))]
+    limits = [t.say("clinician.cannot_see"), *limits, t.say("clinician.devices")]
+    sections += t.section(said("clinician.limits"), limits)
+    sections += t.section(said("clinician.model"), [t.say("clinician.version"), t.say("clinician.research")])
+    return tuple(sections)
+
+
+def _in_short(t: Teller) -> list[list[Sentence]]:
+    lines = []
+    for state in ("present", "indeterminate"):
+        if found := t.findings_by_state(state):
+            lines.append(_listed(t, f"clinician.short_{state}", found))
+    if not t.findings_by_state("present"):
+        lines.append(t.say("clinician.short_none", cites=["findings"]))
+    return [*lines, *_warnings(t), t.say("clinician.short_read")]
+
+
+def _listed(t: Teller, key: str, found: list[str]) -> list[Sentence]:
+    names = t.words.listed(t.words.word("finding", name) for name in found)
+    return t.say(key, cites=[f"findings.{name}.state" for name in found], slots={"names": names})
+
+
+def _warnings(t: Teller) -> list[list[Sentence]]:
+    failed = [name for name, check in t.record["gate"].items() if check["passed"] is False]
+    lines = [t.say("clinician.gate_failed", {"G": name}) for name in failed]
+    if t.value("study.image.view") == "AP":
+        lines.append(t.say("clinician.view_ap"))
+    return lines
+
+
+def _quality(t: Teller) -> list[list[Sentence]]:
+    lines = [t.say("clinician.file"), t.say("clinician.patient"), t.say("clinician.indication") if _asked(t) else []]
+    known = t.value("study.image.view") not in (None, "", "unknown")
+    lines.append(t.say("clinician.view_known" if known else "clinician.view_unknown"))
+    if t.value("study.image.spacing_mm") is None:
+        lines.append(t.say("clinician.spacing_unknown"))
+    else:
+        lines.append(t.say("clinician.spacing"))
+        if t.value("study.image.spacing_kind") == "detector":
+            lines.append(t.say("clinician.spacing_detector"))
+    lines += [t.say("clinician.note", {"I": str(i)}) for i in range(len(t.value("study.image.notes") or ()))]
+    asked = [name for name, check in t.record["gate"].items() if check["passed"] is not None]
+    if asked and all(t.record["gate"][name]["passed"] for name in asked):
+        cites = [f"gate.{name}.passed" for name in asked]
+        lines.append(t.say("clinician.gate_all", cites=cites, slots={"count": str(len(asked))}))
+    return [*lines, t.say("clinician.prior")]
+
+
+def _asked(t: Teller) -> bool:
+    return bool(t.value("study.indication"))
+
+
+def _first_figures(t: Teller) -> tuple[str, ...]:
+    return ("image", "lungs") if t.record["masks"] else ("image",)
+
+
+def _finding(t: Teller, name: str) -> list[Section]:
+    names = {"F": name}
+    state = t.value(f"findings.{name}.state")
+    lines = [t.say(f"clinician.{key}", names) for key in (state, "in_patients", "operating")]
+    shown = t.maps(name, shown=True)
+    lines += _place(t, name) if shown else []
+    lines += _agreement(t, name)
+    withheld = t.maps(name, shown=False)
+    lines += [t.say("clinician.withheld", {"F": name, "M": method}) for method in withheld]
+    if withheld and not shown:
+        lines.append(t.say("clinician.no_place", cites=[f"heatmaps.{name}.{method}.shown" for method in withheld]))
+    lines += _what_if(t, name)
+    lines += [t.say("clinician.look_alikes", names), t.say("clinician.teacher", names)]
+    return t.section(t.words.word("finding", name), lines, figures=(f"gauge/{name}", *t.map_figures(name)))
+
+
+def _place(t: Teller, name: str) -> list[list[Sentence]]:
+    names = {"F": name}
+    lines = [t.say("clinician.place", names) or t.say("clinician.place_side", names), t.say("clinician.inside", names)]
+    for part in ("costophrenic", "perihilar"):
+        if (t.value(f"concepts.{name}.{part}.value") or 0) >= MIN_SHARE_TOLD:
+            lines.append(t.say(f"clinician.{part}", names))
+    lines.append(t.say("clinician.box_mm", names) or t.say("clinician.box", names))
+    return lines
+
+
+def _agreement(t: Teller, name: str) -> list[list[Sentence]]:
+    """Whether the methods agree, once: the check is the same seen from either method."""
+    for method in t.names(f"checks.{name}"):
+        passed = t.value(f"checks.{name}.{method}.methods_agree.passed")
+        if passed is not None:
+            return [t.say("clinician.agree" if passed else "clinician.disagree", {"F": name, "M": method})]
+    return []
+
+
+def _what_if(t: Teller, name: str) -> list[list[Sentence]]:
+    hidden = t.record["counterfactuals"].get(name, [])
+    strongest = sorted(range(len(hidden)), key=lambda i: (-abs(hidden[i]["change"]), i))[:COUNTERFACTUALS_TOLD]
+    return [t.say("clinician.what_if", {"F": name, "I": str(i)}) for i in strongest]
+
+
+def _absent(t: Teller) -> list[Section]:
+    absent = t.findings_by_state("absent")
+    if not absent:
+        return []
+    lines = [_listed(t, "clinician.absent_list", absent), t.say("clinician.absent_meaning")]
+    return t.section(t.words.heading("clinician.absent_heading"), lines, figures=("table/absent",))
+
+
+def _report(t: Teller) -> list[list[Sentence]]:
+    sentences = t.value("report.sentences") or []
+    if not sentences:
+        return []
+    lines = [t.say("clinician.report_label")]
+    lines += [t.say("clinician.report_line", {"I": str(i)}) for i in range(len(sentences))]
+    lines.append(t.say("clinician.report_score"))
+    for name in t.record["findings"]:
+        if t.value(f"checks.{name}.report.report_agrees.passed") is False:
+            lines.append(t.say("clinician.report_contradicts", {"F": name}))
+    return lines

@@ -1,0 +1,86 @@
+"""The patient's story: plain words, natural frequencies, no alarm, what to do next, and when to seek help at once."""
+
+from __future__ import annotations
+
+from storyxai.errors import EvidenceError
+from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
+from storyxai.story.words import Teller
+from storyxai.types import Section, Sentence, Story
+
+__all__ = ["GRADE_REFUSED", "WORDS_REFUSED", "check_readability", "patient_sections"]
+
+GRADE_REFUSED, WORDS_REFUSED = 8.0, 15.0
+
+
+def patient_sections(t: Teller) -> tuple[Section, ...]:
+    """The sections of the patient's story."""
+    present, unsure = t.findings_by_state("present"), t.findings_by_state("indeterminate")
+    absent = t.findings_by_state("absent")
+    said = t.words.heading
+    sections = t.section(
+        said("patient.what"),
+        [t.say(f"patient.{key}") for key in ("looked", "how", "looks_for", "no_old", "not_doctor")],
+        figures=() if any(_has_picture(t, name) for name in present) else ("image",),
+    )
+    for index, name in enumerate(present):
+        sections += _present(t, name, first=index == 0)
+    states = [f"findings.{name}.state" for name in t.record["findings"]]
+    if not present and states:
+        sections += t.section(said("patient.found"), [t.say("patient.none", cites=["findings"])])
+    if unsure:
+        lines = [t.say("patient.indeterminate", {"F": name}) for name in unsure]
+        why = t.say("patient.unsure_why", cites=[f"findings.{name}.interval" for name in unsure])
+        sections += t.section(said("patient.unsure"), [*lines, why])
+    if absent:
+        lines = [t.say("patient.absent_line", {"F": name}) for name in absent]
+        sections += t.section(said("patient.not_found"), [*lines, t.say("patient.absent_care")])
+    sections += t.section(said("patient.meaning"), [t.say(f"patient.mean_{i}") for i in (1, 2, 3)])
+    limits = [t.say("patient.cannot_1"), _cannot_see(t), t.say("patient.cannot_3")]
+    sections += t.section(said("patient.cannot"), limits)
+    sections += t.section(said("patient.next"), [t.say(f"patient.next_{i}") for i in (1, 2)])
+    sections += t.section(said("patient.help"), [t.say(f"patient.help_{i}") for i in (1, 2, 3)])
+    sections += t.section(said("patient.ask"), [t.say(f"patient.ask_{i}") for i in (1, 2, 3, 4)])
+    sections += t.section(said("patient.back"), [t.say(f"patient.back_{i}") for i in (1, 2)])
+    return tuple(sections)
+
+
+def check_readability(story: Story) -> None:
+    """Nothing, when the story is plain enough. Raises: EvidenceError naming its grade or its sentences' length."""
+    text = " ".join(s.text for section in story.sections for s in section.sentences)
+    grade, length = flesch_kincaid_grade(text), words_per_sentence(text)
+    if grade > GRADE_REFUSED:
+        raise EvidenceError(f"the patient's story asks for school grade {grade:.1f}, above {GRADE_REFUSED:.0f}")
+    if length > WORDS_REFUSED:
+        raise EvidenceError(f"the patient's sentences have {length:.1f} words on average, above {WORDS_REFUSED:.0f}")
+
+
+def _present(t: Teller, name: str, *, first: bool) -> list[Section]:
+    names = {"F": name}
+    lines = [t.say("patient.present", names)]
+    # A place is told only where a map passed its checks, and where the finding has one.
+    if t.maps(name, shown=True) and t.value(f"terms.{name}.focal"):
+        lines.append(t.say("patient.place", names))
+    lines += [t.say("patient.sure", names), t.say("patient.also_look", names)]
+    figures: tuple[str, ...] = ()
+    if _has_picture(t, name):
+        figures = (f"boxes/{name}",)
+        # What the two pictures are is said once.
+        for key in ("marked", "marked_box", "mirrored") if first else ():
+            lines.append(t.say(f"patient.{key}", names))
+    elif t.maps(name, shown=False) and not t.maps(name, shown=True):
+        withheld = [f"heatmaps.{name}.{method}.shown" for method in t.maps(name, shown=False)]
+        lines.append(t.say("patient.no_picture", cites=withheld))
+    heading = t.words.heading("patient.found" if first else "patient.found_also")
+    return t.section(heading, lines, figures=figures)
+
+
+def _has_picture(t: Teller, name: str) -> bool:
+    return bool(t.maps(name, shown=True) and t.value(f"boxes.{name}"))
+
+
+def _cannot_see(t: Teller) -> list[Sentence]:
+    """What the model was not made to find, named where the names are plain enough."""
+    named = t.say("patient.cannot_2")
+    if named and flesch_kincaid_grade(named[0].text) <= GRADE_REFUSED:
+        return named
+    return t.say("patient.cannot_2_plain")
