@@ -1,0 +1,230 @@
+"""Pictures as PNG bytes: the untouched film, maps laid over it, outlines, boxes, scales. Same input, same bytes.
+
+Scale: a map is drawn against a limit that the caller gives, so that maps share one scale; nothing is normalised here.
+A positive map runs from 0 to the limit, a signed one from -limit to +limit. Colours have evenly spaced lightness.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+from PIL import ImageDraw, ImageFont
+
+from storyxai.types import RESEARCH_USE, Array, Box, Heatmap, Image, Mask
+
+__all__ = [
+    "LONG_SIDE_PX",
+    "boxes_png",
+    "display_size",
+    "image_png",
+    "is_signed",
+    "map_limit",
+    "map_png",
+    "outline_png",
+    "pair_png",
+    "scale_colours",
+    "scale_png",
+]
+
+LONG_SIDE_PX = 900
+STRONGEST_COVER = 0.72
+"""How much of the film the map's strongest colour hides."""
+LUNG_COLOUR, HEART_COLOUR = (126, 214, 223), (214, 196, 126)
+BOX_COLOUR, HALO_COLOUR = (255, 255, 255), (20, 24, 32)
+CALM_COLOUR = (96, 178, 242)
+Colours = NDArray[np.uint8]
+
+
+def display_size(height: int, width: int, *, long_side: int = LONG_SIDE_PX) -> tuple[int, int]:
+    """The (height, width) to draw at: the given long side, same proportions; small films grow at most twofold."""
+    scale = min(long_side / max(height, width), 2.0)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def image_png(image: Image, *, long_side: int = LONG_SIDE_PX) -> bytes:
+    """The untouched film as 8-bit grey PNG, only scaled."""
+    return _png(Picture.fromarray(_grey(image, long_side)))
+
+
+def map_png(
+    image: Image, heatmap: Heatmap, *, limit: float, masks: Mapping[str, Mask] | None = None, boxes: Iterable[Box] = (),
+    long_side: int = LONG_SIDE_PX,
+) -> bytes:
+    """The film with the map over it and, where they are given, the outlines of the lungs and boxes."""
+    drawn = _overlay(_grey(image, long_side), heatmap, limit)
+    return _png(_framed(_outlined(drawn, _lungs(masks or {})), image, boxes, BOX_COLOUR))
+
+
+def outline_png(image: Image, masks: Mapping[str, Mask], *, long_side: int = LONG_SIDE_PX) -> bytes:
+    """The film with the outlines of the lungs and, where drawn, of the heart."""
+    return _png(_outlined(_colour(_grey(image, long_side)), masks))
+
+
+def boxes_png(image: Image, boxes: Iterable[Box], *, calm: bool = False, long_side: int = LONG_SIDE_PX) -> bytes:
+    """The film with the boxes as frames: white, or a calm blue for patients."""
+    return _png(_framed(_colour(_grey(image, long_side)), image, boxes, CALM_COLOUR if calm else BOX_COLOUR))
+
+
+def _framed(drawn: Colours, image: Image, boxes: Iterable[Box], colour: tuple[int, int, int]) -> Picture.Image:
+    picture = Picture.fromarray(drawn)
+    height, width = image.pixels.shape
+    pen = ImageDraw.Draw(picture)
+    for box in boxes:
+        across, down = picture.width / width, picture.height / height
+        edges = [box.x * across, box.y * down, (box.x + box.width) * across, (box.y + box.height) * down]
+        corners = [round(edge) for edge in edges]
+        thick = max(1, picture.height // 240)
+        halo = [corners[0] - thick, corners[1] - thick, corners[2] + thick, corners[3] + thick]
+        pen.rectangle(halo, outline=HALO_COLOUR, width=thick)
+        pen.rectangle(corners, outline=colour, width=thick)
+    return picture
+
+
+def scale_png(*, signed: bool, width: int = 240, height: int = 12) -> bytes:
+    """The colours of the scale from its lower to its upper end, over middle grey as a film would be."""
+    return _png(Picture.fromarray(_scale_bar(signed, width, height)))
+
+
+def pair_png(image: Image, heatmap: Heatmap, *, limit: float | None = None, masks: Mapping[str, Mask] | None = None,
+             long_side: int = LONG_SIDE_PX) -> bytes:  # fmt: skip
+    """The untouched film and the map over it side by side, with what it is, its scale and its unit, as one PNG."""
+    top = map_limit([heatmap]) if limit is None else limit
+    grey = _grey(image, long_side)
+    left, right = _colour(grey), np.asarray(_outlined(_overlay(grey, heatmap, top), _lungs(masks or {})))
+    signed = is_signed(heatmap)
+    height, width = grey.shape
+    gap, foot = 16, 84
+    sheet = Picture.new("RGB", (2 * width + 3 * gap, height + 2 * gap + foot), (250, 250, 248))
+    sheet.paste(Picture.fromarray(left), (gap, gap))
+    sheet.paste(Picture.fromarray(right), (2 * gap + width, gap))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    x, y = 2 * gap + width, height + 2 * gap
+    bar = _scale_bar(signed, max(60, width // 2), 12)
+    sheet.paste(Picture.fromarray(bar), (x, y))
+    ink = (35, 40, 48)
+    pen.text((x, y + 16), f"{-top:.3g}" if signed else "0", fill=ink, font=font)
+    pen.text((x + bar.shape[1], y + 16), f"{top:.3g}", fill=ink, font=font, anchor="ra")
+    what = f"{heatmap.method} of {heatmap.finding.replace('_', ' ')}, {heatmap.unit}"
+    pen.text((x, y + 40), what, fill=ink, font=font)
+    pen.text((gap, y), "untouched image", fill=ink, font=font)
+    pen.text((gap, y + 40), RESEARCH_USE, fill=ink, font=font)
+    return _png(sheet)
+
+
+def is_signed(heatmap: Heatmap) -> bool:
+    """Whether the map has negative values, and so needs a scale with two ends."""
+    return bool(heatmap.values.min() < 0)
+
+
+def map_limit(heatmaps: Iterable[Heatmap]) -> float:
+    """The largest absolute value of the maps: the scale they share. 1 when all are empty."""
+    peak = max((float(np.abs(heatmap.values).max()) for heatmap in heatmaps), default=0.0)
+    return peak if peak > 0 else 1.0
+
+
+@lru_cache(maxsize=2)
+def scale_colours(*, signed: bool) -> Colours:
+    """256 colours from the lower to the upper end of a scale, uint8 [256, 3].
+
+    Sequential: blue, green, yellow, dark to light in even steps of lightness. Diverging: blue, grey, orange, mirrored
+    in lightness. Source: straight lines in Oklab (Ottosson 2020).
+    """
+    if signed:
+        ends = [(0.60, -0.05, -0.14), (0.92, 0.0, 0.0), (0.60, 0.09, 0.12)]
+    else:
+        ends = [(0.34, 0.0, -0.13), (0.63, -0.10, 0.0), (0.92, -0.03, 0.17)]
+    at, stops = np.linspace(0.0, 1.0, 256), [0.0, 0.5, 1.0]
+    lab = np.stack([np.interp(at, stops, [end[i] for end in ends]) for i in range(3)], axis=1)
+    return np.rint(255 * _oklab_to_srgb(lab)).astype(np.uint8)
+
+
+def _overlay(grey: Colours, heatmap: Heatmap, limit: float) -> Colours:
+    signed = is_signed(heatmap)
+    values = _scaled(heatmap.values, grey.shape) / np.float32(limit)
+    return _mixed(_colour(grey), values, signed)
+
+
+def _mixed(under: Colours, values: Array, signed: bool) -> Colours:
+    """The scale's colours over `under`; what is zero hides nothing, so that the film stays to be seen."""
+    values = np.clip(values, -1.0 if signed else 0.0, 1.0)
+    place = (values + 1) / 2 if signed else values
+    colours = scale_colours(signed=signed)[np.rint(255 * place).astype(np.intp)].astype(np.float32)
+    cover = (STRONGEST_COVER * np.sqrt(np.abs(values)))[..., None]
+    mixed = np.rint(under * (1 - cover) + colours * cover).clip(0, 255)
+    return np.asarray(mixed, dtype=np.uint8)
+
+
+def _scale_bar(signed: bool, width: int, height: int) -> Colours:
+    across = np.linspace(-1.0 if signed else 0.0, 1.0, width, dtype=np.float32)
+    under = np.full((height, width, 3), 110, dtype=np.uint8)
+    return _mixed(under, np.broadcast_to(across, (height, width)), signed)
+
+
+def _outlined(picture: Colours, masks: Mapping[str, Mask]) -> Colours:
+    """The picture with the outline of each mask, two pixels wide on a large picture."""
+    drawn = picture.copy()
+    for name, mask in masks.items():
+        if not mask.any():
+            continue
+        inside = _scaled(mask.astype(np.float32), picture.shape[:2]) >= 0.5
+        drawn[_edge(inside, thick=1 + picture.shape[0] // 600)] = HEART_COLOUR if name == "heart" else LUNG_COLOUR
+    return drawn
+
+
+def _lungs(masks: Mapping[str, Mask]) -> dict[str, Mask]:
+    return {name: mask for name, mask in masks.items() if name != "heart"}
+
+
+def _edge(inside: Mask, *, thick: int) -> Mask:
+    shrunk = inside
+    for _ in range(thick):
+        padded = np.pad(shrunk, 1)
+        shrunk = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:] & shrunk
+    edge: Mask = inside & ~shrunk
+    return edge
+
+
+def _grey(image: Image, long_side: int) -> Colours:
+    height, width = image.pixels.shape
+    eight = np.rint(np.clip(image.pixels, 0, 1) * 255).astype(np.uint8)
+    rows, columns = display_size(height, width, long_side=long_side)
+    return np.asarray(Picture.fromarray(eight).resize((columns, rows), Picture.Resampling.BICUBIC))
+
+
+def _scaled(values: Array, shape: tuple[int, ...]) -> Array:
+    picture = Picture.fromarray(np.ascontiguousarray(values, dtype=np.float32))
+    return np.asarray(picture.resize((shape[1], shape[0]), Picture.Resampling.BILINEAR))
+
+
+def _colour(grey: Colours) -> Colours:
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _png(picture: Picture.Image | NDArray[Any]) -> bytes:
+    target = io.BytesIO()
+    drawn = Picture.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    drawn.save(target, format="PNG", compress_level=6)
+    return target.getvalue()
+
+
+def _oklab_to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Oklab [N, 3] as sRGB in [0, 1], clipped. Source: Ottosson 2020, "A perceptual color space", and IEC 61966-2-1."""
+    to_lms = np.array([
+        [1, 0.3963377774, 0.2158037573],
+        [1, -0.1055613458, -0.0638541728],
+        [1, -0.0894841775, -1.291485548],
+    ])  # fmt: skip
+    to_rgb = np.array([
+        [4.0767416621, -3.3077115913, 0.2309699292],
+        [-1.2684380046, 2.6097574011, -0.3413193965],
+        [-0.0041960863, -0.7034186147, 1.707614701],
+    ])  # fmt: skip
+    linear = ((lab @ to_lms.T) ** 3 @ to_rgb.T).clip(0, 1)
+    encoded: NDArray[np.float64] = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return encoded

@@ -1,0 +1,224 @@
+"""Tables read straight from the record: every cell that prints a value says at which path it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from html import escape
+from typing import Any, Final
+
+from storyxai.errors import CitationError
+from storyxai.record import resolve
+
+__all__ = ["TABLES", "format_value", "table_html"]
+
+Record = Mapping[str, Any]
+Labels = Mapping[str, Any]
+
+
+def table_html(name: str, record: Record, labels: Labels) -> str:
+    """The table called `name` as HTML, "" when the record has nothing for it. Raises: CitationError if unknown."""
+    if name not in TABLES:
+        raise CitationError(f"table '{name}' is not known")
+    columns, rows = TABLES[name](record, labels)
+    if not rows:
+        return ""
+    # A column in which nothing is known says nothing.
+    used = [0, *(i for i in range(1, len(columns)) if any(row[i] for row in rows))]
+    head = "".join(f'<th scope="col">{escape(labels["columns"].get(columns[i], columns[i]))}</th>' for i in used)
+    empty = escape(labels["unknown"])
+    body = "".join(
+        "<tr>" + f'<th scope="row">{row[0]}</th>' + "".join(f"<td>{row[i] or empty}</td>" for i in used[1:]) + "</tr>\n"
+        for row in rows
+    )
+    caption = escape(labels["tables"][name])
+    return (
+        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table class="data {name}">\n'
+        f"<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
+    )
+
+
+def format_value(value: Any, labels: Labels, *, exact: bool = False) -> str:
+    """`value` as a reader sees it: numbers in three digits (or all that the record has), lists with commas."""
+    if isinstance(value, bool):
+        return str(labels["yes"] if value else labels["no"])
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return _number(value, exact)
+    if isinstance(value, list) and not any(isinstance(item, Mapping) for item in value):
+        return ", ".join(format_value(item, labels, exact=exact) for item in value)
+    if isinstance(value, Mapping | list):
+        return f"{len(value)} {labels['entries']}"
+    return str(value)
+
+
+def _number(value: float, exact: bool) -> str:
+    if exact or (value and abs(value) < 0.001):
+        text = f"{value:.12f}".rstrip("0")
+        return text + "0" if text.endswith(".") else text
+    if abs(value) >= 1000 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _cell(record: Record, path: str, labels: Labels) -> str:
+    """The value at `path` with its path, or "" where it is not known."""
+    try:
+        value = resolve(record, path)
+    except CitationError:
+        return ""
+    if value in ("", []):
+        return ""
+    return f'<span data-path="{escape(path)}">{escape(format_value(value, labels))}</span>'
+
+
+def _plain(name: str) -> str:
+    return escape(name.replace("_", " "))
+
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def _over_findings(
+    record: Record, labels: Labels, names: Iterable[str], columns: list[tuple[str, str]]
+) -> Table:
+    """A row a finding, a cell for each (column, path pattern), rows without any value left out."""
+    rows = []
+    for name in names:
+        cells = [_cell(record, pattern.format(name), labels) for _, pattern in columns]
+        if any(cells):
+            rows.append([_plain(name), *cells])
+    return ["finding", *(column for column, _ in columns)], rows
+
+
+def _absent(record: Record, labels: Labels) -> Table:
+    findings = record["findings"]
+    names = [name for name, item in findings.items() if item["state"] == "absent"]
+    names.sort(key=lambda name: (-findings[name]["probability"], name))
+    fields = ("probability", "interval", "threshold")
+    return _over_findings(record, labels, names, [(field, f"findings.{{}}.{field}") for field in fields])
+
+
+def _findings(record: Record, labels: Labels) -> Table:
+    findings = record["findings"]
+    names = sorted(findings, key=lambda name: (-findings[name]["probability"], name))
+    columns = [(f, f"findings.{{}}.{f}") for f in ("state", "probability", "interval", "threshold", "logit")]
+    return _over_findings(record, labels, names, columns + [(f, f"terms.{{}}.{f}") for f in ("snomed", "radlex")])
+
+
+def _performance(record: Record, labels: Labels) -> Table:
+    fields = ["auroc", "auroc_interval", "average_precision", "sensitivity", "specificity", "threshold", "ece"]
+    fields += ["n", "positives", "data"]
+    names = sorted(record["model"].get("per_finding", {}))
+    return _over_findings(record, labels, names, [(f, f"model.per_finding.{{}}.{f}") for f in fields])
+
+
+def _agreement(record: Record, labels: Labels) -> Table:
+    fields = ("correlation", "mean_difference", "n", "teacher")
+    names = sorted(record["model"].get("agreement", {}))
+    return _over_findings(record, labels, names, [(f, f"model.agreement.{{}}.{f}") for f in fields])
+
+
+def _maps_of(record: Record) -> list[tuple[str, str]]:
+    maps = record["heatmaps"]
+    return [(finding, method) for finding in sorted(maps) for method in sorted(maps[finding])]
+
+
+def _checks(record: Record, labels: Labels) -> Table:
+    """A row a map, a column a check: value / limit and its mark."""
+    checks = record["checks"]
+    maps = [(f, m) for f in sorted(checks) for m in sorted(checks[f]) if m in record["heatmaps"].get(f, {})]
+    names = sorted({name for f, m in maps for name in checks[f][m]})
+    rows = []
+    for finding, method in maps:
+        cells = [_plain(finding), escape(labels["methods"].get(method, method))]
+        for name in names:
+            check, path = checks[finding][method].get(name), f"checks.{finding}.{method}.{name}"
+            if check is None or check["passed"] is None:
+                cells.append("")
+                continue
+            value, limit = (_cell(record, f"{path}.{leaf}", labels) for leaf in ("value", "limit"))
+            kind, passed = ("pass", labels["yes"]) if check["passed"] else ("fail", labels["no"])
+            mark = f'<span class="{kind}" data-path="{escape(path)}.passed">{passed}</span>'
+            cells.append(f"{value} / {limit} {mark}" if value and limit else mark)
+        rows.append(cells)
+    return ["finding", "method", *names], rows
+
+
+def _maps(record: Record, labels: Labels) -> Table:
+    rows = []
+    for finding, method in _maps_of(record):
+        path = f"heatmaps.{finding}.{method}"
+        details = sorted(record["heatmaps"][finding][method]["details"])
+        told = [f"{_plain(key)} {_cell(record, f'{path}.details.{key}', labels)}" for key in details]
+        cells = [_cell(record, f"{path}.{field}", labels) for field in ("unit", "minimum", "maximum", "shown")]
+        rows.append([_plain(finding), escape(labels["methods"].get(method, method)), *cells, ", ".join(told)])
+    return ["finding", "method", "unit", "minimum", "maximum", "shown", "details"], rows
+
+
+def _gate(record: Record, labels: Labels) -> Table:
+    fields = ["value", "limit", "passed", "about"]
+    rows = [
+        [_plain(name.removeprefix("gate.")), *(_cell(record, f"gate.{name}.{field}", labels) for field in fields)]
+        for name in record["gate"]
+    ]
+    return ["rule", *fields], rows
+
+
+def _trained_on(record: Record, labels: Labels) -> Table:
+    sets = record["model"].get("trained_on", [])
+    fields = ["name", "n_images", "n_patients", "licence", "synthetic"]
+    fields += sorted({key for item in sets for key in item} - set(fields))
+    rows = [[_cell(record, f"model.trained_on.{i}.{field}", labels) for field in fields] for i in range(len(sets))]
+    return fields, rows
+
+
+def _failed(record: Record, labels: Labels) -> Table:
+    rows = []
+    for finding, methods in record["checks"].items():
+        for method, checks in methods.items():
+            for name, check in checks.items():
+                if check["passed"] is False:
+                    path = f"checks.{finding}.{method}.{name}"
+                    cells = [_cell(record, f"{path}.{field}", labels) for field in ("value", "limit", "about")]
+                    label = labels["columns"].get(name, _plain(name))
+                    rows.append([_plain(finding), escape(labels["methods"].get(method, method)), escape(label), *cells])
+    return ["finding", "method", "check", "value", "limit", "about"], rows
+
+
+def _withheld(record: Record, labels: Labels) -> Table:
+    rows = [
+        [_plain(f), escape(labels["methods"].get(m, m)), _cell(record, f"heatmaps.{f}.{m}.withheld_because", labels)]
+        for f, m in _maps_of(record)
+        if not record["heatmaps"][f][m]["shown"]
+    ]
+    return ["finding", "method", "withheld_because"], rows
+
+
+def _provenance(record: Record, labels: Labels) -> Table:
+    paths = [*_leaves(record["provenance"], "provenance"), "study.model_id", "study.image.sha256"]
+    rows = [[f"<code>{escape(path)}</code>", _cell(record, path, labels)] for path in paths]
+    return ["path", "value"], [row for row in rows if row[1]]
+
+
+def _leaves(value: Any, path: str) -> list[str]:
+    if isinstance(value, Mapping):
+        return [leaf for key in sorted(value) for leaf in _leaves(value[key], f"{path}.{key}")]
+    if isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
+        return [leaf for i, item in enumerate(value) for leaf in _leaves(item, f"{path}.{i}")]
+    return [path]
+
+
+TABLES: Final[Mapping[str, Callable[[Record, Labels], Table]]] = {
+    "absent": _absent,
+    "findings": _findings,
+    "performance": _performance,
+    "agreement": _agreement,
+    "checks": _checks,
+    "maps": _maps,
+    "gate": _gate,
+    "trained_on": _trained_on,
+    "failed": _failed,
+    "withheld": _withheld,
+    "provenance": _provenance,
+}
