@@ -109,7 +109,9 @@ class _Page:
         drawn = "".join(self._picture_row(row) for row in rows)
         tabled = "".join(table_html(name, self.record, self.labels) for name in tables)
         text = "".join(self._sentence(sentence) for sentence in section.sentences)
-        text = f'<div class="text">\n{text}</div>\n' if text else ""
+        # Many short sentences of their own read better as a list than run together.
+        kind = "text many" if len(section.sentences) >= 4 and not pictures else "text"
+        text = f'<div class="{kind}">\n{text}</div>\n' if text else ""
         heading = f"<h2>{escape(section.heading)}</h2>\n"
         parts = (text, drawn, tabled) if self.patient else (drawn, text, tabled)
         return f"<section>\n{heading}{gauges}{''.join(parts)}</section>\n"
@@ -161,7 +163,7 @@ class _Page:
             long_side=ROW_SIDE_PX,
         )
         path = f"heatmaps.{heatmap.finding}.{heatmap.method}"
-        own = {leaf: _value_span(self.record, f"{path}.{leaf}", labels) for leaf in ("minimum", "maximum")}
+        own = {leaf: _value_span(self.record, f"{path}.{leaf}", labels, exact=False) for leaf in ("minimum", "maximum")}
         shared = escape(labels["shared_scale"]).format(method=escape(method), low=own["minimum"], high=own["maximum"])
         low, high = (format_value(end, labels) for end in ((-limit if signed else 0.0), limit))
         bar = base64.b64encode(draw.scale_png(signed=signed)).decode()
@@ -169,13 +171,15 @@ class _Page:
             f'<span class="scale"><span>{low}</span><img src="data:image/png;base64,{bar}" alt="">'
             f"<span>{high}</span></span>"
         )
-        caption = f"<strong>{escape(method)}</strong>, {escape(heatmap.unit)}{scale}<small>{shared}</small>"
         finding = heatmap.finding.replace("_", " ")
+        what = escape(f"{finding}: {method}")
+        caption = f"<strong>{what}</strong>, {escape(heatmap.unit)}{scale}<small>{shared}</small>"
         return _tile(png, labels["map_alt"].format(method=method, finding=finding), caption)
 
     def _withheld_tile(self, finding: str, method: str) -> str:
         reason = _value_span(self.record, f"heatmaps.{finding}.{method}.withheld_because", self.labels)
-        name = self.labels["withheld_of"].format(method=self.labels["methods"].get(method, method))
+        method_name = self.labels["methods"].get(method, method)
+        name = self.labels["withheld_of"].format(finding=finding.replace("_", " "), method=method_name)
         height, width = self.evidence.image.pixels.shape
         said = f"<p><strong>{escape(name)}</strong><br>{reason}</p>"
         return f'<figure><div class="withheld" style="aspect-ratio:{width}/{height}">{said}</div></figure>\n'
@@ -235,8 +239,8 @@ def _tile(png: bytes, alt: str, caption: str) -> str:
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>\n"
 
 
-def _value_span(record: Mapping[str, Any], path: str, labels: Mapping[str, Any]) -> str:
-    text = format_value(resolve(record, path), labels, exact=True)
+def _value_span(record: Mapping[str, Any], path: str, labels: Mapping[str, Any], *, exact: bool = True) -> str:
+    text = format_value(resolve(record, path), labels, exact=exact)
     return f'<span data-path="{escape(path)}">{escape(text)}</span>'
 
 

@@ -32,7 +32,7 @@ def table_html(name: str, record: Record, labels: Labels) -> str:
     )
     caption = escape(labels["tables"][name])
     return (
-        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table class="data {name}">\n'
+        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table class="data table-{name}">\n'
         f"<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
     )
 
@@ -56,9 +56,9 @@ def _number(value: float, exact: bool) -> str:
     if exact or (value and abs(value) < 0.001):
         text = f"{value:.12f}".rstrip("0")
         return text + "0" if text.endswith(".") else text
-    if abs(value) >= 1000 or value == int(value):
-        return f"{value:,.0f}"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    if abs(value) < 10:
+        return f"{value:.3f}"
+    return f"{value:.1f}" if value != int(value) and abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _cell(record: Record, path: str, labels: Labels) -> str:
@@ -69,7 +69,11 @@ def _cell(record: Record, path: str, labels: Labels) -> str:
         return ""
     if value in ("", []):
         return ""
-    return f'<span data-path="{escape(path)}">{escape(format_value(value, labels))}</span>'
+    if path.endswith("interval"):
+        text = f" {labels['to']} ".join(format_value(end, labels) for end in value)
+    else:
+        text = format_value(value, labels)
+    return f'<span data-path="{escape(path)}">{escape(text)}</span>'
 
 
 def _plain(name: str) -> str:
