@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from storyxai.errors import InputError
+from storyxai.findings import NAMES
 from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic, ratio, value_of
+from storyxai.metrics.labeler import label_report
 
 __all__ = [
     "FindingScore",
@@ -30,6 +32,7 @@ __all__ = [
     "finding_f1_statistic",
     "finding_scores",
     "nearest_neighbour_rows",
+    "report_statistics",
     "rouge_l",
     "rouge_l_rows",
     "tokens_of",
@@ -190,6 +193,33 @@ def finding_f1_statistic(
         return np.asarray(ratio(2.0 * right, 2.0 * right + wrong).mean(axis=1))
 
     return f1
+
+
+def report_statistics(
+    reports: Sequence[str], references: Sequence[str], *, findings: Sequence[str], labels: ArrayLike
+) -> dict[str, Statistic]:
+    """Every report score by name, as statistics of report weights: bleu_1..4, rouge_l, cider, and three finding F1.
+
+    Shapes: `labels` [N, F] of `findings`, nan = not stated. "finding_f1_micro" and "finding_f1_macro" compare what the
+    report states with what the reference report states; "label_f1_micro" with the labels. Findings are read by rules.
+    """
+    known = [place for place, name in enumerate(findings) if name in NAMES]
+
+    def read(texts: Sequence[str]) -> Floats:
+        said = {text: label_report(text) for text in set(texts)}
+        rows = [[said[text][findings[place]] for place in known] for text in texts]
+        return np.array(rows, dtype=np.float64).reshape(len(texts), len(known))
+
+    spoken, meant = read(reports), claims(read(references))
+    stated = np.asarray(labels, dtype=np.float64)[:, known]
+    return {
+        **{f"bleu_{order}": bleu_statistic(reports, references, order=order) for order in range(1, _ORDERS + 1)},
+        "rouge_l": mean_statistic(rouge_l_rows(reports, references)),
+        "cider": mean_statistic(cider_rows(reports, references)),
+        "finding_f1_micro": finding_f1_statistic(spoken, meant, average="micro"),
+        "finding_f1_macro": finding_f1_statistic(spoken, meant, average="macro"),
+        "label_f1_micro": finding_f1_statistic(spoken, stated, average="micro"),
+    }
 
 
 def constant_report(reports: Sequence[str]) -> str:
