@@ -83,7 +83,7 @@ def fit(
             said = network(batch.images.contiguous(memory_format=torch.channels_last))
             loss = total_loss(network, said, batch, config=config, weights=weights)
             if targets:
-                loss = loss + distillation_loss(network, said, batch, rows, targets[view], config=config)
+                loss = loss + distillation_loss(network, said, batch, rows, targets[view % len(targets)], config=config)
             if not bool(torch.isfinite(loss)):
                 raise StoryxaiError(f"{name}: the loss is not a number at step {step}; lower the learning rate")
             optimizer.zero_grad(set_to_none=True)

@@ -9,7 +9,7 @@ import torch
 from storyxai.errors import WeightsError
 from storyxai.models.network import Network
 
-__all__ = ["freeze_early_stages", "load_encoder_weights"]
+__all__ = ["freeze_early_stages", "load_encoder_weights", "positive_weights"]
 
 
 def load_encoder_weights(network: Network, path: Path) -> int:

@@ -1,0 +1,264 @@
+"""The command line: the verbs of `storyxai.api`, words in, words out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from storyxai import api
+from storyxai.errors import GateRefusal, InputError, StoryxaiError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="storyxai",
+    help="Turn a chest radiograph into stories for four readers, each sentence backed by checked evidence.\n\n"
+    "Research use only - not for diagnostic use.\n\n"
+    "Start with:  storyxai data phantom --count 1 --out phantom && storyxai tell phantom/images --out stories",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(name="data", help="Make, import and check radiographs.", no_args_is_help=True)
+app.add_typer(data_app)
+
+Images = Annotated[list[Path], typer.Argument(help="Radiographs (DICOM, PNG, JPEG, TIFF) or folders of them.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; made when absent.")]
+Model = Annotated[Path | None, typer.Option("--model", help="A student's folder. [default: the one that comes along]")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random: same input and seed, same bytes.")]
+Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable result on standard output.")]
+Recipe = Annotated[Path, typer.Argument(help="A recipe in TOML, such as recipes/phantom.toml.")]
+
+
+@app.command()
+def tell(
+    images: Images,
+    out: Out,
+    audience: Annotated[
+        str, typer.Option(help="Who reads: clinician, practitioner, patient, auditor; several with commas.")
+    ] = "clinician,practitioner,patient,auditor",
+    language: Annotated[str, typer.Option(help="Language of the stories.")] = "en",
+    model: Model = None,
+    samples: Annotated[int, typer.Option(help="LIME's perturbed images; more is slower and steadier.")] = 1000,
+    seed: Seed = 0,
+    indication: Annotated[str, typer.Option(help="The question that was asked, if any.")] = "",
+    force: Annotated[bool, typer.Option(help="Tell even if the gate refuses; the warning stands on every page.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell four stories about each radiograph.
+
+    Writes OUT/<study>/ with evidence.json, arrays.npz and one HTML page per reader that opens from disk.
+
+    Example:  storyxai tell film.dcm --out stories --audience clinician,patient
+    """
+    with _progress() as progress:
+        told = api.tell(
+            images, out, audiences=tuple(part.strip() for part in audience.split(",") if part.strip()),
+            language=language, model=model, samples=samples, seed=seed, indication=indication, force=force,
+            progress=progress,
+        )
+    lines = []
+    for item in told:
+        lines.append(f"{item['source']}: {item['summary']}")
+        lines.extend(f"  {item['folder']}/{page}" for page in item["pages"])
+    _answer({"told": told}, lines, as_json)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A study's folder, as `tell` wrote it.")], as_json: Json = False
+) -> None:
+    """Check again, from the files alone, the hashes, citations and contradictions of what `tell` wrote.
+
+    Example:  storyxai verify stories/study-0123456789ab
+    """
+    result = api.verify(folder)
+    lines = [f"{folder}: {len(result['pages'])} stories, {result['sentences']} sentences, every citation resolves"]
+    if result["problems"]:
+        lines = [f"{folder}: {problem}" for problem in result["problems"]]
+    _answer(result, lines, as_json)
+    if result["problems"]:
+        raise typer.Exit(2)
+
+
+@app.command()
+def explain(
+    image: Annotated[Path, typer.Argument(help="One radiograph.")],
+    finding: Annotated[str, typer.Option(help="Which finding to explain, such as Effusion.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write; the raw map goes beside it as .npy.")],
+    method: Annotated[str, typer.Option(help="grad_cam, lime or occlusion.")] = "grad_cam",
+    model: Model = None,
+    samples: Annotated[int, typer.Option(help="LIME's perturbed images.")] = 1000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw one map of one finding beside the untouched image, with its scale and the checks it passed or failed.
+
+    Example:  storyxai explain film.png --method lime --finding Effusion --out effusion.png
+    """
+    result = api.explain(image, out, finding=finding, method=method, model=model, samples=samples, seed=seed)
+    lines = [f"{out}: {result['method']} of {result['finding']}, {result['minimum']:.3g} to {result['maximum']:.3g} {result['unit']}"]
+    lines += [f"  {name}: {about}" for name, about in result["checks"].items()]
+    _answer(result, lines, as_json)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option("--data", help="A study table, as `data import` writes it.")],
+    out: Out,
+    model: Model = None,
+    split: Annotated[str, typer.Option(help="Which part of the table: train, val, test or all.")] = "test",
+    bootstrap: Annotated[int, typer.Option(help="Patient-level bootstrap replicates.")] = 1000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Judge a student on a study table: scorecard.json and scorecard.html, every figure with its n and interval.
+
+    Example:  storyxai data import nih folder --out nih.parquet && storyxai evaluate --data nih.parquet --out score
+    """
+    with _progress() as progress:
+        result = api.evaluate(data, out, model=model, split=split, bootstrap=bootstrap, seed=seed, progress=progress)
+    _answer(result, [*result["lines"], f"{out}/scorecard.html"], as_json)
+
+
+@app.command()
+def pipeline(recipe: Recipe, out: Out, as_json: Json = False) -> None:
+    """From nothing to stories: phantoms, three teachers, one student, scorecard, stories.
+
+    A run that was cut short goes on from the networks it had finished.
+
+    Example:  storyxai pipeline recipes/phantom.toml --out runs/phantom
+    """
+    with _progress() as progress:
+        result = api.pipeline(recipe, out, progress=progress)
+    _answer(result, [*result["lines"], f"{out}/scorecard.html", f"{out}/model", f"{out}/stories"], as_json)
+
+
+@app.command()
+def distil(recipe: Recipe, out: Out, as_json: Json = False) -> None:
+    """Train three teachers and distil the student; writes OUT/model, ready for `tell --model`.
+
+    Example:  storyxai distil recipes/phantom.toml --out runs/phantom
+    """
+    with _progress() as progress:
+        result = api.distil(recipe, out, progress=progress)
+    _answer(result, [f"{out}/model: {result['model_id']}"], as_json)
+
+
+@data_app.command("phantom")
+def data_phantom(
+    out: Out,
+    count: Annotated[int, typer.Option(help="How many images.", min=1, max=1_000_000)] = 16,
+    seed: Seed = 0,
+    size: Annotated[int, typer.Option(help="Side of the square image in pixels.", min=64, max=2048)] = 512,
+    as_json: Json = False,
+) -> None:
+    """Make synthetic chest radiographs with exact references: findings, boxes, masks, reports.
+
+    Example:  storyxai data phantom --count 16 --out phantoms
+    """
+    with _progress() as progress:
+        result = api.make_phantoms(out, count=count, seed=seed, size=size, progress=progress)
+    _answer(result, [f"{out}: {count} phantoms (synthetic, {size} px)"], as_json)
+
+
+@data_app.command("import")
+def data_import(
+    source: Annotated[str, typer.Argument(help="Which published set or layout: nih, kermany, covid, openi, phantom, ...")],
+    path: Annotated[Path, typer.Argument(help="Its folder, laid out as it was published.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Study table (Parquet) to write.")],
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Read a published data set as it comes into one study table, split by patient.
+
+    Example:  storyxai data import nih ChestX-ray14 --out nih.parquet
+    """
+    result = api.import_data(source, path, out, seed=seed)
+    _answer(result, result["lines"], as_json)
+
+
+@data_app.command("check")
+def data_check(
+    table: Annotated[Path, typer.Argument(help="A study table (Parquet).")], out: Out, as_json: Json = False
+) -> None:
+    """Look a study table over: missing and unreadable files, duplicates, leaks between parts, odd images.
+
+    Example:  storyxai data check nih.parquet --out report
+    """
+    with _progress() as progress:
+        result = api.check_data(table, out, progress=progress)
+    _answer(result, result["lines"], as_json)
+
+
+def main() -> None:
+    """Run the command line; every error of ours becomes one sentence and its exit status."""
+    try:
+        app(standalone_mode=False)
+    except GateRefusal as refusal:
+        _fail(f"refused: {refusal}", refusal.exit_status)
+    except InputError as error:
+        _fail(str(error), error.exit_status)
+    except StoryxaiError as error:
+        _fail(f"our own fault: {error}", error.exit_status)
+    except typer.Exit as leave:
+        sys.exit(leave.exit_code)
+    except typer.Abort:
+        _fail("stopped", 1)
+    except KeyboardInterrupt:
+        _fail("stopped; nothing half-written was left", 1)
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # click's usage errors, whatever package carries click
+        if usage is None:
+            raise
+        _fail(f"{usage()} (see --help)", 2)
+
+
+def _fail(sentence: str, status: int) -> None:
+    sys.stderr.write(f"storyxai: {sentence}\n")
+    sys.exit(status)
+
+
+def _answer(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    text = json.dumps(result, indent=2, sort_keys=True, default=str) if as_json else "\n".join(lines)
+    sys.stdout.write(text + "\n")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal; elsewhere a plain line at every tenth of each step."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True),
+        )
+        with bar:
+            tasks: dict[str, TaskID] = {}
+
+            def show(step: str, done: int, total: int) -> None:
+                key = step.split(":")[0]
+                if key not in tasks:
+                    tasks[key] = bar.add_task(step, total=total)
+                bar.update(tasks[key], completed=done, total=total, description=step)
+
+            yield show
+        return
+    last: dict[str, int] = {}
+
+    def say(step: str, done: int, total: int) -> None:
+        key, tenth = step.split(":")[0], (10 * done) // max(1, total)
+        if last.get(key) != tenth:
+            last[key] = tenth
+            sys.stderr.write(f"{step} ({done}/{total})\n")
+            sys.stderr.flush()
+
+    yield say

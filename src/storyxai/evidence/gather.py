@@ -1,0 +1,256 @@
+"""From one radiograph to its evidence: prediction, maps, measured concepts, counterfactuals, and the checks of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storyxai.evidence import checks as check
+from storyxai.evidence.anatomy import Thorax, image_concepts, map_concepts, thorax_from_masks
+from storyxai.evidence.predict import Seen, calibrated, predict
+from storyxai.explain.cam import grad_cam, grid_head_gradients
+from storyxai.explain.lime import LimeResult, lime, lime_map
+from storyxai.explain.perturbation import occlude
+from storyxai.explain.superpixels import slic_segments
+from storyxai.imaging.gate import judge, refuse
+from storyxai.models.runtime import Student
+from storyxai.provenance import software_versions
+from storyxai.types import Array, Check, Counterfactual, Evidence, Finding, Heatmap, Mask, Study
+
+__all__ = ["ExplainSettings", "explain_grad_cam", "explain_lime", "gather", "told_findings"]
+
+MOST_TOLD = 5
+REGION_WORDS = {"right": "right lung", "left": "left lung"}
+OCCLUSION_FILL = "blur"
+
+
+@dataclass(frozen=True)
+class ExplainSettings:
+    """How maps are made. `samples` of LIME, `superpixels` wanted, `width` of its kernel, `fill` of what is hidden."""
+
+    samples: int = 1000
+    seed: int = 0
+    superpixels: int = 60
+    width: float = 0.25
+    fill: str = "blur"
+
+
+def gather(
+    student: Student, study: Study, *, settings: ExplainSettings | None = None, force: bool = False
+) -> Evidence:
+    """All the evidence about the study's first image.
+
+    Raises: GateRefusal when the image is not one that the student may speak about, unless `force` (the failed check
+    then stays in the evidence and on every page).
+    """
+    settings = settings or ExplainSettings()
+    image = study.images[0]
+    if not force:
+        refuse(image, judge(image))
+    seen = predict(student, study)
+    lungs = {name: seen.prediction.masks[name] for name in ("left_lung", "right_lung")}
+    gate = judge(image, lungs=lungs)
+    if not force:
+        refuse(image, gate)
+    thorax = thorax_from_masks(
+        seen.prediction.masks, spacing_mm=image.spacing_mm, mask_pixel=max(image.pixels.shape) / seen.look.masks.shape[1]
+    )
+    told = told_findings(seen.prediction.findings)
+    cams = explain_grad_cam(student, seen)
+    segments, result = explain_lime(student, seen.pixels, settings=settings)
+    limes = seen.frame.grid_to_original(lime_map(result, segments))
+    wide = _segments_in_original(seen, segments)
+    heatmaps, map_checks, concepts = [], [], list(image_concepts(seen.prediction.masks, mask_pixel=thorax.stride))
+    again = explain_grad_cam(student, seen)
+    for index, finding in enumerate(student.findings):
+        cam = Heatmap(finding, "grad_cam", cams[index], "logit per cell", details={"layer": "fused features at stride 16"})
+        found = _cam_checks(cams, again, index, student.findings, thorax)
+        if finding in told:
+            found += _agreement_checks(cams[index], limes[index], wide, finding=finding, seed=settings.seed)
+            lime_heatmap, lime_found = _lime_heatmap(finding, index, limes[index], result, thorax, settings)
+            lime_found += _agreement_checks(limes[index], cams[index], wide, finding=finding, seed=settings.seed, swap=True)
+            heatmaps.append(check.decide_shown(lime_heatmap, lime_found))
+            map_checks += lime_found
+        cam = check.decide_shown(cam, found)
+        heatmaps.append(cam)
+        map_checks += found
+        if finding in told and cam.shown:
+            concepts += map_concepts(cams[index], thorax, finding=finding)
+    return Evidence(
+        image=image,
+        prediction=seen.prediction,
+        heatmaps=tuple(heatmaps),
+        concepts=tuple(concepts),
+        checks=(*map_checks, *_whole_checks(seen, student)),
+        counterfactuals=_counterfactuals(student, seen, told),
+        gate=gate,
+        model=student.card.model_record(),
+        provenance=_provenance(student, study, settings, told, force),
+        indication=study.indication,
+    )
+
+
+def told_findings(findings: tuple[Finding, ...]) -> tuple[str, ...]:
+    """The findings a story dwells on: present ones, then indeterminate ones, likeliest against their threshold first."""
+    order = {"present": 0, "indeterminate": 1}
+    dwelt = [finding for finding in findings if finding.state in order]
+    dwelt.sort(key=lambda f: (order[f.state], -(f.probability / max(f.threshold, 1e-6)), f.name))
+    return tuple(finding.name for finding in dwelt[:MOST_TOLD])
+
+
+def explain_grad_cam(student: Student, seen: Seen) -> Array:
+    """Grad-CAM of every finding from the one pass that `seen` holds, float32 [F, H, W] in the original frame."""
+    _, gradients = grid_head_gradients(seen.look.features, **_head(student))
+    return seen.frame.grid_to_original(grad_cam(seen.look.features, gradients))
+
+
+def explain_lime(
+    student: Student, pixels: Array, *, settings: ExplainSettings
+) -> tuple[NDArray[np.int32], LimeResult]:
+    """Superpixels [S, S] of the model's view and LIME's coefficients of every finding from one set of perturbations."""
+    segments = slic_segments(pixels, count=settings.superpixels)
+    fill = settings.fill if settings.fill in ("blur", "mean") else float(settings.fill)
+    result = lime(
+        student.logits, pixels, segments, samples=settings.samples, seed=settings.seed, width=settings.width,
+        fill=fill,  # type: ignore[arg-type]
+    )
+    return segments, result
+
+
+def _head(student: Student) -> Mapping[str, Array]:
+    return student.head
+
+
+def _segments_in_original(seen: Seen, segments: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Superpixel numbers in the original frame, nearest cell, those lost in the padding closed up."""
+    height, width = seen.frame.height, seen.frame.width
+    side = segments.shape[0]
+    longest = max(height, width)
+    rows = ((np.arange(height) + 0.5 + (longest - height) / 2) * side / longest).astype(np.int64).clip(0, side - 1)
+    columns = ((np.arange(width) + 0.5 + (longest - width) / 2) * side / longest).astype(np.int64).clip(0, side - 1)
+    _, dense = np.unique(segments[rows[:, None], columns[None, :]], return_inverse=True)
+    return dense.reshape(height, width).astype(np.int32)
+
+
+def _cam_checks(
+    cams: Array, again: Array, index: int, names: tuple[str, ...], thorax: Thorax
+) -> list[Check]:
+    finding, method = names[index], "grad_cam"
+    # Cosines between maps are the same on every fourth pixel: the maps are smooth, and this is 91 of them.
+    coarse = cams[:, ::4, ::4]
+    others = {name: coarse[i] for i, name in enumerate(names)}
+    return [
+        check.not_empty(cams[index], finding=finding, method=method),
+        check.inside_lungs(cams[index], thorax, finding=finding, method=method),
+        check.repeatable(cams[index], again[index], finding=finding, method=method),
+        check.label_specific(coarse[index], others, finding=finding, method=method),
+    ]
+
+
+def _agreement_checks(
+    own: Array, other: Array, segments: NDArray[np.int32], *, finding: str, seed: int, swap: bool = False
+) -> list[Check]:
+    method, against = ("lime", "grad_cam") if swap else ("grad_cam", "lime")
+    return [
+        check.methods_agree(own, other, segments, finding=finding, method=method, other=against, seed=seed),
+    ]
+
+
+def _lime_heatmap(
+    finding: str, index: int, values: Array, result: LimeResult, thorax: Thorax, settings: ExplainSettings
+) -> tuple[Heatmap, list[Check]]:
+    heatmap = Heatmap(
+        finding, "lime", values, "logit per superpixel",
+        details={
+            "r2": float(result.r2[index]), "samples": result.samples, "seed": result.seed, "fill": result.fill,
+            "superpixels": int(result.coefficients.shape[1]), "kernel_width": result.width, "ridge": result.ridge,
+        },
+    )
+    found = [
+        check.not_empty(values, finding=finding, method="lime"),
+        check.inside_lungs(values, thorax, finding=finding, method="lime"),
+        check.stable_over_seeds(finding=finding, method="lime", reliability=float(result.reliability[index])),
+    ]
+    return heatmap, found
+
+
+def _counterfactuals(student: Student, seen: Seen, told: tuple[str, ...]) -> tuple[Counterfactual, ...]:
+    """The calibrated probability of each told finding when a lung, its own box, or the heart is hidden."""
+    masks = seen.prediction.masks
+    regions: dict[str, Mask] = {"right lung": masks["right_lung"], "left lung": masks["left_lung"]}
+    if masks["heart"].any():
+        regions["heart"] = masks["heart"]
+    for name in told:
+        box = next((box for box in seen.prediction.boxes if box.finding == name), None)
+        if box is not None:
+            drawn = np.zeros(masks["heart"].shape, dtype=np.bool_)
+            x, y = max(0, int(box.x)), max(0, int(box.y))
+            drawn[y : y + max(1, round(box.height)), x : x + max(1, round(box.width))] = True
+            regions[f"box of {name}"] = drawn
+    small = {name: seen.frame.mask_to_model(mask) >= 0.5 for name, mask in regions.items()}
+    small = {name: mask for name, mask in small.items() if mask.any()}
+    if not small or not told:
+        return ()
+    answers = occlude(student.logits, seen.pixels, small, OCCLUSION_FILL)  # type: ignore[arg-type]
+    probability = {finding.name: finding.probability for finding in seen.prediction.findings}
+    out = []
+    for name in told:
+        index = student.findings.index(name)
+        for region, logits in answers.items():
+            if region.startswith("box of ") and region != f"box of {name}":
+                continue
+            hidden = calibrated(name, float(logits[index]), student.card.calibration[name]).probability
+            words = "the boxed area" if region.startswith("box of ") else f"the {region}"
+            out.append(Counterfactual(name, words, OCCLUSION_FILL, hidden, hidden - probability[name]))
+    return tuple(out)
+
+
+def _whole_checks(seen: Seen, student: Student) -> tuple[Check, ...]:
+    """Checks of the record as a whole: does the generated report say what the findings say?"""
+    from storyxai.metrics.labeler import label_report
+
+    said = label_report(seen.prediction.report)
+    found = []
+    for finding in seen.prediction.findings:
+        claim = said.get(finding.name, float("nan"))
+        if np.isnan(claim):
+            passed, about = None, "the generated report does not mention it"
+        elif finding.state == "indeterminate":
+            passed, about = None, "the finding is indeterminate, so the report can neither agree nor disagree"
+        else:
+            passed = (claim >= 0.5) == (finding.state == "present")
+            about = "the generated report states the same as the finding's probability" if passed else (
+                "the generated report contradicts the finding's probability"
+            )
+        value = None if np.isnan(claim) else float(claim)
+        found.append(Check("report_agrees", finding.name, "report", value, None, passed, about))
+    total = len(seen.prediction.report)
+    found.append(
+        Check("report_confidence", "", "report", seen.report_confidence, None, None,
+              f"mean log-probability of a word of the generated report, {total} sentences")
+    )
+    return tuple(found)
+
+
+def _provenance(
+    student: Student, study: Study, settings: ExplainSettings, told: tuple[str, ...], force: bool
+) -> dict[str, object]:
+    return {
+        "software": "storyxai",
+        "version": software_versions("storyxai")["storyxai"],
+        "seed": settings.seed,
+        "samples": settings.samples,
+        "settings": {
+            "superpixels": settings.superpixels, "kernel_width": settings.width, "fill": settings.fill,
+            "most_told": MOST_TOLD, "forced": force,
+        },
+        "told": list(told),
+        "inputs": [{"source": image.source, "sha256": image.sha256} for image in study.images],
+        "model_files": dict(student.card.files),
+        "packages": software_versions("numpy", "scipy", "scikit-image", "pillow", "onnxruntime", "pydicom"),
+    }
+
+

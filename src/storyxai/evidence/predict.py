@@ -1,0 +1,100 @@
+"""What the student says about one radiograph, calibrated, and back in the frame of the original image."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from storyxai.data.grammar import detokenize
+from storyxai.errors import WeightsError
+from storyxai.evidence.anatomy import boxes_from_grid
+from storyxai.imaging.geometry import ModelFrame, model_frame
+from storyxai.models.card import Calibration
+from storyxai.models.runtime import Look, Student
+from storyxai.types import Array, Box, Finding, Prediction, Study
+
+__all__ = ["Seen", "calibrated", "predict"]
+
+MASK_NAMES = ("left_lung", "right_lung", "heart")
+INTERVAL = (5.0, 95.0)
+"""Percentiles of the calibration bootstrap that make a probability's 90 % interval."""
+
+
+class Seen(NamedTuple):
+    """A prediction with what explanations need of the pass that made it. `pixels` float32 [S, S] is the model's view."""
+
+    prediction: Prediction
+    look: Look
+    frame: ModelFrame
+    pixels: Array
+    report_confidence: float
+
+
+def predict(student: Student, study: Study) -> Seen:
+    """The student's prediction of the study's first image, from one pass and one decoding of the report."""
+    image = study.images[0]
+    frame = model_frame(*image.pixels.shape, size=student.size)
+    pixels = frame.to_model(image.pixels)
+    look = student.look(pixels)
+    findings = tuple(
+        calibrated(name, float(look.logits[i]), _calibration(student, name)) for i, name in enumerate(student.findings)
+    )
+    words, confidence = student.write_report(look.memory)
+    masks = {name: _one_piece(frame.mask_to_original(look.masks[i], 0.5)) for i, name in enumerate(MASK_NAMES)}
+    prediction = Prediction(
+        study_id=study.study_id,
+        findings=findings,
+        boxes=_boxes(student, look, frame, findings),
+        masks=masks,
+        report=tuple(detokenize(words)),
+        logits={name: float(look.logits[i]) for i, name in enumerate(student.findings)},
+        model_id=student.card.model_id,
+    )
+    return Seen(prediction, look, frame, pixels, confidence)
+
+
+def calibrated(name: str, logit: float, calibration: Calibration) -> Finding:
+    """The finding's probability, its interval over the calibration's bootstrap, and the threshold it is read against."""
+    value = _sigmoid(calibration.scale * logit + calibration.bias)
+    many = np.array([_sigmoid(scale * logit + bias) for scale, bias in calibration.replicates] or [value])
+    low, high = np.percentile(many, INTERVAL)
+    interval = (min(float(low), value), max(float(high), value))
+    return Finding(name, value, interval, calibration.threshold)
+
+
+def _calibration(student: Student, name: str) -> Calibration:
+    found = student.card.calibration.get(name)
+    if found is None:
+        raise WeightsError(
+            str(student.folder), f"has no calibration for {name}", mend="write the card again with `storyxai distil`"
+        )
+    return found
+
+
+def _boxes(student: Student, look: Look, frame: ModelFrame, findings: tuple[Finding, ...]) -> tuple[Box, ...]:
+    """Boxes where the evidence grid, read on the finding's own calibrated scale, is at least half its highest cell."""
+    boxes: list[Box] = []
+    for i, finding in enumerate(findings):
+        if finding.state == "absent":
+            continue
+        cells = 1 / (1 + np.exp(-look.grid[i].astype(np.float64)))
+        drawn = frame.grid_to_original(cells.astype(np.float32))
+        boxes.extend(boxes_from_grid(drawn, finding=finding.name, threshold=0.5 * float(drawn.max())))
+    return tuple(boxes)
+
+
+def _one_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest connected piece of a mask: a lung is one thing."""
+    pieces, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return np.asarray(pieces == int(sizes.argmax()))
+
+
+def _sigmoid(value: float) -> float:
+    return float(1 / (1 + np.exp(-np.clip(value, -60.0, 60.0))))
