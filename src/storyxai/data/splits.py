@@ -25,7 +25,7 @@ BLOCK = 2048
 
 def split_by_patient(
     table: StudyTable, *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 0,
-    stratify: Sequence[str] = NAMES,
+    stratify: Sequence[str] = NAMES, look_alikes: Sequence[DuplicatePair] = (),
 ) -> StudyTable:
     """`table` with its split column filled: whole patients, fractions of (train, val, test) in every stratum.
 
@@ -33,13 +33,15 @@ def split_by_patient(
     stand in the order of a hash of seed and patient_id, and the fractions are cut off that order: a patient who joins
     later moves only patients at a cut. Publishers' lists (official_split) are kept; where they name no "val", it is cut
     from their train part alone, and patients they do not name are split as all others.
+    Patients of `look_alikes` (near-duplicate images) are dealt out as one.
     Raises: TableError for fractions that are no fractions, or an official list with a patient on two sides.
     """
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
         raise TableError(f"fractions {fractions}", "do not add up to 1", mend="give train, val, test as 0.7, 0.1, 0.2")
     train, val, _ = fractions
-    official = _official_parts(table)
-    strata = _strata(table, stratify)
+    person = _persons(table, look_alikes)
+    official = _official_parts(table, person)
+    strata = _strata(table, stratify, person)
     named_val = "val" in official.values()
     part_of: dict[str, str] = {}
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -52,11 +54,17 @@ def split_by_patient(
     for (listed, _), patients in groups.items():
         inner = (train / (train + val), val / (train + val), 0.0) if listed and train + val > 0 else fractions
         part_of.update(_dealt(patients, inner, seed))
-    return table.with_column("split", [part_of[patient] for patient in table.frame["patient_id"]])
+    return table.with_column("split", [part_of[person[patient]] for patient in table.frame["patient_id"]])
 
 
-def check_no_leak(table: StudyTable) -> None:
-    """Raises TableError when a patient, or a file, stands in two parts of the split."""
+def check_no_leak(table: StudyTable, *, look_alikes: Sequence[DuplicatePair] = ()) -> None:
+    """Raises TableError when a patient, a file, or a pair of near-duplicate images stands in two parts of the split."""
+    part_of = dict(zip(table.frame["image_id"], table.frame["split"], strict=True))
+    for pair in look_alikes:
+        sides = sorted({part_of.get(pair.first, ""), part_of.get(pair.second, "")} - {""})
+        if len(sides) > 1:
+            raise TableError(f"{pair.first} and {pair.second}", f"are nearly the same picture, in {' and '.join(sides)}",
+                             mend="give them one patient_id or remove one, then split again")
     rows = table.frame[table.frame["split"] != ""]
     for column, noun in (("patient_id", "patient"), ("image", "file")):
         named = rows[rows[column] != ""]
@@ -108,24 +116,41 @@ def near_duplicates(
     return tuple(sorted(found, key=lambda pair: (pair.first, pair.second)))
 
 
-def _official_parts(table: StudyTable) -> dict[str, str]:
+def _persons(table: StudyTable, look_alikes: Sequence[DuplicatePair]) -> dict[str, str]:
+    """Each patient -> the first of all patients it is tied to by near-duplicate images (itself where none)."""
+    patient_of = dict(zip(table.frame["image_id"], table.frame["patient_id"], strict=True))
+    person = {patient: patient for patient in patient_of.values()}
+
+    def first_of(patient: str) -> str:
+        while person[patient] != patient:
+            patient = person[patient]
+        return patient
+
+    for pair in look_alikes:
+        ends = sorted((first_of(patient_of[pair.first]), first_of(patient_of[pair.second])))
+        person[ends[1]] = ends[0]
+    return {patient: first_of(patient) for patient in person}
+
+
+def _official_parts(table: StudyTable, person: dict[str, str]) -> dict[str, str]:
     rows = table.frame[table.frame["official_split"] != ""]
     parts: dict[str, str] = {}
     for patient, part in zip(rows["patient_id"], rows["official_split"], strict=True):
-        if parts.setdefault(patient, part) != part:
-            raise TableError(f"patient {patient}", f"is in the publisher's {parts[patient]} and {part} lists",
-                             mend="clear official_split to make a split of your own")
+        kept = parts.setdefault(person[patient], part)
+        if kept != part:
+            raise TableError(f"patient {patient}", f"is in the publisher's {kept} and {part} lists, itself or by a "
+                             "near-duplicate image", mend="clear official_split to make a split of your own")
     return parts
 
 
-def _strata(table: StudyTable, stratify: Sequence[str]) -> dict[str, str]:
-    """Each patient's origins and rarest finding, as one text."""
+def _strata(table: StudyTable, stratify: Sequence[str], person: dict[str, str]) -> dict[str, str]:
+    """Each person's origins and rarest finding, as one text."""
     frame = table.frame
     origins: dict[str, set[str]] = defaultdict(set)
     for patient, source, origin in zip(frame["patient_id"], frame["source"], frame["origin"], strict=True):
-        origins[patient].add(f"{source}/{origin}")
+        origins[person[patient]].add(f"{source}/{origin}")
     patients_with = {
-        name: set(frame["patient_id"][frame[f"label_{name}"] >= 0.5]) for name in stratify
+        name: {person[patient] for patient in frame["patient_id"][frame[f"label_{name}"] >= 0.5]} for name in stratify
     }
     rarest_first = sorted(stratify, key=lambda name: (len(patients_with[name]), name))
     strata = {}

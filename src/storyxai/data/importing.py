@@ -1,0 +1,121 @@
+"""One call from a published data set to a study table on disk: read, split by patient, nothing lost silently."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from storyxai.data.splits import check_no_leak, near_duplicates, split_by_patient
+from storyxai.data.table import Skipped, StudyTable
+from storyxai.errors import OutputError, TableError, UnknownNameError
+from storyxai.findings import NAMES
+
+__all__ = ["SOURCES", "ImportReport", "import_source", "read_source"]
+
+SOURCES: Mapping[str, str] = {
+    "nih": "storyxai.data.sources.nih:read_nih",
+    "kermany": "storyxai.data.sources.kermany:read_kermany",
+    "covid": "storyxai.data.sources.covid:read_covid",
+    "openi": "storyxai.data.sources.openi:read_openi",
+    "phantom": "storyxai.data.sources.phantom:read_phantom",
+}
+"""Name -> "module:function"; each is imported when it is asked for."""
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did: counts, and everything that was left out with the reason.
+
+    `positives` counts images by finding; `skipped_file` is the CSV beside the table that names all that was left out.
+    """
+
+    source: str
+    out: Path
+    images: int
+    reports_without_image: int
+    patients: int
+    splits: Mapping[str, int]
+    positives: Mapping[str, int]
+    near_duplicates: int
+    skipped: tuple[Skipped, ...]
+    skipped_file: Path | None
+
+    def lines(self) -> tuple[str, ...]:
+        """The report in a few lines of text."""
+        parts = ", ".join(f"{name} {count}" for name, count in self.splits.items())
+        found = ", ".join(f"{name} {count}" for name, count in self.positives.items() if count)
+        lines = [f"{self.out}: {self.images} images of {self.patients} patients from {self.source} ({parts})"]
+        if self.reports_without_image:
+            lines.append(f"reports without an image: {self.reports_without_image}")
+        lines.append(f"stated as present: {found or 'nothing'}")
+        if self.near_duplicates:
+            lines.append(f"pairs of nearly the same picture, kept in one part: {self.near_duplicates}")
+        if self.skipped_file is not None:
+            reasons = Counter(item.why for item in self.skipped).most_common(5)
+            lines.append(f"left out: {len(self.skipped)}, each named in {self.skipped_file}")
+            lines += [f"  {count} x {why}" for why, count in reasons]
+        return tuple(lines)
+
+
+def read_source(name: str, folder: Path) -> StudyTable:
+    """The study table of a published set in `folder`, not yet split.
+
+    Raises: UnknownNameError naming the nearest source; TableError when the folder is not such a set.
+    """
+    if name not in SOURCES:
+        raise UnknownNameError("source", name, SOURCES)
+    module, _, function = SOURCES[name].partition(":")
+    table = getattr(importlib.import_module(module), function)(folder)
+    if not isinstance(table, StudyTable) or not len(table):
+        raise TableError(str(folder), f"gives no row as '{name}'", mend="name the folder of the unpacked data set")
+    return table
+
+
+def import_source(
+    name: str, folder: Path, out: Path, *, seed: int = 0, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    compare_pictures: bool = True, progress: Callable[[str, int, int], None] | None = None,
+) -> ImportReport:
+    """What became of the set in `folder`: read as source `name`, split by patient and written to `out` (Parquet).
+
+    With `compare_pictures`, patients who share a near-duplicate image go to one part; every file is opened for it.
+    Raises: UnknownNameError, TableError, OutputError; nothing is written when reading or splitting fails.
+    """
+    # Paths are kept absolute: the table may be moved, the images stay where they are.
+    table = read_source(name, Path(folder).resolve())
+    pairs = near_duplicates(table, progress=progress) if compare_pictures else ()
+    table = split_by_patient(table, fractions=fractions, seed=seed, look_alikes=pairs)
+    check_no_leak(table, look_alikes=pairs)
+    table.write(out)
+    frame = table.frame
+    with_image = frame["image"] != ""
+    return ImportReport(
+        source=name, out=out, images=int(with_image.sum()), reports_without_image=int((~with_image).sum()),
+        patients=int(frame["patient_id"].nunique()),
+        splits={part: int((frame["split"] == part).sum()) for part in ("train", "val", "test")},
+        positives={finding: int((frame[f"label_{finding}"] >= 0.5).sum()) for finding in NAMES},
+        near_duplicates=len(pairs), skipped=table.skipped, skipped_file=_write_skipped(out, table.skipped),
+    )
+
+
+def _write_skipped(out: Path, skipped: tuple[Skipped, ...]) -> Path | None:
+    path = out.with_name(f"{out.stem}.skipped.csv")
+    try:
+        if not skipped:
+            path.unlink(missing_ok=True)
+            return None
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("what", "why"))
+        writer.writerows((item.what, item.why) for item in skipped)
+        work = path.with_name(f".{path.name}-new")
+        work.write_text(text.getvalue(), encoding="utf-8")
+        work.replace(path)
+    except OSError as error:
+        why = f"cannot be written ({error.strerror})"
+        raise OutputError(str(path), why, mend="choose a folder of yours") from error
+    return path

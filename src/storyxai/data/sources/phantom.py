@@ -1,0 +1,60 @@
+"""Folders that `storyxai data phantom` writes: synthetic radiographs whose every fact is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from storyxai.data.reading import read_json, require_folder
+from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
+from storyxai.errors import TableError
+from storyxai.findings import NAMES
+
+__all__ = ["read_phantom"]
+
+
+def read_phantom(folder: Path) -> StudyTable:
+    """One row per phantom: labels of the findings a phantom can have, boxes, masks and the reference report.
+
+    Findings that no phantom has are not stated. The report's sentences stand in `findings_text`, one a line.
+    Raises: TableError when phantoms.json is missing or of another format.
+    """
+    require_folder(folder, "phantoms.json", "images")
+    content = read_json(folder / "phantoms.json")
+    try:
+        if content["format"] != 1:
+            raise TableError("phantoms.json", f"is of format {content['format']}", mend="write the phantoms again")
+        size = float(content["size"])
+        records = list(content["phantoms"])
+        made = [(str(record["id"]), record) for record in records]
+        gone = [name for name, _ in made if not (folder / "images" / f"{name}.png").is_file()]
+        skipped = [Skipped(f"{name}.png", "is in phantoms.json but not in the folder") for name in gone]
+        rows = [_row(folder, name, record, size) for name, record in made if name not in set(gone)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise TableError("phantoms.json", f"is not a list of phantoms ({error})", mend="write them again") from error
+    return StudyTable.from_rows(rows, root=folder, skipped=skipped)
+
+
+def _row(folder: Path, name: str, record: Mapping[str, Any], size: float) -> StudyRow:
+    masks = {key: f"masks/{name}_{key}.png" for key in ("left_lung", "right_lung", "heart")}
+    masks = {key: path if (folder / path).is_file() else "" for key, path in masks.items()}
+    labels = {key: float(value) for key, value in record["labels"].items() if key in NAMES}
+    boxes = tuple(
+        BoxNote(
+            str(box["finding"]), float(box["x"]), float(box["y"]), float(box["width"]), float(box["height"]),
+            size, size, source="phantom",
+        )
+        for box in record["boxes"]
+    )
+    lesions = {
+        finding: f"lesions/{name}__{finding}.png" for finding in sorted(labels)
+        if (folder / "lesions" / f"{name}__{finding}.png").is_file()
+    }
+    return StudyRow(
+        name, str(record["patient_id"]), f"images/{name}.png", "phantom", view=str(record["view"]),
+        sex=str(record["sex"]), age_years=float(record["age_years"]), license="synthetic", labels=labels, boxes=boxes,
+        boxes_complete=True, left_lung_mask=masks["left_lung"], right_lung_mask=masks["right_lung"],
+        heart_mask=masks["heart"], lesion_masks=lesions, findings_text="\n".join(record["report"]),
+        notes=(f"cardiothoracic ratio {record['cardiothoracic_ratio']}",),
+    )
