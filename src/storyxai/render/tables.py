@@ -53,7 +53,7 @@ def format_value(value: Any, labels: Labels, *, exact: bool = False) -> str:
 
 
 def _number(value: float, exact: bool) -> str:
-    if exact or (value and abs(value) < 0.001):
+    if exact or 1e-9 < abs(value) < 0.001:
         text = f"{value:.12f}".rstrip("0")
         return text + "0" if text.endswith(".") else text
     if abs(value) < 10:

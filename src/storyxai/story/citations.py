@@ -109,7 +109,7 @@ def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words)
     rest = sentence.text
     for phrase in (*strings, *words.data["fixed_phrases"]):
         rest = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", " … ", rest, flags=re.IGNORECASE) if phrase else rest
-    _check_numbers(sentence, rest, values)
+    _check_numbers(sentence, rest, values, bounds=_bound_words(words))
     for side in words.data["sides"]:
         if re.search(rf"\b{side}\b", rest, re.IGNORECASE) and not _cited_word(side, sentence, strings):
             raise CitationError(f"“{sentence.text}” names a side ({side}) that its citations do not")
@@ -129,36 +129,45 @@ def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words)
             raise CitationError(f"“{sentence.text}” claims {', '.join(said)}, but {finding} is {state} on record")
 
 
-def _check_numbers(sentence: Sentence, text: str, values: Iterable[Any]) -> None:
-    """Raises CitationError when a number of `text` is neither a printing of a cited value nor a count of citations."""
+def _check_numbers(sentence: Sentence, text: str, values: Iterable[Any], *, bounds: tuple[str, ...] = ()) -> None:
+    """Raises CitationError when a number of `text` is neither a printing of a cited value nor a count of citations.
+
+    `bounds` are the words ("below") after which a number is what a value lies below or above.
+    """
     values = list(values)
     numbers = [n for value in values for n in _numbers(value)]
     counts = {len(value) for value in values if isinstance(value, list | Mapping)}
     counts |= {n for n in Counter(path.rsplit(".", 1)[-1] for path in sentence.cites).values() if n > 1}
-    tokens = [(m["sign"], m["digits"].replace(",", ""), text[m.end() : m.end() + 2]) for m in _NUMBER.finditer(text)]
-    for sign, digits, after in tokens:
-        scale = 100 if after.strip().startswith("%") else 1
-        if any(_is_printing(sign, digits, scale * number, scale) for number in numbers):
+    found = list(_NUMBER.finditer(text))
+    said = {int(m["digits"]) for m in found if m["digits"].isdecimal()}
+    for match in found:
+        sign, digits = match["sign"], match["digits"].replace(",", "")
+        scale = 100 if text[match.end() :].lstrip().startswith("%") else 1
+        bounded = bool(bounds) and text[: match.start()].rstrip().endswith(bounds)
+        if any(_is_printing(sign, digits, scale * number, scale, bounded) for number in numbers):
             continue
-        if not sign and digits.isdecimal() and (int(digits) in counts or _is_frequency(int(digits), tokens, numbers)):
+        if not sign and digits.isdecimal() and (int(digits) in counts or _is_frequency(int(digits), said, numbers)):
             continue
         raise CitationError(f"“{sentence.text}” states {sign}{digits}, which none of its citations holds")
 
 
-def _is_printing(sign: str, digits: str, number: float, scale: int) -> bool:
+def _is_printing(sign: str, digits: str, number: float, scale: int, bounded: bool) -> bool:
     decimals = len(digits.partition(".")[2])
     # A probability is not "1" by rounding to whole numbers.
     if decimals == 0 and scale == 1 and number != int(number) and abs(number) < 10:
         return False
-    step = 10.0**-decimals
-    bounded = {step} if 0 < number < step / 2 else {1 - step} if 1 - step / 2 <= number < 1 else set()
-    negative = sign in ("-", "−")
-    return any(f"{abs(n):.{decimals}f}" == digits and negative == (n < 0) for n in {number, *bounded})
+    if bounded:
+        step = 10.0**-decimals
+        number = step if 0 < number < step / 2 else 1 - step if 1 - step / 2 <= number < 1 else number
+    return f"{abs(number):.{decimals}f}" == digits and (sign in ("-", "−")) == (number < 0)
 
 
-def _is_frequency(count: int, tokens: Sequence[tuple[str, str, str]], numbers: Iterable[float]) -> bool:
+def _bound_words(words: Words) -> tuple[str, ...]:
+    return tuple(words.data["joins"][name].partition("{}")[0].strip() for name in ("below", "above"))
+
+
+def _is_frequency(count: int, said: set[int], numbers: Iterable[float]) -> bool:
     """Whether `count` is k or N of a "k in N" that a cited share allows, N being 10, 100 or 1000."""
-    said = {int(digits) for _, digits, _ in tokens if digits.isdecimal()}
     for base in said & set(_BASES):
         for share in numbers:
             if 0 <= share <= 1:

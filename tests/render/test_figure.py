@@ -1,0 +1,117 @@
+"""Pictures: untouched means untouched, one scale for all, even steps of lightness, the same bytes."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from evidence_example import example_evidence
+from storyxai.render import figure
+from storyxai.types import Box, Heatmap, Image
+
+EVIDENCE = example_evidence()
+CAM, LIME = EVIDENCE.heatmaps[:2]
+
+
+def opened(png: bytes) -> np.ndarray:
+    return np.asarray(Picture.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def grey_image(level: float, side: int = 64) -> Image:
+    return Image(np.full((side, side), level, dtype=np.float32), "0" * 64, "flat.png")
+
+
+def test_the_untouched_image_is_only_scaled() -> None:
+    image = EVIDENCE.image
+    height = image.pixels.shape[0]
+    same_size = Picture.open(io.BytesIO(figure.image_png(image, long_side=height)))
+    assert same_size.mode == "L"
+    assert np.array_equal(np.asarray(same_size), np.rint(image.pixels * 255))
+    assert figure.display_size(3000, 2500) == (900, 750)
+    assert figure.display_size(100, 50) == (200, 100)
+
+
+def test_same_input_same_bytes_and_no_time_inside() -> None:
+    for png in (
+        figure.map_png(EVIDENCE.image, CAM, limit=1.0, masks=EVIDENCE.prediction.masks),
+        figure.pair_png(EVIDENCE.image, LIME, masks=EVIDENCE.prediction.masks),
+        figure.boxes_png(EVIDENCE.image, EVIDENCE.prediction.boxes, calm=True),
+        figure.scale_png(signed=True),
+    ):
+        assert Picture.open(io.BytesIO(png)).info == {}
+    assert figure.pair_png(EVIDENCE.image, LIME) == figure.pair_png(EVIDENCE.image, LIME)
+
+
+def test_zero_hides_nothing_and_more_hides_more() -> None:
+    image = grey_image(0.5)
+    ramp = np.broadcast_to(np.linspace(0, 1, 64, dtype=np.float32), (64, 64))
+    drawn = opened(figure.map_png(image, Heatmap("Mass", "cam", ramp.copy(), "u"), limit=1.0, long_side=64))
+    plain = opened(figure.image_png(image, long_side=64))
+    away = np.abs(drawn - plain).sum(axis=2)[32]
+    assert away[0] == 0
+    blue_to_yellow = drawn[32, -1] - drawn[32, 8]
+    assert blue_to_yellow[0] > 60 and blue_to_yellow[2] < 0, "hot is yellow, cold is blue: never the other way round"
+
+
+def test_negative_values_of_a_positive_map_cannot_turn_hot() -> None:
+    values = np.zeros((64, 64), dtype=np.float32)
+    values[:32], values[32:] = 0.5, -0.5
+    drawn = opened(figure.map_png(grey_image(0.5), Heatmap("Mass", "lime", values, "u"), limit=0.5, long_side=64))
+    top, bottom = drawn[10, 10], drawn[50, 50]
+    assert top[0] > top[2], "positive is orange"
+    assert bottom[2] > bottom[0], "negative is blue"
+
+
+def test_maps_share_the_scale_that_they_are_given() -> None:
+    weak = Heatmap("Mass", "cam", CAM.values * np.float32(0.25), CAM.unit)
+    limit = figure.map_limit([CAM, weak])
+    assert limit == pytest.approx(float(CAM.values.max()))
+    strong_cover, weak_cover = (
+        np.abs(opened(figure.map_png(EVIDENCE.image, h, limit=limit)) - opened(figure.image_png(EVIDENCE.image))).sum()
+        for h in (CAM, weak)
+    )
+    # On its own scale the weak map would look the same as the strong one.
+    assert weak_cover < 0.8 * strong_cover
+    assert figure.map_limit([Heatmap("Mass", "cam", np.zeros((4, 4), np.float32), "u")]) == 1.0
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_lightness_runs_in_even_steps(signed: bool) -> None:
+    from skimage.color import rgb2lab
+
+    colours = figure.scale_colours(signed=signed)
+    lightness = rgb2lab(colours[None].astype(np.float64) / 255)[0, :, 0]
+    steps = np.diff(lightness[::16])
+    if signed:
+        assert (steps[:7] > 0).all() and (steps[-7:] < 0).all()
+        assert np.abs(lightness - lightness[::-1]).max() < 6, "both ends weigh the same"
+    else:
+        assert (steps > 0).all() and steps.max() < 1.8 * steps.min()
+        assert lightness[-1] - lightness[0] > 50
+
+
+def test_no_alarming_red_for_patients() -> None:
+    image = grey_image(0.4)
+    drawn = opened(figure.boxes_png(image, [Box("Mass", 10, 10, 30, 30, 0.9)], calm=True))
+    assert not ((drawn[..., 0] > drawn[..., 2] + 10) & (drawn[..., 0] > drawn[..., 1] + 10)).any()
+    assert (drawn[..., 2] > drawn[..., 0] + 50).any(), "the frame is blue"
+
+
+def test_boxes_stand_where_they_were_measured() -> None:
+    image = grey_image(0.0, side=100)
+    drawn = opened(figure.boxes_png(image, [Box("Mass", 20, 40, 30, 10, 0.9)], long_side=200))
+    rows, columns = np.nonzero((drawn == 255).all(axis=2))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (80, 100, 40, 100)
+
+
+def test_outlines_run_along_the_mask_inside_it() -> None:
+    image = grey_image(0.0, side=100)
+    mask = np.zeros((100, 100), dtype=np.bool_)
+    mask[30:60, 20:50] = True
+    drawn = opened(figure.outline_png(image, {"left_lung": mask}, long_side=100))
+    coloured = (drawn == np.array(figure.LUNG_COLOUR)).all(axis=2)
+    assert coloured[30, 20:50].all() and coloured[59, 20:50].all() and coloured[30:60, 20].all()
+    assert not coloured[~mask].any() and not coloured[40:50, 30:40].any()

@@ -1,0 +1,131 @@
+"""Pages: self-contained, the same bytes, the untouched image beside every map, withheld maps withheld."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import re
+
+import pytest
+from PIL import Image as Picture
+
+from checks.renderer_checks import PageFacts, check_renderer
+from evidence_example import example_evidence, normal_evidence
+from storyxai.errors import CitationError, UnknownNameError
+from storyxai.record import as_record, story_as_record
+from storyxai.render.html import render_html
+from storyxai.render.json import render_json
+from storyxai.render.tables import TABLES, format_value
+from storyxai.story.citations import check_page
+from storyxai.story.tell import AUDIENCES, tell
+from storyxai.types import Evidence, Section
+
+PAGES = {audience: render_html(tell(example_evidence(), audience), example_evidence()) for audience in AUDIENCES}
+
+
+@pytest.mark.parametrize("audience", AUDIENCES)
+@pytest.mark.parametrize("evidence", [example_evidence(), normal_evidence()], ids=["example", "normal"])
+def test_renderer_keeps_to_the_rules(audience: str, evidence: Evidence) -> None:
+    check_renderer(render_html, tell(evidence, audience), evidence)
+
+
+def rows_of(page: bytes) -> list[str]:
+    return re.findall(r'<div class="(?:row|single)[^"]*">.*?</div>\n', page.decode("utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("audience", AUDIENCES)
+def test_the_untouched_image_stands_first_and_of_one_size(audience: str) -> None:
+    page = PAGES[audience].decode("utf-8")
+    rows = re.findall(r'<div class="(?:row|single)[^"]*">\n(.*?)</figure>\n</div>', page, re.DOTALL)
+    assert rows
+    for row in rows:
+        images = re.findall(r'<figure><img src="data:image/png;base64,([^"]+)" alt="([^"]+)"', row)
+        assert images[0][1] == "Chest radiograph, untouched"
+        sizes = {Picture.open(io.BytesIO(base64.b64decode(data))).size for data, _ in images}
+        assert len(sizes) == 1
+        assert not any("untouched" in alt for _, alt in images[1:])
+
+
+def test_withheld_maps_are_said_not_drawn() -> None:
+    page = PAGES["clinician"].decode("utf-8")
+    assert page.count('<div class="withheld"') == 2
+    assert "Consolidation: LIME map withheld" in page
+    alts = [image["alt"] for image in PageFacts(PAGES["clinician"]).images]
+    drawn = [alt for alt in alts if alt and "map of" in alt]
+    assert drawn == [
+        "The same radiograph with the Grad-CAM map of Effusion over it",
+        "The same radiograph with the LIME map of Effusion over it",
+        "The same radiograph with the Grad-CAM map of Consolidation over it",
+    ]
+
+
+def test_scales_are_shared_by_method_and_carry_their_unit() -> None:
+    page = PAGES["clinician"].decode("utf-8")
+    ends = re.findall(r'<span class="scale"><span>([^<]+)</span><img[^>]+><span>([^<]+)</span>', page)
+    assert ends == [("0.000", "0.800"), ("-0.706", "0.706"), ("0.000", "0.800")]
+    assert page.count("logit per cell") >= 2 and "logit per superpixel" in page
+
+
+def test_the_patients_page_is_held_back() -> None:
+    assert b"Held back until a clinician has signed it off" in PAGES["patient"]
+    assert not any(b"Held back" in PAGES[audience] for audience in AUDIENCES if audience != "patient")
+    assert b"map of" not in PAGES["patient"]
+
+
+@pytest.mark.parametrize("audience", AUDIENCES)
+def test_every_note_leads_to_its_evidence(audience: str) -> None:
+    page = PAGES[audience].decode("utf-8")
+    sentences = re.findall(r'<span class="s">(.*?)</span><sup><a href="#e(\d+)"', page)
+    assert len(sentences) == sum(len(s.sentences) for s in tell(example_evidence(), audience).sections)
+    for _, note in sentences:
+        assert f'id="e{note}"' in page
+
+
+def test_text_from_outside_cannot_become_markup() -> None:
+    nasty = '</script><script>alert(1)</script><img src=x onerror="alert(2)"><!--'
+    base = example_evidence()
+    evidence = dataclasses.replace(
+        base,
+        indication=nasty,
+        image=dataclasses.replace(base.image, source=f"{nasty}.png", notes=(nasty,)),
+        prediction=dataclasses.replace(base.prediction, study_id=nasty, report=(nasty,)),
+        model={**base.model, "name": nasty, "limits": [nasty], "cannot_see": [nasty]},
+    )
+    for audience in AUDIENCES:
+        page = render_html(tell(evidence, audience), evidence)
+        facts = PageFacts(page)
+        assert not facts.crossed
+        assert all("onerror" not in image for image in facts.images)
+        assert page.count(b"<script") == 1
+        assert check_page(page, as_record(evidence)) == []
+
+
+def test_unknown_parts_are_refused() -> None:
+    story = tell(example_evidence(), "clinician")
+    for figure in ("film", "table/none", "map/Mass/lime"):
+        with pytest.raises(CitationError):
+            render_html(dataclasses.replace(story, sections=(Section("h", (), (figure,)),)), example_evidence())
+    with pytest.raises(UnknownNameError):
+        render_html(dataclasses.replace(story, language="xx"), example_evidence())
+
+
+def test_tables_print_values_at_their_paths() -> None:
+    labels = {"yes": "yes", "no": "no", "entries": "entries"}
+    assert [format_value(v, labels) for v in (0.83, 1e-6, 1234.0, 12.34, True, [1, 2], {"a": 1}, [{}], "x")] == [
+        "0.830", "0.000001", "1,234", "12.3", "yes", "1, 2", "1 entries", "1 entries", "x"
+    ]  # fmt: skip
+    page = PAGES["practitioner"].decode("utf-8")
+    assert '<span data-path="model.per_finding.Effusion.auroc_interval">0.830 to 0.910</span>' in page
+    assert '<span class="fail" data-path="checks.Consolidation.lime.inside_lungs.passed">no</span>' in page
+    assert set(re.findall(r"table-(\w+)", "".join(p.decode() for p in PAGES.values()))) >= set(TABLES)
+
+
+def test_the_json_story_holds_values_beside_sentences() -> None:
+    story = tell(example_evidence(), "clinician")
+    content = json.loads(render_json(story, example_evidence()))
+    assert content["format"] == "storyxai-story/1"
+    assert content["evidence"]["findings.Effusion.probability"] == 0.83
+    assert content["sections"] == story_as_record(story)["sections"]
+    assert render_json(story, example_evidence()) == render_json(story, example_evidence())
