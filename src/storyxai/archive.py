@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,13 @@ def write_archive(evidence: Evidence, folder: Path) -> Path:
     the place cannot be written, EvidenceError when the evidence contradicts itself.
     """
     record = as_record(evidence)
-    packed = {name: _packed(name, array) for name, array in sorted(arrays_of(evidence).items())}
-    arrays_bytes = _npz({name: array for name, (array, _) in packed.items()})
-    record["arrays"] = {
-        "file": ARRAYS_NAME,
-        "sha256": sha256_bytes(arrays_bytes),
-        "items": {name: how for name, (_, how) in packed.items()},
-    }
+    items, entries = {}, {}
+    for name, array in sorted(arrays_of(evidence).items()):
+        stored, how = _packed(name, array)
+        entries[name] = _npy(stored)
+        items[name] = {**how, "shape": list(array.shape), "sha256": sha256_bytes(entries[name])}
+    arrays_bytes = _npz(entries)
+    record["arrays"] = {"file": ARRAYS_NAME, "sha256": sha256_bytes(arrays_bytes), "items": items}
     _replace_files(folder, {ARRAYS_NAME: arrays_bytes, EVIDENCE_NAME: canonical_json(record)})
     return folder
 
@@ -108,11 +109,10 @@ def _read_arrays(path: Path, items: Mapping[str, Any]) -> dict[str, NDArray[Any]
                 odd = ", ".join(sorted(names ^ set(items)))
                 raise ArchiveError(str(path), f"does not hold the arrays of evidence.json ({odd})", mend=_AGAIN)
             for name, how in items.items():
-                with file.open(f"{name}.npy") as stream:
-                    raw = np.lib.format.read_array(stream, allow_pickle=False)
-                if _array_sha256(raw) != how["sha256"]:
+                entry = file.read(f"{name}.npy")
+                if sha256_bytes(entry) != how["sha256"]:
                     raise ArchiveError(str(path), f"array {name} was altered: its SHA-256 differs", mend=_AGAIN)
-                arrays[name] = _unpacked(raw, how)
+                arrays[name] = _unpacked(np.lib.format.read_array(io.BytesIO(entry), allow_pickle=False), how)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ArchiveError(str(path), f"cannot be read as arrays ({error})", mend=_AGAIN) from error
     return arrays
@@ -120,18 +120,14 @@ def _read_arrays(path: Path, items: Mapping[str, Any]) -> dict[str, NDArray[Any]
 
 def _packed(name: str, array: NDArray[Any]) -> tuple[NDArray[Any], dict[str, Any]]:
     """The array as it is stored, and how: packing "bits", "levels" (whole steps of 1 / `levels`) or "plain"."""
-    shape = list(array.shape)
     if array.dtype == np.bool_:
-        stored: NDArray[Any] = np.packbits(array)
-        return stored, {"packing": "bits", "shape": shape, "sha256": _array_sha256(stored)}
+        return np.packbits(array), {"packing": "bits"}
     if name == "image":
         for levels, kind in ((255, np.uint8), (65535, np.uint16)):
             steps = np.rint(array * np.float32(levels))
             if steps.min() >= 0 and steps.max() <= levels and np.array_equal(_from_levels(steps, levels), array):
-                stored = steps.astype(kind)
-                return stored, {"packing": "levels", "levels": levels, "shape": shape, "sha256": _array_sha256(stored)}
-    stored = np.ascontiguousarray(array, dtype=np.float32)
-    return stored, {"packing": "plain", "shape": shape, "sha256": _array_sha256(stored)}
+                return steps.astype(kind), {"packing": "levels", "levels": levels}
+    return np.ascontiguousarray(array, dtype=np.float32), {"packing": "plain"}
 
 
 def _unpacked(raw: NDArray[Any], how: Mapping[str, Any]) -> NDArray[Any]:
@@ -147,22 +143,28 @@ def _from_levels(steps: NDArray[Any], levels: int) -> NDArray[Any]:
     return np.asarray(steps, dtype=np.float32) / np.float32(levels)
 
 
-def _array_sha256(array: NDArray[Any]) -> str:
-    head = f"{array.dtype.str} {array.shape} ".encode()
-    return sha256_bytes(head + np.ascontiguousarray(array).tobytes())
+def _npy(array: NDArray[Any]) -> bytes:
+    target = io.BytesIO()
+    np.lib.format.write_array(target, array, allow_pickle=False)
+    return target.getvalue()
 
 
-def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def _npz(entries: Mapping[str, bytes]) -> bytes:
     # numpy's own writer stamps the time into the file; this one gives the same bytes for the same arrays.
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w") as file:
-        for name, array in arrays.items():
-            content = io.BytesIO()
-            np.lib.format.write_array(content, array, allow_pickle=False)
+        for name, content in entries.items():
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=_ZIP_DATE)
             entry.external_attr = 0o644 << 16
-            file.writestr(entry, content.getvalue(), compress_type=zipfile.ZIP_DEFLATED, compresslevel=1)
+            how = zipfile.ZIP_DEFLATED if _shrinks(content) else zipfile.ZIP_STORED
+            file.writestr(entry, content, compress_type=how, compresslevel=1)
     return target.getvalue()
+
+
+def _shrinks(content: bytes) -> bool:
+    """Whether a sample of 4 KiB blocks packs to less than half: smooth float maps do not, and cost seconds to pack."""
+    sample = b"".join(content[start : start + 4096] for start in range(0, len(content), 64 << 10))
+    return 2 * len(zlib.compress(sample, 1)) < len(sample)
 
 
 def _replace_files(folder: Path, files: Mapping[str, bytes]) -> None:

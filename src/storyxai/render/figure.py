@@ -173,7 +173,7 @@ def _outlined(picture: Colours, masks: Mapping[str, Mask]) -> Colours:
         if not mask.any():
             continue
         inside = _scaled(mask.astype(np.float32), picture.shape[:2]) >= 0.5
-        drawn[_edge(inside, thick=1 + picture.shape[0] // 600)] = HEART_COLOUR if name == "heart" else LUNG_COLOUR
+        drawn[_edge(inside, thick=1 + picture.shape[0] // 400)] = HEART_COLOUR if name == "heart" else LUNG_COLOUR
     return drawn
 
 
@@ -209,7 +209,7 @@ def _colour(grey: Colours) -> Colours:
 def _png(picture: Picture.Image | NDArray[Any]) -> bytes:
     target = io.BytesIO()
     drawn = Picture.fromarray(picture) if isinstance(picture, np.ndarray) else picture
-    drawn.save(target, format="PNG", compress_level=6)
+    drawn.save(target, format="PNG", compress_level=4)
     return target.getvalue()
 
 

@@ -47,6 +47,7 @@ class _Page:
         self.labels = _labels(story.language)
         self.patient = story.audience == "patient"
         self.notes: dict[tuple[str, ...], int] = {}
+        self.films: dict[int, bytes] = {}
         self.drawn = {f"map/{h.finding}/{h.method}": h for h in evidence.heatmaps}
         names = {name for section in story.sections for name in section.figures if name.startswith("map/")}
         shown = [self._heatmap(name) for name in sorted(names)]
@@ -126,7 +127,9 @@ class _Page:
         image, labels = self.evidence.image, self.labels
         alone = list(names) == ["image"]
         side = SINGLE_SIDE_PX if alone else ROW_SIDE_PX
-        shown = [_tile(draw.image_png(image, long_side=side), labels["untouched_alt"], escape(labels["untouched"]))]
+        if side not in self.films:
+            self.films[side] = draw.image_png(image, long_side=side)
+        shown = [_tile(self.films[side], labels["untouched_alt"], escape(labels["untouched"]))]
         shown += [self._tile_of(name) for name in names if name != "image"]
         kind = "single" if alone else f"row of{min(len(shown), 3)}"
         return f'<div class="{kind}">\n{"".join(shown)}</div>\n'

@@ -17,9 +17,12 @@ def patient_sections(t: Teller) -> tuple[Section, ...]:
     present, unsure = t.findings_by_state("present"), t.findings_by_state("indeterminate")
     absent = t.findings_by_state("absent")
     said = t.words.heading
+    looked = [t.say(f"patient.{key}") for key in ("looked", "how", "looks_for", "no_old", "not_doctor")]
+    if failed := [f"gate.{name}.passed" for name, check in t.record["gate"].items() if check["passed"] is False]:
+        looked.append(t.say("patient.gate", cites=failed))
     sections = t.section(
         said("patient.what"),
-        [t.say(f"patient.{key}") for key in ("looked", "how", "looks_for", "no_old", "not_doctor")],
+        looked,
         figures=() if any(_has_picture(t, name) for name in present) else ("image",),
     )
     for index, name in enumerate(present):
