@@ -29,9 +29,12 @@ ALLOWED: dict[str, set[str]] = {
     "story": BASE | {"record"},
     "render": BASE | {"record"},
     "evaluate": BASE | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"},
+    "pipeline": BASE
+    | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate"}
+    | {"evaluate_page"},
     "api": BASE
     | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"}
-    | {"story", "render", "evaluate"},
+    | {"story", "render", "evaluate", "pipeline"},
     "cli": {"api", "errors", "types", "findings"},
     "__init__": {"api", "errors", "types"},
     "__main__": {"cli"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from storyxai.models.card import Calibration
 from storyxai.models.runtime import Look, Student
 from storyxai.types import Array, Box, Finding, Prediction, Study
 
-__all__ = ["Seen", "calibrated", "predict"]
+__all__ = ["Seen", "calibrated", "grid_boxes", "predict"]
 
 MASK_NAMES = ("left_lung", "right_lung", "heart")
 INTERVAL = (5.0, 95.0)
@@ -47,13 +48,15 @@ def predict(student: Student, study: Study) -> Seen:
     prediction = Prediction(
         study_id=study.study_id,
         findings=findings,
-        boxes=_boxes(student, look, frame, findings),
+        boxes=(),
         masks=masks,
         report=tuple(detokenize(words)),
         logits={name: float(look.logits[i]) for i, name in enumerate(student.findings)},
         model_id=student.card.model_id,
     )
-    return Seen(prediction, look, frame, pixels, confidence)
+    seen = Seen(prediction, look, frame, pixels, confidence)
+    boxes = [box for i, f in enumerate(findings) if f.state != "absent" for box in grid_boxes(seen, f.name, i)]
+    return seen._replace(prediction=replace(prediction, boxes=tuple(boxes)))
 
 
 def calibrated(name: str, logit: float, calibration: Calibration) -> Finding:
@@ -74,16 +77,11 @@ def _calibration(student: Student, name: str) -> Calibration:
     return found
 
 
-def _boxes(student: Student, look: Look, frame: ModelFrame, findings: tuple[Finding, ...]) -> tuple[Box, ...]:
-    """Boxes where the evidence grid, read on the finding's own calibrated scale, is at least half its highest cell."""
-    boxes: list[Box] = []
-    for i, finding in enumerate(findings):
-        if finding.state == "absent":
-            continue
-        cells = 1 / (1 + np.exp(-look.grid[i].astype(np.float64)))
-        drawn = frame.grid_to_original(cells.astype(np.float32))
-        boxes.extend(boxes_from_grid(drawn, finding=finding.name, threshold=0.5 * float(drawn.max())))
-    return tuple(boxes)
+def grid_boxes(seen: Seen, finding: str, index: int) -> tuple[Box, ...]:
+    """Boxes of one finding where its evidence grid is at least half its highest cell, original frame, best first."""
+    cells = 1 / (1 + np.exp(-seen.look.grid[index].astype(np.float64)))
+    drawn = seen.frame.grid_to_original(cells.astype(np.float32))
+    return boxes_from_grid(drawn, finding=finding, threshold=0.5 * float(drawn.max()))
 
 
 def _one_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

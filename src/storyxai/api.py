@@ -1,0 +1,287 @@
+"""The verbs of storyxai: what the command line says and what a program calls. Every one returns plain values."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from storyxai.archive import read_archive, verify_hashes, write_archive
+from storyxai.errors import ArchiveError, InputError, OutputError, StoryxaiError, UnknownNameError
+from storyxai.evidence.gather import ExplainSettings, explain_grad_cam, explain_lime, gather
+from storyxai.evidence.predict import predict
+from storyxai.findings import find_term
+from storyxai.imaging.read import find_images, read_image
+from storyxai.models.runtime import Student, load_student
+from storyxai.record import as_record
+from storyxai.render.html import render_html
+from storyxai.story.citations import check_page, contradictions, story_of_page
+from storyxai.story.tell import AUDIENCES
+from storyxai.story.tell import tell as tell_story
+from storyxai.story.words import load_words
+from storyxai.types import Evidence, Heatmap, Image, Story, Study
+
+__all__ = [
+    "AUDIENCES", "check_data", "distil", "evaluate", "explain", "gather_evidence", "import_data", "make_phantoms",
+    "pipeline", "study_id_of", "tell", "verify",
+]
+
+Progress = Callable[[str, int, int], None]
+METHODS = ("grad_cam", "lime")
+FEWEST_SAMPLES = 100
+
+
+def tell(
+    images: Sequence[Path], out: Path, *, audiences: Sequence[str] = AUDIENCES, language: str = "en",
+    model: Path | None = None, samples: int = 1000, seed: int = 0, indication: str = "", force: bool = False,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """What was told of each image: its folder under `out`, its pages, and one line of summary.
+
+    Everything that can be wrong with the call is found before the first image is read. A study's folder appears whole
+    or not at all. Raises: InputError, GateRefusal (nothing is written for that image; earlier ones stay).
+    """
+    for audience in audiences:
+        if audience not in AUDIENCES:
+            raise UnknownNameError("audience", audience, AUDIENCES)
+    if not audiences:
+        raise InputError("audience", "is empty", mend=f"name one or more of {', '.join(AUDIENCES)}")
+    load_words(language)
+    if samples < FEWEST_SAMPLES:
+        raise InputError("samples", f"{samples} are too few for LIME", mend=f"use {FEWEST_SAMPLES} or more, best 1000")
+    paths = find_images(images)
+    _require_writable(out)
+    student = load_student(model)
+    settings = ExplainSettings(samples=samples, seed=seed)
+    told = []
+    for done, path in enumerate(paths):
+        image = read_image(path)
+        evidence = gather_evidence(student, image, settings=settings, indication=indication, force=force)
+        told.append(_write_study(evidence, out, audiences, language))
+        if progress:
+            progress("telling", done + 1, len(paths))
+    return told
+
+
+def gather_evidence(
+    student: Student, image: Image, *, settings: ExplainSettings | None = None, indication: str = "", force: bool = False
+) -> Evidence:
+    """All the evidence about one image. Raises: GateRefusal unless `force`."""
+    return gather(student, Study(study_id_of(image), (image,), indication), settings=settings, force=force)
+
+
+def study_id_of(image: Image) -> str:
+    """A name for the study that says nothing about the patient: the start of the file's hash."""
+    return f"study-{image.sha256[:12]}"
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """What a fresh look at the files of one study finds: pages, number of sentences, and problems in words.
+
+    Raises: ArchiveError when there is no evidence in `folder`.
+    """
+    if not (folder / "evidence.json").is_file():
+        raise ArchiveError(str(folder), "holds no evidence.json", mend="name a study's folder that `tell` wrote")
+    problems, stories, pages, sentences = verify_hashes(folder), [], [], 0
+    record: dict[str, Any] | None = None
+    if not problems:
+        record = as_record(read_archive(folder))
+    for audience in AUDIENCES:
+        page = folder / f"{audience}.html"
+        if not page.is_file():
+            continue
+        pages.append(page.name)
+        data = page.read_bytes()
+        if record is not None:
+            problems += [f"{page.name}: {problem}" for problem in check_page(data, record)]
+        try:
+            story: Story = story_of_page(data)
+        except StoryxaiError as error:
+            problems.append(f"{page.name}: {error}")
+            continue
+        stories.append(story)
+        sentences += sum(len(section.sentences) for section in story.sections)
+    if not pages:
+        problems.append("no story stands beside the evidence")
+    problems += contradictions(stories)
+    return {"folder": str(folder), "pages": pages, "sentences": sentences, "problems": problems}
+
+
+def explain(
+    image_path: Path, out: Path, *, finding: str, method: str = "grad_cam", model: Path | None = None,
+    samples: int = 1000, seed: int = 0,
+) -> dict[str, Any]:
+    """One map of one finding, drawn beside the untouched image to `out` (PNG), its raw values to `out` with .npy."""
+    from storyxai.evidence import checks as check
+    from storyxai.evidence.anatomy import thorax_from_masks
+    from storyxai.render.figure import pair_png
+
+    if method not in METHODS:
+        raise UnknownNameError("method", method, METHODS)
+    name = find_term(finding).name
+    if out.suffix.lower() != ".png":
+        raise InputError(str(out), "is no PNG file name", mend="end it in .png")
+    _require_writable(out.parent)
+    student = load_student(model)
+    if name not in student.findings:
+        raise UnknownNameError("finding", finding, student.findings)
+    image = read_image(image_path)
+    seen = predict(student, Study(study_id_of(image), (image,)))
+    index = student.findings.index(name)
+    if method == "grad_cam":
+        values, unit = explain_grad_cam(student, seen)[index], "logit per cell"
+    else:
+        from storyxai.explain.lime import lime_map
+
+        segments, result = explain_lime(student, seen.pixels, settings=ExplainSettings(samples=samples, seed=seed))
+        values, unit = seen.frame.grid_to_original(lime_map(result, segments)[index]), "logit per superpixel"
+    thorax = thorax_from_masks(
+        seen.prediction.masks, spacing_mm=image.spacing_mm, mask_pixel=max(image.pixels.shape) / seen.look.masks.shape[1]
+    )
+    found = [
+        check.not_empty(values, finding=name, method=method),
+        check.inside_lungs(values, thorax, finding=name, method=method),
+    ]
+    heatmap = check.decide_shown(Heatmap(name, method, values, unit), found)
+    out.write_bytes(pair_png(image, heatmap))
+    np.save(out.with_suffix(".npy"), values)
+    return {
+        "finding": name, "method": method, "unit": unit, "minimum": float(values.min()), "maximum": float(values.max()),
+        "shown": heatmap.shown, "withheld_because": heatmap.withheld_because,
+        "checks": {c.name: f"{'passed' if c.passed else 'failed' if c.passed is False else 'not applicable'} - {c.about}"
+                   for c in found},
+    }
+
+
+def make_phantoms(
+    out: Path, *, count: int, seed: int = 0, size: int = 512, progress: Progress | None = None
+) -> dict[str, Any]:
+    """`count` synthetic radiographs with their references in `out`."""
+    from storyxai.data.phantom import write_phantoms
+
+    step = None if progress is None else lambda done: progress("phantoms", done, count)
+    write_phantoms(out, count=count, seed=seed, size=size, progress=step)
+    return {"out": str(out), "count": count, "seed": seed, "size": size, "synthetic": True}
+
+
+def import_data(
+    source: str, path: Path, out: Path, *, seed: int = 0, progress: Progress | None = None
+) -> dict[str, Any]:
+    """The study table of a published set, written to `out`, and what was left out and why."""
+    from dataclasses import asdict
+
+    from storyxai.data.importing import import_source
+
+    report = import_source(source, path, out, seed=seed, progress=progress)
+    record = {key: value for key, value in asdict(report).items() if not key.startswith("_")}
+    lines = [
+        f"{out}: {report.images} images of {report.patients} patients from {source}",
+        "  parts: " + ", ".join(f"{name} {count}" for name, count in report.splits.items()),
+        "  positives: " + ", ".join(f"{name} {count}" for name, count in report.positives.items() if count),
+    ]
+    if report.skipped_file:
+        lines.append(f"  left out or doubtful: see {report.skipped_file}")
+    return {**record, "lines": lines}
+
+
+def check_data(table: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+    """What is wrong with a study table, also as a page with pictures in `out`."""
+    from storyxai.data.checking import check_table
+    from storyxai.data.table import read_table
+
+    report = check_table(read_table(table), out, progress=progress)
+    return {"out": str(out), "lines": [*report.lines, f"{out}/index.html"]}
+
+
+def evaluate(
+    table: Path, out: Path, *, model: Path | None = None, split: str = "unseen", bootstrap: int = 1000, seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The scorecard of a student on a study table, written to `out` as scorecard.json and scorecard.html."""
+    from storyxai.pipeline import evaluate_student, write_scorecard
+
+    _require_writable(out)
+    record = evaluate_student(load_student(model), table, split=split, bootstrap=bootstrap, seed=seed, progress=progress)
+    write_scorecard(record, out)
+    return {"scorecard": str(out / "scorecard.json"), "lines": score_lines(record)}
+
+
+def distil(recipe: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+    """The student of a recipe in `out`/model."""
+    from storyxai.pipeline import distil_to_folder
+
+    student, _ = distil_to_folder(recipe, out, progress=progress)
+    return {"model": str(out / "model"), "model_id": student.card.model_id}
+
+
+def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+    """A recipe from nothing to stories: student, scorecard, and four stories of held-out phantoms."""
+    from storyxai.pipeline import run_pipeline
+    from storyxai.training.config import read_recipe
+
+    read = read_recipe(recipe)
+    _, record = run_pipeline(recipe, out, progress=progress)
+    first = read.data.phantom_seed * 1_000_000 + read.data.phantom_train + read.data.phantom_validation
+    count = min(read.evaluation.stories, read.data.phantom_test)
+    if count:
+        make_phantoms(out / "held_out", count=count, seed=first, size=512)
+        tell([out / "held_out" / "images"], out / "stories", model=out / "model", progress=progress)
+    return {"out": str(out), "lines": score_lines(record)}
+
+
+def score_lines(record: dict[str, Any]) -> list[str]:
+    """A scorecard's main figures, one line a model."""
+    lines = []
+    for model in record["models"]:
+        parts = []
+        for label, key in (("mean AUROC", "mean_auroc"),):
+            value = model.get(key) or {}
+            if value.get("value") is not None:
+                parts.append(f"{label} {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+                             if value.get("low") is not None else f"{label} {value['value']:.3f}")
+        lines.append(f"{model['name']}: {'; '.join(parts) or 'see the page'}")
+    return lines
+
+
+def _write_study(evidence: Evidence, out: Path, audiences: Sequence[str], language: str) -> dict[str, Any]:
+    """Evidence and pages, written beside the final place first and moved in whole."""
+    stories = {audience: tell_story(evidence, audience, language) for audience in audiences}
+    if clash := contradictions(list(stories.values())):
+        raise StoryxaiError(f"the stories contradict one another: {'; '.join(clash)}")
+    pages = {f"{audience}.html": render_html(story, evidence) for audience, story in stories.items()}
+    study = out / evidence.prediction.study_id
+    work = Path(tempfile.mkdtemp(prefix=f".{study.name}-", dir=out))
+    try:
+        write_archive(evidence, work / study.name)
+        for name, data in pages.items():
+            (work / study.name / name).write_bytes(data)
+        if study.exists():
+            study.rename(work / "older")
+        (work / study.name).rename(study)
+    except OSError as error:
+        raise OutputError(str(study), f"cannot be written ({error.strerror})", mend="free some space") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    states = [f"{f.name} {f.state} ({f.probability:.2f})" for f in evidence.prediction.findings if f.state != "absent"]
+    return {
+        "source": evidence.image.source, "folder": str(study), "pages": list(pages),
+        "summary": ", ".join(states) or "no finding reached its threshold",
+        "findings": {f.name: {"state": f.state, "probability": round(f.probability, 4)} for f in evidence.prediction.findings},
+        "maps_withheld": [f"{h.finding} {h.method}: {h.withheld_because}" for h in evidence.heatmaps if not h.shown],
+    }
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        why = f"cannot be written ({error.strerror or error})"
+        raise OutputError(str(folder), why, mend="name a folder that you may write to") from error
+
+
