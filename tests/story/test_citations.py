@@ -152,6 +152,7 @@ def test_a_page_as_it_was_written_passes() -> None:
         (b"is judged present: calibrated probability 0.83", b"is judged absent: calibrated probability 0.83", "absent"),
         (b'Infiltration.probability">0.180', b'Infiltration.probability">0.280', "0.280"),
         (b"Pleural effusion is judged present", b"Pleural effusion is judged present", "out"),
+        (b'Infiltration.probability">0.180', b'Infiltration.probability">tiny', "holds a number"),
         (b">example.png</span>", b">another.png</span>", "another.png"),
     ],
 )  # fmt: skip

@@ -288,6 +288,8 @@ def _cell_problem(path: str, text: str, record: Mapping[str, Any]) -> str:
         _check_numbers(Sentence(text, (path,)), _without(text, _strings(value)), [value])
     except CitationError as error:
         return f"a table cell for {path}: {error}"
+    if _numbers(value) and not _NUMBER.search(text):
+        return f"a table cell for {path} prints “{text}” where the record holds a number"
     if isinstance(value, str) and text not in (value, value[:12]) and not text.startswith(value):
         return f"a table cell for {path} prints “{text}” where the record holds “{value}”"
     return ""
