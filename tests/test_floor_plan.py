@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "story": BASE | {"record"},
     "render": BASE | {"record"},
     "evaluate": BASE | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"},
+    "evaluate_page": BASE | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"},
     "pipeline": BASE
     | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate"}
     | {"evaluate_page"},

@@ -17,16 +17,9 @@ from scipy.special import expit
 
 from storyxai.errors import TableError, UnknownNameError
 from storyxai.findings import match_name
-from storyxai.metrics import agreement, calibration, detection
-from storyxai.metrics.bootstrap import Floats, Resamples, Statistic, draw_resamples, estimate, mean_statistic
+from storyxai.metrics import agreement, bootstrap, calibration, classification, detection
+from storyxai.metrics.bootstrap import Floats, Resamples, Statistic, mean_statistic
 from storyxai.metrics.calibration import ConformalLimits
-from storyxai.metrics.classification import (
-    auroc_statistic,
-    average_precision_statistic,
-    mean_auroc_statistic,
-    sensitivity_statistic,
-    specificity_statistic,
-)
 from storyxai.metrics.text import nearest_neighbour_rows, report_statistics
 from storyxai.types import RESEARCH_USE, Value
 
@@ -178,7 +171,11 @@ class _Bench:
     min_positives: int
 
     def estimate(self, statistic: Statistic) -> Plain:
-        return dict(estimate(statistic, self.resamples, level=self.level).as_dict())
+        return dict(bootstrap.estimate(statistic, self.resamples, level=self.level).as_dict())
+
+    def share(self, statistic: Statistic, known: NDArray[np.bool_]) -> Plain:
+        patients = int(self.counts(known)["patients"])
+        return dict(bootstrap.estimate_share(statistic, self.resamples, patients=patients, level=self.level).as_dict())
 
     def counts(self, known: NDArray[np.bool_]) -> Plain:
         """How many images and patients are in `known`."""
@@ -193,10 +190,10 @@ class _Bench:
     def mean_auroc(self, scores: Floats, minus: Floats | None = None) -> Plain:
         """Mean AUROC (or difference of two means) over the findings that have enough cases, with their names."""
         columns = self.enough(scores)
-        first = mean_auroc_statistic(self.labels[:, columns], scores[:, columns])
+        first = classification.mean_auroc_statistic(self.labels[:, columns], scores[:, columns])
         statistic = first
         if minus is not None:
-            second = mean_auroc_statistic(self.labels[:, columns], minus[:, columns])
+            second = classification.mean_auroc_statistic(self.labels[:, columns], minus[:, columns])
             statistic = _minus(first, second)
         return {**self.estimate(statistic), "findings": [self.references.findings[column] for column in columns]}
 
@@ -235,7 +232,7 @@ def _bench(references: References, *, seed: int, count: int, level: float, min_p
     row_of = {name: row for row, name in enumerate(references.ids)}
     if len(row_of) != images:
         raise TableError(references.dataset, "an image id occurs twice", mend="give each image its own id")
-    resamples = draw_resamples(references.patient_ids, count=count, seed=seed)
+    resamples = bootstrap.draw_resamples(references.patient_ids, count=count, seed=seed)
     return _Bench(references, labels, row_of, resamples, level, min_positives)
 
 
@@ -369,15 +366,17 @@ def _finding_scores(bench: _Bench, model: _Model, column: int, *, rare: bool) ->
         "n": int(known.sum()),
         "positives": int((labels[known] >= 0.5).sum()),
         "rare": rare,
-        "auroc": bench.estimate(auroc_statistic(labels, scores)),
-        "average_precision": bench.estimate(average_precision_statistic(labels, scores)),
+        "auroc": bench.estimate(classification.auroc_statistic(labels, scores)),
+        "average_precision": bench.estimate(classification.average_precision_statistic(labels, scores)),
         "threshold": None if np.isnan(threshold) else float(threshold),
         **unknown,
     }
     if np.isfinite(said).any():
         if not np.isnan(threshold):
-            row["sensitivity"] = bench.estimate(sensitivity_statistic(labels, said, threshold=threshold))
-            row["specificity"] = bench.estimate(specificity_statistic(labels, said, threshold=threshold))
+            found = classification.sensitivity_statistic(labels, said, threshold=threshold)
+            spared = classification.specificity_statistic(labels, said, threshold=threshold)
+            row["sensitivity"] = bench.share(found, known & (labels >= 0.5))
+            row["specificity"] = bench.share(spared, known & (labels < 0.5))
         row["brier"] = bench.estimate(calibration.brier_statistic(said, labels))
         row["ece"] = bench.estimate(calibration.ece_statistic(said, labels))
         row["ece_floor"] = calibration.ece_floor(said[known])
@@ -423,7 +422,7 @@ def _detection(bench: _Bench, model: _Model, name: str) -> Plain:
         "finding": name,
         **bench.counts(loose.searched),
         "boxes": int(loose.boxes.sum()),
-        "hit_rate": bench.estimate(mean_statistic(detection.hit_rows(centres, wanted))),
+        "hit_rate": bench.share(mean_statistic(detection.hit_rows(centres, wanted)), loose.boxes > 0),
         "top_box_iou": bench.estimate(mean_statistic(detection.top_box_iou_rows(drawn, wanted))),
         "by_iou": [
             {"iou": limit, "average_precision": bench.estimate(detection.detection_ap_statistic(matched))}
@@ -503,8 +502,8 @@ def _subgroups(bench: _Bench, model: _Model) -> list[Plain]:
             # The same findings on both sides, or the group would be compared on other questions.
             columns = [column for column in bench.enough(here) if column in bench.enough(rest)]
             labels = bench.labels[:, columns]
-            first = mean_auroc_statistic(labels, here[:, columns])
-            second = mean_auroc_statistic(labels, rest[:, columns])
+            first = classification.mean_auroc_statistic(labels, here[:, columns])
+            second = classification.mean_auroc_statistic(labels, rest[:, columns])
             rows.append(
                 {
                     "attribute": attribute,
@@ -530,13 +529,13 @@ def _difference(bench: _Bench, student: _Model, other: _Model) -> Plain:
     for column in np.flatnonzero(both.any(axis=0)):
         labels = bench.labels[:, column]
         known = both[:, column] & np.isfinite(labels)
-        statistic = _minus(auroc_statistic(labels, ours[:, column]), auroc_statistic(labels, theirs[:, column]))
+        first, second = (classification.auroc_statistic(labels, scores[:, column]) for scores in (ours, theirs))
         findings.append(
             {
                 "finding": bench.references.findings[int(column)],
                 "n": int(known.sum()),
                 "positives": int((labels[known] >= 0.5).sum()),
-                "auroc": bench.estimate(statistic),
+                "auroc": bench.estimate(_minus(first, second)),
             }
         )
     masks = []
@@ -556,9 +555,9 @@ def _difference(bench: _Bench, student: _Model, other: _Model) -> Plain:
     if student.given.reports is not None and other.given.reports is not None and bench.references.reports is not None:
         pairs = zip(student.reports, other.reports, strict=True)
         both_said = [(None, None) if None in pair else pair for pair in pairs]
-        _, first = _report_statistics(bench, [said for said, _ in both_said])
-        _, second = _report_statistics(bench, [said for _, said in both_said])
-        row["reports"] = {name: bench.estimate(_minus(first[name], second[name])) for name in first}
+        _, own = _report_statistics(bench, [said for said, _ in both_said])
+        _, taught = _report_statistics(bench, [said for _, said in both_said])
+        row["reports"] = {name: bench.estimate(_minus(own[name], taught[name])) for name in own}
     return row
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "bootstrap_interval",
     "draw_resamples",
     "estimate",
+    "estimate_share",
     "mean_statistic",
     "paired_difference",
     "ratio",
@@ -113,6 +114,20 @@ def estimate(statistic: Statistic, resamples: Resamples, *, level: float = 0.95)
         return Estimate(value, None, None, count, left_out)
     low, high = np.quantile(kept, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Estimate(value, float(low), float(high), count, left_out)
+
+
+def estimate_share(statistic: Statistic, resamples: Resamples, *, patients: int, level: float = 0.95) -> Estimate:
+    """Like `estimate`, for a share of `patients` patients that may be all or none of them.
+
+    Resamples of six hits out of six are all six of six: their width of zero would claim certainty. There the interval
+    is exact instead. Source: Clopper & Pearson 1934 with the patients as trials, at 0 and 1 a power of the error.
+    """
+    found = estimate(statistic, resamples, level=level)
+    if found.value not in (0.0, 1.0) or patients < 1:
+        return found
+    width = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / patients)
+    low, high = (1.0 - width, 1.0) if found.value == 1.0 else (0.0, width)
+    return Estimate(found.value, low, high, found.replicates, found.left_out)
 
 
 def bootstrap_interval(

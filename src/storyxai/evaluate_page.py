@@ -1,0 +1,542 @@
+"""The scorecard as one self-contained HTML page with tables and plots. Same scorecard, same bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from storyxai.errors import InputError
+from storyxai.types import RESEARCH_USE
+
+__all__ = ["render_scorecard"]
+
+Plain = Mapping[str, Any]
+
+_STYLE = """
+:root { --ink: #1e2733; --soft: #56616f; --line: #d5dbe1; --paper: #fdfdfb; --tint: #f1f4f6; --accent: #1f5f8b; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 66rem; padding: 0 1.5rem 2rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 "Source Sans 3", "Segoe UI", "Helvetica Neue", "Liberation Sans", Arial, sans-serif; }
+.research { max-width: none; margin: 0 -1.5rem 1.4rem; padding: .45rem 1.5rem; background: #fff6dc;
+  border-bottom: 1px solid #d9b44a; text-align: center; font-size: .88rem; font-weight: 600; }
+.research.last { margin: 2rem -1.5rem -2rem; border-bottom: 0; border-top: 1px solid #d9b44a; }
+header { border-bottom: 1px solid var(--line); margin-bottom: 1.4rem; padding-bottom: .9rem; }
+.kind { margin: 0; color: var(--accent); font-weight: 600; font-size: .88rem; letter-spacing: .04em; }
+h1 { margin: .1rem 0 .3rem; font-size: 1.75rem; line-height: 1.2; }
+h2 { margin: 2.2rem 0 .4rem; font-size: 1.25rem; line-height: 1.3; }
+h3 { margin: 1.2rem 0 .3rem; font-size: 1rem; }
+p { margin: 0 0 .6rem; max-width: 46rem; }
+.facts, .note { color: var(--soft); font-size: .88rem; }
+ul.said { margin: .3rem 0 1rem; padding-left: 1.2rem; max-width: 46rem; }
+.scroll { overflow-x: auto; margin: .5rem 0 1rem; }
+table { border-collapse: collapse; font-size: .86rem; line-height: 1.35; font-variant-numeric: tabular-nums; }
+th, td { padding: .28rem .9rem .28rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
+  white-space: nowrap; }
+thead th { color: var(--soft); font-weight: 600; border-bottom: 1.5px solid var(--soft); vertical-align: bottom;
+  white-space: normal; max-width: 9.5rem; }
+tbody th { font-weight: 600; }
+td small { color: var(--soft); font-size: .88em; margin-left: .3em; }
+.tight td small { display: block; margin: 0; }
+tr.rare th, tr.rare td { color: var(--soft); }
+tr.student th { color: var(--accent); }
+figure { margin: .8rem 0 1.2rem; }
+figure img { display: block; max-width: 100%; height: auto; }
+figcaption { color: var(--soft); font-size: .86rem; max-width: 46rem; margin-top: .3rem; }
+details { margin: .4rem 0; } summary { cursor: pointer; color: var(--accent); font-weight: 600; }
+@media print { details > * { display: block; } .scroll { overflow: visible; } figure, tr { break-inside: avoid; } }
+"""
+_STUDENT, _OTHERS = "#1f5f8b", ("#c4681c", "#4f7d3a", "#8a4f8f", "#7a6a55", "#4c8a8a", "#9a3b3b")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+_REPORT_SCORES = (
+    ("finding_f1_micro", "Finding F1, micro"),
+    ("finding_f1_macro", "Finding F1, macro"),
+    ("label_f1_micro", "F1 against labels"),
+    ("bleu_1", "BLEU-1"),
+    ("bleu_4", "BLEU-4"),
+    ("rouge_l", "ROUGE-L"),
+    ("cider", "CIDEr"),
+)
+
+
+def render_scorecard(scorecard: Plain) -> bytes:
+    """The page as UTF-8 HTML: no script, no outside file, no date. `scorecard` is `Scorecard.as_dict()`.
+
+    Raises: InputError where `scorecard` is of another format.
+    """
+    if scorecard.get("format") != "storyxai-scorecard/1":
+        why = f"format '{scorecard.get('format')}' is not storyxai-scorecard/1"
+        raise InputError("scorecard", why, mend="make it again with `storyxai evaluate`")
+    dataset = scorecard["dataset"]
+    parts = [
+        _header(scorecard),
+        _summary(scorecard),
+        _findings(scorecard),
+        _calibration(scorecard),
+        _masks(scorecard),
+        _detection(scorecard),
+        _reports(scorecard),
+        _differences(scorecard),
+        _subgroups(scorecard),
+        _agreement(scorecard),
+        _reading(scorecard),
+    ]
+    title = f"Scorecard: {dataset['name']}"
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
+        f'<p class="research">{escape(RESEARCH_USE)}</p>{"".join(parts)}'
+        f'<p class="research last">{escape(RESEARCH_USE)}</p></body></html>\n'
+    )
+    return page.encode("utf-8")
+
+
+def _header(scorecard: Plain) -> str:
+    dataset, settings = scorecard["dataset"], scorecard["settings"]
+    kind = "synthetic phantoms, not patients" if dataset["synthetic"] else "real radiographs"
+    facts = "; ".join(f"{_words(name)}: {value}" for name, value in dataset["facts"].items())
+    return (
+        f'<header><p class="kind">Scorecard</p><h1>{escape(dataset["name"])}</h1>'
+        f'<p class="facts">{dataset["images"]} images of {dataset["patients"]} patients ({kind}). '
+        f"Intervals hold {settings['level']:.0%}: {settings['bootstrap']} resamples of whole patients, "
+        f"seed {settings['seed']}.</p>"
+        + (f'<p class="facts">{escape(facts)}</p>' if facts else "")
+        + "</header>"
+    )
+
+
+def _summary(scorecard: Plain) -> str:
+    models = scorecard["models"]
+    masks = _unique(mask["mask"] for model in models for mask in model["masks"])
+    facts = _unique(name for model in models for name in model["facts"])
+    reports = any(model["reports"] for model in models)
+    heads = ["Model", "Role", "Images", "Findings", "Mean AUROC", *[f"Dice, {_words(name)}" for name in masks]]
+    heads += (["Report finding F1"] if reports else []) + [_words(name).capitalize() for name in facts]
+    rows = []
+    for model in models:
+        dices = {mask["mask"]: mask["dice"] for mask in model["masks"]}
+        scored = (model["mean_auroc"] or {}).get("findings")
+        row = [model["role"], model["images"], len(scored) if scored else "–", _estimate(model["mean_auroc"])]
+        row += [_estimate(dices.get(name)) for name in masks]
+        row += [_estimate((model["reports"] or {}).get("finding_f1_micro"))] if reports else []
+        row += [_fact(model["facts"].get(name)) for name in facts]
+        rows.append((model["name"], row, model["role"]))
+    said = [_difference_in_words(difference) for difference in scorecard["differences"] if difference["mean_auroc"]]
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in said if sentence)
+    least = scorecard["settings"]["min_positives"]
+    note = (
+        f"Mean AUROC is over the findings with at least {least} present and {least} absent images each; models that "
+        "scored other images or findings are compared fairly only in the sentences above and under Differences."
+    )
+    listed = f'<ul class="said">{sentences}</ul>' if sentences else ""
+    return f'<h2>At a glance</h2>{listed}{_table(heads, rows, tight=True)}<p class="note">{note}</p>'
+
+
+def _difference_in_words(difference: Plain) -> str:
+    gap = difference["mean_auroc"]
+    if gap["value"] is None or gap["low"] is None:
+        return ""
+    pair = f"On the {difference['images']} images that both scored, {difference['student']}"
+    count = len(gap["findings"])
+    of = f"mean AUROC over {count} finding{'s' if count != 1 else ''}"
+    span = f"{_signed(gap['value'])}, interval {_signed(gap['low'])} to {_signed(gap['high'])}"
+    if gap["low"] > 0:
+        return f"{pair} is above {difference['other']} in {of} ({span})."
+    if gap["high"] < 0:
+        return f"{pair} is below {difference['other']} in {of} ({span})."
+    return f"{pair} and {difference['other']} cannot be told apart in {of} ({span})."
+
+
+def _findings(scorecard: Plain) -> str:
+    models = [model for model in scorecard["models"] if model["findings"]]
+    if not models:
+        return ""
+    heads = ["Finding", "n", "Present", "AUROC", "Average precision", "Threshold", "Sensitivity", "Specificity"]
+    tables = []
+    for model in models:
+        rows = []
+        for row in model["findings"]:
+            cells = [row["n"], row["positives"], _estimate(row["auroc"]), _estimate(row["average_precision"])]
+            cells += [_plain(row["threshold"]), _estimate(row["sensitivity"]), _estimate(row["specificity"])]
+            rows.append((_words(row["finding"]), cells, "rare" if row["rare"] else ""))
+        table = _table(heads, rows)
+        opened = " open" if model["role"] == "student" else ""
+        tables.append(f"<details{opened}><summary>{escape(model['name'])}</summary>{table}</details>")
+    figure = _figure(
+        _forest(models, _looks(scorecard)),
+        "AUROC of every model by finding, with intervals",
+        "Area under the ROC curve; 0.5 is chance. Findings in the lower part have too few cases for the mean.",
+    )
+    note = (
+        "Grey rows have too few cases to enter a mean. Sensitivity and specificity are at thresholds that were chosen "
+        "elsewhere; a model without one has none. Average precision depends on how common a finding is here."
+    )
+    return f'<h2>Findings</h2>{figure}<p class="note">{note}</p>{"".join(tables)}'
+
+
+def _calibration(scorecard: Plain) -> str:
+    models = [model for model in scorecard["models"] if any(row["brier"] for row in model["findings"])]
+    if not models:
+        return ""
+    tables = []
+    for model in models:
+        rows = []
+        for row in model["findings"]:
+            sets = row["conformal"] or {}
+            said_off = _plain((row["ece"] or {}).get("value"))
+            cells = [row["n"], _estimate(row["brier"]), said_off, _plain(row["ece_floor"])]
+            for name in ("present", "absent"):
+                coverage = sets.get(f"{name}_coverage")
+                cells.append(_plain(coverage) + (f"<small>of {sets[f'{name}_n']}</small>" if sets else ""))
+            cells.append(_plain(sets.get("single_share")))
+            rows.append((_words(row["finding"]), cells, "rare" if row["rare"] else ""))
+        levels = {row["conformal"]["level"] for row in model["findings"] if row["conformal"]}
+        promised = f" (promised {', '.join(f'{level:.0%}' for level in sorted(levels))})" if levels else ""
+        heads = ["Finding", "n", "Brier", "Calibration error", "by chance", f"Coverage, present{promised}"]
+        table = _table([*heads, "Coverage, absent", "One answer"], rows)
+        calibrated = "" if model["calibrated"] else " (not calibrated: plain sigmoid of its logits)"
+        opened = " open" if model["role"] == "student" else ""
+        tables.append(f"<details{opened}><summary>{escape(model['name'] + calibrated)}</summary>{table}</details>")
+    figure = _figure(
+        _reliability([model for model in models if model["reliability"]], _looks(scorecard)),
+        "Reliability: probability said against share seen",
+        "All findings with enough cases together, ten bins of equal size, two binomial deviations. On the line, a "
+        "probability means what it says.",
+    )
+    note = (
+        'A calibration error is about as large as "by chance" even where every probability is right: read the two '
+        "together (resampling adds noise of its own, so its interval stands only in the file). Coverage is how often "
+        "the conformal set holds the true answer, in each class apart."
+    )
+    return f'<h2>Calibration</h2>{figure}<p class="note">{note}</p>{"".join(tables)}'
+
+
+def _masks(scorecard: Plain) -> str:
+    entries = [(model, mask) for model in scorecard["models"] for mask in model["masks"]]
+    if not entries:
+        return ""
+    heads = ["Mask", "Model", "Images", "Patients", "Dice", "Median", "Worst 5 % below", "Outline distance, mm"]
+    rows = []
+    for model, mask in sorted(entries, key=lambda entry: entry[1]["mask"]):
+        at = {entry["share"]: entry["dice"] for entry in mask["quantiles"]}
+        cells = [escape(model["name"]), mask["images"], mask["patients"], _estimate(mask["dice"])]
+        cells += [_plain(at.get(0.5)), _plain(at.get(0.05)), _estimate(mask["distance_mm"], digits=2)]
+        rows.append((_words(mask["mask"]), cells, ""))
+    figure = _figure(
+        _dice_plot([(model, mask) for model, mask in entries if mask["quantiles"]], _looks(scorecard)),
+        "How Dice is spread over the images",
+        "Box: middle half of the images, line: median, whiskers: 5 to 95 in a hundred, dot: the worst image.",
+    )
+    return f"<h2>Lungs</h2>{figure}{_table(heads, rows)}"
+
+
+def _detection(scorecard: Plain) -> str:
+    rows, limits = [], _unique(e["iou"] for m in scorecard["models"] for d in m["detection"] for e in d["by_iou"])
+    for model in scorecard["models"]:
+        for found in model["detection"]:
+            by_limit = {entry["iou"]: entry["average_precision"]["value"] for entry in found["by_iou"]}
+            alarms = {entry["false_alarms_per_image"]: entry["share_hit"] for entry in found["free_response_iou_0.3"]}
+            cells = [escape(model["name"]), found["images"], found["boxes"], _estimate(found["hit_rate"])]
+            cells += [_estimate(found["top_box_iou"]), _estimate(alarms.get(0.5))]
+            rows.append((_words(found["finding"]), [*cells, *[_plain(by_limit.get(limit)) for limit in limits]], ""))
+    if not rows:
+        return ""
+    heads = ["Finding", "Model", "Images", "Boxes", "Hit rate", "IoU of best box", "Found at 0.5 false alarms an image"]
+    table = _table([*heads, *[f"AP at {limit:g}" for limit in limits]], rows)
+    note = (
+        "Hit rate: the middle of the highest-scoring box lies in a reference box. Found: share of reference boxes met "
+        "with IoU 0.3. AP: average precision at that IoU. Only images that were searched for boxes count."
+    )
+    return f'<h2>Where</h2>{table}<p class="note">{note}</p>'
+
+
+def _reports(scorecard: Plain) -> str:
+    entries = [(model["name"], model["reports"], model["role"]) for model in scorecard["models"] if model["reports"]]
+    entries += [(base["name"], base["reports"], "") for base in scorecard["report_baselines"] if base["reports"]]
+    if not entries:
+        return ""
+    rows = []
+    for name, scores, kind in entries:
+        cells = [scores["images"], scores["distinct_reports"], *[_estimate(scores[key]) for key, _ in _REPORT_SCORES]]
+        rows.append((name, cells, kind))
+    about = "; ".join(f"{base['name']}: {base['about']}" for base in scorecard["report_baselines"])
+    note = f"Word scores reward usual phrases: read them beside what knowing nothing earns. Baselines: {about}."
+    heads = ["Reports by", "Images", "Distinct", *[head for _, head in _REPORT_SCORES]]
+    return f'<h2>Reports</h2>{_table(heads, rows, tight=True)}<p class="note">{escape(note)}</p>'
+
+
+def _differences(scorecard: Plain) -> str:
+    parts = []
+    for difference in scorecard["differences"]:
+        rows = []
+        if difference["mean_auroc"]:
+            gap = difference["mean_auroc"]
+            name = f"Mean AUROC, {len(gap['findings'])} findings"
+            rows.append((name, [difference["images"], "", _gap(gap)], "student"))
+        for row in difference["findings"]:
+            rows.append((f"AUROC, {_words(row['finding'])}", [row["n"], row["positives"], _gap(row["auroc"])], ""))
+        rows += [(f"Dice, {_words(m['mask'])}", [m["images"], "", _gap(m["dice"])], "") for m in difference["masks"]]
+        if difference["reports"]:
+            rows += [(head, ["", "", _gap(difference["reports"][key])], "") for key, head in _REPORT_SCORES]
+        if rows:
+            opened = " open" if difference["role"] == "teacher" else ""
+            name = f"{difference['student']} minus {difference['other']}"
+            table = _table(["Figure", "Images", "Present", "Difference"], rows)
+            parts.append(f"<details{opened}><summary>{escape(name)}</summary>{table}</details>")
+    note = "Both models on the same images and the same resamples. An interval that holds 0 shows no difference."
+    return f'<h2>Differences</h2><p class="note">{note}</p>{"".join(parts)}' if parts else ""
+
+
+def _subgroups(scorecard: Plain) -> str:
+    parts = []
+    for model in scorecard["models"]:
+        rows = []
+        for row in model["subgroups"]:
+            cells = [escape(row["group"]), row["images"], row["patients"], len(row["findings"])]
+            cells += [_estimate(row["mean_auroc"]), _gap(row["minus_others"])]
+            cells += [_estimate(dice) for dice in row["dice"].values()]
+            rows.append((_words(row["attribute"]), cells, ""))
+        if rows:
+            heads = ["Attribute", "Group", "Images", "Patients", "Findings", "Mean AUROC", "Minus all others"]
+            table = _table([*heads, *[f"Dice, {_words(name)}" for name in model["subgroups"][0]["dice"]]], rows)
+            opened = " open" if model["role"] == "student" else ""
+            parts.append(f"<details{opened}><summary>{escape(model['name'])}</summary>{table}</details>")
+    note = "Each group against all others, on the findings that have enough cases on both sides (their number stands)."
+    return f'<h2>Subgroups</h2><p class="note">{note}</p>{"".join(parts)}' if parts else ""
+
+
+def _agreement(scorecard: Plain) -> str:
+    parts = []
+    for pair in scorecard["agreement"]:
+        rows = []
+        for row in pair["findings"]:
+            cells = [row["n"], _plain(row["correlation"]), _gap({"value": row["mean_probability_difference"]})]
+            cells += [_plain(row["kl_nats"]), _plain(row["decisions_equal"]), _plain(row["decisions_kappa"])]
+            rows.append((_words(row["finding"]), [*cells, _estimate(row["map_cosine"])], ""))
+        if rows:
+            heads = ["Finding", "n", "Correlation", "Probability, student minus teacher", "KL, nats", "Same decision"]
+            table = _table([*heads, "Kappa", "Cosine of maps"], rows)
+            parts.append(f"<h3>{escape(pair['student'])} and {escape(pair['teacher'])}</h3>{table}")
+    return f"<h2>Agreement with the teacher</h2>{''.join(parts)}" if parts else ""
+
+
+def _reading(scorecard: Plain) -> str:
+    dataset = scorecard["dataset"]
+    rows = [
+        (_words(row["finding"]), [row["n"], row["positives"], row["positive_patients"]], "")
+        for row in dataset["findings"]
+    ]
+    groups = [
+        (_words(attribute), [escape(row["group"]), row["images"], row["patients"]], "")
+        for attribute, found in dataset["subgroups"].items()
+        for row in found
+    ]
+    lines = [
+        "A label that is not stated is left out, never counted as absent.",
+        "A figure without an interval could not be resampled: too few cases of one class. A dash means not known.",
+        "Figures describe these images. They do not carry over to another hospital, device or population.",
+    ]
+    if dataset["synthetic"]:
+        lines.append("These images are drawn by a program: the figures show that the method works, not that it helps.")
+    listed = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    tables = _table(["Finding", "Images with a label", "Present", "Patients with it"], rows)
+    tables += _table(["Attribute", "Group", "Images", "Patients"], groups) if groups else ""
+    return f'<h2>The data, and how to read this page</h2><ul class="said">{listed}</ul>{tables}'
+
+
+def _table(
+    heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str | int], str]], *, tight: bool = False
+) -> str:
+    """Rows are (name, cells, class); a cell is safe HTML or a whole number. `tight` puts intervals on their own line."""
+    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
+    body = []
+    for name, cells, kind in rows:
+        line = "".join(f"<td>{cell}</td>" for cell in cells)
+        body.append(f'<tr class="{escape(kind)}"><th scope="row">{escape(name)}</th>{line}</tr>')
+    kind = ' class="tight"' if tight else ""
+    return f'<div class="scroll"><table{kind}><thead><tr>{top}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def _figure(svg: bytes, alt: str, caption: str) -> str:
+    source = base64.b64encode(svg).decode("ascii")
+    image = f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{source}">'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _estimate(found: Plain | None, *, digits: int = 3) -> str:
+    if found is None or found["value"] is None:
+        return "–"
+    if found.get("low") is None:
+        return f"{found['value']:.{digits}f}"
+    span = f"{found['low']:.{digits}f} to {found['high']:.{digits}f}"
+    return f"{found['value']:.{digits}f}<small>({span})</small>"
+
+
+def _gap(found: Plain) -> str:
+    if found["value"] is None:
+        return "–"
+    if found.get("low") is None:
+        return _signed(found["value"])
+    return f"{_signed(found['value'])}<small>({_signed(found['low'])} to {_signed(found['high'])})</small>"
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.3f}".replace("-", "−")
+    return "0.000" if text in {"+0.000", "−0.000"} else text
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return escape(str(value))
+
+
+def _fact(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else _plain(value)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _unique(items: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(items))
+
+
+def _looks(scorecard: Plain) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each model: students blue, the others in the order they come."""
+    looks: dict[str, tuple[str, str]] = {}
+    others = 0
+    for model in scorecard["models"]:
+        if model["role"] == "student" and _STUDENT not in [colour for colour, _ in looks.values()]:
+            looks[model["name"]] = (_STUDENT, "o")
+        else:
+            looks[model["name"]] = (_OTHERS[others % len(_OTHERS)], _MARKERS[1 + others % (len(_MARKERS) - 1)])
+            others += 1
+    return looks
+
+
+def _forest(models: Sequence[Plain], looks: Mapping[str, tuple[str, str]]) -> bytes:
+    """One row a finding: those in the mean above by the first model's AUROC, those with too few cases below."""
+    from matplotlib.figure import Figure
+
+    known = {model["name"]: {row["finding"]: row for row in model["findings"]} for model in models}
+    first = known[models[0]["name"]]
+    names = _unique(row["finding"] for model in models for row in model["findings"])
+    rare = {name for name in names if all(rows[name]["rare"] for rows in known.values() if name in rows)}
+    names.sort(key=lambda name: (name in rare, -((first.get(name) or {"auroc": {"value": 0}})["auroc"]["value"] or 0)))
+    step = 0.9 / len(models)
+    places = {name: place + 1.3 + (0.4 if name in rare else 0.0) for place, name in enumerate(names)}
+
+    def drawn() -> Any:
+        figure = Figure(figsize=(9.0, 1.2 + (len(names) + 2) * (0.16 + 0.13 * len(models))))
+        axes = figure.add_subplot()
+        for number, model in enumerate(models):
+            colour, marker = looks[model["name"]]
+            entries = [(0.0, model["mean_auroc"], False)]
+            entries += [(places[name], row["auroc"], name in rare) for name, row in known[model["name"]].items()]
+            label = model["name"]
+            for place, found, faint in entries:
+                if found is None or found["value"] is None:
+                    continue
+                height, alpha = place + (number - (len(models) - 1) / 2) * step, 0.45 if faint else 1.0
+                if found["low"] is not None:
+                    axes.plot([found["low"], found["high"]], [height] * 2, color=colour, lw=1.6, alpha=alpha)
+                axes.plot([found["value"]], [height], marker, color=colour, ms=5, alpha=alpha, label=label, mew=0)
+                label = None
+        axes.axvline(0.5, color="#8a94a0", lw=0.9, ls=(0, (4, 3)))
+        axes.axhline(0.65, color="#1e2733", lw=0.8)
+        shown = [("Mean", 0.0)] + [(f"{_words(name)} ({_cases(known, name)})", places[name]) for name in names]
+        axes.set_yticks([place for _, place in shown], [text for text, _ in shown])
+        axes.set_ylim(max(places.values(), default=0.0) + 0.75, -0.75)
+        axes.set_xlabel("AUROC (present / all images beside each finding)")
+        axes.grid(axis="x", color="#e4e8ec", lw=0.7)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.42, 1.0), ncols=min(3, len(models)), frameon=False)
+        return figure
+
+    return _svg(drawn)
+
+
+def _cases(known: Mapping[str, Mapping[str, Plain]], name: str) -> str:
+    """Present / all images; the largest set where the models scored different ones."""
+    rows = [rows[name] for rows in known.values() if name in rows]
+    most = max(rows, key=lambda row: int(row["n"]))
+    return f"{most['positives']} / {most['n']}"
+
+
+def _reliability(models: Sequence[Plain], looks: Mapping[str, tuple[str, str]]) -> bytes:
+    from matplotlib.figure import Figure
+
+    def drawn() -> Any:
+        figure = Figure(figsize=(5.6, 5.2))
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color="#8a94a0", lw=0.9, ls=(0, (4, 3)))
+        for model in models:
+            colour, marker = looks[model["name"]]
+            points = model["reliability"]
+            said, seen = [p["probability"] for p in points], [p["frequency"] for p in points]
+            # Two binomial deviations of a bin: how far chance alone moves the dot.
+            bars = [2.0 * (p["frequency"] * (1.0 - p["frequency"]) / p["n"]) ** 0.5 for p in points]
+            axes.errorbar(said, seen, bars, color=colour, marker=marker, ms=5, lw=1.3, label=model["name"])
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set(xlabel="Probability said", ylabel="Share of images with the finding")
+        axes.grid(color="#e4e8ec", lw=0.7)
+        axes.legend(loc="upper left", frameon=False)
+        return figure
+
+    return _svg(drawn)
+
+
+def _dice_plot(entries: Sequence[tuple[Plain, Plain]], looks: Mapping[str, tuple[str, str]]) -> bytes:
+    from matplotlib.figure import Figure
+
+    ordered = sorted(entries, key=lambda entry: entry[1]["mask"])
+
+    def drawn() -> Any:
+        figure = Figure(figsize=(9.0, 1.1 + 0.42 * len(ordered)))
+        axes = figure.add_subplot()
+        for place, (model, mask) in enumerate(ordered):
+            colour, _ = looks[model["name"]]
+            at = {entry["share"]: entry["dice"] for entry in mask["quantiles"]}
+            axes.plot([at[0.05], at[0.95]], [place, place], color=colour, lw=1.3)
+            axes.barh(place, at[0.75] - at[0.25], left=at[0.25], height=0.5, color=colour, alpha=0.3)
+            axes.plot([at[0.5]] * 2, [place - 0.25, place + 0.25], color=colour, lw=2.2)
+            axes.plot([at[0.0]], [place], "o", color=colour, ms=3.5)
+        axes.set_yticks(range(len(ordered)), [f"{_words(mask['mask'])}, {model['name']}" for model, mask in ordered])
+        axes.set_ylim(len(ordered) - 0.5, -0.5)
+        axes.set_xlim(right=1.0)
+        axes.set_xlabel("Dice")
+        axes.grid(axis="x", color="#e4e8ec", lw=0.7)
+        return figure
+
+    return _svg(drawn)
+
+
+def _svg(draw: Any) -> bytes:
+    """The figure that `draw` makes as SVG with outlined letters: no date, no font of the reader's, fixed ids."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "svg.hashsalt": "storyxai",
+                "font.size": 10,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.axisbelow": True,
+                "axes.edgecolor": "#56616f",
+                "xtick.color": "#56616f",
+                "ytick.color": "#1e2733",
+                "ytick.major.size": 0,
+            }
+        )
+        stream = io.BytesIO()
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        draw().savefig(stream, format="svg", bbox_inches="tight", metadata=nothing, transparent=True)
+    return stream.getvalue()
