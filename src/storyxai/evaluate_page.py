@@ -200,8 +200,9 @@ def _calibration(scorecard: Plain) -> str:
         calibrated = "" if model["calibrated"] else " (not calibrated: plain sigmoid of its logits)"
         opened = " open" if model["role"] == "student" else ""
         tables.append(f"<details{opened}><summary>{escape(model['name'] + calibrated)}</summary>{table}</details>")
-    figure = _figure(
-        _reliability([model for model in models if model["reliability"]], _looks(scorecard)),
+    plotted = [model for model in models if model["reliability"]]
+    figure = plotted and _figure(
+        _reliability(plotted, _looks(scorecard)),
         "Reliability: probability said against share seen",
         "All findings with enough cases together, ten bins of equal size, two binomial deviations. On the line, a "
         "probability means what it says.",
@@ -211,7 +212,7 @@ def _calibration(scorecard: Plain) -> str:
         "together (resampling adds noise of its own, so its interval stands only in the file). Coverage is how often "
         "the conformal set holds the true answer, in each class apart."
     )
-    return f'<h2>Calibration</h2>{figure}<p class="note">{note}</p>{"".join(tables)}'
+    return f'<h2>Calibration</h2>{figure or ""}<p class="note">{note}</p>{"".join(tables)}'
 
 
 def _masks(scorecard: Plain) -> str:
@@ -225,12 +226,13 @@ def _masks(scorecard: Plain) -> str:
         cells = [escape(model["name"]), mask["images"], mask["patients"], _estimate(mask["dice"])]
         cells += [_plain(at.get(0.5)), _plain(at.get(0.05)), _estimate(mask["distance_mm"], digits=2)]
         rows.append((_words(mask["mask"]), cells, ""))
-    figure = _figure(
-        _dice_plot([(model, mask) for model, mask in entries if mask["quantiles"]], _looks(scorecard)),
+    measured = [(model, mask) for model, mask in entries if mask["quantiles"]]
+    figure = measured and _figure(
+        _dice_plot(measured, _looks(scorecard)),
         "How Dice is spread over the images",
         "Box: middle half of the images, line: median, whiskers: 5 to 95 in a hundred, dot: the worst image.",
     )
-    return f"<h2>Lungs</h2>{figure}{_table(heads, rows)}"
+    return f"<h2>Lungs</h2>{figure or ''}{_table(heads, rows)}"
 
 
 def _detection(scorecard: Plain) -> str:
@@ -350,7 +352,7 @@ def _reading(scorecard: Plain) -> str:
 def _table(
     heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str | int], str]], *, tight: bool = False
 ) -> str:
-    """Rows are (name, cells, class); a cell is safe HTML or a whole number. `tight` puts intervals on their own line."""
+    """Rows are (name, cells, class); a cell is safe HTML or a whole number. `tight` puts intervals on own lines."""
     top = "".join(f"<th>{escape(head)}</th>" for head in heads)
     body = []
     for name, cells, kind in rows:

@@ -12,6 +12,7 @@ from storyxai.metrics.bootstrap import (
     bootstrap_interval,
     draw_resamples,
     estimate,
+    estimate_share,
     mean_statistic,
     paired_difference,
     row_statistic,
@@ -163,3 +164,16 @@ def test_nan_values_are_left_out_of_a_mean() -> None:
     assert value_of(mean_statistic([1.0, np.nan, 3.0]), 3) == 2.0
     assert value_of(mean_statistic([np.nan, np.nan]), 2) is None
     assert estimate(mean_statistic([np.nan]), draw_resamples(["a"], count=5, seed=0)).value is None
+
+
+def test_a_share_of_all_or_none_has_an_exact_interval() -> None:
+    """Six hits of six patients: every resample is six of six, but the share may well be 0.55."""
+    resamples = draw_resamples(names(6), count=200, seed=0)
+    assert estimate(mean_statistic(np.ones(6)), resamples).low == 1.0
+    every = estimate_share(mean_statistic(np.ones(6)), resamples, patients=6)
+    assert every.low is not None and every.high == 1.0
+    assert every.low**6 == pytest.approx(0.025)  # Clopper-Pearson: six of six has this chance at the lower end
+    none = estimate_share(mean_statistic(np.zeros(6)), resamples, patients=6)
+    assert (none.low, none.high) == (0.0, pytest.approx(1 - every.low))
+    some = mean_statistic([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
+    assert estimate_share(some, resamples, patients=6) == estimate(some, resamples)

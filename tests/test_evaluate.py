@@ -1,0 +1,343 @@
+"""The scorecard: figures known on paper, honest counts, faults named; the page: whole, closed, the same bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storyxai.errors import InputError, TableError, UnknownNameError
+from storyxai.evaluate import NORMAL_REPORT, References, TaskOutputs, age_bands, build_scorecard
+from storyxai.evaluate_page import render_scorecard
+from storyxai.metrics.calibration import ConformalLimits
+from storyxai.metrics.classification import auroc
+from storyxai.provenance import canonical_json
+
+FINDINGS = ("Effusion", "Nodule", "Hernia")
+COUNT = 120
+EFFUSION = "There is a pleural effusion."
+CLEAR = "No pleural effusion. The lungs are clear."
+
+
+def references(**changes: Any) -> References:
+    """120 images of 60 patients: every third has an effusion, every second a nodule (some not stated), two a hernia."""
+    labels = np.zeros((COUNT, 3))
+    labels[::3, 0], labels[1::2, 1], labels[:2, 2] = 1.0, 1.0, 1.0
+    labels[::10, 1] = np.nan
+    given = References(
+        dataset="paper set",
+        synthetic=True,
+        ids=[f"i{row:03d}" for row in range(COUNT)],
+        patient_ids=[f"p{row // 2:02d}" for row in range(COUNT)],
+        findings=FINDINGS,
+        labels=labels,
+        reports=[EFFUSION if row % 3 == 0 else CLEAR for row in range(COUNT)],
+        boxes={"Nodule": [[[10, 10, 20, 20]] if row % 2 else (None if row % 4 else []) for row in range(COUNT)]},
+        subgroups={"sex": ["F" if row % 5 < 2 else ("M" if row % 5 < 4 else "") for row in range(COUNT)]},
+    )
+    return replace(given, **changes)
+
+
+def scores(seed: int, strength: float) -> np.ndarray:
+    labels = np.nan_to_num(np.asarray(references().labels))
+    return np.random.default_rng(seed).normal(size=labels.shape) + strength * labels
+
+
+def student(**changes: Any) -> TaskOutputs:
+    given = TaskOutputs(
+        "student",
+        "student",
+        references().ids,
+        FINDINGS,
+        scores(1, 2.0),
+        calibration=[(1.0, -1.0)] * 3,
+        thresholds=[0.5, 0.4, 0.3],
+        conformal=(ConformalLimits(0.9, 0.8, 0.9),) * 3,
+        dices={"left_lung": np.linspace(0.90, 1.0, COUNT)},
+        distances_mm={"left_lung": np.full(COUNT, 1.5)},
+        reports=list(references().reports or ()),
+        boxes={"Nodule": [[[10, 10, 20, 20, 0.9]] if row % 2 else [] for row in range(COUNT)]},
+        facts={"parameters_millions": 4.0},
+    )
+    return replace(given, **changes)
+
+
+def teacher() -> TaskOutputs:
+    return TaskOutputs(
+        "teacher", "teacher", references().ids, FINDINGS, scores(2, 3.0), thresholds=[0.5] * 3,
+        dices={"left_lung": np.linspace(0.92, 1.0, COUNT)}, reports=[CLEAR] * COUNT,
+    )
+
+
+def card(*outputs: TaskOutputs, **changes: Any) -> dict[str, Any]:
+    return build_scorecard(outputs, references(**changes), seed=1, count=100).as_dict()
+
+
+@pytest.fixture(scope="module")
+def full() -> dict[str, Any]:
+    view = TaskOutputs("view alone", "control", references().ids[:80], ("pleural effusion",), scores(3, 0.0)[:80, :1])
+    built = build_scorecard(
+        [student(), teacher(), view],
+        references(),
+        seed=1,
+        count=100,
+        map_cosines={("student", "teacher"): {"Effusion": np.full(COUNT, 0.25)}},
+    )
+    return json.loads(canonical_json(built.as_dict()))
+
+
+def row_of(model: dict[str, Any], finding: str) -> dict[str, Any]:
+    return next(row for row in model["findings"] if row["finding"] == finding)
+
+
+def test_figures_are_those_of_the_metrics_with_their_counts(full: dict[str, Any]) -> None:
+    labels = np.asarray(references().labels)
+    row = row_of(full["models"][0], "Nodule")
+    assert row["auroc"]["value"] == pytest.approx(auroc(labels[:, 1], scores(1, 2.0)[:, 1]), rel=1e-5)
+    assert (row["n"], row["positives"]) == (int(np.isfinite(labels[:, 1]).sum()), int((labels[:, 1] == 1).sum()))
+    assert row["auroc"]["low"] < row["auroc"]["value"] < row["auroc"]["high"]
+    said = 1 / (1 + np.exp(-(scores(1, 2.0)[:, 0] - 1.0)))
+    row = row_of(full["models"][0], "Effusion")
+    assert row["sensitivity"]["value"] == pytest.approx((said[labels[:, 0] == 1] >= 0.5).mean(), rel=1e-5)
+    assert row["specificity"]["value"] == pytest.approx((said[labels[:, 0] == 0] < 0.5).mean(), rel=1e-5)
+    assert row["brier"]["value"] == pytest.approx(((said - labels[:, 0]) ** 2).mean(), rel=1e-5)
+    assert row["conformal"]["present_coverage"] == pytest.approx((1 - said[labels[:, 0] == 1] <= 0.9).mean(), rel=1e-5)
+    assert full["dataset"]["images"] == 120 and full["dataset"]["patients"] == 60
+    assert full["dataset"]["findings"][2] == {"finding": "Hernia", "n": 120, "positives": 2, "positive_patients": 1}
+
+
+def test_mean_holds_the_findings_with_enough_cases_only(full: dict[str, Any]) -> None:
+    model = full["models"][0]
+    assert model["mean_auroc"]["findings"] == ["Effusion", "Nodule"]
+    expected = np.mean([row_of(model, name)["auroc"]["value"] for name in ("Effusion", "Nodule")])
+    assert model["mean_auroc"]["value"] == pytest.approx(expected, rel=1e-4)
+    assert [row["rare"] for row in model["findings"]] == [False, False, True]
+    low = build_scorecard([student()], references(), seed=1, count=20, min_positives=2).as_dict()
+    assert low["models"][0]["mean_auroc"]["findings"] == list(FINDINGS)
+
+
+def test_difference_uses_what_both_have_scored(full: dict[str, Any]) -> None:
+    labels = np.asarray(references().labels)
+    to_teacher, to_view = full["differences"]
+    own, taught = (row_of(model, "Effusion")["auroc"]["value"] for model in full["models"][:2])
+    assert to_teacher["findings"][0]["auroc"]["value"] == pytest.approx(own - taught, abs=2e-5)
+    # The control knows 80 images and calls the finding by a synonym.
+    assert (to_view["images"], [row["finding"] for row in to_view["findings"]]) == (80, ["Effusion"])
+    first = auroc(labels[:80, 0], scores(1, 2.0)[:80, 0])
+    second = auroc(labels[:80, 0], scores(3, 0.0)[:80, 0])
+    assert first is not None and second is not None
+    assert to_view["mean_auroc"]["value"] == pytest.approx(first - second, abs=1e-5)
+    assert to_teacher["masks"][0]["dice"]["value"] == pytest.approx(0.95 - 0.96, abs=1e-5)
+
+
+def test_a_model_against_itself_differs_by_nothing() -> None:
+    twin = replace(student(), name="twin", role="teacher")
+    found = card(student(), twin)
+    difference = found["differences"][0]
+    gaps = [difference["mean_auroc"], *[row["auroc"] for row in difference["findings"]]]
+    gaps += [*[mask["dice"] for mask in difference["masks"]], *difference["reports"].values()]
+    assert {(gap["value"], gap["low"], gap["high"]) for gap in gaps} == {(0.0, 0.0, 0.0)}
+    for row in found["agreement"][0]["findings"]:
+        assert row["correlation"] == pytest.approx(1.0)
+        assert (row["kl_nats"], row["mean_probability_difference"]) == (0.0, 0.0)
+        assert (row["decisions_equal"], row["decisions_kappa"]) == (1.0, 1.0)
+
+
+def test_not_stated_changes_nothing() -> None:
+    """Images whose labels are all nan leave every finding's figure as it was."""
+    labels = np.asarray(references().labels).copy()
+    labels[100:] = np.nan
+    unstated = card(student(), labels=labels)["models"][0]
+    cut = replace(student(), ids=references().ids[:100], logits=scores(1, 2.0)[:100], dices={}, distances_mm={},
+                  reports=None, boxes={})
+    missing = card(cut)["models"][0]
+    for one, other in zip(unstated["findings"], missing["findings"], strict=True):
+        for name in ("n", "positives", "auroc", "average_precision", "sensitivity", "brier", "conformal"):
+            assert one[name] == other[name]
+    assert (missing["images"], unstated["images"]) == (100, 120)
+
+
+def test_order_of_a_models_images_does_not_matter() -> None:
+    order = np.random.default_rng(5).permutation(COUNT)
+    given = student()
+    moved = replace(
+        given,
+        ids=[given.ids[row] for row in order],
+        logits=np.asarray(given.logits)[order],
+        dices={name: np.asarray(values)[order] for name, values in given.dices.items()},
+        distances_mm={},
+        reports=[given.reports[row] for row in order] if given.reports else None,
+        boxes={name: [boxes[row] for row in order] for name, boxes in given.boxes.items()},
+    )
+    assert canonical_json(card(moved)) == canonical_json(card(replace(given, distances_mm={})))
+
+
+def test_an_inverted_control_is_not_calibrated(full: dict[str, Any]) -> None:
+    row = full["models"][2]["findings"][0]
+    assert (row["brier"], row["ece"], row["sensitivity"], row["threshold"]) == (None, None, None, None)
+    assert full["models"][2]["subgroups"] == []
+
+
+def test_reports_stand_beside_what_knowing_nothing_earns(full: dict[str, Any]) -> None:
+    """The student repeats the references, the teacher always says "clear": no effusion is ever named."""
+    own, constant = full["models"][0]["reports"], full["models"][1]["reports"]
+    assert (own["finding_f1_micro"]["value"], own["bleu_4"]["value"], own["rouge_l"]["value"]) == (1.0, 1.0, 1.0)
+    assert (constant["finding_f1_micro"]["value"], constant["distinct_reports"], own["distinct_reports"]) == (0.0, 1, 2)
+    names = [base["name"] for base in full["report_baselines"]]
+    assert names == ["normal report", "nearest neighbour"]
+    normal, near = (base["reports"] for base in full["report_baselines"])
+    assert normal["finding_f1_micro"]["value"] == 0.0
+    assert 0.3 < near["finding_f1_micro"]["value"] < 1.0  # look-alikes by good logits often share the finding
+    extra = card(student(), baseline_reports={"constant": [CLEAR] * COUNT})
+    assert [base["name"] for base in extra["report_baselines"]] == ["normal report", "constant", "nearest neighbour"]
+
+
+def test_the_normal_report_denies_and_claims_nothing() -> None:
+    from storyxai.metrics.labeler import label_report
+
+    read = label_report(NORMAL_REPORT)
+    assert 1.0 not in read.values()
+    assert (read["Effusion"], read["Pneumothorax"], read["Cardiomegaly"]) == (0.0, 0.0, 0.0)
+
+
+def test_boxes_count_searched_images_only(full: dict[str, Any]) -> None:
+    found = full["models"][0]["detection"][0]
+    assert (found["images"], found["boxes"]) == (90, 60)  # 60 with a box, 30 searched and empty, 30 never searched
+    assert found["hit_rate"]["value"] == found["by_iou"][0]["average_precision"]["value"] == 1.0
+    assert found["top_box_iou"]["value"] == 1.0
+    # Sixty of sixty patients: an interval of zero width would claim certainty.
+    assert found["hit_rate"]["low"] == pytest.approx(0.025 ** (1 / 60), rel=1e-5)
+
+
+def test_subgroups_have_counts_and_are_compared_on_the_same_findings(full: dict[str, Any]) -> None:
+    few = full["models"][0]["subgroups"][0]  # 16 effusions and 12 nodules among 48: too few for a mean
+    assert (few["findings"], few["mean_auroc"]["value"]) == ([], None)
+    found = build_scorecard([student()], references(), seed=1, count=100, min_positives=10).as_dict()
+    rows = found["models"][0]["subgroups"]
+    assert [(row["group"], row["images"]) for row in rows] == [("F", 48), ("M", 48)]  # the unknown are no group
+    female, male = rows
+    assert female["minus_others"]["value"] == pytest.approx(-male["minus_others"]["value"], abs=1e-5)
+    assert female["findings"] == male["findings"] == ["Effusion", "Nodule"]
+    assert female["minus_others"]["value"] == pytest.approx(female["mean_auroc"]["value"] - male["mean_auroc"]["value"])
+
+
+def test_masks_and_maps_are_summed_up(full: dict[str, Any]) -> None:
+    mask = full["models"][0]["masks"][0]
+    assert (mask["dice"]["value"], mask["distance_mm"]["value"]) == (pytest.approx(0.95), 1.5)
+    assert [entry["dice"] for entry in mask["quantiles"]][::3] == [pytest.approx(0.9), pytest.approx(0.95), 1.0]
+    effusion = full["agreement"][0]["findings"][0]
+    assert effusion["map_cosine"]["value"] == 0.25
+    assert full["agreement"][0]["findings"][1]["map_cosine"] is None
+
+
+def test_age_bands() -> None:
+    assert age_bands([0, 17.9, 18, 59, 60, 79, 80, 101, np.nan]) == (
+        "0-17", "0-17", "18-39", "40-59", "60-79", "60-79", "80+", "80+", "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "changes", "error", "says"),
+    [
+        (student(ids=["zz", *references().ids[1:]]), {}, TableError, "zz"),
+        (student(ids=["i001", *references().ids[1:]]), {}, TableError, "twice"),
+        (student(logits=np.zeros((3, 3))), {}, TableError, "logits"),
+        (student(findings=("Effusion", "Nodule", "Dragon")), {}, UnknownNameError, "Dragon"),
+        (student(reports=["one"]), {}, TableError, "reports"),
+        (student(dices={"left_lung": [1.0]}), {}, TableError, "left_lung"),
+        (student(), {"labels": np.zeros((2, 3))}, TableError, "labels"),
+        (student(), {"subgroups": {"sex": ["F"]}}, TableError, "sex"),
+        (student(), {"ids": ["same"] * COUNT}, TableError, "twice"),
+    ],
+)
+def test_faults_of_the_tables_are_named(
+    broken: TaskOutputs, changes: dict[str, Any], error: type[InputError], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        card(broken, **changes)
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    with pytest.raises(TableError, match="one name"):
+        card(student(), student())
+
+
+class _Tags(HTMLParser):
+    """Collects what a page would load, and checks that every tag is closed in turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [value or "" for name, value in attrs if name in {"src", "href"}]
+        assert tag != "script" and not [name for name, _ in attrs if name.startswith("on")]
+        if tag not in {"meta", "img", "link", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_page_is_closed_self_contained_and_the_same_each_time(full: dict[str, Any]) -> None:
+    page = render_scorecard(full)
+    assert render_scorecard(json.loads(canonical_json(full))) == page
+    tags = _Tags()
+    tags.feed(page.decode("utf-8"))
+    assert tags.open == []
+    assert len(tags.loads) == 3 and all(load.startswith("data:image/svg+xml;base64,") for load in tags.loads)
+    text = " ".join(tags.text)
+    assert text.count("Research use only") == 2
+    assert "synthetic phantoms, not patients" in text
+    assert not re.search(r"\bnan\b|None|\binf\b", text)
+    for model in full["models"]:
+        for row in model["findings"]:
+            assert f"{row['auroc']['value']:.3f}" in text
+
+
+def test_page_says_which_way_a_difference_goes() -> None:
+    strong, weak = scores(4, 4.0), scores(5, 0.0)
+    up = card(student(logits=strong), replace(teacher(), logits=weak))
+    down = card(student(logits=weak), replace(teacher(), logits=strong))
+    same = card(student(), replace(teacher(), logits=scores(1, 2.0)))
+    for found, words in ((up, "student is above"), (down, "student is below"), (same, "cannot be told")):
+        page = render_scorecard(found).decode("utf-8")
+        assert words in page
+        assert sum(other in page for other in ("is above", "is below", "cannot be told")) == 1
+
+
+def test_page_escapes_what_others_wrote() -> None:
+    evil = "<script>alert(1)</script>"
+    found = card(
+        student(name=evil, facts={evil: evil}), dataset=evil, facts={evil: evil},
+        subgroups={evil: [evil] * 60 + ["b"] * 60}, baseline_reports={evil: [CLEAR] * COUNT},
+    )
+    assert b"<script" not in render_scorecard(found)
+
+
+@pytest.mark.parametrize("only", ["lungs", "controls", "nothing"])
+def test_page_of_a_model_with_few_heads(only: str) -> None:
+    ids = references().ids
+    outputs = {
+        "lungs": TaskOutputs("lung teacher", "teacher", ids, dices={"left_lung": [np.nan] * COUNT}),
+        "controls": TaskOutputs("view", "control", ids, ("Effusion",), np.zeros((COUNT, 1))),
+        "nothing": TaskOutputs("silent", "student", ids),
+    }[only]
+    page = render_scorecard(card(outputs, reports=None)).decode("utf-8")
+    assert outputs.name in page
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_page_of_another_format_is_refused() -> None:
+    with pytest.raises(InputError, match="storyxai evaluate"):
+        render_scorecard({"format": "storyxai-scorecard/0"})
