@@ -1,4 +1,4 @@
-"""From phantoms and study tables to `Examples`: everything in the model's frame, every reference that each set can give."""
+"""From phantoms and study tables to `Examples`: all in the model's frame, with every reference that each set can give."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def examples_from_table(
     label besides pneumonia: it teaches the report head the look of real films, and is called weak wherever it counts.
     """
     rows: list[Row] = []
-    records = table.frame.to_dict("records")
+    records: list[Any] = table.frame.to_dict("records")
     for record in records:
         rows.append(_table_row(table, record, size))
         if progress:
@@ -120,7 +120,11 @@ def _gather(rows: Sequence[Row], encode: Encode) -> Examples:
         tuple(row["id"] for row in rows),
         tuple(row["patient_id"] for row in rows),
         tuple(row["domain"] for row in rows),
-        *(np.stack([row[name] for row in rows]) for name in ("image", "labels", "masks", "union", "cells")),  # type: ignore[arg-type]
+        np.stack([row["image"] for row in rows]),
+        np.stack([row["labels"] for row in rows]),
+        np.stack([row["masks"] for row in rows]),
+        np.stack([row["union"] for row in rows]),
+        np.stack([row["cells"] for row in rows]),
         np.stack([encode(row["words"]) if row["words"] else np.zeros_like(encode([])) for row in rows]),
     )
 
@@ -168,7 +172,7 @@ def _cells(
             continue
         drawn = np.zeros((size, size), dtype=np.float32)
         for box in mine:
-            x0, y0 = int(round(box.x)), int(round(box.y))
+            x0, y0 = round(box.x), round(box.y)
             x1, y1 = max(x0 + 1, round(box.x + box.width)), max(y0 + 1, round(box.y + box.height))
             drawn[max(0, y0) : y1, max(0, x0) : x1] = 1.0
         cells[index] = np.round(_blocks(drawn, size, 16) * 100).astype(np.uint8)

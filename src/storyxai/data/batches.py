@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class Examples:
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Examples:
         """The examples of the given rows."""
         index = np.asarray(rows, dtype=np.int64)
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for item in fields(self):
             values = getattr(self, item.name)
             chosen[item.name] = values[index] if isinstance(values, np.ndarray) else tuple(values[i] for i in index)
@@ -71,7 +71,7 @@ class Batch(NamedTuple):
 
 def join_examples(parts: Sequence[Examples]) -> Examples:
     """The examples of all parts in order. Raises: TableError when an id stands in more than one part."""
-    joined = {}
+    joined: dict[str, Any] = {}
     for item in fields(Examples):
         values = [getattr(part, item.name) for part in parts]
         joined[item.name] = np.concatenate(values) if isinstance(values[0], np.ndarray) else sum(values, ())
@@ -119,7 +119,7 @@ def _view_settings(image_id: str, view: int) -> NDArray[np.float64]:
 
 
 def _moved(values: Tensor, turn: Tensor, *, outside: float) -> Tensor:
-    """`values` under the affine `turn`; nan stays nan (nearest cells), and what comes from outside the frame is `outside`."""
+    """`values` under the affine `turn`; nan stays nan (nearest cells), what comes from beyond the frame is `outside`."""
     size = [values.shape[0], values.shape[1], values.shape[2], values.shape[3]]
     grid = F.affine_grid(turn, size, align_corners=False)
     holds_nan = bool(values.isnan().any())

@@ -21,8 +21,8 @@ CARD_NAME = "card.json"
 class Calibration:
     """Platt scaling of one finding: probability = sigmoid(scale * logit + bias).
 
-    `replicates` are (scale, bias) pairs of a patient-level bootstrap, from which the interval comes. `threshold` is on the
-    calibrated probability. `n` and `positives` say on how many validation images it rests; `data` on which.
+    `replicates` are (scale, bias) pairs of a patient-level bootstrap, from which the interval comes. `threshold` is on
+    the calibrated probability. `n` and `positives` say on how many validation images it rests; `data` on which.
     """
 
     scale: float
@@ -113,7 +113,8 @@ def read_card(folder: Path, *, check_files: bool = True) -> ModelCard:
             record["training"], record["licence"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(str(path), f"lacks or garbles a field ({error})", mend="copy the model folder again") from error
+        why = f"lacks or garbles a field ({error})"
+        raise WeightsError(str(path), why, mend="copy the model folder again") from error
     if check_files:
         for name, expected in card.files.items():
             _check_file(folder / Path(name).name, expected)

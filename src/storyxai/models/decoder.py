@@ -21,7 +21,7 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
         def split(t: Tensor) -> Tensor:
-            return t.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            return t.unflatten(2, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-any-return, no-untyped-call]
 
         q, k, v = split(self.query(x)), split(self.key(source)), split(self.value(source))
         weights = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
@@ -64,14 +64,14 @@ class ReportDecoder(nn.Module):
         self.out = nn.Linear(width, vocabulary)
 
     def remember(self, features: Tensor, probabilities: Tensor) -> Tensor:
-        """The memory [B, 49 + F, D]: a 7 x 7 grid of image cells, then one entry per finding that carries its probability."""
+        """The memory [B, 49 + F, D]: a 7 x 7 grid of image cells, then one entry per finding with its probability."""
         # Average pooling over equal windows equals adaptive pooling to 7 x 7 here, and exports for any batch size.
         window = features.shape[-1] // 7
         cells = F.avg_pool2d(features, window) if window > 1 else features
         cells = cells.flatten(2).transpose(1, 2)
         if cells.shape[1] != self.cell_embedding.shape[0]:
             side = round(cells.shape[1] ** 0.5)
-            grid = cells.transpose(1, 2).unflatten(2, (side, side))
+            grid = cells.transpose(1, 2).unflatten(2, (side, side))  # type: ignore[no-untyped-call]
             cells = F.interpolate(grid, size=(7, 7), mode="bilinear").flatten(2).transpose(1, 2)
         seen = self.cells(cells) + self.cell_embedding
         found = self.finding_embedding + probabilities[:, :, None] * self.finding_slope * 10.0

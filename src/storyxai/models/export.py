@@ -77,7 +77,7 @@ def export_student(network: Network, folder: Path) -> dict[str, str]:
 
     Raises: EvidenceError when a graph does not answer as the network does (largest difference over 1e-3).
     """
-    network = network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.contiguous_format).eval()
     save_network(network, folder / "student.safetensors")
     size, spec = network.spec.size, network.spec
     images = torch.rand(2, 1, size, size, generator=torch.Generator().manual_seed(0))
@@ -86,7 +86,8 @@ def export_student(network: Network, folder: Path) -> dict[str, str]:
         memory = network(images).memory[:1].clone()
     _export(_Look(network), (images,), folder / GRAPHS["look"], ["images"],
             ["features", "grid", "logits", "masks", "memory"], {"images": {0: "batch"}})
-    _export(_Findings(network), (images,), folder / GRAPHS["findings"], ["images"], ["logits"], {"images": {0: "batch"}})
+    _export(_Findings(network), (images,), folder / GRAPHS["findings"], ["images"], ["logits"],
+            {"images": {0: "batch"}})
     _export(_Words(network), (words, memory), folder / GRAPHS["words"], ["words", "memory"], ["log_probabilities"],
             {"words": {1: "length"}, "memory": {}})
     with torch.inference_mode():

@@ -44,7 +44,8 @@ class NetworkSpec:
     def from_dict(record: dict[str, Any]) -> NetworkSpec:
         """The specification from `as_dict`'s values. Raises: WeightsError for an unknown or missing field."""
         try:
-            return NetworkSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+            return NetworkSpec(**values)
         except TypeError as error:
             raise WeightsError("network specification", str(error), mend="use the storyxai that wrote it") from error
 
@@ -106,7 +107,10 @@ class FindingHead(nn.Module):
 
 
 class Network(nn.Module):
-    """Encoder, top-down neck and the heads that `spec.tasks` names. Input: float32 [B, 1, S, S] in [0, 1], bright = dense."""
+    """Encoder, top-down neck and the heads that `spec.tasks` names.
+
+    Shapes: input float32 [B, 1, S, S] in [0, 1], bright = dense.
+    """
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()

@@ -26,7 +26,8 @@ SHIPPED = Path(__file__).parent / "shipped"
 class Look(NamedTuple):
     """What the student sees in one image.
 
-    Shapes: features [K, h, w]; grid [F, h, w] logits per cell; logits [F]; masks [3, 4h, 4w] probabilities; memory [1, M, D].
+    Shapes: features [K, h, w]; grid [F, h, w] logits per cell; logits [F]; masks [3, 4h, 4w] probabilities; memory
+    [1, M, D].
     """
 
     features: Array
@@ -45,7 +46,8 @@ def open_graph(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own types, which it does not export
-        raise WeightsError(str(path), "is not a graph that onnxruntime can open", mend="copy the model again") from error
+        why = "is not a graph that onnxruntime can open"
+        raise WeightsError(str(path), why, mend="copy the model again") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,8 @@ class Student:
 
     def logits(self, images: Array) -> Array:
         """The logits [B, F] of images [B, 1, S, S] in [0, 1]."""
-        return self._session("findings").run(None, {"images": np.ascontiguousarray(images, np.float32)})[0]  # type: ignore[no-any-return]
+        feed = {"images": np.ascontiguousarray(images, np.float32)}
+        return self._session("findings").run(None, feed)[0]  # type: ignore[no-any-return]
 
     def look(self, image: Array) -> Look:
         """Everything about one image [S, S] in [0, 1], from one pass."""
@@ -74,7 +77,8 @@ class Student:
 
     def look_all(self, images: Array) -> list[Array]:
         """features, grid, logits, masks, memory of images [B, 1, S, S], batch first."""
-        return self._session("look").run(None, {"images": np.ascontiguousarray(images, np.float32)})  # type: ignore[no-any-return]
+        feed = {"images": np.ascontiguousarray(images, np.float32)}
+        return self._session("look").run(None, feed)  # type: ignore[no-any-return]
 
     def write_report(self, memory: Array) -> tuple[list[str], float]:
         """The words of the report and the mean log-probability per word, by greedy choice (ties: the lower number)."""

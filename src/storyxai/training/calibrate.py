@@ -1,4 +1,4 @@
-"""Calibration of a trained student on the validation part: Platt scaling with a bootstrap, and a threshold per finding."""
+"""Calibration of a trained student on validation cases: Platt scaling with a bootstrap, and a threshold per finding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: a run described in TOML, read into frozen dataclasses. An unknown or missing key is an error that names the nearest."""
+"""Recipes: a run described in TOML, read into frozen dataclasses; an unknown key is an error that names the nearest."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ __all__ = [
 class DataRecipe:
     """Where images come from. Units: counts of images; `size` is the side of the network's input in pixels.
 
-    `phantom_*` are made on the spot from `phantom_seed`. `tables` are study tables (Parquet) with a split column, joined
-    to the phantoms for training; `soft_targets` is a folder that holds a published teacher's predictions for one of them.
+    `phantom_*` are made on the spot from `phantom_seed`. `tables` are study tables (Parquet) with a split column,
+    joined to the phantoms for training; `soft_targets` is a folder that holds a published teacher's predictions for
+    one of them.
     """
 
     size: int
@@ -35,7 +36,10 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """One teacher: which encoder (a timm name), how wide and how long it trains. `weights` starts the encoder from a safetensors file."""
+    """One teacher: which encoder (a timm name), how wide and how long it trains.
+
+    `weights` names a safetensors file that the encoder starts from.
+    """
 
     encoder: str
     epochs: int
@@ -72,7 +76,7 @@ class DistillationRecipe:
 
 @dataclass(frozen=True)
 class EvaluationRecipe:
-    """How the held-out part is judged: bootstrap replicates, least positives for a mean, and how many stories to tell."""
+    """How the held-out part is judged: bootstrap replicates, least positives for a mean, how many stories to tell."""
 
     bootstrap: int = 1000
     min_positives: int = 20
@@ -141,7 +145,8 @@ def _value(hint: Any, given: Any, file: str, place: str) -> Any:
     if hint is float and isinstance(given, int) and not isinstance(given, bool):
         return float(given)
     if type(given) is not hint:
-        raise RecipeError(file, f"'{place}' must be of type {hint.__name__}, not {type(given).__name__}", mend="mend its value")
+        why = f"'{place}' must be of type {hint.__name__}, not {type(given).__name__}"
+        raise RecipeError(file, why, mend="mend its value")
     return given
 
 

@@ -52,7 +52,7 @@ class DistilledRun:
 
 
 def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> DistilledRun:
-    """Three teachers and the student distilled from them, as `recipe` says; networks found in `out` are not trained again."""
+    """Three teachers and the student distilled from them, as `recipe` says; networks found in `out` are kept."""
     parts = gather_examples(recipe, progress=progress)
     check_parts(recipe, parts)
     losses: dict[str, tuple[float, ...]] = {}
@@ -84,9 +84,10 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
     made: list[list[Examples]] = []
     for count in (data.phantom_train, data.phantom_validation, data.phantom_test):
         seeds = range(first, first + count)
-        made.append(
-            [examples_from_phantoms(seeds, size=data.size, phantom_size=data.phantom_size, encode=encode, progress=progress)]
+        phantoms = examples_from_phantoms(
+            seeds, size=data.size, phantom_size=data.phantom_size, encode=encode, progress=progress
         )
+        made.append([phantoms])
         first += count
     for name in data.tables:
         table = read_table(Path(name))
@@ -98,7 +99,7 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
 
 
 def check_parts(recipe: Recipe, parts: Parts) -> None:
-    """Raises: RecipeError when a patient stands in two parts, a part is empty or a finding has no positive to learn from."""
+    """Raises: RecipeError when a patient stands in two parts, a part is empty or no finding has a positive image."""
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     for name, part in named.items():
         if not len(part):
@@ -107,7 +108,8 @@ def check_parts(recipe: Recipe, parts: Parts) -> None:
         both = set(named[one].patient_ids) & set(named[other].patient_ids)
         if both:
             raise RecipeError(
-                recipe.name, f"patient {min(both)} stands in {one} and in {other}", mend="split by patient (`data import`)"
+                recipe.name, f"patient {min(both)} stands in {one} and in {other}",
+                mend="split by patient (`data import`)",
             )
     if not np.nansum(parts.train.labels):
         raise RecipeError(recipe.name, "no finding has a positive image to learn from", mend="add labelled images")
@@ -126,7 +128,8 @@ def new_network(
     try:
         network = Network(spec)
     except RuntimeError as error:
-        raise RecipeError(recipe.name, f"encoder '{shape.encoder}' is not known to timm", mend="name a timm model") from error
+        why = f"encoder '{shape.encoder}' is not known to timm"
+        raise RecipeError(recipe.name, why, mend="name a timm model") from error
     finally:
         torch.random.set_rng_state(state)
     if shape.weights:
@@ -159,7 +162,7 @@ def train_student(
 def with_published_teacher(
     recipe: Recipe, targets: tuple[TeacherTargets, ...], train: Examples
 ) -> tuple[TeacherTargets, ...]:
-    """`targets` with the predictions of the published teacher that the recipe names mixed in, on the scale of the labels."""
+    """`targets` with the predictions of the recipe's published teacher mixed in, on the scale of the labels."""
     if not recipe.data.soft_targets:
         return targets
     soft = standardise(read_densenet_targets(Path(recipe.data.soft_targets)), train)

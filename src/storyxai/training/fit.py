@@ -23,7 +23,9 @@ __all__ = ["FitConfig", "FitResult", "fit"]
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How to train. `views` 0 draws a new view every epoch; K > 0 goes round the K views that teachers were asked about.
+    """How to train.
+
+    `views` 0 draws a new view every epoch; K > 0 goes round the K views that teachers were asked about.
 
     `mixing` is a in L = (1 - a) hard + a tau^2 KL. `task_weights` are of findings, masks, report and boxes.
     """
@@ -58,11 +60,14 @@ def fit(
     network: Network, train: Examples, *, config: FitConfig, targets: tuple[TeacherTargets, ...] = (),
     positive_weights: NDArray[np.float32] | None = None, name: str = "network", progress: Progress | None = None,
 ) -> FitResult:
-    """`network` trained on `train`, distilled from `targets` where given. Raises: StoryxaiError on a loss that is not a number."""
+    """`network` trained on `train`, distilled from `targets` where given.
+
+    Raises: StoryxaiError on a loss that is not a number.
+    """
     generator = np.random.default_rng(config.seed)
     torch_state = torch.random.get_rng_state()
     torch.manual_seed(config.seed)  # dropout only; put back below, a library does not keep the caller's seed
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=config.learning_rate)
     steps_an_epoch = math.ceil(len(train) / config.batch_size)
@@ -87,7 +92,7 @@ def fit(
             if not bool(torch.isfinite(loss)):
                 raise StoryxaiError(f"{name}: the loss is not a number at step {step}; lower the learning rate")
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
             optimizer.step()
             step += 1
@@ -124,7 +129,8 @@ def total_loss(
 
 
 def distillation_loss(
-    network: Network, said: Outputs, batch: Batch, rows: NDArray[np.int64], targets: TeacherTargets, *, config: FitConfig
+    network: Network, said: Outputs, batch: Batch, rows: NDArray[np.int64], targets: TeacherTargets, *,
+    config: FitConfig,
 ) -> Tensor:
     """a / (1 - a) tau^2 KL of each task that has a teacher: with `total_loss` this is the mixture up to a factor."""
     finding, mask, report, _ = config.task_weights

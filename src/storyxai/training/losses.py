@@ -1,6 +1,6 @@
 """Losses of the three tasks. Every distillation term is zero exactly when student and teacher agree.
 
-Source: ../shared METHOD's reading of Dubey et al. 2024 and Hinton et al. 2015: L = (1 - a) hard + a tau^2 KL(teacher || student).
+Source: Hinton et al. 2015, Dubey et al. 2024: L = (1 - a) hard + a tau^2 KL(teacher || student).
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def union_loss(logits: Tensor, union: Tensor) -> Tensor:
-    """`mask_loss` of left and right lung taken together, for sets that do not tell them apart. Shapes: [B, C, h, w], [B, h, w]."""
+    """`mask_loss` of left and right lung taken together, for sets that do not tell them apart.
+
+    Shapes: logits [B, C, h, w], union [B, h, w]; nan in `union` = not stated.
+    """
     known = ~union.isnan()
     if not bool(known.any()):
         return logits.sum() * 0.0
@@ -68,9 +71,9 @@ def union_loss(logits: Tensor, union: Tensor) -> Tensor:
 
 
 def box_loss(grid: Tensor, cells: Tensor) -> Tensor:
-    """Cross-entropy of the evidence grid against the share of each cell inside a box. Shapes: both [B, F, h, w], nan = not stated.
+    """Cross-entropy of the evidence grid against the share of each cell inside a box.
 
-    Cells inside a box are few, so the two sides are averaged apart.
+    Cells inside a box are few, so the two sides are averaged apart. Shapes: both [B, F, h, w], nan = not stated.
     """
     known = ~cells.isnan()
     if not bool(known.any()):
@@ -83,7 +86,10 @@ def box_loss(grid: Tensor, cells: Tensor) -> Tensor:
 
 
 def token_loss(logits: Tensor, tokens: Tensor, *, pad: int = 0) -> Tensor:
-    """Cross-entropy of the next word. Shapes: logits [B, T, V] for the words after each of tokens[:, :-1]; `pad` is left out."""
+    """Cross-entropy of the next word; `pad` is left out.
+
+    Shapes: logits [B, T - 1, V] for the words after each of tokens[:, :-1], tokens [B, T].
+    """
     target = tokens[:, 1:]
     if not bool((target != pad).any()):
         return logits.sum() * 0.0

@@ -23,8 +23,8 @@ Progress = Callable[[str, int, int], None]
 class NetworkOutputs:
     """A network's answers on N examples; None for a head that it lacks.
 
-    Shapes: logits [N, F]; dice [N, 3] of left lung, right lung and heart at the mask head's own grid (nan where there is
-    no reference); `words` the tokens of each written report.
+    Shapes: logits [N, F]; dice [N, 3] of left lung, right lung and heart at the mask head's own grid (nan where there
+    is no reference); `words` the tokens of each written report.
     """
 
     logits: NDArray[np.float32] | None
@@ -33,7 +33,8 @@ class NetworkOutputs:
 
 
 def network_outputs(
-    network: Network, examples: Examples, *, batch_size: int = 64, name: str = "network", progress: Progress | None = None
+    network: Network, examples: Examples, *, batch_size: int = 64, name: str = "network",
+    progress: Progress | None = None,
 ) -> NetworkOutputs:
     """The answers of `network` to view 0 of every example."""
     network.eval()

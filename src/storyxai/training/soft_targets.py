@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +113,7 @@ def _write_targets(
     progress: Progress | None,
 ) -> None:
     part = path.with_suffix(".part")
-    out: NDArray[np.float16] | None = None
+    out: np.memmap[Any, np.dtype[np.float16]] | None = None
     try:
         for start, values in _answers(teacher, task, examples, rows, view, batch_size):
             if out is None:
@@ -127,7 +127,7 @@ def _write_targets(
         else:
             out.flush()
             del out
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OutputError(str(path.parent), f"cannot be written ({error.strerror})", mend="free some space") from error

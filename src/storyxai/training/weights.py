@@ -24,7 +24,8 @@ def load_encoder_weights(network: Network, path: Path) -> int:
     try:
         given = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(str(path), "cannot be read as safetensors", mend="convert the weights once, see docs") from error
+        why = "cannot be read as safetensors"
+        raise WeightsError(str(path), why, mend="convert the weights once, see docs") from error
     own = network.encoder.state_dict()
     fitting = {}
     for name, tensor in own.items():
@@ -59,7 +60,7 @@ def freeze_early_stages(network: Network, *, stride: int) -> int:
 
 
 def positive_weights(labels: torch.Tensor, *, most: float = 8.0) -> torch.Tensor:
-    """How much a positive of each finding weighs: the square root of negatives over positives, at most `most`, 1 if none."""
+    """How much a positive of each finding weighs: sqrt(negatives / positives), at least 1, at most `most`, 1 if none."""
     positive = torch.nansum(labels, dim=0)
     negative = torch.nansum(1 - labels, dim=0)
     weight = (negative / positive.clamp(min=1)).sqrt().clamp(1.0, most)
