@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,7 +104,10 @@ def explain(
     Example:  storyxai explain film.png --method lime --finding Effusion --out effusion.png
     """
     result = api.explain(image, out, finding=finding, method=method, model=model, samples=samples, seed=seed)
-    lines = [f"{out}: {result['method']} of {result['finding']}, {result['minimum']:.3g} to {result['maximum']:.3g} {result['unit']}"]
+    span = f"{result['minimum']:.3g} to {result['maximum']:.3g} {result['unit']}"
+    lines = [f"{out}: {result['method']} of {result['finding']}, {span}"]
+    if not result["shown"]:
+        lines.append(f"  tell would withhold this map: {result['withheld_because']}")
     lines += [f"  {name}: {about}" for name, about in result["checks"].items()]
     _answer(result, lines, as_json)
 
@@ -199,6 +203,7 @@ def data_check(
 
 def main() -> None:
     """Run the command line; every error of ours becomes one sentence and its exit status."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # a broken TIFF is told in our sentence, not in Pillow's log
     try:
         app(standalone_mode=False)
     except GateRefusal as refusal:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["distil_to_folder", "evaluate_student", "patient_mark", "run_pipeline", "write_scorecard"]
 
 Progress = Callable[[str, int, int], None]
+FINDING_F1 = "finding_f1_micro"
 SPLITS = ("unseen", "train", "val", "test", "all")
 
 LIMITS = (
@@ -236,21 +237,39 @@ def write_scorecard(record: Mapping[str, Any], out: Path) -> None:
 
 
 def figures_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a scorecard that goes into the card and from there into stories."""
+    """The part of a scorecard that goes into the card and from there into stories; what was not measured is left out."""
     student = next(model for model in record["models"] if model["role"] == "student")
-    data = record["dataset"]["name"] if "name" in record["dataset"] else record["dataset"].get("dataset", "")
-    per_finding = {}
-    for item in student.get("findings", []):
-        auroc = item.get("auroc") or {}
-        if auroc.get("value") is None:
+    data = record["dataset"]["name"]
+    figures: dict[str, Any] = {"per_finding": {}}
+    for item in student["findings"]:
+        if item["auroc"]["value"] is None:
             continue
-        per_finding[item["finding"]] = {
-            "auroc": auroc["value"], "auroc_interval": _interval(auroc), "n": item.get("images", item.get("n")),
-            "positives": item.get("positives"), "average_precision": _value(item, "average_precision"),
+        figures["per_finding"][item["finding"]] = {
+            "auroc": item["auroc"]["value"], "auroc_interval": _interval(item["auroc"]), "n": item["n"],
+            "positives": item["positives"], "average_precision": _value(item, "average_precision"),
             "ece": _value(item, "ece"), "sensitivity": _value(item, "sensitivity"),
-            "specificity": _value(item, "specificity"), "threshold": item.get("threshold"), "data": data,
+            "specificity": _value(item, "specificity"), "threshold": item["threshold"], "data": data,
         }
-    return {"per_finding": per_finding}
+    lungs = [mask for mask in student["masks"] if mask["mask"] in ("lungs", "left_lung") and mask["dice"]["value"] is not None]
+    if lungs:
+        best = next((mask for mask in lungs if mask["mask"] == "lungs"), lungs[0])
+        figures["lungs"] = {
+            "dice": best["dice"]["value"], "interval": _interval(best["dice"]), "n": best["images"], "data": data,
+        }
+    said = student["reports"]
+    constant = next((item["reports"] for item in record["report_baselines"] if item["name"] == "normal report"), None)
+    if said and constant:
+        figures["report"] = {
+            "finding_f1": said[FINDING_F1]["value"], "constant_f1": constant[FINDING_F1]["value"], "n": said["images"],
+            "data": data,
+        }
+    for pair in record["agreement"]:
+        for item in pair["findings"]:
+            figures.setdefault("agreement", {})[item["finding"]] = {
+                "correlation": item["correlation"], "mean_difference": item["mean_probability_difference"],
+                "n": item["n"], "teacher": pair["teacher"],
+            }
+    return figures
 
 
 def make_folder(folder: Path) -> None:

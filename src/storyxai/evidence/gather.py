@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from storyxai.evidence import checks as check
 from storyxai.evidence.anatomy import Thorax, image_concepts, map_concepts, thorax_from_masks
 from storyxai.evidence.predict import Seen, calibrated, predict
-from storyxai.explain.cam import grad_cam, grid_head_gradients
+from storyxai.explain.cam import grad_cam, grid_head_gradients, resize_maps
 from storyxai.explain.lime import LimeResult, lime, lime_map
 from storyxai.explain.perturbation import occlude
 from storyxai.explain.superpixels import slic_segments
 from storyxai.imaging.gate import judge, refuse
 from storyxai.models.runtime import Student
 from storyxai.provenance import software_versions
-from storyxai.types import Array, Check, Counterfactual, Evidence, Finding, Heatmap, Mask, Study
+from storyxai.types import Array, Check, Counterfactual, Evidence, Finding, Heatmap, Mask, Study, Value
 
 __all__ = ["ExplainSettings", "explain_grad_cam", "explain_lime", "gather", "told_findings"]
 
 MOST_TOLD = 5
-REGION_WORDS = {"right": "right lung", "left": "left lung"}
+MOST_PIXELS_FOR_ALL_MAPS = 2_000_000
+CHEST_MARGIN_SHARE = 0.03
+"""Margin around lungs and heart, as a share of the model frame's side, within which two methods are compared."""
 OCCLUSION_FILL = "blur"
 
 
@@ -55,30 +57,35 @@ def gather(
     gate = judge(image, lungs=lungs)
     if not force:
         refuse(image, gate)
-    thorax = thorax_from_masks(
-        seen.prediction.masks, spacing_mm=image.spacing_mm, mask_pixel=max(image.pixels.shape) / seen.look.masks.shape[1]
-    )
+    mask_pixel = max(image.pixels.shape) / seen.look.masks.shape[1]
+    thorax = thorax_from_masks(seen.prediction.masks, spacing_mm=image.spacing_mm, mask_pixel=mask_pixel)
     told = told_findings(seen.prediction.findings)
-    cams = explain_grad_cam(student, seen)
+    cams, again = _grid_cams(student, seen), _grid_cams(student, seen)
     segments, result = explain_lime(student, seen.pixels, settings=settings)
-    limes = seen.frame.grid_to_original(lime_map(result, segments))
-    wide = _segments_in_original(seen, segments)
-    heatmaps, map_checks, concepts = [], [], list(image_concepts(seen.prediction.masks, mask_pixel=thorax.stride))
-    again = explain_grad_cam(student, seen)
-    for index, finding in enumerate(student.findings):
-        cam = Heatmap(finding, "grad_cam", cams[index], "logit per cell", details={"layer": "fused features at stride 16"})
-        found = _cam_checks(cams, again, index, student.findings, thorax)
+    # In a very large film the maps of findings that no story dwells on would fill hundreds of megabytes.
+    stored = student.findings if image.pixels.size <= MOST_PIXELS_FOR_ALL_MAPS else told
+    chest = _chest(seen)
+    heatmaps, map_checks = [], []
+    concepts = list(image_concepts(seen.prediction.masks, mask_pixel=mask_pixel))
+    for finding in stored:
+        index = student.findings.index(finding)
+        values = seen.frame.grid_to_original(cams[index])
+        found = _cam_checks(values, cams, again, index, student.findings, thorax)
         if finding in told:
-            found += _agreement_checks(cams[index], limes[index], wide, finding=finding, seed=settings.seed)
-            lime_heatmap, lime_found = _lime_heatmap(finding, index, limes[index], result, thorax, settings)
-            lime_found += _agreement_checks(limes[index], cams[index], wide, finding=finding, seed=settings.seed, swap=True)
+            coarse, painted = _resized(cams, index, student.size), lime_map(result, segments)[index]
+            agree = {"segments": segments, "finding": finding, "seed": settings.seed, "within": chest}
+            found.append(check.methods_agree(coarse, painted, method="grad_cam", other="lime", **agree))  # type: ignore[arg-type]
+            lime_heatmap = _lime_heatmap(finding, index, seen.frame.grid_to_original(painted), result)
+            lime_found = _lime_checks(lime_heatmap, index, result, thorax)
+            lime_found.append(check.methods_agree(painted, coarse, method="lime", other="grad_cam", **agree))  # type: ignore[arg-type]
             heatmaps.append(check.decide_shown(lime_heatmap, lime_found))
             map_checks += lime_found
-        cam = check.decide_shown(cam, found)
+        layer = {"layer": "fused features at stride 16", "cells": cams.shape[1] * cams.shape[2]}
+        cam = check.decide_shown(Heatmap(finding, "grad_cam", values, "logit per cell", details=layer), found)
         heatmaps.append(cam)
         map_checks += found
         if finding in told and cam.shown:
-            concepts += map_concepts(cams[index], thorax, finding=finding)
+            concepts += map_concepts(values, thorax, finding=finding)
     return Evidence(
         image=image,
         prediction=seen.prediction,
@@ -103,8 +110,7 @@ def told_findings(findings: tuple[Finding, ...]) -> tuple[str, ...]:
 
 def explain_grad_cam(student: Student, seen: Seen) -> Array:
     """Grad-CAM of every finding from the one pass that `seen` holds, float32 [F, H, W] in the original frame."""
-    _, gradients = grid_head_gradients(seen.look.features, **_head(student))
-    return seen.frame.grid_to_original(grad_cam(seen.look.features, gradients))
+    return seen.frame.grid_to_original(_grid_cams(student, seen))
 
 
 def explain_lime(
@@ -120,61 +126,57 @@ def explain_lime(
     return segments, result
 
 
-def _head(student: Student) -> Mapping[str, Array]:
-    return student.head
+def _grid_cams(student: Student, seen: Seen) -> Array:
+    """Grad-CAM of every finding on the features' own grid, float32 [F, h, w]."""
+    _, gradients = grid_head_gradients(seen.look.features, **student.head)
+    cams: Array = grad_cam(seen.look.features, gradients)
+    return cams
 
 
-def _segments_in_original(seen: Seen, segments: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Superpixel numbers in the original frame, nearest cell, those lost in the padding closed up."""
-    height, width = seen.frame.height, seen.frame.width
-    side = segments.shape[0]
-    longest = max(height, width)
-    rows = ((np.arange(height) + 0.5 + (longest - height) / 2) * side / longest).astype(np.int64).clip(0, side - 1)
-    columns = ((np.arange(width) + 0.5 + (longest - width) / 2) * side / longest).astype(np.int64).clip(0, side - 1)
-    _, dense = np.unique(segments[rows[:, None], columns[None, :]], return_inverse=True)
-    return dense.reshape(height, width).astype(np.int32)
+def _resized(cams: Array, index: int, size: int) -> Array:
+    """One map of the grid in the model's frame, float32 [S, S]."""
+    enlarged: Array = resize_maps(cams[index : index + 1], height=size, width=size)
+    return np.asarray(enlarged[0], dtype=np.float32)
+
+
+def _chest(seen: Seen) -> Mask | None:
+    """Lungs, heart and the margin around them in the model's frame, None where no lung was drawn."""
+    drawn = np.logical_or.reduce([seen.prediction.masks[name] for name in seen.prediction.masks])
+    small = seen.frame.mask_to_model(drawn) >= 0.5
+    if not small.any():
+        return None
+    reach = max(1, round(CHEST_MARGIN_SHARE * small.shape[0]))
+    return np.asarray(ndimage.binary_dilation(small, iterations=reach), dtype=np.bool_)
 
 
 def _cam_checks(
-    cams: Array, again: Array, index: int, names: tuple[str, ...], thorax: Thorax
+    values: Array, cams: Array, again: Array, index: int, names: tuple[str, ...], thorax: Thorax
 ) -> list[Check]:
     finding, method = names[index], "grad_cam"
-    # Cosines between maps are the same on every fourth pixel: the maps are smooth, and this is 91 of them.
-    coarse = cams[:, ::4, ::4]
-    others = {name: coarse[i] for i, name in enumerate(names)}
+    others = {name: cams[i] for i, name in enumerate(names)}
     return [
-        check.not_empty(cams[index], finding=finding, method=method),
-        check.inside_lungs(cams[index], thorax, finding=finding, method=method),
+        check.not_empty(values, finding=finding, method=method),
+        check.inside_lungs(values, thorax, finding=finding, method=method),
         check.repeatable(cams[index], again[index], finding=finding, method=method),
-        check.label_specific(coarse[index], others, finding=finding, method=method),
+        check.label_specific(cams[index], others, finding=finding, method=method),
     ]
 
 
-def _agreement_checks(
-    own: Array, other: Array, segments: NDArray[np.int32], *, finding: str, seed: int, swap: bool = False
-) -> list[Check]:
-    method, against = ("lime", "grad_cam") if swap else ("grad_cam", "lime")
+def _lime_heatmap(finding: str, index: int, values: Array, result: LimeResult) -> Heatmap:
+    details: dict[str, Value] = {
+        "r2": float(result.r2[index]), "samples": result.samples, "seed": result.seed, "fill": result.fill,
+        "superpixels": int(result.coefficients.shape[1]), "kernel_width": result.width, "ridge": result.ridge,
+    }
+    return Heatmap(finding, "lime", values, "logit per superpixel", details=details)
+
+
+def _lime_checks(heatmap: Heatmap, index: int, result: LimeResult, thorax: Thorax) -> list[Check]:
+    finding, method = heatmap.finding, heatmap.method
     return [
-        check.methods_agree(own, other, segments, finding=finding, method=method, other=against, seed=seed),
+        check.not_empty(heatmap.values, finding=finding, method=method),
+        check.inside_lungs(heatmap.values, thorax, finding=finding, method=method),
+        check.stable_over_seeds(finding=finding, method=method, reliability=float(result.reliability[index])),
     ]
-
-
-def _lime_heatmap(
-    finding: str, index: int, values: Array, result: LimeResult, thorax: Thorax, settings: ExplainSettings
-) -> tuple[Heatmap, list[Check]]:
-    heatmap = Heatmap(
-        finding, "lime", values, "logit per superpixel",
-        details={
-            "r2": float(result.r2[index]), "samples": result.samples, "seed": result.seed, "fill": result.fill,
-            "superpixels": int(result.coefficients.shape[1]), "kernel_width": result.width, "ridge": result.ridge,
-        },
-    )
-    found = [
-        check.not_empty(values, finding=finding, method="lime"),
-        check.inside_lungs(values, thorax, finding=finding, method="lime"),
-        check.stable_over_seeds(finding=finding, method="lime", reliability=float(result.reliability[index])),
-    ]
-    return heatmap, found
 
 
 def _counterfactuals(student: Student, seen: Seen, told: tuple[str, ...]) -> tuple[Counterfactual, ...]:
