@@ -232,7 +232,7 @@ def _masks(scorecard: Plain) -> str:
         "How Dice is spread over the images",
         "Box: middle half of the images, line: median, whiskers: 5 to 95 in a hundred, dot: the worst image.",
     )
-    return f"<h2>Lungs</h2>{figure or ''}{_table(heads, rows)}"
+    return f"<h2>Masks</h2>{figure or ''}{_table(heads, rows)}"
 
 
 def _detection(scorecard: Plain) -> str:
@@ -288,7 +288,7 @@ def _differences(scorecard: Plain) -> str:
             name = f"{difference['student']} minus {difference['other']}"
             table = _table(["Figure", "Images", "Present", "Difference"], rows)
             parts.append(f"<details{opened}><summary>{escape(name)}</summary>{table}</details>")
-    note = "Both models on the same images and the same resamples. An interval that holds 0 shows no difference."
+    note = "Both models on the same images and the same resamples. Where the interval holds 0, no difference was shown."
     return f'<h2>Differences</h2><p class="note">{note}</p>{"".join(parts)}' if parts else ""
 
 
