@@ -23,6 +23,19 @@ SOURCES: Mapping[str, str] = {
     "covid": "storyxai.data.sources.covid:read_covid",
     "openi": "storyxai.data.sources.openi:read_openi",
     "phantom": "storyxai.data.sources.phantom:read_phantom",
+    "chexpert": "storyxai.data.sources.chexpert:read_chexpert",
+    "mimic-cxr-jpg": "storyxai.data.sources.mimic_cxr_jpg:read_mimic_cxr_jpg",
+    "padchest": "storyxai.data.sources.padchest:read_padchest",
+    "vindr": "storyxai.data.sources.vindr:read_vindr",
+    "rsna": "storyxai.data.sources.rsna:read_rsna",
+    "siim": "storyxai.data.sources.siim:read_siim",
+    "montgomery": "storyxai.data.sources.tuberculosis:read_montgomery",
+    "shenzhen": "storyxai.data.sources.tuberculosis:read_shenzhen",
+    "jsrt": "storyxai.data.sources.jsrt:read_jsrt",
+    "chexmask": "storyxai.data.sources.chexmask:read_chexmask",
+    "manifest": "storyxai.data.sources.manifest:read_manifest",
+    "coco": "storyxai.data.sources.coco:read_coco",
+    "dicom-folder": "storyxai.data.sources.dicom_folder:read_dicom_folder",
 }
 """Name -> "module:function"; each is imported when it is asked for."""
 
@@ -62,15 +75,16 @@ class ImportReport:
         return tuple(lines)
 
 
-def read_source(name: str, folder: Path) -> StudyTable:
-    """The study table of a published set in `folder`, not yet split.
+def read_source(name: str, folder: Path, *, journal: Path | None = None) -> StudyTable:
+    """The study table of a published set in `folder`, not yet split. `journal` resumes a walk over a dicom-folder.
 
     Raises: UnknownNameError naming the nearest source; TableError when the folder is not such a set.
     """
     if name not in SOURCES:
         raise UnknownNameError("source", name, SOURCES)
     module, _, function = SOURCES[name].partition(":")
-    table = getattr(importlib.import_module(module), function)(folder)
+    reader = getattr(importlib.import_module(module), function)
+    table = reader(folder, journal=journal) if name == "dicom-folder" else reader(folder)
     if not isinstance(table, StudyTable) or not len(table):
         raise TableError(str(folder), f"gives no row as '{name}'", mend="name the folder of the unpacked data set")
     return table
@@ -86,11 +100,13 @@ def import_source(
     Raises: UnknownNameError, TableError, OutputError; nothing is written when reading or splitting fails.
     """
     # Paths are kept absolute: the table may be moved, the images stay where they are.
-    table = read_source(name, Path(folder).resolve())
+    journal = out.with_name(f"{out.name}.journal")
+    table = read_source(name, Path(folder).resolve(), journal=journal)
     pairs = near_duplicates(table, progress=progress) if compare_pictures else ()
     table = split_by_patient(table, fractions=fractions, seed=seed, look_alikes=pairs)
     check_no_leak(table, look_alikes=pairs)
     table.write(out)
+    journal.unlink(missing_ok=True)
     frame = table.frame
     with_image = frame["image"] != ""
     return ImportReport(

@@ -12,7 +12,7 @@ from PIL import UnidentifiedImageError
 from storyxai.errors import TableError
 from storyxai.types import Mask
 
-__all__ = ["decode_runs", "encode_runs", "read_grey_mask", "split_lungs"]
+__all__ = ["decode_runs", "encode_runs", "fill_runs", "read_grey_mask", "split_lungs"]
 
 RUNS_PREFIX = "runs:"
 LARGEST_MASK_PIXELS = 64_000_000
@@ -31,8 +31,7 @@ def read_grey_mask(cell: str, root: Path) -> NDArray[np.uint8]:
         with Picture.open(path) as picture:
             if picture.width * picture.height > LARGEST_MASK_PIXELS:
                 raise TableError(path.name, "is too large for a mask", mend="make it the size of its radiograph")
-            plain = picture if picture.mode in ("L", "P") else picture.convert("L")
-            return np.asarray(plain, dtype=np.uint8)
+            return np.asarray(picture.convert("L"), dtype=np.uint8)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
         why = f"cannot be read as a mask ({error})"
         raise TableError(path.name, why, mend="put the mask back or clear its cell") from error

@@ -63,8 +63,9 @@ def check_no_leak(table: StudyTable, *, look_alikes: Sequence[DuplicatePair] = (
     for pair in look_alikes:
         sides = sorted({part_of.get(pair.first, ""), part_of.get(pair.second, "")} - {""})
         if len(sides) > 1:
-            raise TableError(f"{pair.first} and {pair.second}", f"are nearly the same picture, in {' and '.join(sides)}",
-                             mend="give them one patient_id or remove one, then split again")
+            why = f"are nearly the same picture, in {' and '.join(sides)}"
+            mend = "give them one patient_id or remove one, then split again"
+            raise TableError(f"{pair.first} and {pair.second}", why, mend=mend)
     rows = table.frame[table.frame["split"] != ""]
     for column, noun in (("patient_id", "patient"), ("image", "file")):
         named = rows[rows[column] != ""]

@@ -64,7 +64,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class BoxNote:
-    """A box as a data set gives it. Units: pixels of its own `frame_width` x `frame_height`."""
+    """A box as a data set gives it. Units: pixels of `frame_width` x `frame_height` (0: the image's own)."""
 
     finding: str
     x: float
@@ -192,7 +192,7 @@ class StudyTable:
         """The row's boxes in the frame of its stored image of `height` x `width` pixels, every reader's, score 1."""
         boxes = []
         for note in json.loads(row["boxes"]):
-            across, down = width / note["frame_width"], height / note["frame_height"]
+            across, down = width / (note["frame_width"] or width), height / (note["frame_height"] or height)
             boxes.append(Box(note["finding"], note["x"] * across, note["y"] * down, note["width"] * across,
                              note["height"] * down, 1.0))
         return tuple(boxes)

@@ -1,0 +1,109 @@
+"""JSRT: 154 films with a lung nodule and 93 without, with the nodule's place and size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storyxai.data.reading import image_files, number, read_lines, require_folder
+from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
+from storyxai.errors import TableError
+
+__all__ = ["read_jsrt", "read_jsrt_pixels", "write_jsrt_png"]
+
+SIDE = 2048
+MM_PER_PIXEL = 0.175
+LARGEST_NODULE_MM = 30.0
+LICENSE = "JSRT: free for research, with citation"
+SCR: Mapping[str, str] = {"left_lung_mask": "left lung", "right_lung_mask": "right lung", "heart_mask": "heart"}
+
+
+def read_jsrt(folder: Path) -> StudyTable:
+    """One row per film of `CLNDAT_EN.txt` (nodule) and `CNNDAT_EN.TXT` (none) whose image is below the folder.
+
+    The lists are tab-separated without a head: name, subtlety, size in mm, age, sex, x, y, malignancy, place,
+    diagnosis; and name, age, sex, "non-nodule" (the user's guide describes other columns). Labels: a nodule up to
+    30 mm is Nodule, a larger one Mass, with a square box of its size in the 2048 frame; a film without one makes both
+    0; nothing else is stated. Raw films (`.IMG`, 2048 x 2048 words, most significant byte first, bright = air) are not
+    read as images: `write_jsrt_png` turns one into PNG. Masks of the SCR set (`fold*/masks/left lung/<name>.gif`) are
+    used where there.
+    Source: Shiraishi et al., AJR 2000;174:71-74; van Ginneken et al., Medical Image Analysis 2006;10:19-40.
+    Raises: TableError.
+    """
+    require_folder(folder)
+    lists = {path.name.casefold(): path for path in folder.glob("**/C[LN]NDAT_EN.*")}
+    if "clndat_en.txt" not in lists:
+        raise TableError(str(folder), "holds no CLNDAT_EN.txt", mend="fetch Clinical_Information beside the films")
+    images = {Path(name).stem: name for name in image_files(folder)}
+    raw = {path.stem for path in folder.glob("**/*.IMG")}
+    masks = {key: {path.stem: path.relative_to(folder).as_posix() for path in folder.glob(f"**/masks/{name}/*.gif")}
+             for key, name in SCR.items()}
+    rows, skipped = [], []
+    for fields, nodule in _lines(lists):
+        stem = Path(fields[0]).stem
+        if stem in images:
+            mine = {key: found.get(stem, "") for key, found in masks.items()}
+            rows.append(_row(stem, images[stem], fields, nodule=nodule, masks=mine))
+        else:
+            mend = "is raw: turn it into PNG with storyxai.data.sources.jsrt.write_jsrt_png"
+            skipped.append(Skipped(fields[0], mend if stem in raw else "is in the list but not in the folder"))
+    return StudyTable.from_rows(rows, root=folder, skipped=skipped)
+
+
+def read_jsrt_pixels(path: Path) -> NDArray[np.uint16]:
+    """The film in a raw `.IMG` file, 12 bits, turned so that bright = dense. Shapes: uint16 [2048, 2048].
+
+    Raises: TableError when the file is not of a film's size or holds more than 12 bits.
+    """
+    if not path.is_file() or path.stat().st_size != SIDE * SIDE * 2:
+        raise TableError(path.name, f"is not a raw film of {SIDE} x {SIDE} words", mend="fetch the file again")
+    words = np.fromfile(path, dtype=">u2").reshape(SIDE, SIDE)
+    if int(words.max()) > 4095:
+        raise TableError(path.name, "holds more than 12 bits a pixel", mend="fetch the file again")
+    return (4095 - words).astype(np.uint16)
+
+
+def write_jsrt_png(path: Path, out: Path) -> None:
+    """Writes a raw `.IMG` film as 16-bit PNG at `out`. Raises: TableError."""
+    from PIL import Image as Picture
+
+    Picture.fromarray(read_jsrt_pixels(path) * np.uint16(16)).save(out, format="PNG")
+
+
+def _lines(lists: Mapping[str, Path]) -> list[tuple[list[str], bool]]:
+    found = []
+    for name, columns, nodule in (("clndat_en.txt", 7, True), ("cnndat_en.txt", 3, False)):
+        if name not in lists:
+            continue
+        for line in read_lines(lists[name]):
+            fields = [field.strip() for field in line.split("\t")]
+            if len(fields) < columns:
+                raise TableError(lists[name].name, f"has the short line '{line[:40]}'", mend="fetch the file again")
+            found.append((fields, nodule))
+    return found
+
+
+def _row(stem: str, image: str, fields: list[str], *, nodule: bool, masks: Mapping[str, str]) -> StudyRow:
+    labels = {"Nodule": 0.0, "Mass": 0.0}
+    boxes: tuple[BoxNote, ...] = ()
+    notes: tuple[str, ...] = ()
+    age, sex = (fields[3], fields[4]) if nodule else (fields[1], fields[2])
+    if nodule:
+        size_mm, x, y = number(fields[2]), number(fields[5]), number(fields[6])
+        finding, side = "Mass" if size_mm > LARGEST_NODULE_MM else "Nodule", size_mm / MM_PER_PIXEL
+        labels, notes = {finding: 1.0}, (f"subtlety {fields[1]} of 5", *fields[7:])
+        if all(math.isfinite(value) for value in (size_mm, x, y)):
+            boxes = (BoxNote(finding, x - side / 2, y - side / 2, side, side, SIDE, SIDE, source="jsrt"),)
+    return StudyRow(
+        f"jsrt-{stem}", f"jsrt-{stem}", image, "jsrt", view="PA", sex=_sex(sex), age_years=number(age), license=LICENSE,
+        labels=labels, boxes=boxes, notes=notes, left_lung_mask=masks["left_lung_mask"],
+        right_lung_mask=masks["right_lung_mask"], heart_mask=masks["heart_mask"],
+    )
+
+
+def _sex(text: str) -> str:
+    return {"male": "M", "female": "F"}.get(text.casefold(), "")

@@ -1,0 +1,105 @@
+"""A table of one's own: CSV or Parquet with a line per image, in the columns of the study table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from storyxai.data.reading import number, read_csv
+from storyxai.data.table import SPLITS, Skipped, StudyRow, StudyTable
+from storyxai.errors import TableError, nearest_name
+from storyxai.findings import NAMES, match_name
+
+__all__ = ["read_manifest"]
+
+TEXTS = (
+    "origin", "view", "sex", "license", "lung_mask", "left_lung_mask", "right_lung_mask", "heart_mask", "findings_text",
+    "impression_text",
+)
+TABLES = (".csv", ".gz", ".parquet")
+
+
+def read_manifest(path: Path) -> StudyTable:
+    """One row per line of a CSV or Parquet file, or of the only one in a folder; paths start where that file lies.
+
+    Columns: `image` and `patient_id` must be there. May be there: `study_id`, `image_id`, `source`, `split` (kept as
+    the official one), `age_years`, the text columns of the study table, and a column per finding, by its name or a
+    synonym or as label_<name>, with 1, 0, -1 (uncertain) or empty (not stated). Any other column is named in `skipped`.
+    Raises: TableError naming the file, the line and the column.
+    """
+    path = _only_table(path) if path.is_dir() else path
+    frame = _read(path)
+    labels = {column: found for column in frame.columns if (found := match_name(column.removeprefix("label_")))}
+    if len(set(labels.values())) < len(labels):
+        twice = next(name for name in labels.values() if list(labels.values()).count(name) > 1)
+        raise TableError(path.name, f"has two columns for {twice}", mend="keep one of them")
+    known = {"image", "patient_id", "study_id", "image_id", "source", "split", "age_years", "notes", *TEXTS}
+    skipped = []
+    for column in frame.columns:
+        if column not in known and column not in labels:
+            nearest = nearest_name(column, [*known, *NAMES])
+            hint = f"; did you mean '{nearest}'?" if nearest else ""
+            skipped.append(Skipped(f"column '{column}'", f"is not used{hint}"))
+    rows = []
+    for line, cells in enumerate(frame.to_dict("records"), start=2):
+        text = {str(key): str(cell).strip() for key, cell in cells.items()}
+        if not text["image"] or not text["patient_id"]:
+            raise TableError(f"{path.name}, line {line}", "has no image or no patient_id", mend="fill both in")
+        if not (path.parent / text["image"]).is_file():
+            skipped.append(Skipped(text["image"], "is in the table but not on disk"))
+            continue
+        rows.append(_row(text, labels, f"{path.name}, line {line}"))
+    return StudyTable.from_rows(rows, root=path.parent, skipped=skipped)
+
+
+def _row(text: Mapping[str, str], labels: Mapping[str, str], where: str) -> StudyRow:
+    values: dict[str, float] = {}
+    uncertain = []
+    for column, finding in labels.items():
+        cell = text[column].casefold()
+        value = number(cell)
+        if value == -1:
+            uncertain.append(finding)
+        elif 0 <= value <= 1:
+            values[finding] = value
+        elif cell not in ("", "nan", "none", "null", "<na>"):
+            mend = "use 1, 0, -1 (uncertain) or nothing"
+            raise TableError(where, f"has '{text[column]}' under '{column}'", mend=mend)
+    part = text.get("split", "")
+    if part not in SPLITS:
+        raise TableError(where, f"has the split '{part}'", mend="use train, val, test or nothing")
+    study = text.get("study_id") or text.get("image_id") or Path(text["image"]).with_suffix("").as_posix()
+    words = {name: text.get(name, "") for name in TEXTS}
+    return StudyRow(
+        study, text["patient_id"], text["image"], text.get("source") or "manifest", image_id=text.get("image_id", ""),
+        origin=words["origin"], view=words["view"] or "unknown", sex=words["sex"],
+        age_years=number(text.get("age_years", "")), official_split=part, license=words["license"], labels=values,
+        uncertain=tuple(uncertain),
+        lung_mask=words["lung_mask"], left_lung_mask=words["left_lung_mask"], right_lung_mask=words["right_lung_mask"],
+        heart_mask=words["heart_mask"], findings_text=words["findings_text"], impression_text=words["impression_text"],
+        notes=(text["notes"],) if text.get("notes") else (),
+    )
+
+
+def _only_table(folder: Path) -> Path:
+    tables = [path for path in sorted(folder.iterdir()) if path.suffix in TABLES and path.is_file()]
+    if len(tables) != 1:
+        raise TableError(str(folder), f"holds {len(tables)} tables", mend="name the CSV or Parquet file itself")
+    return tables[0]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if path.suffix != ".parquet":
+        return read_csv(path, columns=("image", "patient_id"))
+    import pyarrow as arrow
+
+    try:
+        frame = pd.read_parquet(path)
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        raise TableError(path.name, "cannot be read as Parquet", mend="write it again, or use CSV") from error
+    missing = [name for name in ("image", "patient_id") if name not in frame.columns]
+    if missing:
+        raise TableError(path.name, f"lacks the column '{missing[0]}'", mend="add it")
+    return frame.astype(object).where(frame.notna(), "")

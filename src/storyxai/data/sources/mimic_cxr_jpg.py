@@ -1,0 +1,92 @@
+"""MIMIC-CXR-JPG: images, labels mined from reports, the official split, and reports where they are there too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from storyxai.data.labels import labels_from_codes
+from storyxai.data.reading import image_files, number, read_csv, require_folder
+from storyxai.data.table import Skipped, StudyRow, StudyTable
+from storyxai.errors import TableError
+
+__all__ = ["read_mimic_cxr_jpg", "report_sections"]
+
+LICENSE = "PhysioNet Credentialed Health Data License 1.5.0"
+LARGEST_REPORT_BYTES = 1_000_000
+VIEWS: Mapping[str, str] = {"PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LL": "LATERAL"}
+SPLITS: Mapping[str, str] = {"train": "train", "validate": "val", "test": "test"}
+
+
+def read_mimic_cxr_jpg(folder: Path) -> StudyTable:
+    """One row per image of `mimic-cxr-2.0.0-metadata.csv.gz` (or .csv) that is below the folder.
+
+    Labels by study from `mimic-cxr-2.0.0-chexpert.csv.gz` (1, 0, -1 uncertain, blank not stated); split from
+    `mimic-cxr-2.0.0-split.csv.gz`. Files are found by name (`<dicom_id>.jpg`, report `s<study_id>.txt`), never by a
+    path made of ids; each image is checked to lie in its own study's folder where there is one. Sex and age are not in
+    this set. Source: physionet.org/content/mimic-cxr-jpg. Raises: TableError.
+    """
+    require_folder(folder)
+    meta = _table(folder, "metadata", ("dicom_id", "subject_id", "study_id", "ViewPosition"))
+    stated = _by_study(_table(folder, "chexpert", ("subject_id", "study_id")))
+    split = _table(folder, "split", ("dicom_id", "split"))
+    part_of = dict(zip(split["dicom_id"], split["split"], strict=True))
+    images = {Path(name).stem: name for name in image_files(folder)}
+    reports = {path.stem: path for path in folder.glob("**/s*.txt")}
+    rows, skipped = [], []
+    for cells in meta.to_dict("records"):
+        dicom, subject, study = (str(cells[key]) for key in ("dicom_id", "subject_id", "study_id"))
+        image = images.get(dicom)
+        if image is None:
+            skipped.append(Skipped(dicom, "is in the metadata but not in the folder"))
+            continue
+        home = Path(image).parent.name
+        if re.fullmatch(r"s\d+", home) and home != f"s{study}":
+            raise TableError(image, f"lies in the folder of another study than its metadata say (s{study})",
+                             mend="fetch the image again")
+        labels, uncertain, others = labels_from_codes(stated.get(study, {}))
+        findings, impression = _report(reports.get(f"s{study}"))
+        rows.append(StudyRow(
+            f"mimic-s{study}", f"mimic-p{subject}", image, "mimic-cxr-jpg", image_id=f"mimic-{dicom}",
+            view=VIEWS.get(str(cells["ViewPosition"]), "unknown"), license=LICENSE,
+            official_split=SPLITS.get(part_of.get(dicom, ""), ""), labels=labels, uncertain=uncertain,
+            findings_text=findings, impression_text=impression,
+            notes=tuple(f"also stated: {name}" for name in others),
+        ))
+    return StudyTable.from_rows(rows, root=folder, skipped=skipped)
+
+
+def report_sections(text: str) -> tuple[str, str]:
+    """The (findings, impression) sections of a report with headings in capitals; "" for one that is not there."""
+    parts = re.split(r"^\s*([A-Z][A-Z ]+):", text, flags=re.MULTILINE)
+    found = {name.strip(): " ".join(body.split()) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+    return found.get("FINDINGS", ""), found.get("IMPRESSION", found.get("CONCLUSION", ""))
+
+
+def _table(folder: Path, kind: str, columns: tuple[str, ...]) -> pd.DataFrame:
+    names = sorted(path for path in folder.glob(f"mimic-cxr-*-{kind}.csv*") if path.suffix in (".csv", ".gz"))
+    if not names:
+        raise TableError(str(folder), f"holds no mimic-cxr-2.0.0-{kind}.csv.gz", mend="fetch it beside the images")
+    return read_csv(names[0], columns=columns)
+
+
+def _by_study(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
+    rows = frame.to_dict("records")
+    found = {
+        str(cells["study_id"]): {
+            str(key): number(str(cell)) for key, cell in cells.items() if key not in ("subject_id", "study_id")
+        }
+        for cells in rows
+    }
+    if len(found) < len(rows):
+        raise TableError("the chexpert table", "names a study twice", mend="fetch the file again")
+    return found
+
+
+def _report(path: Path | None) -> tuple[str, str]:
+    if path is None or path.stat().st_size > LARGEST_REPORT_BYTES:
+        return "", ""
+    return report_sections(path.read_text(encoding="utf-8", errors="replace"))
