@@ -205,7 +205,7 @@ def main() -> None:
     """Run the command line; every error of ours becomes one sentence and its exit status."""
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # a broken TIFF is told in our sentence, not in Pillow's log
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)
     except GateRefusal as refusal:
         _fail(f"refused: {refusal}", refusal.exit_status)
     except InputError as error:
@@ -223,6 +223,8 @@ def main() -> None:
         if usage is None:
             raise
         _fail(f"{usage()} (see --help)", 2)
+    else:  # a command that ends in typer.Exit hands its status back here instead of raising
+        sys.exit(status if isinstance(status, int) else 0)
 
 
 def _fail(sentence: str, status: int) -> None:
