@@ -14,7 +14,9 @@ from storyxai.data.table import StudyTable
 from storyxai.errors import StoryxaiError, TableError
 from storyxai.findings import NAMES
 
-__all__ = ["DuplicatePair", "check_no_leak", "near_duplicates", "perceptual_hash", "split_by_patient"]
+__all__ = [
+    "DuplicatePair", "check_no_leak", "grey_of", "near_duplicates", "perceptual_hash", "split_by_patient", "thumbnail",
+]
 
 PARTS = ("train", "test", "val")  # the order of dealing: of two patients one reaches the test part
 HASH_SIDE = 16  # 256 bits: radiographs of one kind share most of an 8 x 8 hash
@@ -94,7 +96,7 @@ def perceptual_hash(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
 
     Shapes: float [H, W] to bool [256].
     """
-    small = _thumbnail(pixels, HASH_SIDE, HASH_SIDE + 1)
+    small = thumbnail(pixels, HASH_SIDE, HASH_SIDE + 1)
     return np.asarray(small[:, 1:] > small[:, :-1]).ravel()
 
 
@@ -110,7 +112,7 @@ def near_duplicates(
     found = []
     for left, right in _close_pairs(hashes, bits):
         one, other = records[left], records[right]
-        alike = _correlation(_thumbnail(_grey(table, one), 64, 64), _thumbnail(_grey(table, other), 64, 64))
+        alike = _correlation(thumbnail(grey_of(table, one), 64, 64), thumbnail(grey_of(table, other), 64, 64))
         if alike >= correlation:
             differing = int((hashes[left] != hashes[right]).sum())
             found.append(DuplicatePair(str(one["image_id"]), str(other["image_id"]), differing, round(alike, 6)))
@@ -182,7 +184,7 @@ def _hashes(
     for done, (image_id, image) in enumerate(zip(frame["image_id"], frame["image"], strict=True), start=1):
         record = {"image_id": image_id, "study_id": image_id, "image": image}
         try:
-            hashes.append(perceptual_hash(_grey(table, record)))
+            hashes.append(perceptual_hash(grey_of(table, record)))
         except StoryxaiError:
             continue
         finally:
@@ -205,7 +207,7 @@ def _close_pairs(hashes: NDArray[np.bool_], bits: int) -> Iterator[tuple[int, in
                     yield int(row), int(column)
 
 
-def _grey(table: StudyTable, record: dict[str, str]) -> NDArray[np.float32]:
+def grey_of(table: StudyTable, record: dict[str, str]) -> NDArray[np.float32]:
     """The picture in grey, small where its format allows. Raises: StoryxaiError naming the file."""
     from PIL import Image as Picture
 
@@ -224,7 +226,7 @@ def _grey(table: StudyTable, record: dict[str, str]) -> NDArray[np.float32]:
     return read_image(path).pixels
 
 
-def _thumbnail(pixels: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+def thumbnail(pixels: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Block means of `pixels` in `height` x `width` blocks that share the picture out evenly."""
     from PIL import Image as Picture
 

@@ -1,0 +1,256 @@
+"""Looking a study table over before anyone learns from it: a page with counts, pictures and everything that is wrong.
+
+One pass over the files; of each image a few numbers are kept (about 1 kB), never its pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storyxai.data.masks import read_grey_mask
+from storyxai.data.overview import write_page
+from storyxai.data.splits import check_no_leak, grey_of, near_duplicates, thumbnail
+from storyxai.data.table import StudyTable
+from storyxai.errors import OutputError, StoryxaiError, TableError
+from storyxai.provenance import sha256_file
+
+__all__ = ["CheckReport", "Problem", "check_table"]
+
+Progress = Callable[[str, int, int], None]
+SIDE = 16
+FLAT = 0.02  # standard deviation of a 16 x 16 thumbnail, as a share of the full range
+FEWEST_FOR_COMPARISON = 20
+UNLIKE = -0.2  # correlation with the mean picture; real frontal films of four sets lie above 0
+FAR_SPREADS = 6.0  # of mean brightness, in robust standard deviations
+SMALLEST_SIDE = 128
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong or doubtful: `kind` groups it, `what` names the row or file, `why` says it in words."""
+
+    kind: str
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a look over a table found: all problems, and the same in a few lines of text."""
+
+    images: int
+    problems: tuple[Problem, ...]
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What is kept of the readable images. Shapes: thumbnails uint8 [N, 16, 16]; the rest length N."""
+
+    ids: list[str]
+    sha256: list[str]
+    thumbnails: NDArray[np.uint8]
+
+
+def check_table(
+    table: StudyTable, out: Path, *, sample: int = 12, seed: int = 0, progress: Progress | None = None
+) -> CheckReport:
+    """What is wrong with `table`, also written to the folder `out`: index.html (self-contained) and problems.csv.
+
+    Missing and unreadable files, masks of another size, boxes outside their image, exact and near duplicates, patients
+    or pictures in two parts of the split, images unlike the others, rows without a label. `sample` images, chosen by a
+    hash of `seed` and id with marked ones first, are shown with their masks and boxes.
+    Raises: OutputError when `out` cannot be written.
+    """
+    problems: list[Problem] = []
+    seen = _look_at_files(table, problems, progress)
+    _find_copies(seen, problems)
+    pairs = near_duplicates(table, progress=progress)
+    exact = {frozenset(ids) for ids in _pairs_of_copies(seen)}
+    problems += [
+        Problem("near duplicate", f"{pair.first} and {pair.second}",
+                f"nearly the same picture ({pair.bits} of 256 hash bits differ)")
+        for pair in pairs if frozenset((pair.first, pair.second)) not in exact
+    ]
+    try:
+        check_no_leak(table, look_alikes=pairs)
+    except TableError as error:
+        problems.append(Problem("leak", error.what, error.why))
+    _find_odd_images(seen, problems)
+    frame = table.frame
+    stated = frame[[name for name in frame.columns if name.startswith("label_")]].notna().any(axis=1)
+    silent = int((~stated & (frame["uncertain"] == "")).sum())
+    if silent:
+        problems.append(Problem("no label", f"{silent} rows", "state no finding at all; they serve masks or reports only"))
+    counts = Counter(problem.kind for problem in problems)
+    images = int((frame["image"] != "").sum())
+    lines = (f"{images} images of {frame['patient_id'].nunique()} patients, {len(problems)} problems",
+             *(f"  {kind}: {count}" for kind, count in sorted(counts.items())))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _write_csv(out / "problems.csv", problems)
+        write_page(table, out / "index.html", problems=[(p.kind, p.what, p.why) for p in problems],
+                   rows=_sampled(table, sample, seed, {p.what for p in problems if p.kind in ("missing", "unreadable")}))
+    except OSError as error:
+        why = f"cannot be written ({error.strerror or error})"
+        raise OutputError(str(out), why, mend="choose a folder of yours with room") from error
+    return CheckReport(images, tuple(problems), lines)
+
+
+def _look_at_files(table: StudyTable, problems: list[Problem], progress: Progress | None) -> _Seen:
+    ids, digests, thumbnails = [], [], []
+    frame = table.frame[table.frame["image"] != ""]
+    columns = ["image_id", "study_id", "image", "boxes", "lung_mask", "left_lung_mask", "right_lung_mask", "heart_mask",
+               "lesion_masks"]
+    rows = zip(*(frame[name] for name in columns), strict=True)
+    for done, cells in enumerate(rows, start=1):
+        record = dict(zip(columns, cells, strict=True))
+        path = table.image_path(record)
+        try:
+            if not path.is_file():
+                raise FileNotFoundError
+            grey = grey_of(table, record)
+            digests.append(sha256_file(path))
+            small = thumbnail(grey, SIDE, SIDE)
+            top = 65535.0 if grey.max() > 255 else 255.0 if grey.max() > 1 else 1.0
+            thumbnails.append((small * (255 / top)).clip(0, 255).astype(np.uint8))
+            ids.append(str(record["image_id"]))
+            _check_marks(table, record, problems)
+        except FileNotFoundError:
+            problems.append(Problem("missing", str(record["image_id"]), f"{record['image']} is not there"))
+        except OSError as error:
+            why = f"{record['image']} cannot be opened ({error.strerror})"
+            problems.append(Problem("unreadable", str(record["image_id"]), why))
+        except StoryxaiError as error:
+            problems.append(Problem("unreadable", str(record["image_id"]), str(error)))
+        if progress is not None:
+            progress("files", done, len(frame))
+    return _Seen(ids, digests, np.array(thumbnails, dtype=np.uint8).reshape(-1, SIDE, SIDE))
+
+
+def _check_marks(table: StudyTable, record: dict[str, Any], problems: list[Problem]) -> None:
+    """Masks of another size than the image, and boxes that leave it. Only heads of picture files are read."""
+    size = _size_of(table.image_path(record))
+    if size is None:
+        return
+    width, height = size
+    if min(size) < SMALLEST_SIDE:
+        problems.append(Problem("small", str(record["image_id"]), f"is {width} x {height} pixels"))
+    masks = {name: str(record[name]) for name in ("lung_mask", "left_lung_mask", "right_lung_mask", "heart_mask")}
+    masks |= {f"lesion mask {name}": str(cell) for name, cell in json.loads(record["lesion_masks"]).items()}
+    for name, cell in masks.items():
+        if not cell:
+            continue
+        try:
+            given = _runs_size(cell) if cell.startswith("runs:") else _size_of(table.root / cell)
+            if given is None:
+                given = read_grey_mask(cell, table.root).shape[::-1]
+        except StoryxaiError as error:
+            problems.append(Problem("mask", str(record["image_id"]), str(error)))
+            continue
+        if given != size:
+            # Runs come in the frame of the published image, which may have been made smaller since: then the shape counts.
+            same_shape = cell.startswith("runs:") and abs(given[0] * height - given[1] * width) <= max(*given, *size)
+            if not same_shape:
+                why = f"{name} is {given[0]} x {given[1]}, the image {width} x {height}"
+                problems.append(Problem("mask", str(record["image_id"]), why))
+    for box in table.boxes_of(record, height=height, width=width):
+        if box.x < -1 or box.y < -1 or box.x + box.width > width + 1 or box.y + box.height > height + 1:
+            why = f"a box of {box.finding} leaves the image"
+            problems.append(Problem("box", str(record["image_id"]), why))
+
+
+def _size_of(path: Path) -> tuple[int, int] | None:
+    from PIL import Image as Picture
+
+    try:
+        with Picture.open(path) as picture:
+            return picture.size
+    except (OSError, ValueError, Picture.DecompressionBombError):
+        return None
+
+
+def _runs_size(cell: str) -> tuple[int, int]:
+    height, width = cell.split(":", 2)[1].split("x")
+    return int(width), int(height)
+
+
+def _pairs_of_copies(seen: _Seen) -> list[tuple[str, str]]:
+    by_digest: dict[str, list[str]] = defaultdict(list)
+    for image_id, digest in zip(seen.ids, seen.sha256, strict=True):
+        by_digest[digest].append(image_id)
+    return [(ids[0], other) for ids in by_digest.values() for other in ids[1:]]
+
+
+def _find_copies(seen: _Seen, problems: list[Problem]) -> None:
+    problems += [
+        Problem("exact duplicate", f"{one} and {other}", "have the same bytes") for one, other in _pairs_of_copies(seen)
+    ]
+
+
+def _find_odd_images(seen: _Seen, problems: list[Problem]) -> None:
+    """Flat images; and, given enough to compare with, images whose brightness or layout is unlike the others'."""
+    if not seen.ids:
+        return
+    values = seen.thumbnails.reshape(len(seen.ids), -1).astype(np.float64) / 255
+    means, spreads = values.mean(axis=1), values.std(axis=1)
+    for image_id, spread in zip(seen.ids, spreads, strict=True):
+        if spread < FLAT:
+            problems.append(Problem("intensity", image_id, "is blank or nearly so"))
+    if len(seen.ids) < FEWEST_FOR_COMPARISON:
+        return
+    middle = float(np.median(means))
+    robust = max(1.4826 * float(np.median(np.abs(means - middle))), 0.01)
+    shapes = (values - means[:, None]) / np.maximum(spreads, FLAT)[:, None]
+    typical = np.median(shapes, axis=0)
+    typical = (typical - typical.mean()) / max(float(typical.std()), 1e-6)
+    alike = (shapes * typical).mean(axis=1)
+    for image_id, mean, likeness, spread in zip(seen.ids, means, alike, spreads, strict=True):
+        if abs(mean - middle) > FAR_SPREADS * robust:
+            side = "brighter" if mean > middle else "darker"
+            why = f"is far {side} than the others (mean {mean:.2f}, median {middle:.2f})"
+            problems.append(Problem("intensity", image_id, why))
+        if likeness < UNLIKE and spread >= FLAT:
+            why = f"looks unlike the others (correlation {likeness:.2f} with the typical one): inverted, turned, or no chest?"
+            problems.append(Problem("intensity", image_id, why))
+
+
+def _sampled(table: StudyTable, sample: int, seed: int, broken: set[str]) -> list[dict[str, Any]]:
+    """Rows to show: a third with boxes, a third with lung masks, a third with lesion masks, filled up with any."""
+    frame = table.frame
+    usable = (frame["image"] != "") & ~frame["image_id"].isin(broken)
+    order = sorted(
+        (int(row) for row in np.flatnonzero(usable.to_numpy())),
+        key=lambda row: hashlib.sha256(f"{seed}|{frame['image_id'].iloc[row]}".encode()).digest(),
+    )
+    marked = [
+        (frame["boxes"] != "[]").to_numpy(), (frame["lung_mask_kind"] != "").to_numpy(),
+        (frame["lesion_masks"] != "{}").to_numpy(),
+    ]
+    chosen: list[int] = []
+    for flags in marked:
+        chosen += [row for row in order if flags[row] and row not in chosen][: sample // len(marked)]
+    chosen += [row for row in order if row not in set(chosen)][: max(0, sample - len(chosen))]
+    records: Sequence[dict[Any, Any]] = frame.iloc[chosen].to_dict("records")
+    return [{str(key): value for key, value in record.items()} for record in records]
+
+
+def _write_csv(path: Path, problems: Sequence[Problem]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("kind", "what", "why"))
+    writer.writerows((problem.kind, problem.what, problem.why) for problem in problems)
+    work = path.with_name(f".{path.name}-new")
+    work.write_text(text.getvalue(), encoding="utf-8")
+    work.replace(path)
