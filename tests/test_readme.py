@@ -1,0 +1,81 @@
+"""What the README says can be typed, and what it points at is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from storyxai import cli
+from storyxai.data.importing import SOURCES
+from storyxai.models.runtime import SHIPPED
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TYPED = re.findall(r"^\s*(storyxai .*)$", "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)), re.MULTILINE)
+SMALLER = {"tell": ["--samples", "100"], "explain": ["--samples", "100"], "evaluate": ["--bootstrap", "50"],
+           "data phantom": ["--size", "128"]}
+PAGES = ("README.md", "CHANGELOG.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")))
+
+
+def _verb(line: str) -> str:
+    words = line.split()[1:]
+    return " ".join(words[:2]) if words[0] == "data" else words[0]
+
+
+def _ended(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> object:
+    monkeypatch.setattr(sys, "argv", words)
+    try:
+        cli.main()
+    except SystemExit as leave:
+        return leave.code or 0
+    return 0
+
+
+def test_the_readme_shows_every_main_verb() -> None:
+    verbs = {_verb(line) for line in TYPED}
+    assert verbs == {"data phantom", "tell", "verify", "explain", "data import", "evaluate", "pipeline"}
+
+
+def test_the_commands_of_the_readme_run_one_after_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not (SHIPPED / "card.json").is_file():
+        pytest.skip("the shipped student is absent: src/storyxai/models/shipped/card.json")
+    monkeypatch.chdir(tmp_path)
+    for line in TYPED:
+        words = shlex.split(line) + SMALLER.get(_verb(line), [])
+        if _verb(line) == "pipeline":  # minutes long: that it can be typed is seen by its help
+            assert (ROOT / words[2]).is_file()
+            words = [*words, "--help"]
+        words = [str(found) for word in words for found in (sorted(Path().glob(word)) if "*" in word else [word])]
+        assert _ended(monkeypatch, words) == 0, (line, capsys.readouterr().err)
+    pages = {path.name for path in (tmp_path / "stories").glob("study-*/*.html")}
+    assert pages == {"clinician.html", "practitioner.html", "patient.html", "auditor.html"}
+    assert (tmp_path / "effusion.png").is_file()
+    assert (tmp_path / "score" / "scorecard.html").is_file()
+
+
+def test_the_readme_names_the_two_commands_and_research_use() -> None:
+    targets = re.findall(r"^    make (\w+)$", README, re.MULTILINE)
+    assert targets == ["story", "test"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    assert "Research use only - not for diagnostic use" in README
+
+
+def test_every_source_stands_in_the_table_of_the_readme_and_no_other() -> None:
+    table = README.split("| source |")[1].split("\n\n")[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`([a-z-]+)`", row.split("|")[1] if "|" in row else "")}
+    assert named == set(SOURCES)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_within_the_project_leads_somewhere(page: str) -> None:
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{page} points at {target}"
