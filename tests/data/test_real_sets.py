@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,19 @@ from storyxai.data.importing import SOURCES, read_source
 from storyxai.data.sources import nih, openi
 from storyxai.errors import TableError
 from storyxai.findings import NAMES
+
+
+def test_densenet_targets_are_log_odds(tmp_path: Path) -> None:
+    head = "Image Index," + ",".join(f"prob_{name}" for name in NAMES)
+    path = tmp_path / "densenet121_predictions.csv"
+    path.write_text(head + "\n00000001_000.png,0.5,0.0,1.0" + ",0.25" * 11 + "\n")
+    soft = nih.read_densenet_targets(tmp_path)
+    assert soft.ids == ("nih-00000001_000",) and soft.findings == NAMES
+    assert soft.logits[0, 0] == 0 and soft.logits[0, 5] == pytest.approx(math.log(1 / 3))
+    assert np.isfinite(soft.logits).all() and soft.logits[0, 1] < -10 and soft.logits[0, 2] > 10
+    path.write_text(head + "\n00000001_000.png" + ",1.5" * 14 + "\n")
+    with pytest.raises(TableError, match="outside 0 to 1"):
+        nih.read_densenet_targets(tmp_path)
 
 
 def test_every_source_has_a_reader() -> None:

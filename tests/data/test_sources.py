@@ -177,19 +177,6 @@ def test_a_damaged_table_is_refused_by_name_and_column(tmp_path: Path) -> None:
         nih.read_nih(folder)
 
 
-def test_densenet_targets_are_log_odds(tmp_path: Path) -> None:
-    head = "Image Index," + ",".join(f"prob_{name}" for name in NAMES)
-    path = tmp_path / "densenet121_predictions.csv"
-    write_rows(path, head, [("00000001_000.png", 0.5, 0.0, 1.0, *[0.25] * 11)])
-    soft = nih.read_densenet_targets(tmp_path)
-    assert soft.ids == ("nih-00000001_000",) and soft.findings == NAMES
-    assert soft.logits[0, 0] == 0 and soft.logits[0, 5] == pytest.approx(math.log(1 / 3))
-    assert np.isfinite(soft.logits).all() and soft.logits[0, 1] < -10 and soft.logits[0, 2] > 10
-    write_rows(path, head, [("00000001_000.png", *[1.5] * 14)])
-    with pytest.raises(TableError, match="outside 0 to 1"):
-        nih.read_densenet_targets(tmp_path)
-
-
 def test_kermany_as_published_and_with_pairs(tmp_path: Path) -> None:
     published = tmp_path / "chest_xray"
     for place, name in (("train", "NORMAL/IM-0115-0001"), ("train", "PNEUMONIA/person1_bacteria_1"),
