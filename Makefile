@@ -26,7 +26,7 @@ pipeline: $(STAMP)
 	$(BIN)/storyxai pipeline recipes/phantom.toml --out runs/phantom
 
 check: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks recipes
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_floor_plan.py
 

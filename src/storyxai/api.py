@@ -178,14 +178,7 @@ def import_data(
 
     report = import_source(source, path, out, seed=seed, progress=progress)
     record = {key: value for key, value in asdict(report).items() if not key.startswith("_")}
-    lines = [
-        f"{out}: {report.images} images of {report.patients} patients from {source}",
-        "  parts: " + ", ".join(f"{name} {count}" for name, count in report.splits.items()),
-        "  positives: " + ", ".join(f"{name} {count}" for name, count in report.positives.items() if count),
-    ]
-    if report.skipped_file:
-        lines.append(f"  left out or doubtful: see {report.skipped_file}")
-    return {**record, "lines": lines}
+    return {**record, "lines": list(report.lines())}
 
 
 def check_data(table: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _table_row(table: StudyTable, record: Mapping[str, Any], size: int) -> Row:
     view = image.view if image.view in ("PA", "AP") else str(record.get("view") or "PA")
     report = write_report(facts, rng, view=view) if len(stated) > 1 else ()
     return {
-        "id": str(record["study_id"]),
+        "id": str(record["image_id"]),
         "patient_id": str(record["patient_id"]),
         "domain": str(record["source"]),
         "image": _bytes(frame.to_model(image.pixels)),

@@ -1,0 +1,104 @@
+"""The figures of the shipped student on patients it never met: NIH, Kermany, and fresh phantoms.
+
+    python benchmarks/shipped_figures.py [DATA] [--write]
+
+DATA is the folder that holds nih/ and kermany/ (default: STORYXAI_REAL_DATA or ../shared/data). With --write the figures go
+into the model card, from which stories cite them, and the scorecards into results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from storyxai import api
+from storyxai.models.card import read_card, write_card
+from storyxai.models.runtime import SHIPPED, load_student
+from storyxai.pipeline import evaluate_student, figures_of, write_scorecard
+
+ROOT = Path(__file__).resolve().parents[1]
+PHANTOM_SEED, PHANTOMS = 9_000_000, 300
+
+
+def say(step: str, done: int, total: int) -> None:
+    """A line at every fifth."""
+    if done % max(1, total // 5) == 0:
+        sys.stderr.write(f"{step} ({done}/{total})\n")
+
+
+def main() -> None:
+    """Evaluate, print, and with --write keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = os.environ.get("STORYXAI_REAL_DATA", str(ROOT.parent / "shared" / "data"))
+    parser.add_argument("data", type=Path, nargs="?", default=Path(default))
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    student = load_student()
+    records: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        api.make_phantoms(work / "phantom", count=PHANTOMS, seed=PHANTOM_SEED, size=512, progress=say)
+        folders = {"nih": given.data / "nih", "kermany": given.data / "kermany", "phantom": work / "phantom"}
+        for name, folder in folders.items():
+            if not folder.is_dir():
+                sys.stdout.write(f"{name}: skipped, {folder.name} is absent\n")
+                continue
+            table = work / f"{name}.parquet"
+            api.import_data(name, folder, table)
+            records[name] = evaluate_student(student, table, split="unseen", bootstrap=1000, seed=0, progress=say)
+            for line in lines(name, records[name]):
+                sys.stdout.write(line + "\n")
+    if given.write:
+        figures: dict[str, Any] = {}
+        if "phantom" in records:
+            phantom = figures_of(records["phantom"])
+            figures |= {"report": phantom.get("report", {}), "phantom_per_finding": phantom["per_finding"]}
+        if "kermany" in records:
+            figures |= {"lungs": figures_of(records["kermany"]).get("lungs", {})}
+        if "nih" in records:
+            figures |= {"per_finding": figures_of(records["nih"])["per_finding"]}
+        write_card(replace(read_card(SHIPPED), figures=figures), SHIPPED)
+        for name, record in records.items():
+            write_scorecard(record, ROOT / "results" / f"shipped-{name}")
+
+
+def lines(name: str, record: dict[str, Any]) -> list[str]:
+    """The main figures of one scorecard."""
+    out = [f"{name}: {record['dataset']['images']} images, {record['dataset']['patients']} patients"]
+    for model in record["models"]:
+        mean = model["mean_auroc"]
+        if mean and mean["value"] is not None:
+            out.append(f"  {model['name']}: mean AUROC {_said(mean)}")
+        for item in model["findings"]:
+            if model["role"] == "student" and item["positives"] >= 3:
+                out.append(f"    {item['finding']}: AUROC {_said(item['auroc'])}, positives {item['positives']} of {item['n']}")
+        for mask in model["masks"]:
+            out.append(f"  {model['name']}: Dice of {mask['mask']} {_said(mask['dice'])}, n = {mask['images']}")
+        for box in model["detection"]:
+            out.append(f"  {model['name']}: boxes {box}")
+        if model["reports"]:
+            out.append(f"  {model['name']}: report finding F1 {_said(model['reports']['finding_f1_micro'])}")
+    for baseline in record["report_baselines"]:
+        if baseline["reports"]:
+            out.append(f"  {baseline['name']}: report finding F1 {_said(baseline['reports']['finding_f1_micro'])}")
+    for item in record["differences"]:
+        if item["mean_auroc"] and item["mean_auroc"]["value"] is not None:
+            out.append(f"  {item['student']} minus {item['other']}: {_said(item['mean_auroc'])}")
+    return out
+
+
+def _said(estimate: dict[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "not defined"
+    if estimate["low"] is None:
+        return f"{estimate['value']:.3f} (no interval)"
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+if __name__ == "__main__":
+    main()
