@@ -1,0 +1,130 @@
+"""The whole way at toy size: from a recipe to a student, its scorecard and its stories, and once more from what is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storyxai import api
+from storyxai.data.phantom import write_phantoms
+from storyxai.models.card import read_card
+from storyxai.models.runtime import load_student
+from storyxai.provenance import sha256_file
+from storyxai.training.config import read_recipe
+
+pytest.importorskip("torch", reason="torch absent: install storyxai[teach]")
+
+RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "toy.toml"
+NETWORKS = ("teacher-findings", "teacher-masks", "teacher-report", "student-network")
+GRAPHS = ("look.onnx", "findings.onnx", "words.onnx")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder of one run of the toy recipe, and the steps that its progress named."""
+    out, steps = tmp_path_factory.mktemp("pipeline") / "run", []
+    api.pipeline(RECIPE, out, progress=lambda step, _done, _total: steps.append(step.split(":")[0]))
+    return out, steps
+
+
+def _scorecard(out: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((out / "scorecard.json").read_bytes())
+    return record
+
+
+def _hashes(out: Path) -> Mapping[str, str]:
+    return {name: sha256_file(out / f"{name}.safetensors") for name in NETWORKS}
+
+
+def test_three_teachers_are_trained_and_then_the_student(run: tuple[Path, list[str]]) -> None:
+    trained = [step for step in dict.fromkeys(run[1]) if step.startswith(("teacher of", "student"))]
+    assert trained == ["teacher of findings", "teacher of masks", "teacher of report", "student"]
+    assert (run[0] / "recipe.toml").read_bytes() == RECIPE.read_bytes()
+
+
+def test_the_scorecard_puts_the_student_beside_its_teachers(run: tuple[Path, list[str]]) -> None:
+    recipe, record = read_recipe(RECIPE), _scorecard(run[0])
+    roles = {model["name"]: model["role"] for model in record["models"]}
+    assert roles == {
+        "student": "student", "teacher of findings": "teacher", "teacher of masks": "teacher",
+        "teacher of report": "teacher",
+    }
+    by_name = {model["name"]: model for model in record["models"]}
+    for name in ("student", "teacher of findings"):
+        for item in by_name[name]["findings"]:
+            assert item["n"] == recipe.data.phantom_test
+            assert 0 <= item["positives"] <= item["n"]
+    assert (run[0] / "scorecard.html").read_bytes().startswith(b"<!doctype html>")
+
+
+def test_the_model_folder_loads_and_its_card_knows_where_it_came_from(run: tuple[Path, list[str]]) -> None:
+    recipe, folder = read_recipe(RECIPE), run[0] / "model"
+    assert {path.name for path in folder.iterdir()} == {"card.json", "student.safetensors", *GRAPHS}
+    student = load_student(folder)  # checks every hash
+    card = read_card(folder)
+    assert set(card.files) == {"student.safetensors", *GRAPHS}
+    assert set(card.calibration) == set(student.findings)
+    (learnt,) = card.trained_on
+    assert learnt["synthetic"] is True
+    assert learnt["n_images"] == recipe.data.phantom_train
+    per_finding = card.figures["per_finding"]
+    shown = {item["finding"]: item for model in _scorecard(run[0])["models"] if model["role"] == "student"
+             for item in model["findings"]}
+    for name, figures in per_finding.items():
+        assert figures["auroc"] == shown[name]["auroc"]["value"]
+
+
+def test_the_stories_are_of_a_film_that_the_student_never_met(run: tuple[Path, list[str]], tmp_path: Path) -> None:
+    recipe = read_recipe(RECIPE)
+    studies = list((run[0] / "stories").iterdir())
+    assert len(studies) == recipe.evaluation.stories
+    data = recipe.data
+    first_held_out = data.phantom_seed * 1_000_000 + data.phantom_train + data.phantom_validation
+    write_phantoms(tmp_path / "own", count=1, seed=first_held_out, size=512)
+    (film,) = (tmp_path / "own" / "images").iterdir()
+    (study,) = studies
+    record = json.loads((study / "evidence.json").read_bytes())
+    assert record["study"]["image"]["sha256"] == sha256_file(film)
+    assert record["study"]["model_id"] == read_card(run[0] / "model").model_id
+    found = api.verify(study)
+    assert found["problems"] == []
+    assert len(found["pages"]) == 4
+
+
+def _keep_graphs(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing the same graphs again would take half a minute and show nothing."""
+    files = {name: sha256_file(out / "model" / name) for name in ("student.safetensors", *GRAPHS)}
+    monkeypatch.setattr("storyxai.models.export.export_student", lambda _network, _folder: files)
+
+
+def _trained(steps: list[str]) -> list[str]:
+    return [step for step in steps if step.startswith(("teacher of", "student", "soft targets"))]
+
+
+@pytest.mark.xfail(strict=True, reason="pipeline makes held_out again, where it finds its own folder in the way")
+def test_the_whole_call_can_be_repeated(run: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, steps = run[0], list[str]()
+    score = _scorecard(out)
+    stories = {path: sha256_file(path) for path in sorted((out / "stories").rglob("*.html"))}
+    _keep_graphs(out, monkeypatch)
+    api.pipeline(RECIPE, out, progress=lambda step, _done, _total: steps.append(step.split(":")[0]))
+    assert _trained(steps) == []
+    assert _scorecard(out) == score
+    assert {path: sha256_file(path) for path in sorted((out / "stories").rglob("*.html"))} == stories
+
+
+def test_a_second_call_goes_on_from_the_networks_that_are_there(
+    run: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, steps = run[0], list[str]()
+    before = _hashes(out)
+    _keep_graphs(out, monkeypatch)
+    said = api.distil(RECIPE, out, progress=lambda step, _done, _total: steps.append(step.split(":")[0]))
+    assert "phantoms" in steps
+    assert _trained(steps) == []
+    assert _hashes(out) == before
+    assert said["model_id"] == read_card(out / "model").model_id
