@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 # Four stories about a synthetic radiograph that this command makes (and about your own: make story IMAGE=film.dcm).
 story: $(STAMP)
 	@if [ -n "$(IMAGE)" ]; then $(BIN)/storyxai tell "$(IMAGE)" --out out/story; \
-	else $(BIN)/storyxai data phantom --count 1 --seed 7 --out out/phantom && \
+	else rm -rf out/phantom && $(BIN)/storyxai data phantom --count 1 --seed 7 --out out/phantom && \
 	$(BIN)/storyxai tell out/phantom/images --out out/story; fi
 
 pipeline: $(STAMP)

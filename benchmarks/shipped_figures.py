@@ -22,7 +22,7 @@ from storyxai.models.runtime import SHIPPED, load_student
 from storyxai.pipeline import evaluate_student, figures_of, write_scorecard
 
 ROOT = Path(__file__).resolve().parents[1]
-PHANTOM_SEED, PHANTOMS = 9_000_000, 300
+PHANTOM_SEED, PHANTOMS = 9_000_000, 200
 
 
 def say(step: str, done: int, total: int) -> None:

@@ -221,7 +221,8 @@ def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> di
     first = read.data.phantom_seed * 1_000_000 + read.data.phantom_train + read.data.phantom_validation
     count = min(read.evaluation.stories, read.data.phantom_test)
     if count:
-        make_phantoms(out / "held_out", count=count, seed=first, size=512)
+        if not (out / "held_out").exists():  # a run that was cut short goes on
+            make_phantoms(out / "held_out", count=count, seed=first, size=512)
         tell([out / "held_out" / "images"], out / "stories", model=out / "model", progress=progress)
     return {"out": str(out), "lines": score_lines(record)}
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from storyxai.data.grammar import detokenize
 from storyxai.data.table import StudyTable, read_lung_mask, read_table, split_lungs
-from storyxai.errors import InputError, OutputError, UnknownNameError
+from storyxai.errors import InputError, OutputError, RecipeError, UnknownNameError
 from storyxai.evaluate import References, Scorecard, TaskOutputs, age_bands, build_scorecard
 from storyxai.evaluate_page import render_scorecard
 from storyxai.evidence.predict import grid_boxes, predict
@@ -55,11 +55,17 @@ def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None 
     """The student that a recipe describes, written to `out`/model with its card. Raises: RecipeError, OutputError."""
     from storyxai.models.runtime import load_student
     from storyxai.training.config import read_recipe
+
+    recipe = read_recipe(recipe_path)  # before torch is imported: a bad recipe is told at once
+    make_folder(out)
+    saved = out / "recipe.toml"
+    if saved.exists() and saved.read_bytes() != recipe_path.read_bytes():
+        raise RecipeError(
+            str(out), f"holds a run of another recipe than {recipe_path.name}", mend="name another --out, or remove it"
+        )
+    saved.write_bytes(recipe_path.read_bytes())
     from storyxai.training.distil import distil
 
-    recipe = read_recipe(recipe_path)
-    make_folder(out)
-    (out / "recipe.toml").write_bytes(recipe_path.read_bytes())
     run = distil(recipe, out, progress=progress)
     write_model(recipe, run, out / "model")
     return load_student(out / "model"), run
@@ -86,8 +92,11 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path) -> ModelCard:
 
     make_folder(folder)
     files = export_student(run.student, folder)
-    domains = sorted(set(run.parts.validation.domain) - {"kermany"})
-    chosen = "nih" if "nih" in domains else domains[0]
+    # Real films where there are any; those of the set with the most stated labels.
+    stated = ~np.isnan(run.parts.validation.labels)
+    domain = np.array(run.parts.validation.domain)
+    weight = {name: (name != "phantom", int(stated[domain == name].sum())) for name in sorted(set(domain.tolist()))}
+    chosen = max(weight, key=lambda name: weight[name])
     card = ModelCard(
         name=f"storyxai-{recipe.name}", version="1", spec=run.student.spec.as_dict(), files=files,
         calibration=calibration_of(run.student, run.parts.validation, domain=chosen),

@@ -308,8 +308,9 @@ def _shuffles(values: NDArray[np.float64], *, seed: int, count: int) -> NDArray[
 
 def _cosine(first: Array, second: Array) -> float:
     a, b = first.ravel().astype(np.float64), second.ravel().astype(np.float64)
-    scale = np.sqrt(np.einsum("i,i->", a, a) * np.einsum("i,i->", b, b))
-    return float(np.einsum("i,i->", a, b) / scale)
+    scale = float(np.sqrt(np.einsum("i,i->", a, a) * np.einsum("i,i->", b, b)))
+    # Two tiny maps can have norms whose product is nothing in floating point.
+    return float(np.einsum("i,i->", a, b)) / scale if scale > 0 else 0.0
 
 
 def _positive_like(values: Array, region: Mask, stride: int) -> Array:
