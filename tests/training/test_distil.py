@@ -1,0 +1,192 @@
+"""Teaching whole, on toys: parts that do not hold together are refused, and what was trained is not trained again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, logit
+
+from storyxai.data.batches import Examples
+from storyxai.errors import RecipeError, WeightsError
+from storyxai.findings import NAMES
+from storyxai.models.network import MASKS
+from storyxai.training import distil as distil_module
+from storyxai.training.config import DataRecipe, DistillationRecipe, Recipe, StudentRecipe, TeacherRecipe
+from storyxai.training.distil import Parts, check_parts, distil, new_network, standardise
+from storyxai.training.outputs import network_outputs
+from storyxai.training.weights import freeze_early_stages, load_encoder_weights, positive_weights
+from storyxai.types import SoftTargets
+from teaching_examples import FINDINGS, SIZE, VOCABULARY, tiny_network, toy_examples
+
+ENCODER = "mobilenetv3_small_050"
+TEACHER = TeacherRecipe(ENCODER, 1, width=16, hidden=16, batch_size=4)
+RECIPE = Recipe(
+    "toy", 3, DataRecipe(SIZE, 8, 4, 4), TEACHER, TEACHER, TEACHER,
+    StudentRecipe(ENCODER, 1, width=16, hidden=16, batch_size=4), DistillationRecipe(views=1),
+)
+
+
+def parts() -> Parts:
+    train, validation, test = (
+        toy_examples(count, seed=seed, findings=len(NAMES), max_tokens=64) for seed, count in enumerate((8, 4, 4))
+    )
+    return Parts(train, validation, test)
+
+
+def share_a_patient(given: Parts) -> Parts:
+    ids = (given.train.patient_ids[2], *given.test.patient_ids[1:])
+    return dataclasses.replace(given, test=dataclasses.replace(given.test, patient_ids=ids))
+
+
+def no_positive(given: Parts) -> Parts:
+    labels = np.where(np.isnan(given.train.labels), np.nan, 0).astype(np.float32)
+    return dataclasses.replace(given, train=dataclasses.replace(given.train, labels=labels))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (share_a_patient, "patient toy-0-2 stands in train and in test"),
+        (lambda given: dataclasses.replace(given, validation=given.validation.take([])), "validation part is empty"),
+        (no_positive, "no finding has a positive image"),
+    ],
+)
+def test_parts_that_do_not_hold_together_are_refused(spoil: Callable[[Parts], Parts], said: str) -> None:
+    check_parts(RECIPE, parts())
+    with pytest.raises(RecipeError, match=said) as caught:
+        check_parts(RECIPE, spoil(parts()))
+    assert caught.value.mend
+
+
+def test_teaching_is_repeated_exactly_and_what_is_there_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distil_module, "gather_examples", lambda recipe, *, progress=None: parts())
+    run = distil(RECIPE, tmp_path / "one")
+    assert set(run.losses) == {"teacher of findings", "teacher of masks", "teacher of report", "student"}
+    assert run.student.spec.tasks == ("findings", "masks", "report")
+    assert {task: teacher.spec.tasks for task, teacher in run.teachers.items()} == {
+        task: (task,) for task in ("findings", "masks", "report")
+    }
+    files = sorted(path.name for path in (tmp_path / "one").glob("*.safetensors"))
+    stamps = [(tmp_path / "one" / name).read_bytes() for name in files]
+    kept = distil(RECIPE, tmp_path / "one")
+    assert kept.losses == {} and stamps == [(tmp_path / "one" / name).read_bytes() for name in files]
+    again = distil(RECIPE, tmp_path / "two")
+    assert again.losses == run.losses and stamps == [(tmp_path / "two" / name).read_bytes() for name in files]
+
+
+def test_a_new_network_depends_on_its_seed_alone() -> None:
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    one = new_network(RECIPE, RECIPE.student, ("findings",), seed=9)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(6)
+    same, other = (new_network(RECIPE, RECIPE.student, ("findings",), seed=seed) for seed in (9, 10))
+    name = "finding_head.hidden.weight"
+    assert torch.equal(one.state_dict()[name], same.state_dict()[name])
+    assert not torch.equal(one.state_dict()[name], other.state_dict()[name])
+
+
+def test_an_unknown_encoder_is_refused_by_name() -> None:
+    with pytest.raises(RecipeError, match="encoder 'no_such_net' is not known"):
+        new_network(RECIPE, dataclasses.replace(RECIPE.student, encoder="no_such_net"), ("findings",), seed=0)
+
+
+def published(train: Examples) -> SoftTargets:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(4, 3, (len(train) + 3, 2)).astype(np.float32)
+    logits[1, 0] = np.nan
+    return SoftTargets((NAMES[0], "stranger"), logits, (*train.ids, "x", "y", "z"), "resize:64", "published")
+
+
+def test_a_published_teacher_is_brought_to_the_level_of_the_training_part() -> None:
+    train = parts().train
+    labels = train.labels.copy()
+    labels[:, 0] = [1, 1, 0, 0, 0, 0, 0, np.nan]
+    train = dataclasses.replace(train, labels=labels)
+    soft = published(train)
+    scaled = standardise(soft, train)
+    known = ~np.isnan(labels[:, 0]) & ~np.isnan(soft.logits[: len(train), 0])
+    assert expit(scaled.logits[: len(train), 0][known]).mean() == pytest.approx(labels[known, 0].mean(), abs=1e-4)
+    stated = ~np.isnan(soft.logits[:, 0])
+    order = np.argsort(soft.logits[stated, 0])
+    assert (np.diff(scaled.logits[stated, 0][order]) > 0).all()  # ranks, of strangers too, are kept
+    assert np.isnan(scaled.logits[1, 0]) and np.array_equal(scaled.logits[:, 1], soft.logits[:, 1])
+
+
+def test_images_outside_the_training_part_do_not_move_it() -> None:
+    train = parts().train
+    soft = published(train)
+    louder = soft.logits.copy()
+    louder[len(train) :] += 30
+    one, other = standardise(soft, train), standardise(dataclasses.replace(soft, logits=louder), train)
+    assert np.array_equal(one.logits[: len(train)], other.logits[: len(train)], equal_nan=True)
+    stranger = dataclasses.replace(soft, ids=tuple(f"other-{row}" for row in range(len(soft.ids))))
+    assert np.array_equal(standardise(stranger, train).logits, soft.logits, equal_nan=True)
+
+
+def test_positive_weights_by_hand() -> None:
+    labels = torch.tensor([[1.0, 0.0, 1.0, torch.nan]] + [[0.0, 0.0, 1.0, torch.nan]] * 4)
+    assert positive_weights(labels).tolist() == pytest.approx([2.0, 1.0, 1.0, 1.0])
+    assert positive_weights(torch.tensor([[1.0]] + [[0.0]] * 400)).item() == 8.0
+
+
+def test_an_encoder_of_colour_images_reads_grey_ones_alike(tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    colour = timm.create_model(ENCODER, pretrained=False, in_chans=3, features_only=True).eval()
+    save_file(colour.state_dict(), tmp_path / "colour.safetensors")
+    network = tiny_network(tasks=("findings",))
+    assert load_encoder_weights(network, tmp_path / "colour.safetensors") == len(colour.state_dict())
+    grey = torch.rand(1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        wanted = colour(((grey - 0.5) / 0.5).expand(-1, 3, -1, -1))
+        for ours, theirs in zip(network.encoder((grey - 0.5) / 0.25), wanted, strict=True):
+            assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"conv_stem.weight": torch.zeros(16, 1, 3, 3)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match=r"other\.safetensors: fits 1 of"):
+        load_encoder_weights(tiny_network(tasks=("findings",)), tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match=r"nowhere\.safetensors: cannot be read"):
+        load_encoder_weights(tiny_network(tasks=("findings",)), tmp_path / "nowhere.safetensors")
+
+
+def test_early_stages_are_kept_and_the_rest_learns() -> None:
+    network = tiny_network()
+    frozen = freeze_early_stages(network, stride=8)
+    held = [name for name, p in network.named_parameters() if not p.requires_grad]
+    assert frozen == sum(p.numel() for name, p in network.named_parameters() if name in held)
+    assert "encoder.conv_stem.weight" in held and all(name.startswith("encoder.") for name in held)
+    assert 0 < len(held) < sum(name.startswith("encoder.") for name, _ in network.named_parameters())
+
+
+def test_outputs_of_many_examples_do_not_depend_on_the_batch() -> None:
+    network, examples = tiny_network(), toy_examples(5)
+    one, other = (network_outputs(network, examples, batch_size=size) for size in (2, 5))
+    assert np.allclose(one.logits, other.logits, atol=1e-5) and one.logits.shape == (5, len(FINDINGS))
+    assert one.words == other.words and len(one.words) == 5
+    assert all(word in VOCABULARY[4:] for text in one.words for word in text)
+    assert one.dice.shape == (5, len(MASKS)) and np.isnan(one.dice[:, 2]).all()  # no heart is stated
+    assert np.allclose(one.dice[:, :2], other.dice[:, :2]) and (one.dice[:, :2] >= 0).all()
+    lone = network_outputs(tiny_network(tasks=("masks",)), examples)
+    assert lone.logits is None and lone.words is None and lone.dice is not None
+
+
+def test_a_perfect_mask_has_a_perfect_dice() -> None:
+    network, examples = tiny_network(tasks=("masks",)), toy_examples(2)
+    with torch.no_grad():
+        network.mask_head.weight.zero_()
+        network.mask_head.bias.copy_(torch.tensor([float(logit(0.9)), -3.0, 0.0]))
+    everything = dataclasses.replace(examples, masks=np.ones_like(examples.masks))
+    assert network_outputs(network, everything).dice.tolist() == [[1.0, 0.0, 0.0]] * 2
