@@ -61,7 +61,7 @@ def parts_of(patients: tuple[str, ...], labels: NDArray[np.float32], seed: int =
 
 def unpadded(patient: str) -> str:
     """A patient id without leading zeros ("nih-61"): the form that the split was drawn with."""
-    return re.sub(r"-0+(?=[0-9])", "-", patient)
+    return re.sub(r"^nih-0+", "nih-", patient)
 
 
 def encode(tokens: object) -> NDArray[np.int64]:
