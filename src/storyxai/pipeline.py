@@ -218,7 +218,7 @@ def unseen_rows(student: Student, table: StudyTable, split: str, path: Path) -> 
     """The rows of the chosen split that have an image. Raises: InputError as `evaluate_student` says."""
     seen = set(student.card.training.get("patients", ()))
     known = np.array([patient_mark(str(patient)) in seen for patient in table.frame["patient_id"]], dtype=np.bool_)
-    keep = (table.frame["image"] != "").to_numpy(dtype=np.bool_)
+    keep = (table.frame["image"] != "").to_numpy(dtype=np.bool_, copy=True)
     if split == "unseen":
         keep &= ~known
     elif split != "all":
