@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
 from storyxai.data.batches import UNKNOWN_PIXEL, Examples
 from storyxai.models.tokens import encode_tokens, full_vocabulary
+
+if TYPE_CHECKING:
+    from storyxai.models.network import Network
 
 SIZE = 64
 FINDINGS = ("left square", "right square", "never stated")
@@ -39,9 +44,9 @@ def toy_examples(count: int, *, seed: int = 0, findings: int = len(FINDINGS), ma
     return Examples(names, names, ("toy",) * count, images, labels, masks, union, cells, tokens)
 
 
-def tiny_network(*, tasks: tuple[str, ...] = ("findings", "masks", "report"), seed: int = 0):  # type: ignore[no-untyped-def]
+def tiny_network(*, tasks: tuple[str, ...] = ("findings", "masks", "report"), seed: int = 0) -> Network:
     """The smallest network of the family, with weights drawn from `seed`, in evaluation mode."""
-    from storyxai.models.network import Network, NetworkSpec
+    from storyxai.models.network import Network, NetworkSpec  # slow to import, and not every test needs it
 
     spec = NetworkSpec(
         encoder="mobilenetv3_small_050", size=SIZE, tasks=tasks, findings=FINDINGS, vocabulary=VOCABULARY, width=16,

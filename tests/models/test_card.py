@@ -59,7 +59,7 @@ def test_the_id_and_what_stories_may_cite(card: ModelCard) -> None:
 def test_altered_weights_are_refused(card: ModelCard, tmp_path: Path, altering: Any) -> None:
     path = tmp_path / "student.safetensors"
     path.write_bytes(altering(WEIGHTS))
-    with pytest.raises(WeightsError, match=r"student\.safetensors: is not the file that the card vouches for") as caught:
+    with pytest.raises(WeightsError, match=r"student\.safetensors: is not the file that the card vouches") as caught:
         read_card(tmp_path)
     assert caught.value.mend and caught.value.exit_status == 2
     assert read_card(tmp_path, check_files=False) == card

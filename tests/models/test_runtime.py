@@ -21,7 +21,8 @@ PICTURE = np.random.default_rng(8).random((SIZE, SIZE), dtype=np.float32)
 
 
 def test_the_runtime_is_light() -> None:
-    code = "import sys, storyxai.models.runtime; print([m for m in ('torch', 'timm', 'onnxruntime') if m in sys.modules])"
+    heavy = ("torch", "timm", "onnxruntime")
+    code = f"import sys, storyxai.models.runtime; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -39,7 +40,8 @@ def test_a_look_is_one_pass_of_the_network(exported: Any) -> None:
     ):
         assert np.abs(ours - theirs.numpy()).max() < 1e-4
     assert np.abs(student.logits(PICTURE[None, None])[0] - look.logits).max() < 1e-5
-    assert all(np.array_equal(a[0], b) for a, b in zip(student.look_all(PICTURE[None, None])[:4], look[:4], strict=True))
+    for many, one in zip(student.look_all(PICTURE[None, None])[:4], look[:4], strict=True):
+        assert np.array_equal(many[0], one)
 
 
 def test_the_same_image_gives_the_same_bits(exported: Any) -> None:
@@ -52,7 +54,8 @@ def test_the_same_image_gives_the_same_bits(exported: Any) -> None:
 def test_the_head_as_arrays_gives_the_grid_and_the_logits(exported: Any) -> None:
     student = load_student(exported.folder)
     head, look = student.head, student.look(PICTURE)
-    hidden = np.maximum(np.einsum("jk,khw->jhw", head["hidden_weight"], look.features) + head["hidden_bias"][:, None, None], 0)
+    mixed = np.einsum("jk,khw->jhw", head["hidden_weight"], look.features) + head["hidden_bias"][:, None, None]
+    hidden = np.maximum(mixed, 0)
     grid = np.einsum("fj,jhw->fhw", head["out_weight"], hidden) + head["out_bias"][:, None, None]
     assert np.abs(grid - look.grid).max() < 1e-4
     sharp = head["sharpness"]
@@ -66,7 +69,8 @@ def test_the_report_is_the_greedy_one(exported: Any) -> None:
     words, chosen = [START], []
     with torch.inference_mode():
         while len(words) < exported.network.spec.max_tokens - 1 and words[-1] != END:
-            scores = torch.log_softmax(exported.network.decoder(torch.tensor([words]), torch.from_numpy(memory)), 2)[0, -1]
+            logits = exported.network.decoder(torch.tensor([words]), torch.from_numpy(memory))
+            scores = torch.log_softmax(logits, 2)[0, -1]
             scores[[PAD, START, UNKNOWN]] = -torch.inf
             words.append(int(scores.argmax()))
             chosen.append(float(scores.max()))

@@ -1,4 +1,4 @@
-"""The training loop on a toy: it learns, it repeats itself to the bit, and a network has nothing to learn from itself."""
+"""The training loop on a toy: it learns, repeats itself to the bit, and has nothing to learn from itself."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ def test_tasks_are_weighted_as_told_and_unknown_references_cost_nothing() -> Non
         assert min(parts) > 0
         assert loss(2, 3, 5, 0.5) == pytest.approx(2 * parts[0] + 3 * parts[1] + 5 * parts[2] + parts[3], rel=1e-5)
         nothing = batch._replace(
-            **{name: torch.full_like(getattr(batch, name), torch.nan) for name in ("labels", "masks", "union", "cells")},
-            tokens=torch.zeros_like(batch.tokens),
+            labels=batch.labels * torch.nan, masks=batch.masks * torch.nan, union=batch.union * torch.nan,
+            cells=batch.cells * torch.nan, tokens=torch.zeros_like(batch.tokens),
         )
         assert loss(1, 1, 1, 1, of=nothing) == 0.0
 
@@ -164,7 +164,8 @@ def test_each_epoch_asks_the_teacher_of_the_view_that_is_shown(monkeypatch: pyte
 
 def test_progress_counts_every_step() -> None:
     seen: list[tuple[str, int, int]] = []
-    fit(tiny_network(tasks=("findings",)), toy_examples(6), config=SHORT, name="toy", progress=lambda *s: seen.append(s))
+    network = tiny_network(tasks=("findings",))
+    fit(network, toy_examples(6), config=SHORT, name="toy", progress=lambda *step: seen.append(step))
     assert [step for _, step, _ in seen] == [1, 2] and {total for _, _, total in seen} == {2}
     assert seen[0][0].startswith("toy: epoch 1/1")
 
