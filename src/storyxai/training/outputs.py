@@ -37,7 +37,7 @@ def network_outputs(
     progress: Progress | None = None,
 ) -> NetworkOutputs:
     """The answers of `network` to view 0 of every example."""
-    network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last).eval()
     tasks = network.spec.tasks
     logits, scores, words = [], [], []
     for start in range(0, len(examples), batch_size):

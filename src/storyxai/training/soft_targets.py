@@ -137,7 +137,7 @@ def _answers(
     teacher: Network, task: str, examples: Examples, rows: NDArray[np.int64], view: int, batch_size: int
 ) -> Iterator[tuple[int, NDArray[np.float16]]]:
     # Weights must lie as the images do, or every layer turns them round again (five times slower on a CPU).
-    teacher = teacher.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    teacher = teacher.to(memory_format=torch.channels_last).eval()
     for start in range(0, len(rows), batch_size):
         batch = make_batch(examples, rows[start : start + batch_size], view)
         with torch.inference_mode():
