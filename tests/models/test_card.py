@@ -101,9 +101,10 @@ GOOD = {"scale": 1.0, "bias": 0.0, "threshold": 0.5, "replicates": [[1, 0]], "n"
     "changes",
     [
         {"calibration": {"a": {}}}, {"calibration": {"a": {**GOOD, "surprise": 1}}},
-        {"calibration": {"a": {**GOOD, "replicates": [[1]]}}}, {"limits": None},
+        {"calibration": {"a": {**GOOD, "replicates": [[1]]}}}, {"limits": None}, {"calibration": []},
+        {"files": []},
     ],
-    ids=["lacks all", "unknown field", "short pair", "no list"],
+    ids=["lacks all", "unknown field", "short pair", "no list", "no table", "no files"],
 )
 def test_a_garbled_field_is_refused(card: ModelCard, tmp_path: Path, changes: dict[str, Any]) -> None:
     altered(tmp_path, **changes)

@@ -88,6 +88,10 @@ def test_a_whole_number_stands_for_a_rate(tmp_path: Path) -> None:
         ("size = 64", "size = 100", r"'data\.size' is 100.*multiple of 32"),
         ("phantom_validation = 4", "phantom_validation = 0", r"'data\.phantom_validation' is 0.*at least 2"),
         ("epochs = 5", "epochs = 0", r"'student\.epochs' is 0.*at least 1"),
+        ("epochs = 3", "epochs = 0", r"'teacher_findings\.epochs' is 0.*at least 1"),
+        ("epochs = 5", "epochs = 5\nbatch_size = 1", r"'student\.batch_size' is 1.*at least 2"),
+        ("epochs = 2", "epochs = 2\nbatch_size = 1", r"'teacher_masks\.batch_size' is 1.*at least 2"),
+        ("mixing = 0.25", "temperature = 0", r"'distillation\.temperature' is 0\.0.*over 0"),
         ("seed = 7", "seed = ", "is not readable TOML"),
     ],
 )

@@ -174,5 +174,7 @@ def test_a_loss_that_is_not_a_number_stops_the_training() -> None:
     network = tiny_network(tasks=("findings",))
     with torch.no_grad():
         network.finding_head.out.bias.fill_(torch.nan)
+    state = torch.random.get_rng_state()
     with pytest.raises(StoryxaiError, match="toy: the loss is not a number at step 0"):
         fit(network, toy_examples(6), config=SHORT, name="toy")
+    assert torch.equal(torch.random.get_rng_state(), state)

@@ -94,6 +94,14 @@ def test_other_images_or_another_teacher_are_asked_anew(counted: Counted, exampl
     assert counted.calls == 4 and moved[0].findings.shape == (6, len(FINDINGS))
 
 
+def test_other_reports_are_asked_anew_and_only_they(counted: Counted, examples: Examples, tmp_path: Path) -> None:
+    cache_targets(counted.teachers, examples, views=1, folder=tmp_path)
+    rewritten = dataclasses.replace(examples, tokens=examples.tokens[[1, 0, 2, 3, 4, 5]])
+    said = cache_targets(counted.teachers, rewritten, views=1, folder=tmp_path)[0]
+    assert counted.calls == 4
+    assert same(said, cache_targets(counted.teachers, rewritten, views=1, folder=tmp_path / "fresh")[0])
+
+
 def test_the_hash_of_a_network_is_that_of_shape_and_weights() -> None:
     one, same_weights, other = (tiny_network(tasks=("findings",), seed=seed) for seed in (0, 0, 1))
     assert network_hash(one) == network_hash(same_weights) != network_hash(other)

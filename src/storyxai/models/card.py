@@ -104,7 +104,7 @@ def read_card(folder: Path, *, check_files: bool = True) -> ModelCard:
         raise WeightsError(str(path), f"is not of format {FORMAT}", mend="write it again with this storyxai")
     try:
         card = ModelCard(
-            record["name"], record["version"], record["spec"], record["files"],
+            record["name"], record["version"], record["spec"], dict(record["files"].items()),
             {
                 name: Calibration(**{**item, "replicates": tuple((a, b) for a, b in item["replicates"])})
                 for name, item in record["calibration"].items()
@@ -112,7 +112,7 @@ def read_card(folder: Path, *, check_files: bool = True) -> ModelCard:
             tuple(record["trained_on"]), tuple(record["limits"]), tuple(record["cannot_see"]), record["figures"],
             record["training"], record["licence"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         why = f"lacks or garbles a field ({error})"
         raise WeightsError(str(path), why, mend="copy the model folder again") from error
     if check_files:

@@ -152,14 +152,22 @@ def _value(hint: Any, given: Any, file: str, place: str) -> Any:
 
 def _check(recipe: Recipe, file: str) -> None:
     data, distillation = recipe.data, recipe.distillation
+    teachers = (
+        ("findings", recipe.teacher_findings), ("masks", recipe.teacher_masks), ("report", recipe.teacher_report)
+    )
     for place, value, least in (
         ("data.size", data.size, 64), ("data.phantom_train", data.phantom_train, 2),
         ("data.phantom_validation", data.phantom_validation, 2), ("data.phantom_test", data.phantom_test, 2),
         ("distillation.views", distillation.views, 1), ("student.epochs", recipe.student.epochs, 1),
+        ("student.batch_size", recipe.student.batch_size, 2),
+        *((f"teacher_{task}.epochs", shape.epochs, 1) for task, shape in teachers),
+        *((f"teacher_{task}.batch_size", shape.batch_size, 2) for task, shape in teachers),
     ):
         if value < least:
             raise RecipeError(file, f"'{place}' is {value}", mend=f"it must be at least {least}")
     if data.size % 32:
         raise RecipeError(file, f"'data.size' is {data.size}", mend="it must be a multiple of 32")
+    if not distillation.temperature > 0:
+        raise RecipeError(file, f"'distillation.temperature' is {distillation.temperature}", mend="it must be over 0")
     if not 0 <= distillation.mixing < 1:
         raise RecipeError(file, f"'distillation.mixing' is {distillation.mixing}", mend="it must be in [0, 1)")

@@ -64,9 +64,16 @@ def fit(
 
     Raises: StoryxaiError on a loss that is not a number.
     """
+    with torch.random.fork_rng(devices=[]):  # dropout draws from it; the caller's seed is put back, come what may
+        torch.manual_seed(config.seed)
+        return _fit(network, train, config, targets, positive_weights, name, progress)
+
+
+def _fit(
+    network: Network, train: Examples, config: FitConfig, targets: tuple[TeacherTargets, ...],
+    positive_weights: NDArray[np.float32] | None, name: str, progress: Progress | None,
+) -> FitResult:
     generator = np.random.default_rng(config.seed)
-    torch_state = torch.random.get_rng_state()
-    torch.manual_seed(config.seed)  # dropout only; put back below, a library does not keep the caller's seed
     network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=config.learning_rate)
@@ -101,7 +108,6 @@ def fit(
             if progress:
                 progress(f"{name}: epoch {epoch + 1}/{config.epochs}, loss {np.mean(seen):.3f}", step, total)
         epoch_losses.append(float(np.mean(seen)))
-    torch.random.set_rng_state(torch_state)
     return FitResult(average, tuple(epoch_losses), step)
 
 

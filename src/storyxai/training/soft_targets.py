@@ -55,7 +55,7 @@ def cache_targets(
     """The targets of views 0 .. `views` - 1, read from `folder` where they were computed before.
 
     `teachers` maps a task ("findings", "masks", "report") to its teacher. The key of a cached array is the hash of
-    teacher, images, view and task; a killed run leaves whole arrays or none.
+    teacher, images, view and task (for words also of the reference words); a killed run leaves whole arrays or none.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,10 @@ def cache_targets(
     for view in range(views):
         arrays: dict[str, NDArray[np.float16]] = {}
         for task, teacher in teachers.items():
-            key = hashlib.sha256(f"{network_hash(teacher)}|{images_hash}|{view}|{task}".encode()).hexdigest()[:24]
+            asked = f"{network_hash(teacher)}|{images_hash}|{view}|{task}"
+            if task == "report":  # the next word is asked for after the words of the reference
+                asked += "|" + hashlib.sha256(examples.tokens.tobytes()).hexdigest()
+            key = hashlib.sha256(asked.encode()).hexdigest()[:24]
             path = folder / f"{task}-{key}.npy"
             if not path.exists():
                 rows = has_report if task == "report" else np.arange(len(examples))
