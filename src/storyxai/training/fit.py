@@ -73,6 +73,9 @@ def _fit(
     network: Network, train: Examples, config: FitConfig, targets: tuple[TeacherTargets, ...],
     positive_weights: NDArray[np.float32] | None, name: str, progress: Progress | None,
 ) -> FitResult:
+    if len(targets) > 1 and len(targets) != config.views:
+        # One set of answers may stand for every mild view, as labels do; several belong each to its own exact view.
+        raise StoryxaiError(f"{name}: {len(targets)} views were answered by teachers, {config.views} are to be trained on")
     generator = np.random.default_rng(config.seed)
     network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval()
