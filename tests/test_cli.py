@@ -96,6 +96,44 @@ def _run(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
+def test_bad_file_leaves_no_output_folder(call: Call, tmp_path: Path) -> None:
+    """Nothing half-written: not even an empty folder, nor its parents."""
+    empty = tmp_path / "empty.png"
+    empty.touch()
+    assert call("tell", empty, "--out", tmp_path / "new" / "stories").status == 2
+    assert not (tmp_path / "new").exists()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    assert call("tell", empty, "--out", mine).status == 2
+    assert mine.is_dir()
+
+
+def test_one_bad_file_among_several_is_left_out_by_name(
+    call: Call, student: Path, film: Path, tmp_path: Path
+) -> None:
+    """A folder of films is told though one of them is broken and one is no radiograph; the status says so."""
+    films = tmp_path / "films"
+    films.mkdir()
+    shutil.copy(film, films / "b.png")
+    (films / "a.png").write_text("no picture")
+    _write_png(films / "c.png", np.full((256, 256), 0.5, dtype=np.float32))
+    ended = call("tell", films, "--out", tmp_path / "out", "--model", student, "--audience", "patient", *FEW, "--json")
+    assert ended.status == 2
+    told = json.loads(ended.out)["told"]
+    assert ["not_told" in item for item in told] == [True, False, True]
+    assert [item.get("exit_status") for item in told] == [2, None, 3]
+    assert "a.png" in ended.err and "c.png" in ended.err and "Traceback" not in ended.err
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_version_is_said(call: Call) -> None:
+    """The version of the package, and nothing else."""
+    from importlib.metadata import version
+
+    ended = call("--version")
+    assert (ended.status, ended.out) == (0, f"storyxai {version('storyxai')}\n")
+
+
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     PillowImage.fromarray(np.round(pixels * 255).astype(np.uint8)).save(path)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from storyxai.archive import read_archive, verify_hashes, write_archive
-from storyxai.errors import ArchiveError, InputError, OutputError, StoryxaiError, UnknownNameError
+from storyxai.archive import read_archive, require_writable, verify_hashes, write_archive
+from storyxai.errors import ArchiveError, GateRefusal, InputError, OutputError, StoryxaiError, UnknownNameError
 from storyxai.evidence.gather import ExplainSettings, explain_grad_cam, explain_lime, gather
 from storyxai.evidence.predict import predict
 from storyxai.findings import find_term
@@ -43,7 +44,8 @@ def tell(
     """What was told of each image: its folder under `out`, its pages, and one line of summary.
 
     Everything that can be wrong with the call is found before the first image is read. A study's folder appears whole
-    or not at all. Raises: InputError, GateRefusal (nothing is written for that image; earlier ones stay).
+    or not at all. One image that cannot be told raises InputError or GateRefusal; among several it is left out, stands
+    in the answer as `source`, `not_told` (why) and `exit_status`, and the others are told.
     """
     for audience in audiences:
         if audience not in AUDIENCES:
@@ -54,16 +56,21 @@ def tell(
     if samples < FEWEST_SAMPLES:
         raise InputError("samples", f"{samples} are too few for LIME", mend=f"use {FEWEST_SAMPLES} or more, best 1000")
     paths = find_images(images)
-    _require_writable(out)
-    student = load_student(model)
     settings = ExplainSettings(samples=samples, seed=seed)
-    told = []
-    for done, path in enumerate(paths):
-        image = read_image(path)
-        evidence = gather_evidence(student, image, settings=settings, indication=indication, force=force)
-        told.append(_write_study(evidence, out, audiences, language))
-        if progress:
-            progress("telling", done + 1, len(paths))
+    told: list[dict[str, Any]] = []
+    with _output_folder(out):
+        student = load_student(model)
+        for done, path in enumerate(paths):
+            try:
+                evidence = gather_evidence(student, read_image(path), settings=settings, indication=indication, force=force)
+            except (InputError, GateRefusal) as error:
+                if len(paths) == 1:
+                    raise
+                told.append({"source": str(path), "not_told": str(error), "exit_status": error.exit_status})
+            else:
+                told.append(_write_study(evidence, out, audiences, language))
+            if progress:
+                progress("telling", done + 1, len(paths))
     return told
 
 
@@ -125,7 +132,7 @@ def explain(
     name = find_term(finding).name
     if out.suffix.lower() != ".png":
         raise InputError(str(out), "is no PNG file name", mend="end it in .png")
-    _require_writable(out.parent)
+    require_writable(out.parent)
     student = load_student(model)
     if name not in student.findings:
         raise UnknownNameError("finding", finding, student.findings)
@@ -197,7 +204,7 @@ def evaluate(
     """The scorecard of a student on a study table, written to `out` as scorecard.json and scorecard.html."""
     from storyxai.pipeline import evaluate_student, write_scorecard
 
-    _require_writable(out)
+    require_writable(out)
     record = evaluate_student(load_student(model), table, split=split, bootstrap=bootstrap, seed=seed, progress=progress)
     write_scorecard(record, out)
     return {"scorecard": str(out / "scorecard.json"), "lines": score_lines(record)}
@@ -269,13 +276,15 @@ def _write_study(evidence: Evidence, out: Path, audiences: Sequence[str], langua
     }
 
 
-def _require_writable(folder: Path) -> None:
+@contextmanager
+def _output_folder(folder: Path) -> Iterator[None]:
+    """`folder`, made and seen to be writable; where the block fails and nothing was written, it is gone again."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    require_writable(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        why = f"cannot be written ({error.strerror or error})"
-        raise OutputError(str(folder), why, mend="name a folder that you may write to") from error
-
-
+        yield
+    except BaseException:
+        for place in made:
+            with suppress(OSError):  # something was written there, so it stays
+                place.rmdir()
+        raise

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,23 @@ app = typer.Typer(
 )
 data_app = typer.Typer(name="data", help="Make, import and check radiographs.", no_args_is_help=True)
 app.add_typer(data_app)
+
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"storyxai {version('storyxai')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    say_version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """What holds for every command."""
+
 
 Images = Annotated[list[Path], typer.Argument(help="Radiographs (DICOM, PNG, JPEG, TIFF) or folders of them.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; made when absent.")]
@@ -54,6 +72,8 @@ def tell(
 ) -> None:
     """Tell four stories about each radiograph.
 
+    Of several images, those that cannot be read or that the gate refuses are named and left out; the others are told.
+
     Writes OUT/<study>/ with evidence.json, arrays.npz and one HTML page per reader that opens from disk.
 
     Example:  storyxai tell film.dcm --out stories --audience clinician,patient
@@ -66,9 +86,17 @@ def tell(
         )
     lines = []
     for item in told:
+        if "not_told" in item:
+            sys.stderr.write(f"storyxai: {item['not_told']}\n")
+            continue
         lines.append(f"{item['source']}: {item['summary']}")
         lines.extend(f"  {item['folder']}/{page}" for page in item["pages"])
+    left_out = [item["exit_status"] for item in told if "not_told" in item]
+    if left_out:
+        lines.append(f"{len(told) - len(left_out)} of {len(told)} images told, {len(left_out)} left out")
     _answer({"told": told}, lines, as_json)
+    if left_out:
+        raise typer.Exit(min(left_out))  # 2 where any file is at fault, 3 where the gate alone refused
 
 
 @app.command()

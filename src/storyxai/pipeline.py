@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storyxai.archive import require_writable
 from storyxai.data.grammar import detokenize
 from storyxai.data.table import StudyTable, read_lung_mask, read_table, split_lungs
-from storyxai.errors import InputError, OutputError, RecipeError, UnknownNameError
+from storyxai.errors import InputError, RecipeError, UnknownNameError
 from storyxai.evaluate import References, Scorecard, TaskOutputs, age_bands, build_scorecard
 from storyxai.evaluate_page import render_scorecard
 from storyxai.evidence.predict import grid_boxes, predict
@@ -57,7 +57,7 @@ def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None 
     from storyxai.training.config import read_recipe
 
     recipe = read_recipe(recipe_path)  # before torch is imported: a bad recipe is told at once
-    make_folder(out)
+    require_writable(out)
     saved = out / "recipe.toml"
     if saved.exists() and saved.read_bytes() != recipe_path.read_bytes():
         raise RecipeError(
@@ -90,7 +90,7 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path) -> ModelCard:
     """The card of the exported student: calibrated on the validation part of real films where there are any."""
     from storyxai.models.export import export_student
 
-    make_folder(folder)
+    require_writable(folder)
     files = export_student(run.student, folder)
     # Real films where there are any; those of the set with the most stated labels.
     stated = ~np.isnan(run.parts.validation.labels)
@@ -240,7 +240,7 @@ def patient_mark(patient_id: str) -> str:
 
 def write_scorecard(record: Mapping[str, Any], out: Path) -> None:
     """Write scorecard.json and scorecard.html into `out`."""
-    make_folder(out)
+    require_writable(out)
     (out / "scorecard.json").write_bytes(canonical_json(dict(record)))
     (out / "scorecard.html").write_bytes(render_scorecard(dict(record)))
 
@@ -279,17 +279,6 @@ def figures_of(record: Mapping[str, Any]) -> dict[str, Any]:
                 "n": item["n"], "teacher": pair["teacher"],
             }
     return figures
-
-
-def make_folder(folder: Path) -> None:
-    """Make `folder` and see that it can be written to. Raises: OutputError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        why = f"cannot be written ({error.strerror or error})"
-        raise OutputError(str(folder), why, mend="name a folder that you may write to") from error
 
 
 def _judge_rows(
