@@ -12,10 +12,14 @@ from torch.distributions import Bernoulli, kl_divergence
 from torch.nn import functional as F
 
 from storyxai.training.losses import (
+    asymmetric_loss,
+    attention_map,
     bernoulli_kl,
     box_loss,
     dice_loss,
     finding_loss,
+    focal_loss,
+    hint_loss,
     mask_loss,
     token_kl,
     token_loss,
@@ -76,7 +80,7 @@ def _parts_known(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targe
     assert nothing.item() == 0.0 and silent.grad is not None and (silent.grad == 0).all()
 
 
-@pytest.mark.parametrize("loss", [bernoulli_kl, finding_loss, box_loss])
+@pytest.mark.parametrize("loss", [bernoulli_kl, finding_loss, focal_loss, asymmetric_loss, box_loss])
 def test_unknown_entries_teach_nothing(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     target = (normal(3, 4, 2, 2, seed=2) > 0).double()
     _parts_known(loss, normal(3, 4, 2, 2), target, normal(3, 4, 2, 2, seed=3) > 0)
@@ -148,6 +152,95 @@ def test_union_loss_does_not_mind_which_lung_says_it() -> None:
     logits, union = normal(2, 3, 4, 4), (normal(2, 4, 4, seed=2) > 0).double()
     swapped = logits[:, [1, 0, 2]]
     assert torch.allclose(union_loss(logits, union), union_loss(swapped, union))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("logit", [-8.0, -14.0, -30.0, -80.0, 12.0, 30.0])
+def test_union_loss_teaches_however_sure_the_lungs_are(logit: float, dtype: torch.dtype) -> None:
+    # Far below zero P(either) is e^a + e^b, so d(-ln P)/da = -e^a / (e^a + e^b) = -1/2 for a = b (the Dice part adds ~0).
+    logits = torch.full((1, 3, 2, 2), logit, dtype=dtype).requires_grad_()
+    lung = torch.ones(1, 2, 2, dtype=dtype)
+    loss = union_loss(logits, lung)
+    loss.backward()
+    assert torch.isfinite(loss) and logits.grad is not None and torch.isfinite(logits.grad).all()
+    if logit < -10:
+        assert logits.grad[0, :2].flatten().tolist() == pytest.approx([-0.5 / 4] * 8, rel=1e-3)
+        assert loss.item() == pytest.approx(-logit - math.log(2) + 1 - 1 / 5, rel=1e-4)
+
+
+def test_union_loss_has_no_step_where_its_two_forms_meet() -> None:
+    places = torch.linspace(-13.0, -11.0, 4001, dtype=torch.float64)
+    logits = places.view(-1, 1, 1, 1).expand(-1, 3, 1, 1)
+    union = torch.ones(1, 1, 1, dtype=torch.float64)
+    losses = torch.stack([union_loss(one[None], union) for one in logits[1500:2500]])
+    assert (losses.diff().abs() - 0.0005).abs().max() < 1e-5
+
+
+def test_focal_and_asymmetric_loss_by_hand() -> None:
+    # p = 1/4 by logit -ln 3; a positive and a negative.
+    logits, labels = torch.full((2, 1), -math.log(3.0)), torch.tensor([[1.0], [0.0]])
+    miss, fine = math.log(4), math.log(4 / 3)
+    assert focal_loss(logits, labels, gamma=2.0).item() == pytest.approx((miss * 9 / 16 + fine / 16) / 2)
+    assert focal_loss(logits, labels, torch.tensor([3.0]), gamma=1.0).item() == pytest.approx((3 * miss * 3 / 4 + fine / 4) / 2)
+    shifted = 0.2**4 * -math.log(0.8)  # q = 0.25 - 0.05
+    assert asymmetric_loss(logits, labels).item() == pytest.approx((miss * 3 / 4 + shifted) / 2)
+
+
+def test_focal_and_asymmetric_loss_without_focus_are_cross_entropy() -> None:
+    logits, labels, weights = normal(6, 4), (normal(6, 4, seed=1) > 0).double(), normal(4, seed=2).exp()
+    labels[0, 1], labels[2, 2] = NAN, 0.3
+    plain = finding_loss(logits, labels, weights)
+    assert torch.allclose(focal_loss(logits, labels, weights, gamma=0.0), plain)
+    without = asymmetric_loss(logits, labels, weights, gamma_negative=0.0, gamma_positive=0.0, clip=0.0)
+    assert torch.allclose(without, plain)
+
+
+def test_sure_negatives_are_dropped_and_nothing_overflows() -> None:
+    # p = sigmoid(-4) = 0.018 lies below the clip: it neither costs nor teaches.
+    easy = torch.tensor([[-4.0]], requires_grad=True)
+    loss = asymmetric_loss(easy, torch.zeros(1, 1))
+    loss.backward()
+    assert loss.item() == 0.0 and easy.grad is not None and easy.grad.item() == 0.0
+    for gamma in (0.0, 0.5, 2.0):
+        far = torch.tensor([[-200.0, 200.0, -200.0, 200.0]], requires_grad=True)
+        value = asymmetric_loss(far, torch.tensor([[1.0, 0.0, 0.0, 1.0]]), gamma_negative=gamma, gamma_positive=gamma)
+        value.backward()
+        assert torch.isfinite(value) and far.grad is not None and torch.isfinite(far.grad).all()
+        assert far.grad[0, 0] < 0
+
+
+def test_hint_loss_by_hand() -> None:
+    # One strong cell against another: unit maps at right angles are 2 apart; half way round 2 - 2 cos 45 degrees.
+    one, other = torch.zeros(1, 5, 2, 2), torch.zeros(1, 3, 2, 2)
+    one[0, :, 0, 0], other[0, 1, 1, 1] = 1.0, -7.0
+    assert hint_loss(one, other).item() == pytest.approx(2.0)
+    other[0, 2, 0, 0] = 7.0
+    assert hint_loss(one, other).item() == pytest.approx(2 - math.sqrt(2), rel=1e-6)
+
+
+def test_hint_loss_is_zero_only_when_both_look_alike() -> None:
+    features = normal(3, 4, 6, 6).requires_grad_()
+    same = hint_loss(features, features.detach().clone())
+    same.backward()
+    assert same.item() == 0.0 and features.grad is not None and features.grad.abs().max() < 1e-15
+    assert hint_loss(features, -3 * features.detach()).item() < 1e-15  # the same places, in any sign and size
+    assert hint_loss(features, attention_map(features.detach())).item() < 1e-15
+    moved = features.detach().clone()
+    moved[1, 0, 0, 0] += 5.0
+    assert hint_loss(features, moved).item() > 1e-4
+
+
+def test_hint_loss_averages_a_finer_grid_down_and_leaves_the_unknown_out() -> None:
+    coarse = normal(2, 4, 3, 3).abs()
+    fine = attention_map(coarse).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert hint_loss(coarse, fine).item() < 1e-15 and hint_loss(fine, coarse).item() < 1e-15
+    holed = attention_map(normal(2, 7, 3, 3, seed=5))
+    alone = hint_loss(coarse[:1], holed[:1])
+    holed[1, 0, 0] = NAN
+    assert torch.allclose(hint_loss(coarse, holed), alone)
+    silent = coarse.clone().requires_grad_()
+    hint_loss(silent, torch.full_like(holed, NAN)).backward()
+    assert silent.grad is not None and (silent.grad == 0).all()
 
 
 def test_box_loss_averages_inside_and_outside_apart() -> None:

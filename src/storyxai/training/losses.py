@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["bernoulli_kl", "box_loss", "dice_loss", "finding_loss", "mask_loss", "token_kl", "token_loss", "union_loss"]
+__all__ = [
+    "asymmetric_loss", "attention_map", "bernoulli_kl", "box_loss", "dice_loss", "finding_loss", "focal_loss", "hint_loss",
+    "mask_loss", "token_kl", "token_loss", "union_loss",
+]
 
 
 def bernoulli_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
@@ -32,6 +35,42 @@ def finding_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) 
         return logits.sum() * 0.0
     loss = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0), pos_weight=weights, reduction="none")
     return loss[known].mean()
+
+
+def focal_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None, *, gamma: float = 2.0) -> Tensor:
+    """`finding_loss` with each term times (1 - probability given to its side) ** `gamma`: the easy ones fade.
+
+    Shapes: as `finding_loss`, which it equals at `gamma` 0. Source: Lin et al., ICCV 2017, equation 4; the positives'
+    factor alpha is `weights`.
+    """
+    return asymmetric_loss(logits, labels, weights, gamma_negative=gamma, gamma_positive=gamma, clip=0.0)
+
+
+def asymmetric_loss(
+    logits: Tensor, labels: Tensor, weights: Tensor | None = None, *, gamma_negative: float = 4.0,
+    gamma_positive: float = 1.0, clip: float = 0.05,
+) -> Tensor:
+    """Cross-entropy that fades easy negatives more than easy positives; negatives below probability `clip` are dropped.
+
+    Positive: (1 - p) ** gamma_positive * -ln p, times `weights[f]`; negative with q = max(p - clip, 0):
+    q ** gamma_negative * -ln(1 - q). Shapes: logits and labels [..., F], nan = not stated; with both gammas and `clip`
+    at 0 it equals `finding_loss`. Source: Ridnik et al., ICCV 2021, equations 4 to 7.
+    """
+    known = ~labels.isnan()
+    if not bool(known.any()):
+        return logits.sum() * 0.0
+    target = labels.nan_to_num(0.0)
+    # In logarithms: a power of a probability that has sunk to 0 would have no finite gradient.
+    yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)
+    positive = torch.exp(gamma_positive * no) * -yes
+    if clip > 0:
+        left = (torch.sigmoid(logits) - clip).clamp(min=0)
+        negative = -torch.log1p(-left) * (left.clamp(min=1e-9) ** gamma_negative)
+    else:
+        negative = torch.exp(gamma_negative * yes) * -no
+    if weights is not None:
+        positive = positive * weights
+    return (target * positive + (1 - target) * negative)[known].mean()
 
 
 def dice_loss(probability: Tensor, target: Tensor, known: Tensor) -> Tensor:
@@ -64,10 +103,19 @@ def union_loss(logits: Tensor, union: Tensor) -> Tensor:
         return logits.sum() * 0.0
     # log P(neither) is the sum of the two log-complements, which stays exact far from zero.
     neither = F.logsigmoid(-logits[:, 0]) + F.logsigmoid(-logits[:, 1])
-    either = torch.log(-torch.expm1(neither.clamp(max=-1e-6)))
+    either = _log_of_rest(neither, torch.logaddexp(logits[:, 0], logits[:, 1]))
     target = union.nan_to_num(0.0)
     cross = -(target * either + (1 - target) * neither)[known].mean()
     return cross + dice_loss(either.exp().unsqueeze(1), target.unsqueeze(1), known.unsqueeze(1))
+
+
+def _log_of_rest(log_none: Tensor, log_sum: Tensor) -> Tensor:
+    """ln(1 - exp(log_none)): 1 - exp by expm1, and `log_sum` (its limit) where nothing of `log_none` is left to tell.
+
+    Both sides are kept clear of 0 before the choice is made, or the side not taken would send back nan.
+    """
+    far = log_none > -1e-5
+    return torch.where(far, log_sum, torch.log(-torch.expm1(log_none.masked_fill(far, -1.0))))
 
 
 def box_loss(grid: Tensor, cells: Tensor) -> Tensor:
@@ -104,3 +152,34 @@ def token_kl(student: Tensor, teacher: Tensor, tokens: Tensor, temperature: floa
     s = F.log_softmax(student[there] / temperature, dim=-1)
     t = F.log_softmax(teacher[there] / temperature, dim=-1)
     return (t.exp() * (t - s)).sum(dim=-1).mean()
+
+
+def attention_map(features: Tensor) -> Tensor:
+    """Where features are strong: their squares summed over channels, of length 1 over the cells, [B, h, w].
+
+    Shapes: features [B, K, h, w]. Features that are zero everywhere give zeros.
+    Source: Zagoruyko and Komodakis, ICLR 2017, with the sum of squares.
+    """
+    strength = features.square().sum(dim=1)
+    return F.normalize(strength.flatten(1), dim=1).view_as(strength)
+
+
+def hint_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
+    """Squared distance of attention maps of length 1, mean over images; 0 only where both look alike everywhere.
+
+    Shapes: either may be features [B, K, h, w] of any width or attention maps [B, h, w]; a finer grid is averaged down to
+    the coarser. An image with nan from the teacher is left out. Units: between 0 and 2.
+    """
+    student, teacher = (_attention(part) for part in (student_features, teacher_features))
+    known = ~teacher.flatten(1).isnan().any(dim=1)
+    if not bool(known.any()):
+        return student_features.sum() * 0.0
+    sides = (min(student.shape[1], teacher.shape[1]), min(student.shape[2], teacher.shape[2]))
+    s, t = (
+        F.normalize(F.adaptive_avg_pool2d(part[known].unsqueeze(1), sides).flatten(1), dim=1) for part in (student, teacher)
+    )
+    return (s - t).square().sum(dim=1).mean()
+
+
+def _attention(features: Tensor) -> Tensor:
+    return attention_map(features) if features.ndim == 4 else features
