@@ -7,12 +7,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from storyxai.data.batches import make_batch
+from storyxai.data.batches import Batch, make_batch
 from storyxai.errors import StoryxaiError
 from storyxai.models.network import Network
 from storyxai.training import fit as fit_module
-from storyxai.training.fit import FitConfig, distillation_loss, fit, total_loss
+from storyxai.training import losses
+from storyxai.training.config import TrainingRecipe
+from storyxai.training.fit import FitConfig, fit
+from storyxai.training.objective import task_losses, task_weights
 from storyxai.training.soft_targets import TeacherTargets
 from teaching_examples import tiny_network, toy_examples
 
@@ -75,10 +79,20 @@ def test_what_comes_back_is_the_running_average_in_evaluation_mode() -> None:
     assert (average - start).norm() < (now - start).norm()  # an average lags behind
 
 
+def soft_losses(
+    network: Network, batch: Batch, rows: NDArray[np.int64], targets: TeacherTargets, config: FitConfig = SHORT
+) -> dict[str, torch.Tensor]:
+    """What the teacher adds to each task's loss."""
+    said = network(batch.images)
+    hard = task_losses(network, said, batch, rows, config=config)
+    both = task_losses(network, said, batch, rows, config=config, targets=targets)
+    return {task: both[task] - hard[task] for task in hard}
+
+
 def test_a_network_has_nothing_to_learn_from_itself() -> None:
     network = tiny_network()
     batch = make_batch(toy_examples(6), ROWS, 0)
-    loss = distillation_loss(network, network(batch.images), batch, ROWS, exact_targets(network), config=SHORT)
+    loss = sum(soft_losses(network, batch, ROWS, exact_targets(network)).values())
     loss.backward()
     largest = max(float(p.grad.abs().max()) for p in network.parameters() if p.grad is not None)
     assert loss.item() == pytest.approx(0, abs=1e-6) and largest < 1e-5
@@ -87,7 +101,7 @@ def test_a_network_has_nothing_to_learn_from_itself() -> None:
 def test_every_task_is_pulled_towards_another_network() -> None:
     network = tiny_network()
     batch, targets = make_batch(toy_examples(6), ROWS, 0), exact_targets(tiny_network(seed=1))
-    distillation_loss(network, network(batch.images), batch, ROWS, targets, config=SHORT).backward()
+    sum(soft_losses(network, batch, ROWS, targets).values()).backward()
     for head in (network.finding_head.out, network.mask_head, network.decoder.out):
         assert head.weight.grad.abs().max() > 1e-4
 
@@ -98,10 +112,9 @@ def test_an_answer_belongs_to_its_row() -> None:
     rows = np.array([5, 0, 2, 3])
     batch, targets = make_batch(toy_examples(6), rows, 0), exact_targets(network)
     with torch.inference_mode():
-        said = network(batch.images)
-        own = distillation_loss(network, said, batch, rows, targets, config=SHORT)
-        wrong = distillation_loss(network, said, batch, np.roll(rows, 1), targets, config=SHORT)
-    assert own.item() == pytest.approx(0, abs=1e-6) and wrong.item() > 1e-5
+        own = soft_losses(network, batch, rows, targets)
+        wrong = soft_losses(network, batch, np.roll(rows, 1), targets)
+    assert sum(own.values()).item() == pytest.approx(0, abs=1e-6) and sum(wrong.values()).item() > 1e-5
 
 
 def test_the_mixture_is_that_of_the_recipe() -> None:
@@ -109,34 +122,67 @@ def test_the_mixture_is_that_of_the_recipe() -> None:
     network = tiny_network()
     batch, targets = make_batch(toy_examples(6), ROWS, 0), exact_targets(tiny_network(seed=1))
     with torch.inference_mode():
-        said = network(batch.images)
         half, fifth, none = (
-            distillation_loss(
-                network, said, batch, ROWS, targets, config=dataclasses.replace(SHORT, mixing=mixing)
-            ).item()
+            soft_losses(network, batch, ROWS, targets, dataclasses.replace(SHORT, mixing=mixing))
             for mixing in (0.5, 0.2, 0.0)
         )
-    assert half > 0 and none == 0.0
-    assert fifth == pytest.approx(half * 0.25, rel=1e-5)
+    for task in half:
+        assert half[task] > 0 and none[task] == 0.0
+        assert fifth[task].item() == pytest.approx(half[task].item() * 0.25, rel=1e-3)
 
 
-def test_tasks_are_weighted_as_told_and_unknown_references_cost_nothing() -> None:
+def test_tasks_lose_what_their_own_losses_say_and_unknown_references_cost_nothing() -> None:
     network, batch = tiny_network(), make_batch(toy_examples(6), ROWS, 0)
     with torch.inference_mode():
         said = network(batch.images)
-
-        def loss(*weights: float, of: object = batch) -> float:
-            config = dataclasses.replace(SHORT, task_weights=weights)
-            return total_loss(network, said, of, config=config).item()  # type: ignore[arg-type]
-
-        parts = [loss(1, 0, 0, 0), loss(0, 1, 0, 0), loss(0, 0, 1, 0), loss(1, 0, 0, 1) - loss(1, 0, 0, 0)]
-        assert min(parts) > 0
-        assert loss(2, 3, 5, 0.5) == pytest.approx(2 * parts[0] + 3 * parts[1] + 5 * parts[2] + parts[3], rel=1e-5)
+        told = batch.tokens.any(dim=1)
+        words = network.decoder(batch.tokens[told, :-1], said.memory[told])
+        wanted = {
+            "findings": losses.finding_loss(said.logits, batch.labels) + 0.3 * losses.box_loss(said.grid, batch.cells),
+            "masks": losses.mask_loss(said.masks, batch.masks) + losses.union_loss(said.masks, batch.union),
+            "report": losses.token_loss(words, batch.tokens[told]),
+        }
+        found = task_losses(network, said, batch, ROWS, config=SHORT)
+        assert set(found) == set(wanted)
+        for task, loss in wanted.items():
+            assert loss > 0 and found[task].item() == pytest.approx(loss.item(), rel=1e-6), task
         nothing = batch._replace(
             labels=batch.labels * torch.nan, masks=batch.masks * torch.nan, union=batch.union * torch.nan,
             cells=batch.cells * torch.nan, tokens=torch.zeros_like(batch.tokens),
         )
-        assert loss(1, 1, 1, 1, of=nothing) == 0.0
+        assert [loss.item() for loss in task_losses(network, said, nothing, ROWS, config=SHORT).values()] == [0.0] * 3
+
+
+def test_the_decoder_is_asked_once_a_batch() -> None:
+    network, asked = tiny_network(), []
+    network.decoder.register_forward_hook(lambda *_: asked.append(1))
+    batch = make_batch(toy_examples(6), ROWS, 0)
+    task_losses(network, network(batch.images), batch, ROWS, config=SHORT, targets=exact_targets(tiny_network(seed=1)))
+    assert len(asked) == 1
+
+
+def test_a_task_weighs_what_the_recipe_says_and_findings_on_the_side_three_tenths() -> None:
+    config = dataclasses.replace(SHORT, task_weights=(2.0, 3.0, 5.0, 7.0))
+    for tasks, wanted in (
+        (("findings", "masks", "report"), {"findings": 2.0, "masks": 3.0, "report": 5.0}),
+        (("masks",), {"masks": 3.0}), (("report",), {"findings": pytest.approx(0.6), "report": 5.0}),
+    ):
+        network = tiny_network(tasks=tasks)
+        assert task_weights(network.spec, config) == wanted
+        batch = make_batch(toy_examples(6), ROWS, 0)
+        assert set(task_losses(network, network(batch.images), batch, ROWS, config=config)) == set(wanted)
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "focal", "asymmetric"])
+def test_findings_lose_as_the_recipe_names_it(kind: str) -> None:
+    network, batch = tiny_network(tasks=("findings",)), make_batch(toy_examples(6), ROWS, 0)
+    function = {"focal": losses.focal_loss, "asymmetric": losses.asymmetric_loss}.get(kind, losses.finding_loss)
+    weights = torch.tensor([2.0, 3.0, 1.0])
+    config = dataclasses.replace(SHORT, task_weights=(1, 1, 1, 0), training=TrainingRecipe(finding_loss=kind))
+    with torch.inference_mode():
+        said = network(batch.images)
+        found = task_losses(network, said, batch, ROWS, config=config, weights=weights)
+        assert found["findings"].item() == pytest.approx(function(said.logits, batch.labels, weights).item(), rel=1e-6)
 
 
 def test_each_epoch_asks_the_teacher_of_the_view_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,12 +192,12 @@ def test_each_epoch_asks_the_teacher_of_the_view_that_is_shown(monkeypatch: pyte
         shown.append(view)
         return make_batch(examples, rows, view)
 
-    def watch_loss(network, said, batch, rows, targets, *, config):  # type: ignore[no-untyped-def]
-        asked.append(targets.view)
-        return distillation_loss(network, said, batch, rows, targets, config=config)
+    def watch_loss(network, said, batch, rows, *, config, targets, weights):  # type: ignore[no-untyped-def]
+        asked.append(targets.view if targets else None)
+        return task_losses(network, said, batch, rows, config=config, targets=targets, weights=weights)
 
     monkeypatch.setattr(fit_module, "make_batch", watch_batch)
-    monkeypatch.setattr(fit_module, "distillation_loss", watch_loss)
+    monkeypatch.setattr(fit_module, "task_losses", watch_loss)
     teacher = tiny_network(seed=1)
     targets = tuple(exact_targets(teacher, view) for view in range(2))
     config = FitConfig(epochs=3, batch_size=6, views=2)
@@ -175,6 +221,6 @@ def test_a_loss_that_is_not_a_number_stops_the_training() -> None:
     with torch.no_grad():
         network.finding_head.out.bias.fill_(torch.nan)
     state = torch.random.get_rng_state()
-    with pytest.raises(StoryxaiError, match="toy: the loss is not a number at step 0"):
+    with pytest.raises(StoryxaiError, match="toy: the loss of findings is not a number at step 0"):
         fit(network, toy_examples(6), config=SHORT, name="toy")
     assert torch.equal(torch.random.get_rng_state(), state)

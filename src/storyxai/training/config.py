@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 import types
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -11,8 +12,15 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from storyxai.errors import RecipeError, nearest_name
 
 __all__ = [
-    "DataRecipe", "DistillationRecipe", "EvaluationRecipe", "Recipe", "StudentRecipe", "TeacherRecipe", "read_recipe",
+    "AblationRecipe", "DataRecipe", "DesignRecipe", "DistillationRecipe", "EvaluationRecipe", "FitConfig",
+    "Recipe", "StudentRecipe", "TeacherRecipe", "TrainingRecipe", "read_recipe",
 ]
+
+FINDING_LOSSES = ("cross_entropy", "focal", "asymmetric")
+PRECISIONS = ("32-true", "bf16-mixed")
+DEVICES = ("cpu", "cuda")
+METRICS = {"validation_loss": -1, "validation_auroc": 1, "validation_dice": 1}
+"""What training may stop on, and whether more of it is better (1) or worse (-1)."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +73,46 @@ class StudentRecipe:
 
 @dataclass(frozen=True)
 class DistillationRecipe:
-    """Temperature tau, mixing a in [0, 1), and how many exact views of each image the teachers answer for."""
+    """Temperature tau, mixing a in [0, 1), and how many exact views of each image the teachers answer for.
+
+    `task_weights` are of findings, masks, report and boxes; `balance` is how tasks share the network: "fixed" keeps
+    those weights, "uncertainty" learns them, "dwa" follows how fast each task learns, "upgrad", "pcgrad" and their like
+    bring the gradients to agree (`training/balance.py`).
+    """
 
     temperature: float = 2.0
     mixing: float = 0.5
     views: int = 4
     soft_target_weight: float = 0.7
     task_weights: tuple[float, float, float, float] = (1.0, 0.5, 0.3, 0.3)
+    balance: str = "fixed"
+    reasons: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How the loop runs, for every network of the recipe alike.
+
+    The rate rises over the first `warmup_share` of all steps and falls along a cosine to zero. `ema_decay` is of the
+    running average of weights, which is what comes out. Findings rarer than `rare_share` are shown more often (0: every
+    image once an epoch). `stop_metric` ("validation_loss", "validation_auroc", "validation_dice") ends training when
+    `patience` epochs brought nothing better, and keeps the best average. `checkpoint_steps` is after how many steps a
+    checkpoint is written (0: after each epoch). `frozen_norms` leaves batch norms at the statistics they came with.
+    """
+
+    weight_decay: float = 0.02
+    warmup_share: float = 0.08
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.99
+    finding_loss: str = "cross_entropy"
+    rare_share: float = 0.0
+    stop_metric: str = ""
+    patience: int = 5
+    checkpoint_steps: int = 200
+    frozen_norms: bool = False
+    precision: str = "32-true"
+    device: str = "cpu"
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,6 +122,23 @@ class EvaluationRecipe:
     bootstrap: int = 1000
     min_positives: int = 20
     stories: int = 2
+
+
+@dataclass(frozen=True)
+class DesignRecipe:
+    """The arms that are to teach one set of tasks (see training/ablation.py)."""
+
+    tasks: tuple[str, ...]
+    arms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AblationRecipe:
+    """What `storyxai ablate` trains: a design, seeds, and the set whose images judge findings ("" = every image)."""
+
+    design: tuple[DesignRecipe, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    findings_domain: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +153,29 @@ class Recipe:
     teacher_report: TeacherRecipe
     student: StudentRecipe
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+    ablation: AblationRecipe = field(default_factory=AblationRecipe)
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How one network is trained.
+
+    `views` 0 draws a new view every epoch; K > 0 goes round the K views that teachers were asked about. `batch_size` is
+    over all processes together. `mixing`, `task_weights` and `balance` are as in `DistillationRecipe`.
+    """
+
+    epochs: int
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    views: int = 0
+    temperature: float = 2.0
+    mixing: float = 0.5
+    task_weights: tuple[float, float, float, float] = (1.0, 0.5, 0.3, 0.3)
+    balance: str = "fixed"
+    seed: int = 0
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -171,3 +251,35 @@ def _check(recipe: Recipe, file: str) -> None:
         raise RecipeError(file, f"'distillation.temperature' is {distillation.temperature}", mend="it must be over 0")
     if not 0 <= distillation.mixing < 1:
         raise RecipeError(file, f"'distillation.mixing' is {distillation.mixing}", mend="it must be in [0, 1)")
+    _check_training(recipe, file)
+
+
+def _check_training(recipe: Recipe, file: str) -> None:
+    training, balance = recipe.training, recipe.distillation.balance
+    if balance != "fixed":  # the list of names stands where torch is imported, which takes seconds
+        from storyxai.training.balance import make_balancer
+
+        make_balancer(balance, {"findings": 1.0, "masks": 1.0})
+    for place, given, known in (
+        ("finding_loss", training.finding_loss, FINDING_LOSSES), ("precision", training.precision, PRECISIONS),
+        ("device", training.device, DEVICES), ("stop_metric", training.stop_metric, ("", *METRICS)),
+    ):
+        if given not in known:
+            near = nearest_name(given, known)
+            names = ", ".join(name for name in known if name)
+            mend = f"did you mean '{near}'? known: {names}" if near else f"known: {names}"
+            raise RecipeError(file, f"'training.{place}' is '{given}', which is not known", mend=mend)
+    for place, value, least, under in (
+        ("weight_decay", training.weight_decay, 0.0, 1.0), ("warmup_share", training.warmup_share, 0.0, 1.0),
+        ("ema_decay", training.ema_decay, 0.0, 1.0), ("rare_share", training.rare_share, 0.0, 1.0),
+        ("gradient_clip", training.gradient_clip, 1e-6, math.inf), ("patience", training.patience, 1, math.inf),
+        ("checkpoint_steps", training.checkpoint_steps, 0, math.inf), ("processes", training.processes, 1, 65),
+    ):
+        if not least <= value < under:
+            mend = f"it must be at least {least}" + (f" and under {under}" if under < math.inf else "")
+            raise RecipeError(file, f"'training.{place}' is {value}", mend=mend)
+    for shape, name in ((recipe.student, "student"), (recipe.teacher_findings, "teacher_findings"),
+                        (recipe.teacher_masks, "teacher_masks"), (recipe.teacher_report, "teacher_report")):
+        if shape.batch_size < 2 * training.processes:
+            why = f"'{name}.batch_size' is {shape.batch_size} for {training.processes} processes"
+            raise RecipeError(file, why, mend="give each process two images at least")

@@ -26,7 +26,7 @@ from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_f
 from storyxai.training.weights import freeze_early_stages, load_encoder_weights, positive_weights
 from storyxai.types import SoftTargets
 
-__all__ = ["DistilledRun", "Parts", "distil", "gather_examples", "standardise"]
+__all__ = ["DistilledRun", "Parts", "distil", "gather_examples", "standardise", "train_student", "train_teacher"]
 
 Progress = Callable[[str, int, int], None]
 TASK_OF = {"findings": "teacher_findings", "masks": "teacher_masks", "report": "teacher_report"}
@@ -57,7 +57,8 @@ def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> Di
     check_parts(recipe, parts)
     losses: dict[str, tuple[float, ...]] = {}
     teachers = {
-        task: _teacher(recipe, task, parts.train, out, losses, progress) for task in ("findings", "masks", "report")
+        task: train_teacher(recipe, task, parts.train, out, losses=losses, progress=progress)
+        for task in ("findings", "masks", "report")
     }
     targets = cache_targets(
         teachers, parts.train, views=recipe.distillation.views, folder=out / "soft_targets", progress=progress
@@ -141,15 +142,21 @@ def new_network(
 def train_student(
     recipe: Recipe, train: Examples, targets: tuple[TeacherTargets, ...], *, losses: dict[str, tuple[float, ...]],
     tasks: tuple[str, ...] = ("findings", "masks", "report"), seed: int | None = None, name: str = "student",
-    progress: Progress | None = None,
+    start: Network | None = None, progress: Progress | None = None,
 ) -> Network:
-    """The student after training; with no `targets` it learns from labels alone (the control)."""
+    """The student after training; with no `targets` it learns from labels alone (the control).
+
+    It starts from the weights of `start` where given, else from weights drawn by `seed`.
+    """
     seed = recipe.seed if seed is None else seed
     network = new_network(recipe, recipe.student, tasks, seed=seed + 17)
+    if start is not None:
+        network.load_state_dict(start.state_dict())
     config = FitConfig(
         epochs=recipe.student.epochs, batch_size=recipe.student.batch_size, learning_rate=recipe.student.learning_rate,
         views=recipe.distillation.views if targets else 0, temperature=recipe.distillation.temperature,
-        mixing=recipe.distillation.mixing, task_weights=recipe.distillation.task_weights, seed=seed,
+        mixing=recipe.distillation.mixing, task_weights=recipe.distillation.task_weights,
+        balance=recipe.distillation.balance, seed=seed, training=recipe.training,
     )
     weights = positive_weights(torch.from_numpy(train.labels)).numpy()
     result = fit(
@@ -206,10 +213,11 @@ def _shift_for(values: NDArray[np.float32], share: float) -> float:
     return (low + high) / 2
 
 
-def _teacher(
-    recipe: Recipe, task: str, train: Examples, out: Path, losses: dict[str, tuple[float, ...]],
-    progress: Progress | None,
+def train_teacher(
+    recipe: Recipe, task: str, train: Examples, out: Path, *, losses: dict[str, tuple[float, ...]],
+    progress: Progress | None = None,
 ) -> Network:
+    """The teacher of one task, read from `out` where it was trained before."""
     path = out / f"teacher-{task}.safetensors"
     if path.exists():
         return load_network(path)
@@ -217,7 +225,7 @@ def _teacher(
     rows = np.flatnonzero(_known_rows(train, task))
     config = FitConfig(
         epochs=shape.epochs, batch_size=shape.batch_size, learning_rate=shape.learning_rate, seed=recipe.seed,
-        task_weights=(1.0, 1.0, 1.0, recipe.distillation.task_weights[3]),
+        task_weights=(1.0, 1.0, 1.0, recipe.distillation.task_weights[3]), training=recipe.training,
     )
     mine = train.take(rows)
     weights = positive_weights(torch.from_numpy(mine.labels)).numpy()

@@ -1,0 +1,104 @@
+"""What each task loses on a batch: its hard loss against what is known, and its distillation term where a teacher spoke."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from storyxai.data.batches import Batch
+from storyxai.models.network import Network, NetworkSpec, Outputs
+from storyxai.models.tokens import PAD
+from storyxai.training import losses
+from storyxai.training.config import FitConfig
+from storyxai.training.soft_targets import TeacherTargets
+
+__all__ = ["task_losses", "task_weights"]
+
+FINDING_LOSSES = {
+    "cross_entropy": losses.finding_loss, "focal": losses.focal_loss, "asymmetric": losses.asymmetric_loss,
+}  # fmt: skip
+SIDE_SHARE = 0.3
+"""What findings weigh in a network that writes reports only: it learns them on the side, to have something to tell."""
+
+
+def task_weights(spec: NetworkSpec, config: FitConfig) -> dict[str, float]:
+    """The recipe's weight of each task that a network of this shape loses on."""
+    finding, mask, report, _ = config.task_weights
+    weights = {}
+    if "findings" in spec.tasks:
+        weights["findings"] = finding
+    elif "report" in spec.tasks:
+        weights["findings"] = SIDE_SHARE * finding
+    if "masks" in spec.tasks:
+        weights["masks"] = mask
+    if "report" in spec.tasks:
+        weights["report"] = report
+    return weights
+
+
+def task_losses(
+    network: Network, said: Outputs, batch: Batch, rows: NDArray[np.int64], *, config: FitConfig,
+    targets: TeacherTargets | None = None, weights: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Each task's hard loss plus a / (1 - a) tau^2 KL from its teacher; not yet weighted by task.
+
+    Times 1 - a this is the mixture (1 - a) hard + a tau^2 KL: the factor common to all tasks is left to the learning
+    rate. Boxes belong to the findings. `rows` are the batch's rows among the examples that `targets` answer for;
+    `weights` [F] weigh the positives. What nobody knows costs nothing.
+    """
+    soft = config.mixing / (1 - config.mixing) * config.temperature**2
+    found = {}
+    if said.logits is not None and said.grid is not None:
+        found["findings"] = _findings(said.logits, said.grid, batch, rows, config, soft, targets, weights)
+    if said.masks is not None:
+        found["masks"] = _masks(said.masks, batch, rows, config, soft, targets)
+    if said.memory is not None:
+        found["report"] = _report(network, said.memory, batch, rows, config, soft, targets)
+    return found
+
+
+def _findings(
+    logits: Tensor, grid: Tensor, batch: Batch, rows: NDArray[np.int64], config: FitConfig, soft: float,
+    targets: TeacherTargets | None, weights: Tensor | None,
+) -> Tensor:
+    loss = FINDING_LOSSES[config.training.finding_loss](logits, batch.labels, weights)
+    loss = loss + config.task_weights[3] * losses.box_loss(grid, batch.cells)
+    if targets is not None:
+        loss = loss + soft * losses.bernoulli_kl(logits, _like(targets.findings[rows], logits), config.temperature)
+    return loss
+
+
+def _masks(
+    masks: Tensor, batch: Batch, rows: NDArray[np.int64], config: FitConfig, soft: float, targets: TeacherTargets | None
+) -> Tensor:
+    loss = losses.mask_loss(masks, batch.masks) + losses.union_loss(masks, batch.union)
+    if targets is not None and len(targets.masks):
+        loss = loss + soft * losses.bernoulli_kl(masks, _like(targets.masks[rows], masks), config.temperature)
+    return loss
+
+
+def _report(
+    network: Network, memory: Tensor, batch: Batch, rows: NDArray[np.int64], config: FitConfig, soft: float,
+    targets: TeacherTargets | None,
+) -> Tensor:
+    told = (batch.tokens != PAD).any(dim=1)
+    if not bool(told.any()):
+        return memory.sum() * 0.0
+    tokens = batch.tokens[told]
+    words = network.decoder(tokens[:, :-1], memory[told]).float()  # asked once, for reference and teacher
+    loss = losses.token_loss(words, tokens)
+    if targets is None or not len(targets.words):
+        return loss
+    answers = targets.word_row[rows[told.cpu().numpy()]]
+    answered = np.flatnonzero(answers >= 0)
+    if len(answered):
+        teacher = _like(targets.words[answers[answered]], words)
+        index = torch.from_numpy(answered).to(words.device)
+        loss = loss + soft * losses.token_kl(words[index], teacher, tokens[index], config.temperature)
+    return loss
+
+
+def _like(values: NDArray[np.generic], beside: Tensor) -> Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.float32)).to(beside.device)
