@@ -121,7 +121,7 @@ class OwnTeacher:
         """The network's heads, in evaluation mode. Raises: WeightsError for images that are none."""
         check_images(images)
         network = self.network.to(memory_format=torch.channels_last).eval()
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference mode, whose tensors a loss could not take as its target
             said = network(resized(images, self.size).contiguous(memory_format=torch.channels_last))
             words = None
             if said.memory is not None and tokens is not None:
