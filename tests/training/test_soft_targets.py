@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from storyxai.data.batches import Examples, make_batch
-from storyxai.errors import OutputError
+from storyxai.errors import ArchiveError, OutputError, RecipeError
 from storyxai.models.network import Network
-from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_findings, network_hash
+from storyxai.models.teachers import TeacherAnswers
+from storyxai.training.losses import hint_loss
+from storyxai.training.reasons import maps_of, reasons_loss
+from storyxai.training.soft_targets import ShardRows, TeacherTargets, cache_targets, join_findings, network_hash
 from storyxai.types import SoftTargets
 from teaching_examples import FINDINGS, VOCABULARY, tiny_network, toy_examples
 
@@ -67,7 +70,7 @@ def test_answers_are_those_of_the_teacher_in_that_view(counted: Counted, example
 
 def test_a_second_call_reads_and_asks_nobody(counted: Counted, examples: Examples, tmp_path: Path) -> None:
     first = cache_targets(counted.teachers, examples, views=2, folder=tmp_path)
-    assert counted.calls == 6 and len(list(tmp_path.glob("*.npy"))) == 6 and not list(tmp_path.glob("*.part"))
+    assert counted.calls == 6 and len(list(tmp_path.glob("*/*.npy"))) == 6 and not list(tmp_path.glob("*/*.part"))
     again = cache_targets(counted.teachers, examples, views=2, folder=tmp_path)
     assert counted.calls == 6
     assert all(same(one, other) for one, other in zip(first, again, strict=True))
@@ -118,11 +121,133 @@ def test_a_killed_run_leaves_no_half_answer(counted: Counted, examples: Examples
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache_targets(teacher, examples, views=1, folder=tmp_path, batch_size=2, progress=killed)
-    assert not list(tmp_path.glob("*.npy"))
-    resumed = cache_targets(teacher, examples, views=1, folder=tmp_path, batch_size=2)
+        cache_targets(teacher, examples, views=1, folder=tmp_path, batch_size=2, shard_size=2, progress=killed)
+    assert counted.calls == 2 and len(list(tmp_path.glob("*/*.npy"))) == 1  # the shard that was finished
+    resumed = cache_targets(teacher, examples, views=1, folder=tmp_path, batch_size=2, shard_size=2)
+    assert counted.calls == 4
     fresh = cache_targets(teacher, examples, views=1, folder=tmp_path / "fresh", batch_size=2)
     assert same(resumed[0], fresh[0])
+
+
+def test_new_images_are_asked_about_alone(counted: Counted, examples: Examples, tmp_path: Path) -> None:
+    teachers, seen = counted.teachers, []
+    cache_targets(teachers, examples.take([4, 1]), views=1, folder=tmp_path)
+
+    def note(name: str, _done: int, count: int) -> None:
+        seen.append((name.split()[2], count))
+
+    all_of_them = cache_targets(teachers, examples, views=1, folder=tmp_path, progress=note)
+    assert seen == [("findings,", 4), ("masks,", 4), ("report,", 3)]  # one of the six has no report
+    fresh = cache_targets(teachers, examples, views=1, folder=tmp_path / "fresh")
+    for name in ("findings", "masks", "words", "word_row"):
+        one, other = (np.asarray(getattr(part[0], name), dtype=np.float32) for part in (all_of_them, fresh))
+        assert np.allclose(one, other, atol=2e-3)  # the batch an image is in moves the last bit
+
+
+def test_rows_come_from_their_shards_without_reading_the_rest(
+    counted: Counted, examples: Examples, tmp_path: Path
+) -> None:
+    said = cache_targets({"masks": counted.teachers["masks"]}, examples, views=1, folder=tmp_path, shard_size=4)[0]
+    assert isinstance(said.masks, ShardRows) and len(said.masks.shards) == 2 and said.masks.shape == (6, 3, 16, 16)
+    assert all(isinstance(shard, np.memmap) for shard in said.masks.shards)
+    whole = np.asarray(said.masks)
+    rows = np.array([5, 0, 3, 5])
+    assert np.array_equal(said.masks[rows], whole[rows]) and np.array_equal(said.masks[2], whole[2])
+    assert np.array_equal(said.masks[whole[:, 0, 0, 0] == whole[1, 0, 0, 0]], whole[whole[:, 0, 0, 0] == whole[1, 0, 0, 0]])
+
+
+def test_longer_reports_and_other_sizes_lie_apart(counted: Counted, examples: Examples, tmp_path: Path) -> None:
+    teacher = {"report": counted.teachers["report"]}
+    cache_targets(teacher, examples, views=1, folder=tmp_path)
+    shorter = dataclasses.replace(examples, tokens=examples.tokens[:, :6])
+    assert cache_targets(teacher, shorter, views=1, folder=tmp_path)[0].words.shape[1] == 5
+
+
+@dataclasses.dataclass
+class Foreign:
+    """A teacher that is no network: it tells left from right by brightness, on a grid of its own."""
+
+    findings: tuple[str, ...] = ("right square", "left square")
+    tasks: tuple[str, ...] = ("findings", "masks")
+    name: str = "by brightness"
+    hash: str = "f0"
+    size: int = 0
+
+    def answers(self, images: torch.Tensor, tokens: torch.Tensor | None = None) -> TeacherAnswers:
+        maps = torch.nn.functional.adaptive_avg_pool2d(images, (4, 4)).repeat(1, 2, 1, 1)
+        left, right = images[..., :32].mean(dim=(1, 2, 3)), images[..., 32:].mean(dim=(1, 2, 3))
+        findings = torch.stack([right - left, left - right], dim=1) * 10
+        return TeacherAnswers(findings, images.repeat(1, 3, 1, 1), None, maps, None)
+
+
+def test_a_foreign_teacher_is_joined_by_name_and_brought_to_our_grid(examples: Examples, tmp_path: Path) -> None:
+    teacher = Foreign()
+    said = cache_targets(
+        {"findings": teacher, "masks": teacher}, examples, views=1, folder=tmp_path, findings=FINDINGS, reasons="grid"
+    )[0]
+    assert (said.findings[::2, 0] > 0).all() and (said.findings[1::2, 1] > 0).all()
+    assert np.allclose(said.findings[:, 0], -said.findings[:, 1]) and np.isnan(said.findings[:, 2]).all()
+    assert said.masks.shape == (6, 3, 16, 16)
+    maps = np.asarray(said.maps, dtype=np.float32)
+    assert maps.shape == (6, 3, 4, 4) and np.isnan(maps[:, 2]).all() and np.allclose(maps[:, :2].max(axis=(2, 3)), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["grid", "grad-cam"])
+def test_reasons_and_hints_are_those_of_the_teacher(
+    counted: Counted, examples: Examples, tmp_path: Path, kind: str
+) -> None:
+    teacher = counted.teachers["findings"]
+    plain = cache_targets({"findings": teacher}, examples, views=2, folder=tmp_path)[1]
+    assert len(plain.maps) == 0 and len(plain.attention) == 0
+    said = cache_targets({"findings": teacher}, examples, views=2, folder=tmp_path, reasons=kind, hints=True)[1]
+    assert np.array_equal(plain.findings, said.findings)
+    with torch.no_grad():
+        direct = teacher(make_batch(examples, np.arange(6), 1).images)
+        maps = maps_of(kind, teacher.finding_head, direct.features, direct.grid)
+        ours = torch.from_numpy(np.asarray(said.maps, dtype=np.float32))
+        there = (maps.amax(dim=(2, 3)) > 1e-6)
+        assert there.any() and reasons_loss(ours, maps, there).item() < 1e-5
+        assert hint_loss(torch.from_numpy(np.asarray(said.attention, dtype=np.float32)), direct.features).item() < 1e-5
+
+
+def test_what_a_teacher_does_not_give_is_refused_by_name(counted: Counted, examples: Examples, tmp_path: Path) -> None:
+    foreign = Foreign()
+    for teachers, wanted, word in (
+        ({"report": foreign}, {}, "gives no next words"),
+        ({"findings": foreign}, {"hints": True}, "gives no features"),
+        ({"findings": foreign}, {"reasons": "grad-cam"}, "no Grad-CAM"),
+        ({"findings": foreign}, {"findings": ("hernia",)}, "no finding in common"),
+        ({"findings": counted.teachers["masks"]}, {}, "gives no findings"),
+        ({"findings": foreign}, {"reasons": "gird"}, "did you mean 'grid'"),
+    ):
+        with pytest.raises(RecipeError, match=word):
+            cache_targets(teachers, examples, views=1, folder=tmp_path, **wanted)
+
+
+def test_a_damaged_shard_is_named(counted: Counted, examples: Examples, tmp_path: Path) -> None:
+    teacher = {"findings": counted.teachers["findings"]}
+    cache_targets(teacher, examples, views=1, folder=tmp_path)
+    (shard,) = tmp_path.glob("*/*.npy")
+    whole = shard.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"no numbers at all"):
+        shard.unlink()
+        shard.write_bytes(damaged)
+        with pytest.raises(ArchiveError, match="delete it") as caught:
+            cache_targets(teacher, examples, views=1, folder=tmp_path)
+        assert shard.name in str(caught.value)
+
+
+def test_a_full_disk_leaves_no_half_shard(
+    counted: Counted, examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    teacher = {"findings": counted.teachers["findings"]}
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OutputError, match="No space left"):
+        cache_targets(teacher, examples, views=1, folder=tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_task_without_a_teacher_is_unknown(counted: Counted, examples: Examples, tmp_path: Path) -> None:

@@ -1,27 +1,73 @@
-"""What teachers say about each exact view of each image, computed once and kept on disk in 16 bit."""
+"""What teachers say about each exact view of each image, computed once and kept on disk in 16 bit.
+
+One folder per teacher, task and view; in it shards of some hundred images, each one file that is there whole or not at all.
+Every row carries the hash of its image, so new images are asked about alone and a killed run goes on at its last shard.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
 from storyxai.data.batches import Examples, make_batch
-from storyxai.errors import OutputError
+from storyxai.errors import ArchiveError, OutputError, RecipeError, UnknownNameError
 from storyxai.models.network import Network
+from storyxai.models.teachers import OwnTeacher, Teacher, TeacherAnswers, join_by_name, network_hash
 from storyxai.models.tokens import PAD
+from storyxai.training.losses import attention_map
+from storyxai.training.reasons import MAP_KINDS, maps_of
 from storyxai.types import SoftTargets
 
-__all__ = ["TeacherTargets", "cache_targets", "join_findings", "network_hash"]
+__all__ = ["ShardRows", "TeacherTargets", "cache_targets", "join_findings", "network_hash"]
 
 Progress = Callable[[str, int, int], None]
+Half: TypeAlias = NDArray[np.float16]
+KEY_BYTES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class ShardRows:
+    """Rows [N, ...] that lie in memory-mapped shards; `rows[numbers]` reads those asked for, as a plain array."""
+
+    shards: tuple[Half, ...]
+    shard_of: NDArray[np.int64]
+    row_of: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.row_of)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As that of an array."""
+        return (len(self), *self.shards[0].shape[1:])
+
+    def __getitem__(self, rows: Any) -> Half:
+        shard_of, row_of = np.atleast_1d(self.shard_of[rows]), np.atleast_1d(self.row_of[rows])
+        out = np.empty((len(row_of), *self.shape[1:]), dtype=np.float16)
+        for shard in np.unique(shard_of):
+            here = shard_of == shard
+            out[here] = self.shards[shard][row_of[here]]
+        return out if np.ndim(self.row_of[rows]) else out[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[np.arange(len(self))], dtype=dtype)
+
+
+Rows: TypeAlias = Half | ShardRows
+
+
+def _nothing() -> Half:
+    return np.zeros((0,), dtype=np.float16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,62 +75,67 @@ class TeacherTargets:
     """Teachers' logits for one view of N examples; an empty array where no teacher of that task was given.
 
     Shapes: findings float32 [N, F] (nan = the teacher does not know), masks float16 [N, 3, h, w], words float16
-    [M, T - 1, V] for the M examples that have a report, `word_row` int64 [N] their row or -1.
+    [M, T - 1, V] for the M examples that have a report, `word_row` int64 [N] their row or -1. `maps` float16
+    [N, F, h, w] are the findings' teacher's reasons, each scaled to a largest size of 1 (nan = unknown); `attention`
+    float16 [N, h, w] is `attention_map` of its features.
     """
 
     view: int
     findings: NDArray[np.float32]
-    masks: NDArray[np.float16]
-    words: NDArray[np.float16]
+    masks: Rows
+    words: Rows
     word_row: NDArray[np.int64]
-
-
-def network_hash(network: Network) -> str:
-    """The SHA-256 of a network's shape and weights: two teachers with the same hash say the same."""
-    digest = hashlib.sha256(json.dumps(network.spec.as_dict(), sort_keys=True).encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()
+    maps: Rows = field(default_factory=_nothing)
+    attention: Rows = field(default_factory=_nothing)
 
 
 def cache_targets(
-    teachers: Mapping[str, Network], examples: Examples, *, views: int, folder: Path, batch_size: int = 64,
+    teachers: Mapping[str, Network | Teacher], examples: Examples, *, views: int, folder: Path, batch_size: int = 64,
+    findings: tuple[str, ...] = (), reasons: str = "", hints: bool = False, shard_size: int = 512,
     progress: Progress | None = None,
 ) -> tuple[TeacherTargets, ...]:
     """The targets of views 0 .. `views` - 1, read from `folder` where they were computed before.
 
-    `teachers` maps a task ("findings", "masks", "report") to its teacher. The key of a cached array is the hash of
-    teacher, images, view and task (for words also of the reference words); a killed run leaves whole arrays or none.
+    `teachers` maps a task ("findings", "masks", "report") to its teacher. `findings` are the student's: answers are
+    joined to them by name (() = the teacher has the student's own). `reasons` ("grid" or "grad-cam", "" = none) keeps
+    the maps of the findings' teacher, `hints` its attention. An answer is kept under the hash of the teacher, the image,
+    its id (which draws the views), the view and, for words, the reference words.
+    Raises: RecipeError when a teacher does not answer what is asked; OutputError; ArchiveError for a damaged shard.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(str(folder), f"cannot be made ({error.strerror})", mend="name a writable folder") from error
-    images_hash = hashlib.sha256(examples.images.tobytes() + "|".join(examples.ids).encode()).hexdigest()
+    if reasons not in ("", *MAP_KINDS):
+        raise RecipeError(f"reasons '{reasons}'", "are not known", mend=str(UnknownNameError("kind", reasons, MAP_KINDS)))
     has_report = np.flatnonzero((examples.tokens != PAD).any(axis=1))
     word_row = np.full(len(examples), -1, dtype=np.int64)
     word_row[has_report] = np.arange(len(has_report))
+    asked = {
+        task: _Asked(task, OwnTeacher(teacher) if isinstance(teacher, Network) else teacher, findings, reasons, hints)
+        for task, teacher in teachers.items()
+    }
+    rows = {task: has_report if task == "report" else np.arange(len(examples)) for task in asked}
+    keys = {task: _image_keys(examples, rows[task], with_words=task == "report") for task in asked}
+    frame = f"{examples.images.shape[1:]}|{examples.masks.shape[2:]}|{examples.tokens.shape[1]}"
+    hashes = {task: f"{one.hash}|{frame}" for task, one in asked.items()}
     done: list[TeacherTargets] = []
     for view in range(views):
-        arrays: dict[str, NDArray[np.float16]] = {}
-        for task, teacher in teachers.items():
-            asked = f"{network_hash(teacher)}|{images_hash}|{view}|{task}"
-            if task == "report":  # the next word is asked for after the words of the reference
-                asked += "|" + hashlib.sha256(examples.tokens.tobytes()).hexdigest()
-            key = hashlib.sha256(asked.encode()).hexdigest()[:24]
-            path = folder / f"{task}-{key}.npy"
-            if not path.exists():
-                rows = has_report if task == "report" else np.arange(len(examples))
-                _write_targets(path, teacher, task, examples, rows, view, batch_size, progress)
-            arrays[task] = np.load(path, mmap_mode="r", allow_pickle=False)
-        empty = np.zeros((0,), dtype=np.float16)
-        unknown = np.full((len(examples), examples.labels.shape[1]), np.nan, dtype=np.float32)
-        findings = arrays.get("findings", empty)
+        read: dict[str, Rows] = {}
+        for task, one in asked.items():
+            name = hashlib.sha256(f"{hashes[task]}|{view}".encode()).hexdigest()[:24]
+            place = _open_folder(folder / f"{task}-view{view}-{name}")
+            stored = _stored(place)
+            missing = [i for i, key in enumerate(keys[task]) if key not in stored[1]]
+            for start in range(0, len(missing), shard_size):
+                part = missing[start : start + shard_size]
+                values = one.answers(examples, rows[task][part], view, batch_size, start, len(missing), progress)
+                _write_shard(place, [keys[task][i] for i in part], values)
+            if missing:
+                stored = _stored(place)
+            read |= _read(stored, keys[task], task)
+        unknown = np.full((len(examples), len(findings) or examples.labels.shape[1]), np.nan, dtype=np.float32)
+        known = np.asarray(read["findings"], dtype=np.float32) if "findings" in read else unknown
         done.append(
             TeacherTargets(
-                view, findings.astype(np.float32) if len(findings) else unknown,
-                arrays.get("masks", empty), arrays.get("report", empty), word_row,
+                view, known, read.get("masks", _nothing()), read.get("report", _nothing()), word_row,
+                read.get("maps", _nothing()), read.get("attention", _nothing()),
             )
         )
     return tuple(done)
@@ -108,47 +159,133 @@ def join_findings(
             if name in row_of and not np.isnan(soft.logits[row_of[name], other]):
                 theirs, ours = soft.logits[row_of[name], other], mixed[row, column]
                 mixed[row, column] = theirs if np.isnan(ours) else weight * theirs + (1 - weight) * ours
-    return TeacherTargets(targets.view, mixed, targets.masks, targets.words, targets.word_row)
+    return replace(targets, findings=mixed)
 
 
-def _write_targets(
-    path: Path, teacher: Network, task: str, examples: Examples, rows: NDArray[np.int64], view: int, batch_size: int,
-    progress: Progress | None,
-) -> None:
-    part = path.with_suffix(".part")
-    out: np.memmap[Any, np.dtype[np.float16]] | None = None
-    try:
-        for start, values in _answers(teacher, task, examples, rows, view, batch_size):
-            if out is None:
-                shape = (len(rows), *values.shape[1:])
-                out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
-            out[start : start + len(values)] = values
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """One teacher and what is asked of it."""
+
+    task: str
+    teacher: Teacher
+    findings: tuple[str, ...]
+    reasons: str
+    hints: bool
+
+    @property
+    def hash(self) -> str:
+        """Of all that the answers depend on but image and view."""
+        extra = f"{'|'.join(self.findings)}|{self.reasons}|{self.hints}" if self.task == "findings" else ""
+        return hashlib.sha256(f"{self.teacher.hash}|{self.task}|{extra}".encode()).hexdigest()
+
+    def answers(
+        self, examples: Examples, rows: NDArray[np.int64], view: int, batch_size: int, before: int, total: int,
+        progress: Progress | None,
+    ) -> dict[str, Half]:
+        """Its answers about `rows` by name, 16 bit."""
+        kept: dict[str, list[Half]] = {}
+        for start in range(0, len(rows), batch_size):
+            batch = make_batch(examples, rows[start : start + batch_size], view)
+            with torch.no_grad():
+                said = self.teacher.answers(batch.images, batch.tokens if self.task == "report" else None)
+                named = self._named(said, examples.masks.shape[2:])
+            for name, values in named.items():
+                kept.setdefault(name, []).append(values.clamp(-60000, 60000).cpu().numpy().astype(np.float16))
             if progress:
-                progress(f"soft targets: {task}, view {view}", start + len(values), len(rows))
-        if out is None:
-            np.save(part.open("wb"), np.zeros((0,), dtype=np.float16))
-        else:
-            out.flush()
-            del out
+                done = before + min(start + batch_size, len(rows))
+                progress(f"soft targets: {self.task}, view {view}", done, total)
+        return {name: np.concatenate(parts) for name, parts in kept.items()}
+
+    def _named(self, said: TeacherAnswers, mask_grid: tuple[int, ...]) -> dict[str, Tensor]:
+        if self.task == "masks":
+            masks = self._given(said.masks, "masks")
+            if masks.shape[2:] != mask_grid:
+                masks = F.interpolate(masks, size=mask_grid, mode="bilinear", align_corners=False)
+            return {"masks": masks}
+        if self.task == "report":
+            return {"report": self._given(said.words, "next words")}
+        named = {"findings": self._joined(self._given(said.findings, "findings"))}
+        if self.reasons:
+            grid = self._given(said.maps, "maps")
+            if self.reasons == "grad-cam" and not isinstance(self.teacher, OwnTeacher):
+                raise RecipeError(self.teacher.name, "is not a network of ours: no Grad-CAM", mend='say reasons = "grid"')
+            if isinstance(self.teacher, OwnTeacher) and said.features is not None:
+                maps = maps_of(self.reasons, self.teacher.network.finding_head, said.features, grid)
+            else:
+                maps = torch.sigmoid(grid)
+            # Their distance does not depend on scale, and small numbers lose their digits in 16 bit.
+            top = maps.abs().amax(dim=(2, 3), keepdim=True)
+            named["maps"] = self._joined(maps / top.masked_fill(top == 0, 1.0))
+        if self.hints:
+            named["attention"] = attention_map(self._given(said.features, "features"))
+        return named
+
+    def _joined(self, values: Tensor) -> Tensor:
+        return join_by_name(values, self.teacher.findings, self.findings) if self.findings else values
+
+    def _given(self, values: Tensor | None, what: str) -> Tensor:
+        if values is None:
+            mend = f"name another teacher of {self.task}, or do not ask for its {what}"
+            raise RecipeError(self.teacher.name, f"gives no {what}", mend=mend)
+        return values
+
+
+def _image_keys(examples: Examples, rows: NDArray[np.int64], *, with_words: bool) -> list[bytes]:
+    keys = []
+    for row in rows:
+        digest = hashlib.sha256(examples.ids[row].encode() + b"|" + examples.images[row].tobytes())
+        if with_words:  # the next word is asked for after the words of the reference
+            digest.update(examples.tokens[row].tobytes())
+        keys.append(digest.digest()[:KEY_BYTES])
+    return keys
+
+
+def _open_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(str(folder), f"cannot be made ({error.strerror})", mend="name a writable folder") from error
+    return folder
+
+
+def _stored(folder: Path) -> tuple[list[Any], dict[bytes, tuple[int, int]]]:
+    """The shards of a folder, memory-mapped, and where each image's answer is: (shard, row)."""
+    shards: list[Any] = []
+    places: dict[bytes, tuple[int, int]] = {}
+    for path in sorted(folder.glob("*.npy")):
+        try:
+            shard = np.load(path, mmap_mode="r", allow_pickle=False)
+            keys = [key.tobytes() for key in shard["key"]]
+        except (OSError, EOFError, ValueError, IndexError) as error:
+            mend = "delete it: it will be computed again"
+            raise ArchiveError(str(path), "is cut short or no shard of soft targets", mend=mend) from error
+        places.update({key: (len(shards), row) for row, key in enumerate(keys)})
+        shards.append(shard)
+    return shards, places
+
+
+def _read(stored: tuple[list[Any], dict[bytes, tuple[int, int]]], keys: list[bytes], task: str) -> dict[str, Rows]:
+    shards, places = stored
+    if not keys:
+        return {task: _nothing()} if task == "report" else {}
+    where = np.array([places[key] for key in keys], dtype=np.int64)
+    names = [name for name in shards[0].dtype.names if name != "key"]
+    return {name: ShardRows(tuple(shard[name] for shard in shards), where[:, 0], where[:, 1]) for name in names}
+
+
+def _write_shard(folder: Path, keys: list[bytes], values: Mapping[str, Half]) -> None:
+    fields: list[Any] = [("key", np.uint8, (KEY_BYTES,))]
+    fields += [(name, np.float16, rows.shape[1:]) for name, rows in values.items()]
+    shard = np.empty(len(keys), dtype=np.dtype(fields))
+    shard["key"] = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY_BYTES)
+    for name, rows in values.items():
+        shard[name] = rows
+    path = folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()[:24]}.npy"
+    part = path.with_suffix(f".{os.getpid()}.part")  # two processes may come to the same shard
+    try:
+        with part.open("wb") as file:
+            np.save(file, shard, allow_pickle=False)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise OutputError(str(path.parent), f"cannot be written ({error.strerror})", mend="free some space") from error
-
-
-def _answers(
-    teacher: Network, task: str, examples: Examples, rows: NDArray[np.int64], view: int, batch_size: int
-) -> Iterator[tuple[int, NDArray[np.float16]]]:
-    # Weights must lie as the images do, or every layer turns them round again (five times slower on a CPU).
-    teacher = teacher.to(memory_format=torch.channels_last).eval()
-    for start in range(0, len(rows), batch_size):
-        batch = make_batch(examples, rows[start : start + batch_size], view)
-        with torch.inference_mode():
-            said = teacher(batch.images.contiguous(memory_format=torch.channels_last))
-            if task == "findings":
-                values = said.logits
-            elif task == "masks":
-                values = said.masks
-            else:
-                values = teacher.decoder(batch.tokens[:, :-1], said.memory)
-        yield start, values.clamp(-60000, 60000).numpy().astype(np.float16)
+        raise OutputError(str(folder), f"cannot be written ({error.strerror})", mend="free some space") from error
