@@ -59,7 +59,7 @@ def student(**changes: Any) -> TaskOutputs:
         thresholds=[0.5, 0.4, 0.3],
         conformal=(ConformalLimits(0.9, 0.8, 0.9),) * 3,
         dices={"left_lung": np.linspace(0.90, 1.0, COUNT)},
-        distances_mm={"left_lung": np.full(COUNT, 1.5)},
+        distances={"left_lung": {"average_mm": np.full(COUNT, 1.5), "hausdorff_95_px": np.full(COUNT, 4.0)}},
         reports=list(references().reports or ()),
         boxes={"Nodule": [[[10, 10, 20, 20, 0.9]] if row % 2 else [] for row in range(COUNT)]},
         facts={"parameters_millions": 4.0},
@@ -153,7 +153,7 @@ def test_not_stated_changes_nothing() -> None:
     labels = np.asarray(references().labels).copy()
     labels[100:] = np.nan
     unstated = card(student(), labels=labels)["models"][0]
-    cut = replace(student(), ids=references().ids[:100], logits=scores(1, 2.0)[:100], dices={}, distances_mm={},
+    cut = replace(student(), ids=references().ids[:100], logits=scores(1, 2.0)[:100], dices={}, distances={},
                   reports=None, boxes={})
     missing = card(cut)["models"][0]
     for one, other in zip(unstated["findings"], missing["findings"], strict=True):
@@ -170,11 +170,11 @@ def test_order_of_a_models_images_does_not_matter() -> None:
         ids=[given.ids[row] for row in order],
         logits=np.asarray(given.logits)[order],
         dices={name: np.asarray(values)[order] for name, values in given.dices.items()},
-        distances_mm={},
+        distances={},
         reports=[given.reports[row] for row in order] if given.reports else None,
         boxes={name: [boxes[row] for row in order] for name, boxes in given.boxes.items()},
     )
-    assert canonical_json(card(moved)) == canonical_json(card(replace(given, distances_mm={})))
+    assert canonical_json(card(moved)) == canonical_json(card(replace(given, distances={})))
 
 
 def test_an_inverted_control_is_not_calibrated(full: dict[str, Any]) -> None:
@@ -228,7 +228,8 @@ def test_subgroups_have_counts_and_are_compared_on_the_same_findings(full: dict[
 
 def test_masks_and_maps_are_summed_up(full: dict[str, Any]) -> None:
     mask = full["models"][0]["masks"][0]
-    assert (mask["dice"]["value"], mask["distance_mm"]["value"]) == (pytest.approx(0.95), 1.5)
+    assert (mask["dice"]["value"], mask["distances"]["average_mm"]["value"]) == (pytest.approx(0.95), 1.5)
+    assert (mask["distances"]["hausdorff_95_px"]["value"], mask["distances"]["hausdorff_95_px"]["images"]) == (4.0, 120)
     assert [entry["dice"] for entry in mask["quantiles"]][::3] == [pytest.approx(0.9), pytest.approx(0.95), 1.0]
     effusion = full["agreement"][0]["findings"][0]
     assert effusion["map_cosine"]["value"] == 0.25

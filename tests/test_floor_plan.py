@@ -28,7 +28,9 @@ ALLOWED: dict[str, set[str]] = {
     "evidence": BASE | {"record", "archive", "imaging", "metrics", "explain", "data", "models"},
     "story": BASE | {"record"},
     "render": BASE | {"record"},
-    "evaluate": BASE | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"},
+    "evaluate_inputs": BASE | {"metrics"},
+    "evaluate": BASE
+    | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate_inputs"},
     "evaluate_page": BASE | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"},
     "pipeline": BASE
     | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate"}

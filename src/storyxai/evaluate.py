@@ -8,20 +8,28 @@ against it, and the n beside each figure says so. Differences between models use
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
 from storyxai.errors import TableError, UnknownNameError
-from storyxai.findings import match_name
-from storyxai.metrics import agreement, bootstrap, calibration, classification, detection
-from storyxai.metrics.bootstrap import Floats, Resamples, Statistic, mean_statistic
-from storyxai.metrics.calibration import ConformalLimits
+from storyxai.evaluate_inputs import (
+    DISTANCES,
+    Bench,
+    Plain,
+    References,
+    Spoken,
+    TaskOutputs,
+    aligned,
+    bench_of,
+    column_of,
+    gap_between,
+)
+from storyxai.metrics import agreement, calibration, classification, detection
+from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic
 from storyxai.metrics.text import nearest_neighbour_rows, report_statistics
-from storyxai.types import RESEARCH_USE, Value
+from storyxai.types import RESEARCH_USE
 
 __all__ = ["FORMAT", "NORMAL_REPORT", "References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard"]
 
@@ -30,59 +38,8 @@ NORMAL_REPORT = (
     "The heart is normal in size. The mediastinum is unremarkable. The lungs are clear. "
     "No pleural effusion. No pneumothorax."
 )
-Plain: TypeAlias = dict[str, Any]
-Role: TypeAlias = Literal["student", "teacher", "control"]
-
 _DICE_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _FALSE_ALARMS = (0.25, 0.5, 1.0, 2.0)
-
-
-@dataclass(frozen=True, eq=False)
-class TaskOutputs:
-    """What one model said about the images `ids` (in its own order; some images may be missing).
-
-    Shapes: `logits` [N, F], nan = not known; `calibration` [F, 2] (scale, bias) of each finding, fitted elsewhere;
-    `thresholds` [F] on the calibrated probability, chosen elsewhere; `conformal` one entry a finding; `dices` and
-    `distances_mm` [N] by mask name, nan = not measured; `reports` N texts; `boxes` by finding, for each image [K, 5]
-    with x, y, width, height, score. Units: logits are log-odds. A "control" gives scores in any unit: it gets no
-    calibration figures unless it has a calibration. `facts` are size and speed, as the caller measured them.
-    """
-
-    name: str
-    role: Role
-    ids: Sequence[str]
-    findings: tuple[str, ...] = ()
-    logits: ArrayLike | None = None
-    calibration: ArrayLike | None = None
-    thresholds: ArrayLike | None = None
-    conformal: tuple[ConformalLimits, ...] = ()
-    dices: Mapping[str, ArrayLike] = field(default_factory=dict)
-    distances_mm: Mapping[str, ArrayLike] = field(default_factory=dict)
-    reports: Sequence[str] | None = None
-    boxes: Mapping[str, Sequence[ArrayLike]] = field(default_factory=dict)
-    facts: Mapping[str, Value] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class References:
-    """What is known about the images, and what the data set is.
-
-    Shapes: `labels` [N, F] in [0, 1], nan = not stated; `reports` N texts, "" = none; `boxes` by finding, for each
-    image [K, 4], empty = searched and none, None = not searched; `subgroups` by attribute, N names, "" = unknown.
-    `baseline_reports` are reports by rules that saw no image or copied one (name: N texts).
-    """
-
-    dataset: str
-    synthetic: bool
-    ids: Sequence[str]
-    patient_ids: Sequence[str]
-    findings: tuple[str, ...]
-    labels: ArrayLike
-    reports: Sequence[str] | None = None
-    boxes: Mapping[str, Sequence[ArrayLike | None]] = field(default_factory=dict)
-    subgroups: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    baseline_reports: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    facts: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +84,11 @@ def build_scorecard(
     resamples of patients. Raises: TableError where the tables do not fit one another, UnknownNameError for a finding
     that is not in the vocabulary nor in the references.
     """
-    bench = _bench(references, seed=seed, count=count, level=level, min_positives=min_positives)
+    bench = bench_of(references, seed=seed, count=count, level=level, min_positives=min_positives)
     names = [output.name for output in outputs]
     if len(set(names)) != len(names):
         raise TableError("scorecard", f"two models have one name: {', '.join(names)}", mend="name each differently")
-    models = [_aligned(output, bench) for output in outputs]
+    models = [aligned(output, bench) for output in outputs]
     baselines = _report_baselines(bench, models)
     students = [model for model in models if model.given.role == "student"]
     others = [model for model in models if model.given.role != "student"]
@@ -159,157 +116,7 @@ def age_bands(ages_years: ArrayLike) -> tuple[str, ...]:
     return tuple(bands[place] if known else "" for place, known in zip(places, np.isfinite(ages), strict=True))
 
 
-@dataclass(frozen=True, eq=False)
-class _Bench:
-    """What all figures share: references as arrays, one set of resamples."""
-
-    references: References
-    labels: Floats
-    row_of: Mapping[str, int]
-    resamples: Resamples
-    level: float
-    min_positives: int
-
-    def estimate(self, statistic: Statistic) -> Plain:
-        return dict(bootstrap.estimate(statistic, self.resamples, level=self.level).as_dict())
-
-    def share(self, statistic: Statistic, known: NDArray[np.bool_]) -> Plain:
-        patients = int(self.counts(known)["patients"])
-        return dict(bootstrap.estimate_share(statistic, self.resamples, patients=patients, level=self.level).as_dict())
-
-    def counts(self, known: NDArray[np.bool_]) -> Plain:
-        """How many images and patients are in `known`."""
-        return {"images": int(known.sum()), "patients": len(np.unique(self.resamples.patient_of[known]))}
-
-    def enough(self, scores: Floats) -> list[int]:
-        """The columns with enough present and enough absent images among those with a score."""
-        labels = np.where(np.isnan(scores), np.nan, self.labels)
-        present, absent = (labels >= 0.5).sum(axis=0), (labels < 0.5).sum(axis=0)
-        return [int(c) for c in np.flatnonzero((present >= self.min_positives) & (absent >= self.min_positives))]
-
-    def mean_auroc(self, scores: Floats, minus: Floats | None = None) -> Plain:
-        """Mean AUROC (or difference of two means) over the findings that have enough cases, with their names."""
-        columns = self.enough(scores)
-        first = classification.mean_auroc_statistic(self.labels[:, columns], scores[:, columns])
-        statistic = first
-        if minus is not None:
-            second = classification.mean_auroc_statistic(self.labels[:, columns], minus[:, columns])
-            statistic = _minus(first, second)
-        return {**self.estimate(statistic), "findings": [self.references.findings[column] for column in columns]}
-
-
-@dataclass(frozen=True, eq=False)
-class _Model:
-    """One model's outputs in the order of the references; nan or None where it said nothing."""
-
-    given: TaskOutputs
-    scored: NDArray[np.bool_]
-    scores: Floats
-    probabilities: Floats
-    thresholds: Floats
-    conformal: Mapping[int, ConformalLimits]
-    dices: Mapping[str, Floats]
-    distances_mm: Mapping[str, Floats]
-    reports: tuple[str | None, ...]
-    boxes: Mapping[str, tuple[ArrayLike | None, ...]]
-
-
-def _bench(references: References, *, seed: int, count: int, level: float, min_positives: int) -> _Bench:
-    images = len(references.ids)
-    labels = np.asarray(references.labels, dtype=np.float64)
-    if labels.shape != (images, len(references.findings)):
-        why = f"labels of shape {labels.shape} do not fit {images} images and {len(references.findings)} findings"
-        raise TableError(references.dataset, why, mend="give one row an image and one column a finding")
-    columns: dict[str, Sequence[object]] = {"patient_ids": references.patient_ids}
-    columns |= {f"subgroup {name}": values for name, values in references.subgroups.items()}
-    columns |= {f"boxes of {name}": values for name, values in references.boxes.items()}
-    columns |= {f"baseline {name}": values for name, values in references.baseline_reports.items()}
-    if references.reports is not None:
-        columns["reports"] = references.reports
-    for name, values in columns.items():
-        if len(values) != images:
-            raise TableError(references.dataset, f"{len(values)} {name} for {images} images", mend="give one an image")
-    row_of = {name: row for row, name in enumerate(references.ids)}
-    if len(row_of) != images:
-        raise TableError(references.dataset, "an image id occurs twice", mend="give each image its own id")
-    resamples = bootstrap.draw_resamples(references.patient_ids, count=count, seed=seed)
-    return _Bench(references, labels, row_of, resamples, level, min_positives)
-
-
-def _aligned(given: TaskOutputs, bench: _Bench) -> _Model:
-    images, findings = len(bench.labels), bench.references.findings
-    unknown = [name for name in given.ids if name not in bench.row_of]
-    if unknown:
-        why = f"{len(unknown)} images are not in the references, first '{unknown[0]}'"
-        raise TableError(given.name, why, mend="score the images of this table")
-    rows = np.array([bench.row_of[name] for name in given.ids], dtype=np.intp)
-    if len(np.unique(rows)) != len(rows):
-        raise TableError(given.name, "an image was scored twice", mend="give each image one row")
-    scores = np.full((images, len(findings)), np.nan)
-    probabilities, thresholds = scores.copy(), np.full(len(findings), np.nan)
-    conformal: dict[int, ConformalLimits] = {}
-    if given.logits is not None:
-        logits = _column(given, "logits", given.logits, (len(rows), len(given.findings)))
-        for theirs, ours in _shared_findings(given, findings):
-            scores[rows, ours] = logits[:, theirs]
-            scale, bias = (1.0, 0.0) if given.calibration is None else np.asarray(given.calibration)[theirs]
-            if given.calibration is not None or given.role != "control":
-                probabilities[:, ours] = expit(scale * scores[:, ours] + bias)
-            if given.thresholds is not None:
-                thresholds[ours] = float(np.asarray(given.thresholds)[theirs])
-            if given.conformal:
-                conformal[ours] = given.conformal[theirs]
-
-    def spread(name: str, values: ArrayLike) -> Floats:
-        full = np.full(images, np.nan)
-        full[rows] = _column(given, name, values, (len(rows),))
-        return full
-
-    def placed(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
-        if len(values) != len(rows):
-            raise TableError(given.name, f"{len(values)} {name} for {len(rows)} images", mend="give one an image")
-        full: list[Any] = [None] * images
-        for row, value in zip(rows, values, strict=True):
-            full[row] = value
-        return tuple(full)
-
-    scored = np.zeros(images, dtype=bool)
-    scored[rows] = True
-    return _Model(
-        given,
-        scored,
-        scores,
-        probabilities,
-        thresholds,
-        conformal,
-        {name: spread(name, values) for name, values in given.dices.items()},
-        {name: spread(name, values) for name, values in given.distances_mm.items()},
-        placed("reports", given.reports) if given.reports is not None else (None,) * images,
-        {name: placed(f"boxes of {name}", values) for name, values in given.boxes.items()},
-    )
-
-
-def _shared_findings(given: TaskOutputs, findings: tuple[str, ...]) -> list[tuple[int, int]]:
-    """(column of the model, column of the references) of the findings both know, joined by name or synonym."""
-    places = {name: place for place, name in enumerate(findings)}
-    pairs = []
-    for theirs, name in enumerate(given.findings):
-        known = name if name in places else match_name(name)
-        if known is None:
-            raise UnknownNameError("finding", name, findings)
-        if known in places:
-            pairs.append((theirs, places[known]))
-    return pairs
-
-
-def _column(given: TaskOutputs, name: str, values: ArrayLike, shape: tuple[int, ...]) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    if array.shape != shape:
-        raise TableError(given.name, f"{name} of shape {array.shape}, not {shape}", mend="give one row an image")
-    return array
-
-
-def _dataset(bench: _Bench) -> Plain:
+def _dataset(bench: Bench) -> Plain:
     labels = bench.labels
     findings = [
         {
@@ -337,7 +144,7 @@ def _dataset(bench: _Bench) -> Plain:
     }
 
 
-def _model_scores(bench: _Bench, model: _Model) -> Plain:
+def _model_scores(bench: Bench, model: Spoken) -> Plain:
     knows = [column for column in range(model.scores.shape[1]) if np.isfinite(model.scores[:, column]).any()]
     enough = bench.enough(model.scores)
     return {
@@ -356,7 +163,7 @@ def _model_scores(bench: _Bench, model: _Model) -> Plain:
     }
 
 
-def _finding_scores(bench: _Bench, model: _Model, column: int, *, rare: bool) -> Plain:
+def _finding_scores(bench: Bench, model: Spoken, column: int, *, rare: bool) -> Plain:
     labels, scores, said = bench.labels[:, column], model.scores[:, column], model.probabilities[:, column]
     known = np.isfinite(labels) & np.isfinite(scores)
     threshold = model.thresholds[column]
@@ -369,6 +176,7 @@ def _finding_scores(bench: _Bench, model: _Model, column: int, *, rare: bool) ->
         "auroc": bench.estimate(classification.auroc_statistic(labels, scores)),
         "average_precision": bench.estimate(classification.average_precision_statistic(labels, scores)),
         "threshold": None if np.isnan(threshold) else float(threshold),
+        "temperature": None if np.isnan(model.temperatures[column]) else float(model.temperatures[column]),
         **unknown,
     }
     if np.isfinite(said).any():
@@ -384,17 +192,22 @@ def _finding_scores(bench: _Bench, model: _Model, column: int, *, rare: bool) ->
         limits = model.conformal[column]
         sets = calibration.conformal_sets(limits, said[known])
         row["conformal"] = {"level": limits.level, **calibration.conformal_coverage(sets, labels[known])}
+        kept = np.full((len(labels), 2), np.nan)
+        kept[known] = sets
+        for place, (name, mine) in enumerate((("present", labels >= 0.5), ("absent", labels < 0.5))):
+            statistic = mean_statistic(np.where(mine, kept[:, place], np.nan))
+            row["conformal"][f"{name}_estimate"] = bench.share(statistic, known & mine)
     return row
 
 
-def _reliability(bench: _Bench, model: _Model, columns: list[int]) -> list[Plain]:
+def _reliability(bench: Bench, model: Spoken, columns: list[int]) -> list[Plain]:
     """Said against seen over all cells of the findings that have enough cases."""
     said, seen = model.probabilities[:, columns].reshape(-1), bench.labels[:, columns].reshape(-1)
     curve = calibration.reliability_curve(said, seen)
     return [{"probability": point.probability, "frequency": point.frequency, "n": point.n} for point in curve]
 
 
-def _mask_scores(bench: _Bench, model: _Model, name: str) -> Plain:
+def _mask_scores(bench: Bench, model: Spoken, name: str) -> Plain:
     values = model.dices[name]
     known = np.isfinite(values)
     shares = _DICE_QUANTILES if known.any() else ()
@@ -403,27 +216,47 @@ def _mask_scores(bench: _Bench, model: _Model, name: str) -> Plain:
         **bench.counts(known),
         "dice": bench.estimate(mean_statistic(values)),
         "quantiles": [{"share": share, "dice": float(np.quantile(values[known], share))} for share in shares],
-        "distance_mm": None,
+        "distances": {},
     }
-    if name in model.distances_mm:
-        row["distance_mm"] = bench.estimate(mean_statistic(model.distances_mm[name]))
+    for measure, found in model.distances.get(name, {}).items():
+        if measure not in DISTANCES:
+            raise UnknownNameError("measure of distance", measure, DISTANCES)
+        measured = np.isfinite(found)
+        if measured.any():
+            row["distances"][measure] = {**bench.counts(measured), **bench.estimate(mean_statistic(found))}
     return row
 
 
-def _detection(bench: _Bench, model: _Model, name: str) -> Plain:
+@dataclass(frozen=True, eq=False)
+class _Pointed:
+    """Where a model's boxes of one finding fall. Shapes: `hits` and `overlaps` [N], nan for images without a box."""
+
+    drawn: list[ArrayLike]
+    wanted: list[ArrayLike | None]
+    hits: Floats
+    overlaps: Floats
+
+
+def _pointed(bench: Bench, model: Spoken, name: str) -> _Pointed:
     wanted = [box if model.scored[row] else None for row, box in enumerate(bench.references.boxes[name])]
-    drawn = [() if box is None else box for box in model.boxes[name]]
+    drawn: list[ArrayLike] = [() if box is None else box for box in model.boxes[name]]
     tops = [np.asarray(box, dtype=np.float64).reshape(-1, 5) for box in drawn]
     best = [box[np.argmax(box[:, 4])] if len(box) else np.full(5, np.nan) for box in tops]
     centres = np.array([(box[0] + box[2] / 2, box[1] + box[3] / 2) for box in best])
-    matches = {limit: detection.match_boxes(drawn, wanted, iou_limit=limit) for limit in detection.IOU_LIMITS}
+    hits, overlaps = detection.hit_rows(centres, wanted), detection.top_box_iou_rows(drawn, wanted)
+    return _Pointed(drawn, wanted, hits, overlaps)
+
+
+def _detection(bench: Bench, model: Spoken, name: str) -> Plain:
+    found = _pointed(bench, model, name)
+    matches = {limit: detection.match_boxes(found.drawn, found.wanted, iou_limit=limit) for limit in detection.IOU_LIMITS}
     loose = matches[0.3]
     return {
         "finding": name,
         **bench.counts(loose.searched),
         "boxes": int(loose.boxes.sum()),
-        "hit_rate": bench.share(mean_statistic(detection.hit_rows(centres, wanted)), loose.boxes > 0),
-        "top_box_iou": bench.estimate(mean_statistic(detection.top_box_iou_rows(drawn, wanted))),
+        "hit_rate": bench.share(mean_statistic(found.hits), loose.boxes > 0),
+        "top_box_iou": bench.estimate(mean_statistic(found.overlaps)),
         "by_iou": [
             {"iou": limit, "average_precision": bench.estimate(detection.detection_ap_statistic(matched))}
             for limit, matched in matches.items()
@@ -438,7 +271,7 @@ def _detection(bench: _Bench, model: _Model, name: str) -> Plain:
     }
 
 
-def _report_statistics(bench: _Bench, reports: Sequence[str | None]) -> tuple[NDArray[np.intp], dict[str, Statistic]]:
+def _report_statistics(bench: Bench, reports: Sequence[str | None]) -> tuple[NDArray[np.intp], dict[str, Statistic]]:
     """The images with both texts, and the statistics of their scores over all images' weights."""
     wanted = bench.references.reports or ()
     texts = zip(reports, wanted, strict=False)
@@ -453,7 +286,7 @@ def _report_statistics(bench: _Bench, reports: Sequence[str | None]) -> tuple[ND
     return rows, {name: _on_rows(statistic, rows) for name, statistic in statistics.items()}
 
 
-def _report_scores(bench: _Bench, reports: Sequence[str | None]) -> Plain | None:
+def _report_scores(bench: Bench, reports: Sequence[str | None]) -> Plain | None:
     if bench.references.reports is None:
         return None
     rows, statistics = _report_statistics(bench, reports)
@@ -464,7 +297,7 @@ def _report_scores(bench: _Bench, reports: Sequence[str | None]) -> Plain | None
     return {**bench.counts(known), "distinct_reports": texts, **scores}
 
 
-def _report_baselines(bench: _Bench, models: Sequence[_Model]) -> tuple[Plain, ...]:
+def _report_baselines(bench: Bench, models: Sequence[Spoken]) -> tuple[Plain, ...]:
     """What reports earn that saw no image, or that copy the report of a look-alike of another patient."""
     if bench.references.reports is None:
         return ()
@@ -491,7 +324,7 @@ def _report_baselines(bench: _Bench, models: Sequence[_Model]) -> tuple[Plain, .
     )
 
 
-def _subgroups(bench: _Bench, model: _Model) -> list[Plain]:
+def _subgroups(bench: Bench, model: Spoken) -> list[Plain]:
     rows = []
     for attribute, values in bench.references.subgroups.items():
         named = np.asarray(values, dtype=np.str_)
@@ -511,7 +344,7 @@ def _subgroups(bench: _Bench, model: _Model) -> list[Plain]:
                     **bench.counts(inside & model.scored),
                     "findings": [bench.references.findings[column] for column in columns],
                     "mean_auroc": bench.estimate(first),
-                    "minus_others": bench.estimate(_minus(first, second)),
+                    "minus_others": bench.estimate(gap_between(first, second)),
                     "dice": {
                         name: bench.estimate(mean_statistic(np.where(inside, dices, np.nan)))
                         for name, dices in model.dices.items()
@@ -521,7 +354,7 @@ def _subgroups(bench: _Bench, model: _Model) -> list[Plain]:
     return rows
 
 
-def _difference(bench: _Bench, student: _Model, other: _Model) -> Plain:
+def _difference(bench: Bench, student: Spoken, other: Spoken) -> Plain:
     """Student minus the other model on the images and findings that both have scored."""
     both = np.isfinite(student.scores) & np.isfinite(other.scores)
     ours, theirs = np.where(both, student.scores, np.nan), np.where(both, other.scores, np.nan)
@@ -535,7 +368,7 @@ def _difference(bench: _Bench, student: _Model, other: _Model) -> Plain:
                 "finding": bench.references.findings[int(column)],
                 "n": int(known.sum()),
                 "positives": int((labels[known] >= 0.5).sum()),
-                "auroc": bench.estimate(_minus(first, second)),
+                "auroc": bench.estimate(gap_between(first, second)),
             }
         )
     masks = []
@@ -550,6 +383,7 @@ def _difference(bench: _Bench, student: _Model, other: _Model) -> Plain:
         "findings": findings,
         "mean_auroc": bench.mean_auroc(ours, minus=theirs) if findings else None,
         "masks": masks,
+        "detection": _detection_difference(bench, student, other),
         "reports": None,
     }
     if student.given.reports is not None and other.given.reports is not None and bench.references.reports is not None:
@@ -557,41 +391,71 @@ def _difference(bench: _Bench, student: _Model, other: _Model) -> Plain:
         both_said = [(None, None) if None in pair else pair for pair in pairs]
         _, own = _report_statistics(bench, [said for said, _ in both_said])
         _, taught = _report_statistics(bench, [said for _, said in both_said])
-        row["reports"] = {name: bench.estimate(_minus(own[name], taught[name])) for name in own}
+        row["reports"] = {name: bench.estimate(gap_between(own[name], taught[name])) for name in own}
     return row
 
 
-def _agreement(bench: _Bench, student: _Model, teacher: _Model, cosines: Mapping[str, ArrayLike]) -> Plain:
+def _detection_difference(bench: Bench, student: Spoken, other: Spoken) -> list[Plain]:
+    """Hit rate and IoU of the best box, student minus the other, on the images with a box that both have scored."""
+    rows = []
+    for name in (name for name in student.boxes if name in other.boxes and name in bench.references.boxes):
+        ours, theirs = _pointed(bench, student, name), _pointed(bench, other, name)
+        both = np.isfinite(ours.hits) & np.isfinite(theirs.hits)
+        gaps = {"hit_rate": (ours.hits - theirs.hits), "top_box_iou": ours.overlaps - theirs.overlaps}
+        estimates = {key: bench.estimate(mean_statistic(gap)) for key, gap in gaps.items()}
+        rows.append({"finding": name, **bench.counts(both), **estimates})
+    return rows
+
+
+def _agreement(bench: Bench, student: Spoken, teacher: Spoken, cosines: Mapping[str, ArrayLike]) -> Plain:
     rows = []
     for column, name in enumerate(bench.references.findings):
         known = np.isfinite(student.scores[:, column]) & np.isfinite(teacher.scores[:, column])
-        if not known.any():
-            continue
-        taught, learnt = teacher.probabilities[:, column], student.probabilities[:, column]
-        limits = float(teacher.thresholds[column]), float(student.thresholds[column])
-        row: Plain = {
-            "finding": name,
-            "n": int(known.sum()),
-            "correlation": agreement.correlation(teacher.scores[:, column], student.scores[:, column]),
-            "mean_probability_difference": agreement.mean_difference(taught, learnt),
-            "kl_nats": agreement.bernoulli_kl(teacher.scores[:, column], student.scores[:, column]),
-            "decisions_equal": None,
-            "decisions_kappa": None,
-            "map_cosine": None,
-        }
-        if not np.isnan(limits).any():
-            thresholds = {"teacher_threshold": limits[0], "student_threshold": limits[1]}
-            row["decisions_equal"] = agreement.decision_agreement(taught, learnt, **thresholds)
-            row["decisions_kappa"] = agreement.decision_kappa(taught, learnt, **thresholds)
-        if name in cosines:
-            values = _column(student.given, f"map similarities of {name}", cosines[name], (len(bench.labels),))
-            row["map_cosine"] = bench.estimate(mean_statistic(values))
-        rows.append(row)
-    return {"student": student.given.name, "teacher": teacher.given.name, "findings": rows}
+        if known.any():
+            rows.append(_finding_agreement(bench, student, teacher, column))
+            if name in cosines:
+                values = column_of(student.given, f"map similarities of {name}", cosines[name], (len(bench.labels),))
+                rows[-1]["map_cosine"] = {**bench.counts(np.isfinite(values)), **bench.estimate(mean_statistic(values))}
+    pair: Plain = {"student": student.given.name, "teacher": teacher.given.name, "findings": rows, "feature_cka": None}
+    if student.features is not None and teacher.features is not None:
+        both = np.isfinite(student.features).all(axis=1) & np.isfinite(teacher.features).all(axis=1)
+        statistic = agreement.linear_cka_statistic(student.features, teacher.features)
+        pair["feature_cka"] = {**bench.counts(both), **bench.estimate(statistic)}
+    return pair
 
 
-def _minus(first: Statistic, second: Statistic) -> Statistic:
-    return lambda weights: first(weights) - second(weights)
+def _finding_agreement(bench: Bench, student: Spoken, teacher: Spoken, column: int) -> Plain:
+    """Scores, probabilities and decisions of one finding side by side; "intervals" holds those of the plain figures."""
+    scores = teacher.scores[:, column], student.scores[:, column]
+    said = teacher.probabilities[:, column], student.probabilities[:, column]
+    gap = said[1] - said[0]
+    statistics = {
+        "correlation": agreement.correlation_statistic(*scores),
+        "rank_correlation": agreement.rank_correlation_statistic(*scores),
+        "mean_probability_difference": mean_statistic(gap),
+        "kl_nats": agreement.bernoulli_kl_statistic(*scores),
+    }
+    row: Plain = {
+        "finding": bench.references.findings[column],
+        "n": int((np.isfinite(scores[0]) & np.isfinite(scores[1])).sum()),
+        "correlation": agreement.correlation(*scores),
+        "rank_correlation": agreement.rank_correlation(*scores),
+        "mean_probability_difference": agreement.mean_difference(*said),
+        "kl_nats": agreement.bernoulli_kl(*scores),
+        "decisions_equal": None,
+        "decisions_kappa": None,
+        "map_cosine": None,
+    }
+    limits = float(teacher.thresholds[column]), float(student.thresholds[column])
+    if not np.isnan(limits).any():
+        thresholds = {"teacher_threshold": limits[0], "student_threshold": limits[1]}
+        row["decisions_equal"] = agreement.decision_agreement(*said, **thresholds)
+        row["decisions_kappa"] = agreement.decision_kappa(*said, **thresholds)
+        statistics["decisions_equal"] = agreement.decision_statistic(*said, **thresholds)
+        statistics["decisions_kappa"] = agreement.decision_kappa_statistic(*said, **thresholds)
+    estimates = {key: bench.estimate(statistic) for key, statistic in statistics.items()}
+    row["intervals"] = {key: [found["low"], found["high"]] for key, found in estimates.items()}
+    return row
 
 
 def _on_rows(statistic: Statistic, rows: NDArray[np.intp]) -> Statistic:

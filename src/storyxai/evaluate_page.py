@@ -50,6 +50,12 @@ details { margin: .4rem 0; } summary { cursor: pointer; color: var(--accent); fo
 """
 _STUDENT, _OTHERS = "#1f5f8b", ("#c4681c", "#4f7d3a", "#8a4f8f", "#7a6a55", "#4c8a8a", "#9a3b3b")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+_DISTANCES = {
+    "average_px": "Outlines apart, px",
+    "hausdorff_95_px": "Hausdorff 95 %, px",
+    "average_mm": "Outlines apart, mm",
+    "hausdorff_95_mm": "Hausdorff 95 %, mm",
+}
 _REPORT_SCORES = (
     ("finding_f1_micro", "Finding F1, micro"),
     ("finding_f1_macro", "Finding F1, macro"),
@@ -158,7 +164,7 @@ def _findings(scorecard: Plain) -> str:
     tables = []
     for model in models:
         rows = []
-        for row in model["findings"]:
+        for row in sorted(model["findings"], key=lambda row: bool(row["rare"])):
             cells = [row["n"], row["positives"], _estimate(row["auroc"]), _estimate(row["average_precision"])]
             cells += [_plain(row["threshold"]), _estimate(row["sensitivity"]), _estimate(row["specificity"])]
             rows.append((_words(row["finding"]), cells, "rare" if row["rare"] else ""))
@@ -171,7 +177,7 @@ def _findings(scorecard: Plain) -> str:
         "Area under the ROC curve; 0.5 is chance. Findings in the lower part have too few cases for the mean.",
     )
     note = (
-        "Grey rows have too few cases to enter a mean. Sensitivity and specificity are at thresholds that were chosen "
+        "Grey rows, last, have too few cases to enter a mean. Sensitivity and specificity are at thresholds that were chosen "
         "elsewhere; a model without one has none. Average precision depends on how common a finding is here."
     )
     return f'<h2>Findings</h2>{figure}<p class="note">{note}</p>{"".join(tables)}'
@@ -187,15 +193,15 @@ def _calibration(scorecard: Plain) -> str:
         for row in model["findings"]:
             sets = row["conformal"] or {}
             said_off = _plain((row["ece"] or {}).get("value"))
-            cells = [row["n"], _estimate(row["brier"]), said_off, _plain(row["ece_floor"])]
+            cells = [row["n"], _plain(row.get("temperature")), _estimate(row["brier"]), said_off, _plain(row["ece_floor"])]
             for name in ("present", "absent"):
-                coverage = sets.get(f"{name}_coverage")
-                cells.append(_plain(coverage) + (f"<small>of {sets[f'{name}_n']}</small>" if sets else ""))
+                coverage = sets.get(f"{name}_estimate") or {"value": sets.get(f"{name}_coverage")}
+                cells.append(_estimate(coverage) + (f"<small>of {sets[f'{name}_n']}</small>" if sets else ""))
             cells.append(_plain(sets.get("single_share")))
             rows.append((_words(row["finding"]), cells, "rare" if row["rare"] else ""))
         levels = {row["conformal"]["level"] for row in model["findings"] if row["conformal"]}
-        promised = f" (promised {', '.join(f'{level:.0%}' for level in sorted(levels))})" if levels else ""
-        heads = ["Finding", "n", "Brier", "Calibration error", "by chance", f"Coverage, present{promised}"]
+        promised = f" (promised {', '.join(f'{level:.0%}' for level in sorted(levels))})" if levels else " (none promised)"
+        heads = ["Finding", "n", "Temperature", "Brier", "Calibration error", "by chance", f"Coverage, present{promised}"]
         table = _table([*heads, "Coverage, absent", "One answer"], rows)
         calibrated = "" if model["calibrated"] else " (not calibrated: plain sigmoid of its logits)"
         opened = " open" if model["role"] == "student" else ""
@@ -210,7 +216,8 @@ def _calibration(scorecard: Plain) -> str:
     note = (
         'A calibration error is about as large as "by chance" even where every probability is right: read the two '
         "together (resampling adds noise of its own, so its interval stands only in the file). Coverage is how often "
-        "the conformal set holds the true answer, in each class apart."
+        "the conformal set holds the true answer, in each class apart, with limits chosen on validation cases; where a "
+        "card holds no limits, nothing is promised and nothing stands here. Temperature: what the logits are divided by."
     )
     return f'<h2>Calibration</h2>{figure or ""}<p class="note">{note}</p>{"".join(tables)}'
 
@@ -219,12 +226,14 @@ def _masks(scorecard: Plain) -> str:
     entries = [(model, mask) for model in scorecard["models"] for mask in model["masks"]]
     if not entries:
         return ""
-    heads = ["Mask", "Model", "Images", "Patients", "Dice", "Median", "Worst 5 % below", "Outline distance, mm"]
+    measures = [name for name in _DISTANCES if any(name in (mask.get("distances") or {}) for _, mask in entries)]
+    heads = ["Mask", "Model", "Images", "Patients", "Dice", "Median", "Worst 5 % below"]
     rows = []
     for model, mask in sorted(entries, key=lambda entry: entry[1]["mask"]):
         at = {entry["share"]: entry["dice"] for entry in mask["quantiles"]}
         cells = [escape(model["name"]), mask["images"], mask["patients"], _estimate(mask["dice"])]
-        cells += [_plain(at.get(0.5)), _plain(at.get(0.05)), _estimate(mask["distance_mm"], digits=2)]
+        cells += [_plain(at.get(0.5)), _plain(at.get(0.05))]
+        cells += [_distance((mask.get("distances") or {}).get(name), mask["images"]) for name in measures]
         rows.append((_words(mask["mask"]), cells, ""))
     measured = [(model, mask) for model, mask in entries if mask["quantiles"]]
     figure = measured and _figure(
@@ -232,7 +241,13 @@ def _masks(scorecard: Plain) -> str:
         "How Dice is spread over the images",
         "Box: middle half of the images, line: median, whiskers: 5 to 95 in a hundred, dot: the worst image.",
     )
-    return f"<h2>Masks</h2>{figure or ''}{_table(heads, rows)}"
+    table = _table([*heads, *[_DISTANCES[name] for name in measures]], rows, tight=True)
+    note = (
+        "Outlines: the mean distance between both outlines, and the 95th percentile of the worse direction (Hausdorff), in "
+        "pixels of the original image and in millimetres where the file states its spacing. A distance does not exist "
+        "where one of the two masks is empty; its own n stands beside it where it is smaller."
+    )
+    return f"<h2>Masks</h2>{figure or ''}{table}" + (f'<p class="note">{note}</p>' if measures else "")
 
 
 def _detection(scorecard: Plain) -> str:
@@ -247,10 +262,12 @@ def _detection(scorecard: Plain) -> str:
     if not rows:
         return ""
     heads = ["Finding", "Model", "Images", "Boxes", "Hit rate", "IoU of best box", "Found at 0.5 false alarms an image"]
-    table = _table([*heads, *[f"AP at {limit:g}" for limit in limits]], rows)
+    rows.sort(key=lambda row: row[0])  # stable: the models keep their order within a finding
+    table = _table([*heads, *[f"AP at {limit:g}" for limit in limits]], rows, tight=True)
     note = (
         "Hit rate: the middle of the highest-scoring box lies in a reference box. Found: share of reference boxes met "
-        "with IoU 0.3. AP: average precision at that IoU. Only images that were searched for boxes count."
+        "with IoU 0.3. AP: average precision at that IoU. Only images that were searched for boxes count. The centre map "
+        "and the random map saw no image: a model that does not beat them does not know where."
     )
     return f'<h2>Where</h2>{table}<p class="note">{note}</p>'
 
@@ -281,6 +298,10 @@ def _differences(scorecard: Plain) -> str:
         for row in difference["findings"]:
             rows.append((f"AUROC, {_words(row['finding'])}", [row["n"], row["positives"], _gap(row["auroc"])], ""))
         rows += [(f"Dice, {_words(m['mask'])}", [m["images"], "", _gap(m["dice"])], "") for m in difference["masks"]]
+        for found in difference.get("detection", ()):
+            name = _words(found["finding"])
+            rows.append((f"Hit rate, {name}", [found["images"], "", _gap(found["hit_rate"])], ""))
+            rows.append((f"IoU of best box, {name}", [found["images"], "", _gap(found["top_box_iou"])], ""))
         if difference["reports"]:
             rows += [(head, ["", "", _gap(difference["reports"][key])], "") for key, head in _REPORT_SCORES]
         if rows:
@@ -311,18 +332,32 @@ def _subgroups(scorecard: Plain) -> str:
 
 
 def _agreement(scorecard: Plain) -> str:
+    plain = ("correlation", "rank_correlation", "mean_probability_difference", "kl_nats", "decisions_equal", "decisions_kappa")
     parts = []
     for pair in scorecard["agreement"]:
         rows = []
         for row in pair["findings"]:
-            cells = [row["n"], _plain(row["correlation"]), _gap({"value": row["mean_probability_difference"]})]
-            cells += [_plain(row["kl_nats"]), _plain(row["decisions_equal"]), _plain(row["decisions_kappa"])]
-            rows.append((_words(row["finding"]), [*cells, _estimate(row["map_cosine"])], ""))
-        if rows:
-            heads = ["Finding", "n", "Correlation", "Probability, student minus teacher", "KL, nats", "Same decision"]
-            table = _table([*heads, "Kappa", "Cosine of maps"], rows)
+            cells: list[str | int] = [row["n"]]
+            for name in plain:
+                low, high = row.get("intervals", {}).get(name, (None, None))
+                found = {"value": row.get(name), "low": low, "high": high}
+                cells.append(_gap(found) if name == "mean_probability_difference" else _estimate(found))
+            maps = row["map_cosine"] or {"value": None}
+            cells.append(_estimate(maps) + (f"<small>n = {maps['images']}</small>" if "images" in maps else ""))
+            rows.append((_words(row["finding"]), cells, ""))
+        heads = ["Finding", "n", "Correlation", "Rank correlation", "Probability, student minus teacher", "KL, nats"]
+        table = _table([*heads, "Same decision", "Kappa", "Cosine of maps"], rows, tight=True) if rows else ""
+        features = pair.get("feature_cka")
+        if features and features["value"] is not None:
+            table += f'<p class="note">Features (linear CKA, {features["images"]} images): {_estimate(features)}</p>'
+        if table:
             parts.append(f"<h3>{escape(pair['student'])} and {escape(pair['teacher'])}</h3>{table}")
-    return f"<h2>Agreement with the teacher</h2>{''.join(parts)}" if parts else ""
+    note = (
+        "Whoever is right. Correlations and KL are of log-odds (KL from teacher to student, 0 when equal), kappa is of "
+        "decisions at each one's own threshold. Cosine of maps: evidence grids less their own mean, on images with the "
+        "finding. Linear CKA: 1 when the features differ by a rotation and a scale only; resampling raises it a little."
+    )
+    return f'<h2>Agreement with the teacher</h2><p class="note">{note}</p>{"".join(parts)}' if parts else ""
 
 
 def _reading(scorecard: Plain) -> str:
@@ -375,6 +410,12 @@ def _estimate(found: Plain | None, *, digits: int = 3) -> str:
         return f"{found['value']:.{digits}f}"
     span = f"{found['low']:.{digits}f} to {found['high']:.{digits}f}"
     return f"{found['value']:.{digits}f}<small>({span})</small>"
+
+
+def _distance(found: Plain | None, images: int) -> str:
+    if found is None:
+        return "–"
+    return _estimate(found, digits=1) + (f"<small>n = {found['images']}</small>" if found["images"] != images else "")
 
 
 def _gap(found: Plain) -> str:

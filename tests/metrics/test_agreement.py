@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from storyxai.errors import InputError
+from storyxai.metrics import agreement
 from storyxai.metrics.agreement import (
     bernoulli_kl,
     correlation,
@@ -88,3 +89,70 @@ def test_faults_of_the_call_are_named() -> None:
         map_cosine(np.zeros((2, 2)), np.zeros((2, 3)))
     with pytest.raises(InputError, match="temperature"):
         bernoulli_kl([1.0], [1.0], temperature=0.0)
+
+
+def resampled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.repeat(values, weights.astype(int), axis=0)
+
+
+def cka_by_centring(first: np.ndarray, second: np.ndarray) -> float:
+    """Kornblith et al. 2019, section 3, with the centring matrix written out."""
+    centre = np.eye(len(first)) - 1.0 / len(first)
+    a, b = centre @ first @ first.T @ centre, centre @ second @ second.T @ centre
+    return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+
+
+def test_cka_is_one_for_rotations_and_scales_and_zero_for_orthogonal_features() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(40, 6))
+    turned, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    assert agreement.linear_cka(features, 3.0 * features @ turned + 5.0) == pytest.approx(1.0, abs=1e-12)
+    first, second = np.array([[1.0], [1.0], [-1.0], [-1.0]]), np.array([[1.0], [-1.0], [1.0], [-1.0]])
+    assert agreement.linear_cka(first, second) == pytest.approx(0.0, abs=1e-12)
+    # One of two equal directions shared: ||Y'X||^2 / (||X'X|| ||Y'Y||) = 1 / sqrt(2).
+    assert agreement.linear_cka(np.hstack([first, second]), first) == pytest.approx(1.0 / np.sqrt(2.0))
+    assert agreement.linear_cka(np.ones((5, 2)), features[:5]) is None
+    with pytest.raises(InputError, match="features"):
+        agreement.linear_cka(features, features[:3])
+
+
+def test_cka_of_a_resample_is_that_of_the_repeated_rows() -> None:
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(size=(30, 5)) + 4.0, rng.normal(size=(30, 7))
+    second[:, 0] += 2.0 * first[:, 1]
+    weights = rng.multinomial(30, np.full(30, 1 / 30), size=4).astype(np.float64)
+    expected = [cka_by_centring(resampled(first, row), resampled(second, row)) for row in weights]
+    np.testing.assert_allclose(agreement.linear_cka_statistic(first, second)(weights), expected, rtol=1e-9)
+    holed = np.vstack([first, np.full((1, 5), np.nan)])
+    longer = np.vstack([second, np.zeros((1, 7))])
+    assert agreement.linear_cka(holed, longer) == pytest.approx(cka_by_centring(first, second))
+
+
+def test_statistics_of_a_resample_are_those_of_the_repeated_cases() -> None:
+    rng = np.random.default_rng(2)
+    taught, learnt = rng.normal(size=25), rng.normal(size=25)
+    learnt += taught
+    weights = rng.multinomial(25, np.full(25, 1 / 25), size=5).astype(np.float64)
+    limits = {"teacher_threshold": 0.2, "student_threshold": -0.1}
+    pairs = [
+        (agreement.correlation_statistic(taught, learnt), agreement.correlation),
+        (agreement.bernoulli_kl_statistic(taught, learnt), agreement.bernoulli_kl),
+        (agreement.decision_statistic(taught, learnt, **limits), lambda a, b: agreement.decision_agreement(a, b, **limits)),
+        (agreement.decision_kappa_statistic(taught, learnt, **limits), lambda a, b: agreement.decision_kappa(a, b, **limits)),
+    ]
+    for statistic, plain in pairs:
+        expected = [plain(resampled(taught, row), resampled(learnt, row)) for row in weights]
+        np.testing.assert_allclose(statistic(weights), expected, rtol=1e-9)
+
+
+def test_rank_correlation_is_scipys_and_blind_to_scale() -> None:
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(3)
+    taught = rng.integers(0, 8, size=40).astype(np.float64)  # with ties
+    learnt = taught + rng.normal(size=40)
+    found = agreement.rank_correlation(taught, learnt)
+    assert found == pytest.approx(spearmanr(taught, learnt).statistic)
+    assert agreement.rank_correlation(np.exp(taught), learnt**3) == pytest.approx(found)
+    assert agreement.rank_correlation([1, 2, 3, np.nan], [10, 20, 40, 0]) == pytest.approx(1.0)
+    assert agreement.rank_correlation([1, 1, 1], [1, 2, 3]) is None

@@ -1,0 +1,251 @@
+"""What models said and what is known about the same images, brought into one order for the scorecard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from storyxai.errors import TableError, UnknownNameError
+from storyxai.findings import match_name
+from storyxai.metrics import bootstrap, classification
+from storyxai.metrics.bootstrap import Floats, Resamples, Statistic
+from storyxai.metrics.calibration import ConformalLimits
+from storyxai.types import Value
+
+__all__ = [
+    "DISTANCES", "Bench", "Plain", "References", "Spoken", "TaskOutputs", "aligned", "bench_of", "column_of", "gap_between",
+]
+
+Plain: TypeAlias = dict[str, Any]
+Role: TypeAlias = Literal["student", "teacher", "control"]
+DISTANCES = ("average_px", "hausdorff_95_px", "average_mm", "hausdorff_95_mm")
+"""How far two outlines lie apart: on average over both, and the 95th percentile of the worse direction."""
+
+
+@dataclass(frozen=True, eq=False)
+class TaskOutputs:
+    """What one model said about the images `ids` (in its own order; some images may be missing).
+
+    Shapes: `logits` [N, F], nan = not known; `calibration` [F, 2] (scale, bias) of each finding, fitted elsewhere;
+    `thresholds` [F] on the calibrated probability, chosen elsewhere; `conformal` one entry a finding, None = not
+    promised; `dices` [N] by mask name and `distances` [N] by mask name and measure (one of `DISTANCES`), nan = not
+    measured; `reports` N texts; `boxes` by finding, for each image [K, 5] with x, y, width, height, score; `features`
+    [N, K] what the network made of each image. Units: logits are log-odds. A "control" gives scores in any unit: it
+    gets no calibration figures unless it has a calibration. `facts` are sizes and names: the same in every run.
+    """
+
+    name: str
+    role: Role
+    ids: Sequence[str]
+    findings: tuple[str, ...] = ()
+    logits: ArrayLike | None = None
+    calibration: ArrayLike | None = None
+    thresholds: ArrayLike | None = None
+    conformal: tuple[ConformalLimits | None, ...] = ()
+    dices: Mapping[str, ArrayLike] = field(default_factory=dict)
+    distances: Mapping[str, Mapping[str, ArrayLike]] = field(default_factory=dict)
+    reports: Sequence[str] | None = None
+    boxes: Mapping[str, Sequence[ArrayLike]] = field(default_factory=dict)
+    features: ArrayLike | None = None
+    facts: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """What is known about the images, and what the data set is.
+
+    Shapes: `labels` [N, F] in [0, 1], nan = not stated; `reports` N texts, "" = none; `boxes` by finding, for each
+    image [K, 4], empty = searched and none, None = not searched; `subgroups` by attribute, N names, "" = unknown.
+    `baseline_reports` are reports by rules that saw no image or copied one (name: N texts).
+    """
+
+    dataset: str
+    synthetic: bool
+    ids: Sequence[str]
+    patient_ids: Sequence[str]
+    findings: tuple[str, ...]
+    labels: ArrayLike
+    reports: Sequence[str] | None = None
+    boxes: Mapping[str, Sequence[ArrayLike | None]] = field(default_factory=dict)
+    subgroups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    baseline_reports: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    facts: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What all figures share: references as arrays, one set of resamples."""
+
+    references: References
+    labels: Floats
+    row_of: Mapping[str, int]
+    resamples: Resamples
+    level: float
+    min_positives: int
+
+    def estimate(self, statistic: Statistic) -> Plain:
+        return dict(bootstrap.estimate(statistic, self.resamples, level=self.level).as_dict())
+
+    def share(self, statistic: Statistic, known: NDArray[np.bool_]) -> Plain:
+        patients = int(self.counts(known)["patients"])
+        return dict(bootstrap.estimate_share(statistic, self.resamples, patients=patients, level=self.level).as_dict())
+
+    def counts(self, known: NDArray[np.bool_]) -> Plain:
+        """How many images and patients are in `known`."""
+        return {"images": int(known.sum()), "patients": len(np.unique(self.resamples.patient_of[known]))}
+
+    def enough(self, scores: Floats) -> list[int]:
+        """The columns with enough present and enough absent images among those with a score."""
+        labels = np.where(np.isnan(scores), np.nan, self.labels)
+        present, absent = (labels >= 0.5).sum(axis=0), (labels < 0.5).sum(axis=0)
+        return [int(c) for c in np.flatnonzero((present >= self.min_positives) & (absent >= self.min_positives))]
+
+    def mean_auroc(self, scores: Floats, minus: Floats | None = None) -> Plain:
+        """Mean AUROC (or difference of two means) over the findings that have enough cases, with their names."""
+        columns = self.enough(scores)
+        first = classification.mean_auroc_statistic(self.labels[:, columns], scores[:, columns])
+        statistic = first
+        if minus is not None:
+            second = classification.mean_auroc_statistic(self.labels[:, columns], minus[:, columns])
+            statistic = gap_between(first, second)
+        return {**self.estimate(statistic), "findings": [self.references.findings[column] for column in columns]}
+
+
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """One model's outputs in the order of the references; nan or None where it said nothing."""
+
+    given: TaskOutputs
+    scored: NDArray[np.bool_]
+    scores: Floats
+    probabilities: Floats
+    thresholds: Floats
+    temperatures: Floats
+    conformal: Mapping[int, ConformalLimits]
+    dices: Mapping[str, Floats]
+    distances: Mapping[str, Mapping[str, Floats]]
+    reports: tuple[str | None, ...]
+    boxes: Mapping[str, tuple[ArrayLike | None, ...]]
+    features: Floats | None
+
+
+def bench_of(references: References, *, seed: int, count: int, level: float, min_positives: int) -> Bench:
+    """The references as arrays, with resamples of their patients. Raises: TableError where columns do not fit."""
+    images = len(references.ids)
+    labels = np.asarray(references.labels, dtype=np.float64)
+    if labels.shape != (images, len(references.findings)):
+        why = f"labels of shape {labels.shape} do not fit {images} images and {len(references.findings)} findings"
+        raise TableError(references.dataset, why, mend="give one row an image and one column a finding")
+    columns: dict[str, Sequence[object]] = {"patient_ids": references.patient_ids}
+    columns |= {f"subgroup {name}": values for name, values in references.subgroups.items()}
+    columns |= {f"boxes of {name}": values for name, values in references.boxes.items()}
+    columns |= {f"baseline {name}": values for name, values in references.baseline_reports.items()}
+    if references.reports is not None:
+        columns["reports"] = references.reports
+    for name, values in columns.items():
+        if len(values) != images:
+            raise TableError(references.dataset, f"{len(values)} {name} for {images} images", mend="give one an image")
+    row_of = {name: row for row, name in enumerate(references.ids)}
+    if len(row_of) != images:
+        raise TableError(references.dataset, "an image id occurs twice", mend="give each image its own id")
+    resamples = bootstrap.draw_resamples(references.patient_ids, count=count, seed=seed)
+    return Bench(references, labels, row_of, resamples, level, min_positives)
+
+
+def aligned(given: TaskOutputs, bench: Bench) -> Spoken:
+    """The outputs in the order of the references. Raises: TableError, UnknownNameError as `build_scorecard` says."""
+    images, findings = len(bench.labels), bench.references.findings
+    unknown = [name for name in given.ids if name not in bench.row_of]
+    if unknown:
+        why = f"{len(unknown)} images are not in the references, first '{unknown[0]}'"
+        raise TableError(given.name, why, mend="score the images of this table")
+    rows = np.array([bench.row_of[name] for name in given.ids], dtype=np.intp)
+    if len(np.unique(rows)) != len(rows):
+        raise TableError(given.name, "an image was scored twice", mend="give each image one row")
+    scores = np.full((images, len(findings)), np.nan)
+    probabilities, thresholds = scores.copy(), np.full(len(findings), np.nan)
+    temperatures = thresholds.copy()
+    conformal: dict[int, ConformalLimits] = {}
+    if given.logits is not None:
+        logits = column_of(given, "logits", given.logits, (len(rows), len(given.findings)))
+        for theirs, ours in _shared_findings(given, findings):
+            scores[rows, ours] = logits[:, theirs]
+            scale, bias = (1.0, 0.0) if given.calibration is None else np.asarray(given.calibration)[theirs]
+            if given.calibration is not None or given.role != "control":
+                probabilities[:, ours] = expit(scale * scores[:, ours] + bias)
+            if given.calibration is not None and scale > 0:
+                temperatures[ours] = 1.0 / scale
+            if given.thresholds is not None:
+                thresholds[ours] = float(np.asarray(given.thresholds)[theirs])
+            promised = given.conformal[theirs] if given.conformal else None
+            if promised is not None:
+                conformal[ours] = promised
+
+    def spread(name: str, values: ArrayLike) -> Floats:
+        full = np.full(images, np.nan)
+        full[rows] = column_of(given, name, values, (len(rows),))
+        return full
+
+    def placed(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
+        if len(values) != len(rows):
+            raise TableError(given.name, f"{len(values)} {name} for {len(rows)} images", mend="give one an image")
+        full: list[Any] = [None] * images
+        for row, value in zip(rows, values, strict=True):
+            full[row] = value
+        return tuple(full)
+
+    features = None
+    if given.features is not None:
+        wide = np.asarray(given.features, dtype=np.float64)
+        features = np.full((images, wide.shape[-1]), np.nan)
+        features[rows] = column_of(given, "features", wide, (len(rows), wide.shape[-1]))
+    scored = np.zeros(images, dtype=bool)
+    scored[rows] = True
+    return Spoken(
+        given,
+        scored,
+        scores,
+        probabilities,
+        thresholds,
+        temperatures,
+        conformal,
+        {name: spread(name, values) for name, values in given.dices.items()},
+        {
+            name: {measure: spread(f"{measure} of {name}", column) for measure, column in found.items()}
+            for name, found in given.distances.items()
+        },
+        placed("reports", given.reports) if given.reports is not None else (None,) * images,
+        {name: placed(f"boxes of {name}", values) for name, values in given.boxes.items()},
+        features,
+    )
+
+
+def _shared_findings(given: TaskOutputs, findings: tuple[str, ...]) -> list[tuple[int, int]]:
+    """(column of the model, column of the references) of the findings both know, joined by name or synonym."""
+    places = {name: place for place, name in enumerate(findings)}
+    pairs = []
+    for theirs, name in enumerate(given.findings):
+        known = name if name in places else match_name(name)
+        if known is None:
+            raise UnknownNameError("finding", name, findings)
+        if known in places:
+            pairs.append((theirs, places[known]))
+    return pairs
+
+
+def column_of(given: TaskOutputs, name: str, values: ArrayLike, shape: tuple[int, ...]) -> Floats:
+    """`values` as float64 of that shape. Raises: TableError naming the model and the column."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape != shape:
+        raise TableError(given.name, f"{name} of shape {array.shape}, not {shape}", mend="give one row an image")
+    return array
+
+
+def gap_between(first: Statistic, second: Statistic) -> Statistic:
+    """First minus second, both on the same resamples: what they share cancels."""
+    return lambda weights: first(weights) - second(weights)
