@@ -77,7 +77,8 @@ class DistillationRecipe:
 
     `task_weights` are of findings, masks, report and boxes; `balance` is how tasks share the network: "fixed" keeps
     those weights, "uncertainty" learns them, "dwa" follows how fast each task learns, "upgrad", "pcgrad" and their like
-    bring the gradients to agree (`training/balance.py`).
+    bring the gradients to agree (`training/balance.py`). `reasons` weighs 1 - cosine of the student's Grad-CAM and its
+    findings' teacher's, `hints` the distance of their attention maps (0: neither is asked for).
     """
 
     temperature: float = 2.0
@@ -87,6 +88,7 @@ class DistillationRecipe:
     task_weights: tuple[float, float, float, float] = (1.0, 0.5, 0.3, 0.3)
     balance: str = "fixed"
     reasons: float = 0.0
+    hints: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class FitConfig:
     """How one network is trained.
 
     `views` 0 draws a new view every epoch; K > 0 goes round the K views that teachers were asked about. `batch_size` is
-    over all processes together. `mixing`, `task_weights` and `balance` are as in `DistillationRecipe`.
+    over all processes together. `mixing`, `task_weights`, `balance`, `reasons` and `hints` are as in `DistillationRecipe`.
     """
 
     epochs: int
@@ -174,6 +176,8 @@ class FitConfig:
     mixing: float = 0.5
     task_weights: tuple[float, float, float, float] = (1.0, 0.5, 0.3, 0.3)
     balance: str = "fixed"
+    reasons: float = 0.0
+    hints: float = 0.0
     seed: int = 0
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
 
@@ -251,6 +255,9 @@ def _check(recipe: Recipe, file: str) -> None:
         raise RecipeError(file, f"'distillation.temperature' is {distillation.temperature}", mend="it must be over 0")
     if not 0 <= distillation.mixing < 1:
         raise RecipeError(file, f"'distillation.mixing' is {distillation.mixing}", mend="it must be in [0, 1)")
+    for name, weight in (("reasons", distillation.reasons), ("hints", distillation.hints)):
+        if not 0 <= weight < math.inf:
+            raise RecipeError(file, f"'distillation.{name}' is {weight}", mend="it must be 0 or more")
     _check_training(recipe, file)
 
 

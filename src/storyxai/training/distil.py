@@ -61,7 +61,9 @@ def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> Di
         for task in ("findings", "masks", "report")
     }
     targets = cache_targets(
-        teachers, parts.train, views=recipe.distillation.views, folder=out / "soft_targets", progress=progress
+        teachers, parts.train, views=recipe.distillation.views, folder=out / "soft_targets",
+        reasons="grad-cam" if recipe.distillation.reasons else "", hints=recipe.distillation.hints > 0,
+        progress=progress,
     )
     targets = with_published_teacher(recipe, targets, parts.train)
     student_path = out / "student-network.safetensors"
@@ -156,7 +158,8 @@ def train_student(
         epochs=recipe.student.epochs, batch_size=recipe.student.batch_size, learning_rate=recipe.student.learning_rate,
         views=recipe.distillation.views if targets else 0, temperature=recipe.distillation.temperature,
         mixing=recipe.distillation.mixing, task_weights=recipe.distillation.task_weights,
-        balance=recipe.distillation.balance, seed=seed, training=recipe.training,
+        balance=recipe.distillation.balance, reasons=recipe.distillation.reasons, hints=recipe.distillation.hints,
+        seed=seed, training=recipe.training,
     )
     weights = positive_weights(torch.from_numpy(train.labels)).numpy()
     result = fit(

@@ -12,6 +12,7 @@ from storyxai.models.network import Network, NetworkSpec, Outputs
 from storyxai.models.tokens import PAD
 from storyxai.training import losses
 from storyxai.training.config import FitConfig
+from storyxai.training.reasons import finding_maps, present_findings, reasons_loss
 from storyxai.training.soft_targets import TeacherTargets
 
 __all__ = ["task_losses", "task_weights"]
@@ -45,13 +46,15 @@ def task_losses(
     """Each task's hard loss plus a / (1 - a) tau^2 KL from its teacher; not yet weighted by task.
 
     Times 1 - a this is the mixture (1 - a) hard + a tau^2 KL: the factor common to all tasks is left to the learning
-    rate. Boxes belong to the findings. `rows` are the batch's rows among the examples that `targets` answer for;
+    rate. Boxes, maps and hints belong to the findings. `rows` are the batch's rows among those that `targets` answer for;
     `weights` [F] weigh the positives. What nobody knows costs nothing.
     """
     soft = config.mixing / (1 - config.mixing) * config.temperature**2
     found = {}
     if said.logits is not None and said.grid is not None:
         found["findings"] = _findings(said.logits, said.grid, batch, rows, config, soft, targets, weights)
+        if targets is not None:
+            found["findings"] = found["findings"] + _reasons(network, said.features, batch, rows, config, targets)
     if said.masks is not None:
         found["masks"] = _masks(said.masks, batch, rows, config, soft, targets)
     if said.memory is not None:
@@ -68,6 +71,20 @@ def _findings(
     if targets is not None:
         loss = loss + soft * losses.bernoulli_kl(logits, _like(targets.findings[rows], logits), config.temperature)
     return loss
+
+
+def _reasons(
+    network: Network, features: Tensor, batch: Batch, rows: NDArray[np.int64], config: FitConfig, targets: TeacherTargets
+) -> Tensor:
+    """How far the student's maps and attention are from its findings' teacher's, weighted; 0 where none were asked for."""
+    apart = features.sum() * 0.0
+    if config.reasons and len(targets.maps):
+        present = present_findings(batch.labels, _like(targets.findings[rows], features))
+        maps = finding_maps(network.finding_head, features)
+        apart = apart + config.reasons * reasons_loss(maps, _like(targets.maps[rows], features), present)
+    if config.hints and len(targets.attention):
+        apart = apart + config.hints * losses.hint_loss(features, _like(targets.attention[rows], features))
+    return apart
 
 
 def _masks(
