@@ -209,7 +209,7 @@ def test_an_average_of_one_is_that_one() -> None:
     average = TeacherAverage((teacher,), FINDINGS)
     tokens = torch.from_numpy(toy_examples(2).tokens)
     mine, theirs = teacher.answers(images(), tokens), average.answers(images(), tokens)
-    for part in ("findings", "masks", "words"):
+    for part in ("findings", "masks", "words", "maps", "features"):
         assert torch.equal(getattr(mine, part), getattr(theirs, part))
     check_teacher(average, student_findings=FINDINGS)
 

@@ -13,7 +13,7 @@ from storyxai.errors import RecipeError, nearest_name
 
 __all__ = [
     "AblationRecipe", "DataRecipe", "DesignRecipe", "DistillationRecipe", "EvaluationRecipe", "FitConfig",
-    "Recipe", "StudentRecipe", "TeacherRecipe", "TrainingRecipe", "read_recipe",
+    "ForeignTeacherRecipe", "Recipe", "StudentRecipe", "TeacherRecipe", "TrainingRecipe", "read_recipe",
 ]
 
 FINDING_LOSSES = ("cross_entropy", "focal", "asymmetric")
@@ -56,6 +56,29 @@ class TeacherRecipe:
     hidden: int = 128
     batch_size: int = 32
     weights: str = ""
+
+
+@dataclass(frozen=True)
+class ForeignTeacherRecipe:
+    """A teacher from elsewhere, one [[foreign_teachers]] table each (`models/teachers`, docs/how-to/bring-your-teachers.md).
+
+    Its logits are averaged with those of the recipe's own teacher of that `task`, which weighs 1, finding by finding over
+    those that know it; with `instead` no own teacher is trained. A report writer's sentences stand in where no reference
+    report is known, with `instead` everywhere. `range` names its numbers for black and white, `space` its answers.
+    """
+
+    kind: str
+    task: str
+    path: str = ""
+    name: str = ""
+    findings: tuple[str, ...] = ()
+    space: str = "logits"
+    range: str = "0..1"
+    size: int = 0
+    channels: int = 1
+    weight: float = 1.0
+    instead: bool = False
+    trusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +181,7 @@ class Recipe:
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     ablation: AblationRecipe = field(default_factory=AblationRecipe)
+    foreign_teachers: tuple[ForeignTeacherRecipe, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -224,7 +248,8 @@ def _value(hint: Any, given: Any, file: str, place: str) -> Any:
     if origin is tuple:
         inner = get_args(hint)[0]
         if not isinstance(given, list):
-            raise RecipeError(file, f"'{place}' must be a list", mend="write it in square brackets")
+            mend = f"write each as [[{place}]]" if is_dataclass(inner) else "write it in square brackets"
+            raise RecipeError(file, f"'{place}' must be a list", mend=mend)
         return tuple(_value(inner, item, file, place) for item in given)
     if hint is float and isinstance(given, int) and not isinstance(given, bool):
         return float(given)
@@ -258,6 +283,13 @@ def _check(recipe: Recipe, file: str) -> None:
     for name, weight in (("reasons", distillation.reasons), ("hints", distillation.hints)):
         if not 0 <= weight < math.inf:
             raise RecipeError(file, f"'distillation.{name}' is {weight}", mend="it must be 0 or more")
+    for given in recipe.foreign_teachers:
+        if given.task not in ("findings", "masks", "report"):
+            near = nearest_name(given.task, ("findings", "masks", "report"))
+            mend = f"did you mean '{near}'?" if near else "it teaches findings, masks or report"
+            raise RecipeError(file, f"'foreign_teachers.task' is '{given.task}', which is not known", mend=mend)
+        if not 0 < given.weight < math.inf:
+            raise RecipeError(file, f"'foreign_teachers.weight' is {given.weight}", mend="it must be over 0")
     _check_training(recipe, file)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import PAD, encode_tokens, full_vocabulary
 from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe
 from storyxai.training.fit import FitConfig, fit
+from storyxai.training.foreign import Foreign, joined_teachers, open_foreign_teachers, replaced, with_foreign_reports
 from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_findings
 from storyxai.training.weights import freeze_early_stages, load_encoder_weights, positive_weights
 from storyxai.types import SoftTargets
@@ -52,27 +53,47 @@ class DistilledRun:
 
 
 def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> DistilledRun:
-    """Three teachers and the student distilled from them, as `recipe` says; networks found in `out` are kept."""
+    """The recipe's teachers and the student distilled from them and from foreign ones; networks found in `out` are kept."""
+    foreign = open_foreign_teachers(recipe)  # before anything is trained: what is missing is told at once
     parts = gather_examples(recipe, progress=progress)
     check_parts(recipe, parts)
     losses: dict[str, tuple[float, ...]] = {}
     teachers = {
         task: train_teacher(recipe, task, parts.train, out, losses=losses, progress=progress)
-        for task in ("findings", "masks", "report")
+        for task in TASK_OF if not replaced(recipe, task)
     }
-    targets = cache_targets(
-        teachers, parts.train, views=recipe.distillation.views, folder=out / "soft_targets",
-        reasons="grad-cam" if recipe.distillation.reasons else "", hints=recipe.distillation.hints > 0,
-        progress=progress,
-    )
-    targets = with_published_teacher(recipe, targets, parts.train)
+    train = with_foreign_reports(foreign, parts.train, progress=progress)
+    targets = ask_teachers(recipe, teachers, foreign, train, out / "soft_targets", progress=progress)
+    targets = with_published_teacher(recipe, targets, train)
     student_path = out / "student-network.safetensors"
     if student_path.exists():
         student = load_network(student_path)
     else:
-        student = train_student(recipe, parts.train, targets, losses=losses, progress=progress)
+        student = train_student(recipe, train, targets, losses=losses, progress=progress)
         save_network(student, student_path)
     return DistilledRun(parts, teachers, student, losses)
+
+
+def ask_teachers(
+    recipe: Recipe, own: Mapping[str, Network], foreign: Foreign, train: Examples, folder: Path, *,
+    progress: Progress | None = None,
+) -> tuple[TeacherTargets, ...]:
+    """The answers of the recipe's and foreign teachers; reasons and hints are those of our own teacher of findings."""
+    views, asked = recipe.distillation.views, joined_teachers(own, foreign)
+    reasons, hints = "grad-cam" if recipe.distillation.reasons else "", recipe.distillation.hints > 0
+    if asked.get("findings") is own.get("findings"):
+        return cache_targets(
+            asked, train, views=views, folder=folder, reasons=reasons, hints=hints, progress=progress
+        )
+    targets = cache_targets(asked, train, views=views, folder=folder, progress=progress)
+    if not reasons and not hints:
+        return targets
+    looked = cache_targets(
+        {"findings": own["findings"]}, train, views=views, folder=folder, reasons=reasons, hints=hints, progress=progress
+    )
+    return tuple(
+        replace(said, maps=seen.maps, attention=seen.attention) for said, seen in zip(targets, looked, strict=True)
+    )
 
 
 def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Parts:

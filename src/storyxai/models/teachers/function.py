@@ -161,7 +161,7 @@ class TeacherAverage:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def answers(self, images: Tensor, tokens: Tensor | None = None) -> TeacherAnswers:
-        """The averages; NaN where nobody knows. Maps and features, which have no common scale, are left out."""
+        """The averages; NaN where nobody knows. Maps and features have no common scale: they are the first teacher's."""
         said = [teacher.answers(images, tokens) for teacher in self.teachers]
         findings = [
             None if one.findings is None or "findings" not in teacher.tasks
@@ -174,6 +174,9 @@ class TeacherAverage:
             _average(findings, table),
             _average(_on_one_grid(masks), torch.tensor(self._weights("masks"))[:, None, None, None, None]),
             _average(words, torch.tensor(self._weights("report"))[:, None, None, None]),
+            next((join_by_name(one.maps, teacher.findings, self.findings)
+                  for teacher, one in zip(self.teachers, said, strict=True) if one.maps is not None), None),
+            next((one.features for one in said if one.features is not None), None),
         )
 
     def _weights(self, key: str) -> list[float]:

@@ -1,0 +1,113 @@
+"""Teachers from elsewhere in a run: opened from the recipe, averaged with our own, their sentences as reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from storyxai.data.batches import Examples, make_batch
+from storyxai.data.grammar import tokenize, vocabulary
+from storyxai.errors import RecipeError
+from storyxai.findings import NAMES
+from storyxai.models.network import Network
+from storyxai.models.teachers import (
+    OwnTeacher,
+    ReportWriter,
+    Teacher,
+    TeacherAverage,
+    columns_by_name,
+    open_teacher,
+    retokenize,
+)
+from storyxai.models.tokens import PAD, full_vocabulary
+from storyxai.training.config import ForeignTeacherRecipe, Recipe
+
+__all__ = ["Foreign", "joined_teachers", "open_foreign_teachers", "replaced", "with_foreign_reports"]
+
+Foreign = tuple[tuple[ForeignTeacherRecipe, Teacher], ...]
+Progress = Callable[[str, int, int], None]
+
+
+def open_foreign_teachers(recipe: Recipe) -> Foreign:
+    """Each foreign teacher that the recipe names, opened.
+
+    Raises: RecipeError, WeightsError or UnknownNameError for one that cannot teach, before anything is trained.
+    """
+    if replaced(recipe, "findings") and (recipe.distillation.reasons or recipe.distillation.hints):
+        why = "asks for reasons or hints, which only a network of ours can give"
+        raise RecipeError(recipe.name, why, mend="say instead = false, or set distillation.reasons and hints to 0")
+    opened = []
+    for given in recipe.foreign_teachers:
+        teacher = open_teacher(
+            given.kind, given.task, path=given.path, name=given.name, findings=given.findings, space=given.space,
+            value_range=given.range, size=given.size, channels=given.channels, trusted=given.trusted,
+        )
+        if given.task == "findings":
+            columns_by_name(teacher.findings, NAMES)
+        opened.append((given, teacher))
+    return tuple(opened)
+
+
+def replaced(recipe: Recipe, task: str) -> bool:
+    """Whether a foreign teacher stands in for the recipe's own teacher of `task`."""
+    return any(given.task == task and given.instead for given in recipe.foreign_teachers)
+
+
+def joined_teachers(own: Mapping[str, Network], foreign: Foreign) -> dict[str, Network | Teacher]:
+    """One teacher a task: the recipe's own, or its average with the foreign ones by their weights.
+
+    A task whose teachers only write whole sentences has no teacher of next words.
+    """
+    joined: dict[str, Network | Teacher] = {}
+    for task in ("findings", "masks", "report"):
+        theirs = [(given, teacher) for given, teacher in foreign
+                  if given.task == task and not isinstance(teacher, ReportWriter)]
+        if not theirs:
+            if task in own:
+                joined[task] = own[task]
+            continue
+        teachers: list[Teacher] = [OwnTeacher(own[task], f"teacher of {task}")] if task in own else []
+        weights = [1.0] * len(teachers) + [given.weight for given, _ in theirs]
+        teachers += [teacher for _, teacher in theirs]
+        named = dict.fromkeys((*NAMES, "masks", "report"), weights)
+        joined[task] = TeacherAverage(tuple(teachers), NAMES, weights=named, name=f"teachers of {task}")
+    return joined
+
+
+def with_foreign_reports(foreign: Foreign, train: Examples, *, progress: Progress | None = None) -> Examples:
+    """`train` with the sentences of foreign report writers as its reports.
+
+    They stand where no reference report is known, or everywhere for a writer that teaches instead; sentences with words
+    that ours lack are left out. Where several wrote, the first speaks.
+
+    Raises: RecipeError when a writer wrote nothing that our vocabulary can say.
+    """
+    tokens = train.tokens.copy()
+    writers = [(given, teacher) for given, teacher in foreign if isinstance(teacher, ReportWriter)]
+    unwritten = (tokens == PAD).all(axis=1)
+    for given, writer in writers:
+        rows = np.flatnonzero(unwritten | given.instead)
+        written, kept = retokenize(
+            _reports(writer, train, rows, progress), full_vocabulary(vocabulary()), tokenize=tokenize, length=tokens.shape[1]
+        )
+        said = (written != PAD).any(axis=1)
+        if len(rows) and not said.any():
+            why = f"wrote no sentence in our words ({kept:.0%} kept of {len(rows)} reports)"
+            raise RecipeError(given.path or given.kind, why, mend="leave this teacher out: its reports are of another kind")
+        tokens[rows[said]] = written[said]
+        unwritten[rows[said]] = False
+    return replace(train, tokens=tokens) if writers else train
+
+
+def _reports(
+    writer: ReportWriter, train: Examples, rows: Sequence[int] | np.ndarray, progress: Progress | None, batch_size: int = 16
+) -> list[str]:
+    reports: list[str] = []
+    for start in range(0, len(rows), batch_size):
+        chosen = np.asarray(rows[start : start + batch_size], dtype=np.int64)
+        reports += writer.reports(make_batch(train, chosen, 0).images)
+        if progress:
+            progress("reports of a foreign teacher", len(reports), len(rows))
+    return reports
