@@ -32,12 +32,13 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": BASE
     | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate_inputs"},
     "evaluate_page": BASE | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"},
+    "ablation_page": BASE,
     "pipeline": BASE
     | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate"}
     | {"evaluate_page"},
     "api": BASE
     | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"}
-    | {"story", "render", "evaluate", "pipeline"},
+    | {"story", "render", "evaluate", "pipeline", "ablation_page"},
     "cli": {"api", "errors", "types", "findings"},
     "__init__": {"api", "errors", "types"},
     "__main__": {"cli"},

@@ -1,0 +1,238 @@
+"""What the students of an ablation are judged by: held-out references, true places of findings, and what a network says.
+
+Places and lungs are shares of the cells of the maps' grid (stride 16): exact for a coarse map, and free of resampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from storyxai.data.batches import UNKNOWN_PIXEL, Examples, make_batch
+from storyxai.data.grammar import detokenize
+from storyxai.data.phantom import generate_phantom
+from storyxai.explain.cam import grad_cam, grid_head_gradients
+from storyxai.findings import NAMES
+from storyxai.imaging.geometry import model_frame
+from storyxai.metrics.calibration import fit_platt
+from storyxai.metrics.labeler import label_report
+from storyxai.metrics.text import claims
+from storyxai.models.network import Network
+from storyxai.training.ablation_figures import Answers
+from storyxai.training.outputs import network_outputs
+
+__all__ = ["Ground", "answers_of", "floors_of", "ground_of", "lesion_shares", "map_figures"]
+
+Floats = NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+STRIDE = 16
+# The heart's and the stomach's shadows are not expected inside the lungs.
+NOT_IN_LUNGS = ("Cardiomegaly", "Hernia")
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """The images to learn from and to be judged on.
+
+    `phantoms` are those to learn from first where `train` is of real films, else empty. Shapes: `labels` [N, F] of the
+    test part and `validation_labels`, nan = not stated or not of the judged domain; `places` [N, F, h, w] the share of
+    each cell inside the finding, nan = no place known; `lungs` [N, h, w], nan = no reference.
+    """
+
+    train: Examples
+    phantoms: Examples
+    validation: Examples
+    test: Examples
+    labels: Floats
+    validation_labels: Floats
+    places: Floats
+    lungs: Floats
+
+
+def ground_of(
+    train: Examples, validation: Examples, test: Examples, *, lesions: Floats, real: bool, domain: str
+) -> Ground:
+    """The ground of a study of real films (phantoms apart) or of phantoms; `domain` "" judges findings on all images.
+
+    `lesions` are the phantoms' own lesion shares by row of `test` (nan for other rows); real places come from boxes.
+    """
+
+    def rows(part: Examples, phantom: bool) -> NDArray[np.int64]:
+        return np.flatnonzero((np.array(part.domain) == "phantom") == phantom)
+
+    phantoms = train.take(rows(train, True) if real else [])
+    kept = rows(test, not real)
+    train, validation, test = (part.take(rows(part, not real)) for part in (train, validation, test))
+    places = _places_from_cells(test) if real else lesions[kept]
+    return Ground(
+        train, phantoms, validation, test, _judged(test, domain), _judged(validation, domain),
+        np.where((test.labels >= 0.5)[:, :, None, None], places, np.nan).astype(np.float32), _lungs(test),
+    )
+
+
+def lesion_shares(
+    ids: Sequence[str], *, size: int, phantom_size: int, progress: Progress | None = None
+) -> Floats:
+    """The share of each cell inside the lesion, from the phantoms' own masks; nan for images that are no phantoms.
+
+    Shapes: float32 [N, F, size / 16, size / 16].
+    """
+    side = size // STRIDE
+    shares = np.full((len(ids), len(NAMES), side, side), np.nan, dtype=np.float32)
+    for row, name in enumerate(ids):
+        kind, _, seed = name.partition("-")
+        if kind == "phantom" and seed.isdigit():
+            phantom = generate_phantom(int(seed), size=phantom_size)
+            frame = model_frame(*phantom.image.pixels.shape, size=size)
+            for finding, mask in phantom.lesion_masks.items():
+                shares[row, NAMES.index(finding)] = _cell_means(frame.mask_to_model(mask), STRIDE)
+        if progress:
+            progress("true places", row + 1, len(ids))
+    return shares
+
+
+def answers_of(network: Network, ground: Ground) -> Answers:
+    """What `network` says of the test part, with its calibration from the validation part and the figures of its maps."""
+    nothing = np.zeros((0,), dtype=np.float32)
+    said = network_outputs(network, ground.test)
+    logits, calibration, dice, claimed = nothing, nothing, nothing, nothing
+    maps: dict[str, Floats] = {}
+    if said.logits is not None:
+        logits = said.logits
+        on_validation = network_outputs(_findings_only(network), ground.validation).logits
+        assert on_validation is not None
+        fitted = [fit_platt(on_validation[:, f], ground.validation_labels[:, f]) for f in range(len(NAMES))]
+        calibration = np.array(fitted, dtype=np.float32)
+        maps = map_figures(network, ground)
+    if said.dice is not None:
+        dice = said.dice[:, :2].astype(np.float32)
+    if said.words is not None:
+        read = {words: label_report(" ".join(detokenize(words))) for words in set(said.words)}
+        claimed = claims([[read[words][name] for name in NAMES] for words in said.words]).astype(np.float32)
+    return Answers(logits, calibration, dice, claimed, maps)
+
+
+def map_figures(network: Network, ground: Ground, *, batch_size: int = 64) -> dict[str, Floats]:
+    """The figures of Grad-CAM and of the evidence grid for every finding stated present, by metric, each [N, F]."""
+    test = ground.test
+    names = ("cam_hit", "cam_energy", "grid_hit", "grid_energy", "inside_lungs", "agreement", "overlap")
+    figures = {name: np.full(test.labels.shape, np.nan, dtype=np.float32) for name in names}
+    judged = [int(f) for f in np.flatnonzero((ground.labels >= 0.5).any(axis=0))]
+    asked = np.flatnonzero((ground.labels >= 0.5).any(axis=1) | np.isfinite(ground.places).any(axis=(1, 2, 3)))
+    network = network.to(memory_format=torch.channels_last).eval()
+    for start in range(0, len(asked), batch_size):
+        rows = asked[start : start + batch_size]
+        with torch.inference_mode():
+            images = make_batch(test, rows, 0).images.contiguous(memory_format=torch.channels_last)
+            said = network(images)
+        features = said.features.contiguous().numpy()
+        grids = torch.sigmoid(said.grid).contiguous().numpy()
+        for place, row in enumerate(rows):
+            _measure(figures, ground, int(row), _cams(network, features[place]), grids[place], judged)
+    return figures
+
+
+def floors_of(ground: Ground) -> dict[str, dict[str, float]]:
+    """What maps that know nothing reach: an even map, a cell drawn at random, and the cell in the middle."""
+    places = ground.places[np.isfinite(ground.places).all(axis=(2, 3))]
+    floors: dict[str, dict[str, float]] = {}
+    if len(places):
+        middle = places.shape[1] // 2
+        hit = {"random cell": float((places > 0).mean()), "middle cell": float((places[:, middle, middle] > 0).mean())}
+        floors |= {"cam_hit": hit, "grid_hit": hit}
+        even = {"even map": float(places.mean())}
+        floors |= {"cam_energy": even, "grid_energy": even}
+    inside = ground.lungs[np.isfinite(ground.lungs).all(axis=(1, 2)) & (_in_lungs(ground.labels) >= 0.5).any(axis=1)]
+    if len(inside):
+        floors["inside_lungs"] = {"even map": float(inside.mean())}
+    return floors
+
+
+def _measure(
+    figures: dict[str, Floats], ground: Ground, row: int, cams: Floats, grid: Floats, judged: Sequence[int]
+) -> None:
+    lungs = ground.lungs[row]
+    norms = np.sqrt((cams.astype(np.float64) ** 2).sum(axis=(1, 2)))
+    for f in np.flatnonzero(ground.test.labels[row] >= 0.5):
+        place = ground.places[row, f]
+        if np.isfinite(place).all() and place.any():
+            for kind, values in (("cam", cams[f]), ("grid", grid[f])):
+                figures[f"{kind}_hit"][row, f] = float(place.flat[int(values.argmax())] > 0 and values.any())
+                figures[f"{kind}_energy"][row, f] = _share(values, place)
+        if f not in judged:
+            continue
+        if np.isfinite(lungs).all() and NAMES[f] not in NOT_IN_LUNGS and cams[f].any():
+            figures["inside_lungs"][row, f] = _share(cams[f], lungs)
+        figures["agreement"][row, f] = _correlation(cams[f], grid[f])
+        others = [g for g in judged if g != f and norms[g] > 0]
+        if norms[f] > 0 and others:
+            cosines = (cams[others] * cams[f]).sum(axis=(1, 2)) / (norms[others] * norms[f])
+            figures["overlap"][row, f] = float(cosines.mean())
+
+
+def _cams(network: Network, features: Floats) -> Floats:
+    """Grad-CAM of every finding, from the head's weights in closed form."""
+    head = network.finding_head
+
+    weights = {name: tensor.detach().contiguous().numpy() for name, tensor in head.named_parameters()}
+    _, gradients = grid_head_gradients(
+        features, weights["hidden.weight"][:, :, 0, 0], weights["hidden.bias"], weights["out.weight"][:, :, 0, 0],
+        weights["out.bias"], head.sharpness().detach().numpy(),
+    )
+    return grad_cam(features, gradients)
+
+
+def _share(values: Floats, inside: Floats) -> float:
+    """The share of a map without negative values that lies inside; 0 for an empty map."""
+    total = float(values.sum(dtype=np.float64))
+    return float((values * inside).sum(dtype=np.float64)) / total if total > 0 else 0.0
+
+
+def _correlation(first: Floats, second: Floats) -> float:
+    a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum()) / norm if norm > 0 else float("nan")
+
+
+def _places_from_cells(examples: Examples) -> Floats:
+    known = (examples.cells != UNKNOWN_PIXEL).all(axis=(2, 3)) & (examples.cells > 0).any(axis=(2, 3))
+    return np.where(known[:, :, None, None], examples.cells / 100.0, np.nan).astype(np.float32)
+
+
+def _lungs(examples: Examples) -> Floats:
+    both = examples.masks[:, :2]
+    inside = (both == 1).any(axis=1) | (examples.union == 1)
+    known = (both != UNKNOWN_PIXEL).any(axis=(1, 2, 3)) | (examples.union != UNKNOWN_PIXEL).any(axis=(1, 2))
+    shares = np.stack([_cell_means(mask.astype(np.float32), STRIDE // 4) for mask in inside])
+    return np.where(known[:, None, None], shares, np.nan).astype(np.float32)
+
+
+def _cell_means(values: Floats, step: int) -> Floats:
+    side = values.shape[0] // step
+    return np.asarray(values.reshape(side, step, side, step).mean(axis=(1, 3)), dtype=np.float32)
+
+
+def _judged(examples: Examples, domain: str) -> Floats:
+    own = np.array([not domain or name == domain for name in examples.domain])
+    return np.where(own[:, None], examples.labels, np.nan).astype(np.float32)
+
+
+def _in_lungs(labels: Floats) -> Floats:
+    kept = labels.copy()
+    kept[:, [NAMES.index(name) for name in NOT_IN_LUNGS]] = np.nan
+    return kept
+
+
+def _findings_only(network: Network) -> Network:
+    """A view of `network` that answers for findings only: no report is written that nobody reads."""
+    import copy
+    from dataclasses import replace
+
+    lean = copy.copy(network)
+    lean.spec = replace(network.spec, tasks=("findings",))
+    return lean
