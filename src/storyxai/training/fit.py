@@ -1,103 +1,297 @@
-"""The training loop, to be read top to bottom: the same for a teacher with one head and a student with three."""
+"""The training loop, to be read top to bottom: the same for a teacher with one head and a student with three.
+
+What a step does depends on the weights before it, the seed and its own number, never on how the process got there: so a
+run that was killed goes on from its checkpoint to the very same weights.
+
+With several processes each takes every n-th row of the batch, and gradients, running statistics and losses are averaged
+over them before anything is updated. This equals one process on the whole batch when every shard states as much as the
+others; a shard with fewer stated labels weighs them more, as in data-parallel training everywhere. Batch norms see their
+own shard only (`frozen_norms` takes that difference away), and dropout draws apart.
+"""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from storyxai.data.batches import Examples, make_batch
-from storyxai.errors import StoryxaiError
-from storyxai.models.network import Network
+from storyxai.data.batches import Batch, Examples, make_batch
+from storyxai.errors import RecipeError, StoryxaiError
+from storyxai.models.network import Network, Outputs
 from storyxai.training.balance import make_balancer
-from storyxai.training.config import FitConfig
+from storyxai.training.checkpoint import TrainingState, read_checkpoint, training_mark, write_checkpoint
+from storyxai.training.config import FitConfig, TrainingRecipe
+from storyxai.training.logs import RunLog, duration, plot_curves
 from storyxai.training.objective import task_losses, task_weights
+from storyxai.training.sampling import epoch_order, image_chances
 from storyxai.training.soft_targets import TeacherTargets
+from storyxai.training.validation import best_epoch, check_metric, validate
 
-__all__ = ["FitConfig", "FitResult", "fit"]
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["CHECKPOINT", "FitConfig", "FitResult", "fit"]
+
+CHECKPOINT = "checkpoint.safetensors"
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """The trained network (its running average) and the mean loss of each epoch."""
+    """The trained network (its running average), the mean loss of each epoch, and everything else that was noted.
+
+    `history` has a row an epoch: "loss", "loss_TASK", "weight_TASK", "learning_rate", "validation_...".
+    """
 
     network: Network
     losses: tuple[float, ...]
     steps: int
+    history: tuple[Mapping[str, float], ...] = ()
 
 
-Progress = Callable[[str, int, int], None]
+@dataclass(frozen=True, eq=False)
+class _Job:
+    network: Network
+    train: Examples
+    validation: Examples | None
+    config: FitConfig
+    targets: tuple[TeacherTargets, ...]
+    positive_weights: NDArray[np.float32] | None
+    name: str
+    folder: Path | None
+    progress: Progress | None
+    clock: Callable[[], float]
 
 
 def fit(
     network: Network, train: Examples, *, config: FitConfig, targets: tuple[TeacherTargets, ...] = (),
-    positive_weights: NDArray[np.float32] | None = None, name: str = "network", progress: Progress | None = None,
+    validation: Examples | None = None, positive_weights: NDArray[np.float32] | None = None, name: str = "network",
+    folder: Path | None = None, progress: Progress | None = None, clock: Callable[[], float] = time.perf_counter,
 ) -> FitResult:
     """`network` trained on `train`, distilled from `targets` where given.
 
-    Raises: StoryxaiError on a loss that is not a number.
+    With a `folder` the run leaves checkpoint, log, events and curves there, and goes on from the checkpoint it finds.
+    `clock` tells seconds, for progress and log alone. Under torchrun every process calls this and gets the result.
+
+    Raises: StoryxaiError on a loss that is not a number; RecipeError when the training cannot work; OutputError.
     """
-    with torch.random.fork_rng(devices=[]):  # dropout draws from it; the caller's seed is put back, come what may
-        torch.manual_seed(config.seed)
-        return _fit(network, train, config, targets, positive_weights, name, progress)
-
-
-def _fit(
-    network: Network, train: Examples, config: FitConfig, targets: tuple[TeacherTargets, ...],
-    positive_weights: NDArray[np.float32] | None, name: str, progress: Progress | None,
-) -> FitResult:
     if len(targets) > 1 and len(targets) != config.views:
         # One set of answers may stand for every mild view, as labels do; several belong each to its own exact view.
         raise StoryxaiError(f"{name}: {len(targets)} views were answered by teachers, {config.views} are to be trained on")
-    generator = np.random.default_rng(config.seed)
-    network = network.to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network).eval()
+    if len(_batches(np.arange(len(train)), config)) == 0:
+        why = f"{len(train)} examples are fewer than two for each of {config.training.processes} processes"
+        raise RecipeError(name, why, mend="give it more images")
+    check_metric(network, validation, config.training.stop_metric, name=name)
+    fabric = _fabric(config.training, name)
+    job = _Job(network, train, validation, config, targets, positive_weights, name, folder, progress, clock)
+    if fabric.strategy.launcher is not None and config.training.processes > 1:
+        # Processes of our own making are handed the job as bytes, which a progress bar cannot be.
+        job = dataclasses.replace(job, progress=None)
+    weights, history, steps = fabric.launch(_train, job)  # type: ignore[arg-type]
+    average = copy.deepcopy(network).to("cpu").to(memory_format=torch.channels_last).eval()
+    average.load_state_dict(weights)
+    return FitResult(average, tuple(row["loss"] for row in history), steps, tuple(history))
+
+
+def _fabric(how: TrainingRecipe, name: str) -> Fabric:
+    """Device, precision and processes. Raises: RecipeError when the device is not there."""
+    from lightning_fabric import Fabric  # takes seconds to import
+
+    if how.device == "cuda" and torch.cuda.device_count() < how.processes:
+        why = f"needs {how.processes} GPUs, {torch.cuda.device_count()} are there"
+        raise RecipeError(name, why, mend='set training.device = "cpu" or fewer processes')
+    strategy = "auto"
+    if how.processes > 1:
+        strategy = "ddp" if "TORCHELASTIC_RUN_ID" in os.environ else "ddp_spawn"
+    return Fabric(accelerator=how.device, devices=how.processes, strategy=strategy, precision=how.precision)  # type: ignore[arg-type]
+
+
+def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Tensor], list[dict[str, float]], int]:
+    """The average's weights, the history and the number of steps; each process runs this, the first one writes."""
+    devices = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):  # dropout draws from it; the caller's seed is put back, come what may
+        state = _start(job.network.to(fabric.device).to(memory_format=torch.channels_last), job.config)
+        writes = job.folder is not None and fabric.is_global_zero
+        log = path = None
+        mark = ""
+        if job.folder is not None:
+            mark = training_mark(state.network, job.train, job.config, job.targets, job.positive_weights)
+            path = job.folder / CHECKPOINT
+            read_checkpoint(state, path, mark=mark)
+        fabric.barrier()
+        if writes and job.folder is not None and not _ended(state, job.config):
+            log = RunLog(job.folder, step=state.step)
+        try:
+            _loop(fabric, job, state, log, path if writes else None, mark)
+        finally:
+            if log is not None:
+                log.close()
+        if log is not None and job.folder is not None:
+            plot_curves(state.history, job.folder / "curves.png", title=job.name)
+    weights = state.best or state.average.state_dict()
+    history = [{name: value for name, value in row.items() if name != "images_per_second"} for row in state.history]
+    return {name: tensor.cpu() for name, tensor in weights.items()}, history, state.step
+
+
+def _loop(
+    fabric: Fabric, job: _Job, state: TrainingState, log: RunLog | None, path: Path | None, mark: str
+) -> None:
+    config, how = job.config, job.config.training
+    chances = image_chances(job.train.labels, rare_share=how.rare_share) if how.rare_share else None
+    positives = None if job.positive_weights is None else torch.from_numpy(job.positive_weights).to(fabric.device)
+    began, images = job.clock(), 0
+    while not _ended(state, config):
+        state.network.train()
+        if how.frozen_norms:
+            _freeze_norms(state.network)
+        view = state.epoch % config.views if config.views else state.epoch + 1
+        batches = _batches(epoch_order(len(job.train), seed=config.seed, epoch=state.epoch, chances=chances), config)
+        total = config.epochs * len(batches)
+        for rows in batches[state.batch :]:
+            rate = config.learning_rate * _schedule(state.step / total, how.warmup_share)
+            noted = _step(fabric, job, state, rows, view=view, rate=rate, positives=positives)
+            noted["learning_rate"] = rate
+            state.batch += 1
+            state.sums = {name: state.sums.get(name, 0.0) + value for name, value in noted.items()}
+            images += len(rows)
+            if log is not None:
+                log.note_step(noted, step=state.step)
+            if job.progress is not None and fabric.is_global_zero:
+                seconds = max(job.clock() - began, 1e-9)
+                left = seconds / images * config.batch_size * (total - state.step)
+                said = f"{job.name}: epoch {state.epoch + 1}/{config.epochs}, loss {state.sums['loss'] / state.batch:.3f}"
+                job.progress(f"{said}, {images / seconds:.0f} images/s, {duration(left)} left", state.step, total)
+            if path is not None and how.checkpoint_steps and state.step % how.checkpoint_steps == 0:
+                write_checkpoint(state, path, mark=mark)
+        _end_epoch(job, state, speed=images / max(job.clock() - began, 1e-9))
+        if path is not None:
+            write_checkpoint(state, path, mark=mark)
+        if log is not None:
+            log.note_epoch(state.history, step=state.step)
+
+
+def _step(
+    fabric: Fabric, job: _Job, state: TrainingState, rows: NDArray[np.int64], *, view: int, rate: float,
+    positives: Tensor | None,
+) -> dict[str, float]:
+    """One batch: forward, losses, gradients, update, average. Returns the losses and weights of the tasks."""
+    config, network = job.config, state.network
+    torch.manual_seed((config.seed * 1_000_003 + state.step * fabric.world_size + fabric.global_rank) % 2**63)
+    mine = rows[fabric.global_rank :: fabric.world_size]
+    batch = Batch(*(part.to(fabric.device) for part in make_batch(job.train, mine, view)))
+    answers = job.targets[view % len(job.targets)] if job.targets else None
+    with fabric.autocast():
+        said = _in_full(network(batch.images.contiguous(memory_format=torch.channels_last)))
+        losses = task_losses(network, said, batch, mine, config=config, targets=answers, weights=positives)
+    if fabric.world_size > 1:  # the shards may differ by one row
+        losses = {task: loss * (len(mine) * fabric.world_size / len(rows)) for task, loss in losses.items()}
+    means = dict(zip(losses, _mean_of(fabric, torch.stack([loss.detach() for loss in losses.values()])).tolist(), strict=True))
+    for task, value in means.items():
+        if not math.isfinite(value):
+            why = f"the loss of {task} is not a number at step {state.step}"
+            raise StoryxaiError(f"{job.name}: {why}; lower the learning rate")
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.zero_grad(set_to_none=True)
+    used = state.balancer.backward(losses, network, said.features)
+    if fabric.world_size > 1:
+        _share(fabric, [*network.parameters(), *state.balancer.parameters()], network)
+    norm = nn.utils.clip_grad_norm_(network.parameters(), config.training.gradient_clip)
+    if not bool(torch.isfinite(norm)):
+        raise StoryxaiError(f"{job.name}: the gradient is not a number at step {state.step}; lower the learning rate")
+    state.optimizer.step()
+    state.step += 1
+    _follow(state.average, network, min(config.training.ema_decay, state.step / (state.step + 10)))
+    noted = {"loss": sum(used[task] * value for task, value in means.items())}
+    noted |= {f"loss_{task}": value for task, value in means.items()}
+    return noted | {f"weight_{task}": value for task, value in used.items()}
+
+
+def _end_epoch(job: _Job, state: TrainingState, *, speed: float) -> None:
+    """The epoch's means become a row of history; the balancer takes note, and the best average is kept."""
+    row = {name: value / state.batch for name, value in state.sums.items()}
+    row["images_per_second"] = speed
+    if job.validation is not None and len(job.validation):
+        row |= validate(state.average, job.validation, config=job.config)
+    state.history.append(row)
+    state.balancer.end_epoch({name[5:]: value for name, value in row.items() if name.startswith("loss_")})
+    state.epoch, state.batch, state.sums = state.epoch + 1, 0, {}
+    metric = job.config.training.stop_metric
+    if metric and best_epoch(state.history, metric) == state.epoch - 1:
+        state.best = {name: tensor.clone() for name, tensor in state.average.state_dict().items()}
+
+
+def _ended(state: TrainingState, config: FitConfig) -> bool:
+    metric = config.training.stop_metric
+    if metric and state.history and len(state.history) - 1 - best_epoch(state.history, metric) >= config.training.patience:
+        return True
+    return state.epoch >= config.epochs
+
+
+def _start(network: Network, config: FitConfig) -> TrainingState:
     balancer = make_balancer(config.balance, task_weights(network.spec, config), seed=config.seed)
-    optimizer = torch.optim.AdamW(_groups(network, config.training.weight_decay), lr=config.learning_rate)
-    steps_an_epoch = math.ceil(len(train) / config.batch_size)
-    total = steps_an_epoch * config.epochs
-    weights = None if positive_weights is None else torch.from_numpy(positive_weights)
-    step, epoch_losses = 0, []
-    for epoch in range(config.epochs):
-        network.train()
-        view = epoch % config.views if config.views else epoch + 1
-        order, seen = generator.permutation(len(train)), []
-        for start in range(0, len(train), config.batch_size):
-            rows = order[start : start + config.batch_size]
-            if len(rows) < 2:  # batch normalisation needs two
-                continue
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * _schedule(step / total, config.training.warmup_share)
-            batch = make_batch(train, rows, view)
-            said = network(batch.images.contiguous(memory_format=torch.channels_last))
-            answers = targets[view % len(targets)] if targets else None
-            losses = task_losses(network, said, batch, rows, config=config, targets=answers, weights=weights)
-            for task, loss in losses.items():
-                if not bool(torch.isfinite(loss)):
-                    why = f"the loss of {task} is not a number at step {step}"
-                    raise StoryxaiError(f"{name}: {why}; lower the learning rate")
-            optimizer.zero_grad(set_to_none=True)
-            used = balancer.backward(losses, network, said.features)
-            torch.nn.utils.clip_grad_norm_(network.parameters(), config.training.gradient_clip)
-            optimizer.step()
-            step += 1
-            _follow(average, network, min(config.training.ema_decay, step / (step + 10)))
-            seen.append(sum(used[task] * float(loss.detach()) for task, loss in losses.items()))
-            if progress:
-                progress(f"{name}: epoch {epoch + 1}/{config.epochs}, loss {np.mean(seen):.3f}", step, total)
-        epoch_losses.append(float(np.mean(seen)))
-    return FitResult(average, tuple(epoch_losses), step)
-
-
-def _groups(network: Network, weight_decay: float) -> list[dict[str, object]]:
     decayed = [p for p in network.parameters() if p.ndim > 1]
-    free = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    free = [p for p in network.parameters() if p.ndim <= 1] + balancer.parameters()
+    groups = [{"params": decayed, "weight_decay": config.training.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+    return TrainingState(network, copy.deepcopy(network).eval(), optimizer, balancer)
+
+
+def _batches(order: NDArray[np.int64], config: FitConfig) -> list[NDArray[np.int64]]:
+    """The epoch cut into batches; one too small is left out, as batch normalisation needs two rows in each process."""
+    size = config.batch_size
+    cut = [order[start : start + size] for start in range(0, len(order), size)]
+    return [rows for rows in cut if len(rows) >= 2 * config.training.processes]
+
+
+def _in_full(said: Outputs) -> Outputs:
+    """Outputs as the losses need them; the features stay as the heads read them, for balancers that look at these."""
+    return Outputs(said.features, *(None if part is None else part.float() for part in said[1:]))
+
+
+def _mean_of(fabric: Fabric, values: Tensor) -> Tensor:
+    if fabric.world_size == 1:
+        return values
+    mean = fabric.all_reduce(values, reduce_op="mean")
+    assert isinstance(mean, Tensor)
+    return mean
+
+
+def _share(fabric: Fabric, parameters: list[nn.Parameter], network: Network) -> None:
+    """Gradients and running statistics become their means over the processes, in one message."""
+    buffers = [buffer for buffer in network.buffers() if buffer.dtype.is_floating_point]
+    learnt = [p for p in parameters if p.requires_grad]
+    reached = torch.tensor([float(p.grad is not None) for p in learnt], device=fabric.device)
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in learnt]
+    parts = [part.to(fabric.device).flatten() for part in (*grads, *buffers)]
+    mean = _mean_of(fabric, torch.cat([reached, *parts]))
+    place = len(learnt)
+    with torch.no_grad():
+        for parameter, gradient, share in zip(learnt, grads, mean[:place].tolist(), strict=True):
+            values = mean[place : place + gradient.numel()].view(gradient.shape)
+            # A parameter that no process reached keeps no gradient: the optimizer is to leave it alone.
+            parameter.grad = torch.empty_like(gradient).copy_(values) if share > 0 else None
+            place += gradient.numel()
+        for buffer in buffers:
+            buffer.copy_(mean[place : place + buffer.numel()].view(buffer.shape))
+            place += buffer.numel()
+
+
+def _freeze_norms(network: Network) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def _schedule(share: float, warmup: float) -> float:
