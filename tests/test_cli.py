@@ -361,7 +361,9 @@ def test_phantoms_import_and_evaluate_on_a_small_scale(call: Call, student: Path
     assert json.loads(ended.out)["scorecard"] == str(score / "scorecard.json")
 
 
-VERBS = ("tell", "verify", "explain", "evaluate", "pipeline", "distil", "data phantom", "data import", "data check")
+VERBS = (
+    "tell", "verify", "explain", "evaluate", "pipeline", "distil", "ablate", "data phantom", "data import", "data check",
+)
 
 
 def test_every_verb_is_in_the_list_of_verbs(call: Call) -> None:

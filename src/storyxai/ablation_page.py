@@ -92,7 +92,8 @@ def _header(record: Plain) -> str:
 
 
 def _said(record: Plain) -> str:
-    return f'<h2>What the figures say</h2><p class="said">{escape(" ".join(record["conclusions"]))}</p>'
+    paragraphs = "".join(f'<p class="said">{escape(sentence)}</p>' for sentence in record["conclusions"])
+    return f"<h2>What the figures say</h2>{paragraphs}"
 
 
 def _questions(record: Plain) -> str:

@@ -27,7 +27,7 @@ from storyxai.story.words import load_words
 from storyxai.types import Evidence, Heatmap, Image, Story, Study
 
 __all__ = [
-    "AUDIENCES", "check_data", "distil", "evaluate", "explain", "gather_evidence", "import_data", "make_phantoms",
+    "AUDIENCES", "ablate", "check_data", "distil", "evaluate", "explain", "gather_evidence", "import_data", "make_phantoms",
     "pipeline", "study_id_of", "tell", "verify",
 ]
 
@@ -216,6 +216,27 @@ def distil(recipe: Path, out: Path, *, progress: Progress | None = None) -> dict
 
     student, _ = distil_to_folder(recipe, out, progress=progress)
     return {"model": str(out / "model"), "model_id": student.card.model_id}
+
+
+def ablate(
+    recipe: Path, out: Path, *, finished_only: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """What each part of the method adds, as ablation.json and ablation.html in `out`; finished students are kept.
+
+    `finished_only` trains nothing and judges the students that are there.
+    """
+    from storyxai.training.config import read_recipe
+
+    read = read_recipe(recipe)  # before torch is imported: a bad recipe is told at once
+    require_writable(out)
+    from storyxai.ablation_page import render_ablation
+    from storyxai.provenance import canonical_json
+    from storyxai.training.ablation import run_ablation, write_whole
+
+    record = run_ablation(read, out, finished_only=finished_only, progress=progress)
+    write_whole(canonical_json(record), out / "ablation.json")
+    write_whole(render_ablation(record), out / "ablation.html")
+    return {"out": str(out), "students": record["cells_planned"], "lines": record["conclusions"]}
 
 
 def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:

@@ -183,6 +183,24 @@ def distil(recipe: Recipe, out: Out, as_json: Json = False) -> None:
     _answer(result, [f"{out}/model: {result['model_id']}"], as_json)
 
 
+@app.command()
+def ablate(
+    recipe: Recipe,
+    out: Out,
+    finished_only: Annotated[bool, typer.Option(help="Train nothing; judge the students that are finished.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what distillation, reasons and several tasks each add: students that differ in one thing, compared.
+
+    Writes OUT/ablation.json and OUT/ablation.html. A run that was cut short goes on from the students it had finished.
+
+    Example:  storyxai ablate recipes/ablation-phantom.toml --out runs/ablation
+    """
+    with _progress() as progress:
+        result = api.ablate(recipe, out, finished_only=finished_only, progress=progress)
+    _answer(result, [*result["lines"], f"{out}/ablation.html"], as_json)
+
+
 @data_app.command("phantom")
 def data_phantom(
     out: Out,

@@ -40,7 +40,7 @@ from storyxai.training.distil import (
 from storyxai.training.hidden_parts import start_from_films
 from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_findings
 
-__all__ = ["Cell", "plan_cells", "run_ablation"]
+__all__ = ["Cell", "plan_cells", "run_ablation", "write_whole"]
 
 Progress = Callable[[str, int, int], None]
 Clock = Callable[[], float]
@@ -112,19 +112,24 @@ def _check_arm(recipe: Recipe, tasks: tuple[str, ...], arm: str) -> None:
 
 
 def run_ablation(
-    recipe: Recipe, out: Path, *, progress: Progress | None = None, clock: Clock = time.monotonic
+    recipe: Recipe, out: Path, *, finished_only: bool = False, progress: Progress | None = None,
+    clock: Clock = time.monotonic,
 ) -> dict[str, Any]:
     """The record of the whole ablation (see `ablation_figures`), with each finished cell kept in `out`/cells.
 
+    `finished_only` trains nothing and judges the students that are there.
     Raises: RecipeError for a design or data that cannot work, before anything is trained.
     """
     cells = plan_cells(recipe)
+    _claim(recipe, out)
     ground = _ground(recipe, out, progress)
     lessons = _Lessons(recipe, ground, out, progress)
     saying = _Saying(cells, progress, clock)
     answers: dict[tuple[tuple[str, ...], str, int], Answers] = {}
     for number, cell in enumerate(cells):
         path = out / "cells" / f"{cell.key}.npz"
+        if finished_only and not path.is_file():
+            continue
         if not path.is_file():
             network = lessons.student(cell, saying.inside(number))
             _write_answers(answers_of(network, ground), path)
@@ -133,6 +138,8 @@ def run_ablation(
     if any(cell.arm in ("teachers", "reasons") for cell in cells):
         for task in sorted({task for cell in cells for task in cell.tasks}):
             path = out / "cells" / f"teacher-{task}.npz"
+            if finished_only and not path.is_file():
+                continue
             if not path.is_file():
                 _write_answers(answers_of(lessons.teachers[task], ground), path)
             answers[(task,), "teacher", recipe.seed] = _read_answers(path)
@@ -254,6 +261,18 @@ class _Saying:
         self.cost_done += cell.cost
 
 
+def _claim(recipe: Recipe, out: Path) -> None:
+    """Marks `out` as this recipe's; arms and seeds may be added later, what shapes a student may not change.
+
+    Raises: RecipeError when `out` holds students of another recipe, OutputError.
+    """
+    shaping = {name: value for name, value in asdict(recipe).items() if name not in ("name", "evaluation", "ablation")}
+    path, mine = out / "recipe.json", canonical_json(shaping)
+    if path.is_file() and path.read_bytes() != mine:
+        raise RecipeError(str(out), "holds students of another recipe", mend="name another --out, or remove it")
+    write_whole(mine, path)
+
+
 def _ground(recipe: Recipe, out: Path, progress: Progress | None) -> Ground:
     """The data of the ablation, kept in `out`/data under the hash of what made them."""
     tables = {name: sha256_file(Path(name)) for name in recipe.data.tables if Path(name).is_file()}
@@ -320,13 +339,17 @@ def _read_answers(path: Path) -> Answers:
 
 
 def _write_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
-    """Write whole or not at all: a file that is there is a finished one."""
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    write_whole(stream.getvalue(), path)
+
+
+def write_whole(data: bytes, path: Path) -> None:
+    """Write whole or not at all: a file that is there is a finished one. Raises: OutputError."""
     part = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(stream.getvalue())
+        part.write_bytes(data)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -13,17 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.metrics.bootstrap import (
-    Estimate,
-    Floats,
-    Resamples,
-    Statistic,
-    draw_resamples,
-    estimate,
-    mean_statistic,
-    ratio,
-    value_of,
-)
+from storyxai.metrics.bootstrap import Floats, Resamples, Statistic, draw_resamples, mean_statistic, ratio
 from storyxai.metrics.calibration import calibrated, ece_statistic
 from storyxai.metrics.classification import average_precision_statistic, mean_auroc_statistic
 from storyxai.metrics.text import finding_f1_statistic
@@ -32,6 +22,8 @@ from storyxai.types import RESEARCH_USE
 __all__ = ["ARMS", "FORMAT", "METRICS", "Answers", "Metric", "References", "ablation_record"]
 
 FORMAT = "storyxai-ablation/1"
+BLOCK = 250  # resamples computed at once
+WORTH_NAMING = 0.0005  # a smaller difference prints as 0.000
 Plain: TypeAlias = dict[str, Any]
 Cell: TypeAlias = tuple[tuple[str, ...], str]  # the tasks, and the arm that teaches them
 Rows: TypeAlias = NDArray[np.float32]
@@ -131,10 +123,11 @@ def ablation_record(
 ) -> Plain:
     """All figures of an ablation as plain JSON values; `answers` by tasks, arm and seed may be of part of the plan."""
     columns = _enough(references.labels, min_positives)
-    groups: dict[Cell, dict[int, dict[str, Statistic]]] = {}
-    for (tasks, arm, number), said in sorted(answers.items(), key=lambda item: (len(item[0][0]), item[0])):
-        groups.setdefault((tasks, arm), {})[number] = _statistics(tasks, said, references, columns)
     bench = _Bench(draw_resamples(references.patient_ids, count=count, seed=seed), level)
+    groups: dict[Cell, dict[int, dict[str, Floats]]] = {}
+    for (tasks, arm, number), said in sorted(answers.items(), key=lambda item: (len(item[0][0]), item[0])):
+        statistics = _statistics(tasks, said, references, columns)
+        groups.setdefault((tasks, arm), {})[number] = {name: bench.drawn(one) for name, one in statistics.items()}
     cells = [
         {"tasks": list(tasks), "arm": arm, "seeds": sorted(seeds), "figures": bench.figures(seeds)}
         for (tasks, arm), seeds in groups.items()
@@ -163,23 +156,34 @@ def ablation_record(
 
 @dataclass(frozen=True, eq=False)
 class _Bench:
+    """The resamples that all figures share. A figure's numbers: its value, then its value in each resample."""
+
     resamples: Resamples
     level: float
 
-    def figures(self, seeds: Mapping[int, Mapping[str, Statistic]]) -> Plain:
+    def drawn(self, statistic: Statistic) -> Floats:
+        """The numbers of one network's figure, computed once for every comparison that it enters."""
+        images, count = len(self.resamples.patient_of), len(self.resamples.counts)
+        steps = range(0, count, BLOCK)
+        parts = [statistic(self.resamples.weights(start, min(start + BLOCK, count))) for start in steps]
+        return np.concatenate([statistic(np.ones((1, images))), *parts])
+
+    def figures(self, seeds: Mapping[int, Mapping[str, Floats]]) -> Plain:
+        """Each figure of an arm, its seeds averaged."""
         first = next(iter(seeds.values()))
         found = {metric: self._figure([said[metric] for said in seeds.values()]) for metric in first}
         return {metric: figure for metric, figure in found.items() if figure["value"] is not None}
 
     def comparison(
-        self, groups: Mapping[Cell, Mapping[int, Mapping[str, Statistic]]], first: Cell, second: Cell, kind: str,
+        self, groups: Mapping[Cell, Mapping[int, Mapping[str, Floats]]], first: Cell, second: Cell, kind: str,
         question: str,
     ) -> Plain:
+        """First minus second in every figure that both have, over the seeds that both have."""
         shared = sorted(groups[first].keys() & groups[second].keys())
         differences = {}
         for metric in _BY_NAME if shared else ():
             pairs = [(groups[first][seed].get(metric), groups[second][seed].get(metric)) for seed in shared]
-            gaps = [_minus(one, other) for one, other in pairs if one is not None and other is not None]
+            gaps = [one - other for one, other in pairs if one is not None and other is not None]
             figure = self._figure(gaps) if gaps else {"value": None}
             if figure["value"] is not None:
                 differences[metric] = figure
@@ -188,10 +192,18 @@ class _Bench:
             "first": {"tasks": list(first[0]), "arm": first[1]}, "second": {"tasks": list(second[0]), "arm": second[1]},
         }
 
-    def _figure(self, statistics: Sequence[Statistic]) -> Plain:
-        images = len(self.resamples.patient_of)
-        found: Estimate = estimate(_mean(statistics), self.resamples, level=self.level)
-        return {**found.as_dict(), "by_seed": [value_of(statistic, images) for statistic in statistics]}
+    def _figure(self, seeds: Sequence[Floats]) -> Plain:
+        """The mean over seeds with its percentile interval; none where most resamples leave it undefined."""
+        numbers = np.mean(seeds, axis=0)
+        kept = numbers[1:][np.isfinite(numbers[1:])]
+        count = len(numbers) - 1
+        low = high = None
+        if np.isfinite(numbers[0]) and 2 * len(kept) > count:
+            low, high = (float(q) for q in np.quantile(kept, [(1 - self.level) / 2, (1 + self.level) / 2]))
+        return {
+            "value": _number(numbers[0]), "low": low, "high": high, "replicates": count, "left_out": count - len(kept),
+            "by_seed": [_number(one[0]) for one in seeds],
+        }
 
 
 def _statistics(
@@ -238,11 +250,8 @@ def _mean(statistics: Sequence[Statistic]) -> Statistic:
     return mean
 
 
-def _minus(first: Statistic, second: Statistic) -> Statistic:
-    def difference(weights: Floats) -> Floats:
-        return first(weights) - second(weights)
-
-    return difference
+def _number(value: np.float64) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _enough(labels: Rows, least: int) -> list[int]:
@@ -292,31 +301,21 @@ def _transfer(comparisons: Sequence[Plain]) -> list[Plain]:
 
 
 def conclusions(record: Plain) -> list[str]:
-    """Plain sentences that the intervals allow, and no others."""
+    """Plain sentences that the intervals allow, and no others: one for each question, then how far they carry."""
     said, shown, asked = [], 0, 0
     for question in dict.fromkeys(item["question"] for item in record["comparisons"]):
         parts = []
         for item in (item for item in record["comparisons"] if item["question"] == question):
-            better, worse, open_ = [], [], []
-            for name, gap in item["differences"].items():
-                if gap["low"] is None:
-                    continue
-                asked += 1
-                metric = _BY_NAME[name]
-                span = f"{metric.words} {_signed(gap['value'])} ({_signed(gap['low'])} to {_signed(gap['high'])})"
-                if gap["low"] <= 0 <= gap["high"]:
-                    open_.append(metric.words)
-                elif (gap["low"] > 0) == metric.more_is_better:
-                    better.append(span)
-                else:
-                    worse.append(span)
-            shown += len(better) + len(worse)
-            where = _where(item)
-            sentences = [f"better: {', '.join(better)}"] if better else []
-            sentences += [f"worse: {', '.join(worse)}"] if worse else []
-            sentences += [f"no difference shown in {', '.join(open_)}"] if open_ else []
-            if sentences:
-                parts.append(f"{where}, {'; '.join(sentences)}")
+            better, worse, other = _sorted_differences(item)
+            shown, asked = shown + len(better) + len(worse), asked + len(better) + len(worse) + len(other)
+            words = [f"better in {_listed(better)}"] if better else []
+            words += [f"worse in {_listed(worse)}"] if worse else []
+            if other:
+                rest = len(other) > 3
+                named = f"the other {len(other)} figures" if rest and words else _listed(other)
+                words.append(f"no difference shown in {named if not rest or words else f'any of {len(other)} figures'}")
+            if words:
+                parts.append(f"{_where(item)}: {'; '.join(words)}")
         if parts:
             said.append(f"{question} {'. '.join(part[0].upper() + part[1:] for part in parts)}.")
     if asked:
@@ -325,18 +324,37 @@ def conclusions(record: Plain) -> list[str]:
             f"Of {asked} intervals {shown} leave out 0; about {chance:.0f} would by chance alone if nothing made any "
             "difference. Intervals speak of the patients of the test part, not of other seeds, sets or sizes of network."
         )
+    fewest = min((len(item["seeds"]) for item in record["comparisons"]), default=0)
+    if fewest < 3 and asked:
+        said.append("Some comparisons rest on fewer than three seeds: what one seed shows, another may not.")
     kind = "synthetic phantoms" if record["data"].get("synthetic") else "small sets of real radiographs"
     said.append(f"These figures are of {kind} and of small networks. {RESEARCH_USE}.")
     return said
 
 
+def _sorted_differences(item: Plain) -> tuple[list[str], list[str], list[str]]:
+    """The figures that got better, got worse, and of which no difference was shown, in words."""
+    better: list[str] = []
+    worse: list[str] = []
+    other: list[str] = []
+    for name, gap in item["differences"].items():
+        metric = _BY_NAME[name]
+        if gap["low"] is None or abs(gap["value"]) < WORTH_NAMING or gap["low"] <= 0 <= gap["high"]:
+            other.append(metric.words)
+        else:
+            side = better if (gap["low"] > 0) == metric.more_is_better else worse
+            side.append(f"{metric.words} by {_signed(gap['value'])} ({_signed(gap['low'])} to {_signed(gap['high'])})")
+    return better, worse, other
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
 def _where(item: Plain) -> str:
-    seeds = len(item["seeds"])
-    number = f"{seeds} seed{'s' if seeds != 1 else ''}"
     if item["kind"] == "arms":
-        tasks = item["first"]["tasks"]
-        return f"{_tasks_words(tasks)} ({number})"
-    return f"taught by {item['first']['arm'].replace('_', ' ')} ({number})"
+        return _tasks_words(item["first"]["tasks"])
+    return f"taught by {item['first']['arm'].replace('_', ' ')}"
 
 
 def _tasks_words(tasks: Sequence[str]) -> str:
