@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import pandas as pd
 
 from storyxai.errors import TableError
 
-__all__ = ["image_files", "number", "read_csv", "read_json", "read_lines", "require_folder"]
+__all__ = ["age_of", "image_files", "is_there", "number", "read_csv", "read_json", "read_lines", "require_folder", "shown"]
 
 LARGEST_TEXT_BYTES = 2_000_000_000
+OLDEST_YEARS = 120
+LONGEST_SHOWN = 60
 PICTURES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 
@@ -26,14 +29,14 @@ def read_csv(path: Path, *, columns: Sequence[str] = (), separator: str = ",") -
     _require_file(path)
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
-    except (pd.errors.ParserError, OSError, EOFError, ValueError) as error:
+    except (pd.errors.ParserError, OSError, EOFError, ValueError, zlib.error) as error:
         first = (str(error).splitlines() or ["damaged"])[0][:160]
         raise TableError(path.name, f"cannot be read as CSV ({first})", mend="fetch the file again") from error
     frame.columns = [str(name).strip() for name in frame.columns]
     missing = [name for name in columns if name not in frame.columns]
     if missing:
-        raise TableError(path.name, f"lacks the column '{missing[0]}'",
-                         mend=f"use the published file; this one has {', '.join(frame.columns[:8])}")
+        has = ", ".join(shown(name) for name in frame.columns[:8])
+        raise TableError(path.name, f"lacks the column '{missing[0]}'", mend=f"use the published file; this one has {has}")
     return frame
 
 
@@ -52,7 +55,7 @@ def read_json(path: Path) -> Any:
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         return json.loads(data)
-    except (ValueError, OSError, EOFError, RecursionError) as error:
+    except (ValueError, OSError, EOFError, RecursionError, zlib.error) as error:
         raise TableError(path.name, "cannot be read as JSON", mend="fetch the file again") from error
 
 
@@ -62,6 +65,26 @@ def number(cell: str) -> float:
         return float(cell)
     except ValueError:
         return float("nan")
+
+
+def age_of(cell: str) -> float:
+    """The age in years a cell states, nan where it states none that a person can have."""
+    age = number(cell)
+    return age if 0 <= age <= OLDEST_YEARS else float("nan")
+
+
+def shown(text: str) -> str:
+    """`text` as it can stand in a sentence: on one line, cut where it is longer than any name."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_SHOWN else f"{line[:LONGEST_SHOWN]}..."
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file lies at `path`; a name that no file can have (too long, say) is simply not there."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def require_folder(folder: Path, *inside: str) -> None:

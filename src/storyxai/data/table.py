@@ -76,13 +76,19 @@ class BoxNote:
     reader: str = ""
     source: str = ""
 
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.x, self.y, self.width, self.height, self.frame_width, self.frame_height))):
+            what = f"a box of {self.finding}" + (f" ({self.source})" if self.source else "")
+            raise TableError(what, "has a place or size that is no finite number", mend="mend or remove it in the set")
+
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something of the data set that became no row, or lost a part of it, and why."""
+    """Something of the data set that became no row, or lost a part of it, why, and what can be done about it."""
 
     what: str
     why: str
+    mend: str = ""
 
 
 @dataclass(frozen=True)

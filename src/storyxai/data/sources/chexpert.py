@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from storyxai.data.labels import labels_from_codes
-from storyxai.data.reading import number, read_csv, require_folder
+from storyxai.data.reading import age_of, is_there, number, read_csv, require_folder
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 
@@ -39,7 +39,7 @@ def read_chexpert(folder: Path) -> StudyTable:
             place = re.search(r"(?:^|/)((?:train|valid|test)/(patient\d+)/(study\d+)/([^/]+))$", path)
             if place is None:
                 skipped.append(Skipped(path, "has a path that tells no patient and study"))
-            elif not (folder / place[1]).is_file():
+            elif not is_there(folder / place[1]):
                 skipped.append(Skipped(path, f"is in {name} but not in the folder"))
             else:
                 rows.append(_row({str(key): str(cell) for key, cell in cells.items()}, place, PARTS[name]))
@@ -52,7 +52,7 @@ def _row(cells: Mapping[str, str], place: re.Match[str], part: str) -> StudyRow:
     side = cells.get("Frontal/Lateral", "")
     view = {"Lateral": "LATERAL"}.get(side, cells.get("AP/PA", "") if cells.get("AP/PA") in ("AP", "PA") else "unknown")
     study = f"chexpert-{place[2]}-{place[3]}"
-    age = number(cells.get("Age", ""))
+    age = age_of(cells.get("Age", ""))
     return StudyRow(
         study, f"chexpert-{place[2]}", place[1], "chexpert", image_id=f"{study}-{Path(place[4]).stem}", view=view,
         sex={"Male": "M", "Female": "F"}.get(cells.get("Sex", ""), ""), age_years=age if age > 0 else float("nan"),

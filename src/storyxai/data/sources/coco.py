@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from storyxai.data.reading import read_json
+from storyxai.data.reading import is_there, read_json
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.findings import match_name
@@ -36,14 +36,14 @@ def read_coco(path: Path) -> StudyTable:
             raise TableError(path.name, "has an image id twice, or a box of no image", mend="export it again")
         base = next((place for place in (path.parent, path.parent / "images", path.parent.parent,
                                          path.parent.parent / "images")
-                     if any((place / str(image["file_name"])).is_file() for image in images.values())), path.parent)
+                     if any(is_there(place / str(image["file_name"])) for image in images.values())), path.parent)
         rows, skipped = [], []
         for number, image in sorted(images.items()):
-            if (base / str(image["file_name"])).is_file():
+            if is_there(base / str(image["file_name"])):
                 rows.append(_row(image, marks[number]))
             else:
                 skipped.append(Skipped(str(image["file_name"]), "is in the file but not in the folder"))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         why = f"is not COCO ({type(error).__name__}: {error})"
         raise TableError(path.name, why, mend="export it again as COCO detection") from error
     skipped += [Skipped(f"category '{name}'", "is none of our findings") for name in sorted(set(names.values()))

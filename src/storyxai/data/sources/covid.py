@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from storyxai.data.reading import number, read_csv, require_folder
+from storyxai.data.reading import age_of, is_there, read_csv, require_folder
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 
 __all__ = ["read_covid"]
@@ -41,7 +41,7 @@ def read_covid(folder: Path) -> StudyTable:
     for cells in frame.to_dict("records"):
         name = str(cells["filename"])
         stem = Path(name).stem
-        image = next((f"images/{file}" for file in (name, f"{stem}.jpg") if (folder / "images" / file).is_file()), "")
+        image = next((f"images/{file}" for file in (name, f"{stem}.jpg") if is_there(folder / "images" / file)), "")
         if cells["modality"] != "X-ray":
             skipped.append(Skipped(name, f"is no radiograph (modality {cells['modality'] or 'not stated'})"))
         elif not image:
@@ -75,7 +75,7 @@ def _row(
     mask = f"masks/{stem}.png"
     return StudyRow(
         f"covid-{stem}", f"covid-{cells['patientid']}", image, "covid", view=VIEWS.get(cells["view"], "unknown"),
-        sex=cells["sex"] if cells["sex"] in ("M", "F") else "", age_years=number(cells["age"]),
+        sex=cells["sex"] if cells["sex"] in ("M", "F") else "", age_years=age_of(cells["age"]),
         license=cells["license"].strip(), labels=labels, lung_mask=mask if (folder / mask).is_file() else "",
         lesion_masks=mine, notes=tuple(notes),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.data.reading import image_files, number, read_lines, require_folder
+from storyxai.data.reading import age_of, image_files, number, read_lines, require_folder, shown
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 
@@ -82,7 +82,7 @@ def _lines(lists: Mapping[str, Path]) -> list[tuple[list[str], bool]]:
         for line in read_lines(lists[name]):
             fields = [field.strip() for field in line.split("\t")]
             if len(fields) < columns:
-                raise TableError(lists[name].name, f"has the short line '{line[:40]}'", mend="fetch the file again")
+                raise TableError(lists[name].name, f"has the short line '{shown(line)}'", mend="fetch the file again")
             found.append((fields, nodule))
     return found
 
@@ -99,7 +99,7 @@ def _row(stem: str, image: str, fields: list[str], *, nodule: bool, masks: Mappi
         if all(math.isfinite(value) for value in (size_mm, x, y)):
             boxes = (BoxNote(finding, x - side / 2, y - side / 2, side, side, SIDE, SIDE, source="jsrt"),)
     return StudyRow(
-        f"jsrt-{stem}", f"jsrt-{stem}", image, "jsrt", view="PA", sex=_sex(sex), age_years=number(age), license=LICENSE,
+        f"jsrt-{stem}", f"jsrt-{stem}", image, "jsrt", view="PA", sex=_sex(sex), age_years=age_of(age), license=LICENSE,
         labels=labels, boxes=boxes, notes=notes, left_lung_mask=masks["left_lung_mask"],
         right_lung_mask=masks["right_lung_mask"], heart_mask=masks["heart_mask"],
     )

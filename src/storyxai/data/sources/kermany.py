@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from storyxai.data.reading import read_csv, require_folder
+from storyxai.data.reading import is_there, read_csv, require_folder
 from storyxai.data.table import Skipped, StudyRow, StudyTable, join_by_name
 from storyxai.errors import TableError
 
@@ -61,7 +61,7 @@ def _row(folder: Path, name: str, patient: str, pair: dict[str, str] | None, ski
         notes.append(f"cause: {cause[1]}")
     mask = ""
     if pair is not None:
-        if not (folder / pair["mask"]).is_file():
+        if not is_there(folder / pair["mask"]):
             skipped.append(Skipped(pair["mask"], "is a mask in pairs.csv but not in the folder; the image is kept"))
         else:
             mask = pair["mask"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from storyxai.data.reading import number, read_csv
+from storyxai.data.reading import age_of, is_there, number, read_csv, shown
 from storyxai.data.table import SPLITS, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError, nearest_name
 from storyxai.findings import NAMES, match_name
@@ -47,7 +47,7 @@ def read_manifest(path: Path) -> StudyTable:
         text = {str(key): str(cell).strip() for key, cell in cells.items()}
         if not text["image"] or not text["patient_id"]:
             raise TableError(f"{path.name}, line {line}", "has no image or no patient_id", mend="fill both in")
-        if not (path.parent / text["image"]).is_file():
+        if not is_there(path.parent / text["image"]):
             skipped.append(Skipped(text["image"], "is in the table but not on disk"))
             continue
         rows.append(_row(text, labels, f"{path.name}, line {line}"))
@@ -66,16 +66,16 @@ def _row(text: Mapping[str, str], labels: Mapping[str, str], where: str) -> Stud
             values[finding] = value
         elif cell not in ("", "nan", "none", "null", "<na>"):
             mend = "use 1, 0, -1 (uncertain) or nothing"
-            raise TableError(where, f"has '{text[column]}' under '{column}'", mend=mend)
+            raise TableError(where, f"has '{shown(text[column])}' under '{shown(column)}'", mend=mend)
     part = text.get("split", "")
     if part not in SPLITS:
-        raise TableError(where, f"has the split '{part}'", mend="use train, val, test or nothing")
+        raise TableError(where, f"has the split '{shown(part)}'", mend="use train, val, test or nothing")
     study = text.get("study_id") or text.get("image_id") or Path(text["image"]).with_suffix("").as_posix()
     words = {name: text.get(name, "") for name in TEXTS}
     return StudyRow(
         study, text["patient_id"], text["image"], text.get("source") or "manifest", image_id=text.get("image_id", ""),
         origin=words["origin"], view=words["view"] or "unknown", sex=words["sex"],
-        age_years=number(text.get("age_years", "")), official_split=part, license=words["license"], labels=values,
+        age_years=age_of(text.get("age_years", "")), official_split=part, license=words["license"], labels=values,
         uncertain=tuple(uncertain),
         lung_mask=words["lung_mask"], left_lung_mask=words["left_lung_mask"], right_lung_mask=words["right_lung_mask"],
         heart_mask=words["heart_mask"], findings_text=words["findings_text"], impression_text=words["impression_text"],

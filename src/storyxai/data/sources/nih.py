@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from storyxai.data.labels import labels_from_list
-from storyxai.data.reading import read_csv, read_lines
+from storyxai.data.reading import read_csv, read_lines, shown
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.findings import NAMES, match_name
@@ -49,11 +49,14 @@ def read_nih(folder: Path) -> StudyTable:
     skipped += [Skipped(path, "is an image without a line in the entry table") for stem, path in sorted(files.items())
                 if stem not in set(stems)]
     rows = []
-    for stem, line in zip(stems, entries.itertuples(index=False, name=None), strict=True):
+    for number, (stem, line) in enumerate(zip(stems, entries.itertuples(index=False, name=None), strict=True), start=2):
         if stem not in files:
             skipped.append(Skipped(f"{stem}.png", "is in the entry table but not in the folder"))
             continue
         cells = dict(zip(entries.columns, line, strict=True))
+        if not re.fullmatch(r"\d{1,12}", cells["Patient ID"], re.ASCII):
+            where = f"{_entry_file(folder).name}, line {number}"
+            raise TableError(where, f"has the patient '{shown(cells['Patient ID'])}'", mend="fetch the file again")
         rows.append(_row(cells, stem, files[stem], boxes.get(stem, ()), rsna.get(stem), official))
     if not rows:
         raise TableError(str(folder), "holds no image that its entry table names", mend="put the images under images/")
@@ -123,7 +126,7 @@ def _official(folder: Path) -> dict[str, str]:
         if (folder / name).is_file():
             for line in read_lines(folder / name):
                 if parts.setdefault(Path(line).stem, part) != part:
-                    raise TableError(name, f"names '{line}', and so does the other list", mend="fetch both again")
+                    raise TableError(name, f"names '{shown(line)}', and so does the other list", mend="fetch both again")
     return parts
 
 
@@ -138,7 +141,7 @@ def _nih_boxes(folder: Path) -> dict[str, tuple[BoxNote, ...]]:
     for image, label, *numbers in places:
         finding = match_name(label)
         if finding is None:
-            raise TableError(path.name, f"has a box of the unknown '{label}'", mend="fetch the file again")
+            raise TableError(path.name, f"has a box of the unknown '{shown(label)}'", mend="fetch the file again")
         box = BoxNote(finding, *_numbers(path, numbers), FRAME, FRAME, "board-certified radiologist", "nih")
         boxes[Path(image).stem] = (*boxes.get(Path(image).stem, ()), box)
     return boxes
@@ -155,7 +158,7 @@ def _rsna_boxes(folder: Path) -> dict[str, tuple[tuple[BoxNote, ...], str]]:
     for image, kind, *numbers in zip(*columns, strict=True):
         before, kind_before = read.get(Path(image).stem, ((), kind))
         if kind != kind_before:
-            raise TableError(path.name, f"gives '{image}' two classes", mend="fetch the file again")
+            raise TableError(path.name, f"gives '{shown(image)}' two classes", mend="fetch the file again")
         if numbers[0]:
             before = (*before, BoxNote("Pneumonia", *_numbers(path, numbers), FRAME, FRAME, "RSNA readers", "rsna"))
         read[Path(image).stem] = (before, kind)
@@ -166,7 +169,7 @@ def _numbers(path: Path, cells: list[str]) -> tuple[float, float, float, float]:
     try:
         x, y, width, height = (float(cell) for cell in cells)
     except ValueError as error:
-        raise TableError(path.name, f"has a box of {cells}", mend="fetch the file again") from error
+        raise TableError(path.name, f"has a box of {shown(', '.join(cells))}", mend="fetch the file again") from error
     return x, y, width, height
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def _reports(folder: Path) -> Iterator[tuple[str, bytes]]:
                 if member.isreg() and member.name.endswith(".xml"):
                     stream = bundle.extractfile(member) if member.size <= LARGEST_REPORT_BYTES else None
                     yield Path(member.name).name, stream.read() if stream else b""
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise TableError(archive.name, f"cannot be read ({error})", mend="fetch the file again") from error
 
 
@@ -100,7 +101,7 @@ def _parsed(data: bytes) -> Any:
         return "is empty or larger than 1 MB"
     try:
         root = ElementTree.fromstring(data, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError) as error:
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         return f"cannot be read as XML ({type(error).__name__})"
     return root if root.find("uId") is not None else "holds no uId"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from storyxai.data.reading import read_json, require_folder
+from storyxai.data.reading import age_of, is_there, read_json, require_folder
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.findings import NAMES
@@ -28,10 +28,10 @@ def read_phantom(folder: Path) -> StudyTable:
         size = float(content["size"])
         records = list(content["phantoms"])
         made = [(str(record["id"]), record) for record in records]
-        gone = [name for name, _ in made if not (folder / "images" / f"{name}.png").is_file()]
+        gone = [name for name, _ in made if not is_there(folder / "images" / f"{name}.png")]
         skipped = [Skipped(f"{name}.png", "is in phantoms.json but not in the folder") for name in gone]
         rows = [_row(folder, name, record, size) for name, record in made if name not in set(gone)]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise TableError("phantoms.json", f"is not a list of phantoms ({error})", mend="write them again") from error
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
 
@@ -53,7 +53,7 @@ def _row(folder: Path, name: str, record: Mapping[str, Any], size: float) -> Stu
     }
     return StudyRow(
         name, str(record["patient_id"]), f"images/{name}.png", "phantom", view=str(record["view"]),
-        sex=str(record["sex"]), age_years=float(record["age_years"]), license="synthetic", labels=labels, boxes=boxes,
+        sex=str(record["sex"]), age_years=age_of(str(record["age_years"])), license="synthetic", labels=labels, boxes=boxes,
         boxes_complete=True, left_lung_mask=masks["left_lung"], right_lung_mask=masks["right_lung"],
         heart_mask=masks["heart"], lesion_masks=lesions, findings_text="\n".join(record["report"]),
         notes=(f"cardiothoracic ratio {record['cardiothoracic_ratio']}",),

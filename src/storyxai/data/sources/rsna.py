@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from storyxai.data.reading import image_files, number, read_csv, require_folder
+from storyxai.data.reading import image_files, number, read_csv, require_folder, shown
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 
@@ -31,7 +31,7 @@ def read_rsna(folder: Path) -> StudyTable:
     for line in frame.to_dict("records"):
         name = str(line["patientId"])
         if target.setdefault(name, str(line["Target"])) != str(line["Target"]):
-            raise TableError(path.name, f"gives '{name}' two targets", mend="fetch the file again")
+            raise TableError(path.name, f"gives '{shown(name)}' two targets", mend="fetch the file again")
         x, y, width, height = (number(str(line[key])) for key in ("x", "y", "width", "height"))
         if width > 0 and height > 0:
             boxes[name].append(BoxNote("Pneumonia", x, y, width, height, FRAME, FRAME, "RSNA readers", "rsna"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from storyxai.data.masks import encode_runs, fill_runs
-from storyxai.data.reading import image_files, read_csv, require_folder
+from storyxai.data.reading import image_files, read_csv, require_folder, shown
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.types import Mask
@@ -43,7 +43,7 @@ def read_siim(folder: Path) -> StudyTable:
     for name in sorted(set(outlines) & set(images)):
         texts = [text for text in outlines[name] if text not in ("-1", "")]
         if texts and len(texts) < len(outlines[name]):
-            raise TableError(path.name, f"says that '{name}' has and has not a pneumothorax", mend="fetch it anew")
+            raise TableError(path.name, f"says that '{shown(name)}' has and has not a pneumothorax", mend="fetch it anew")
         mask = np.logical_or.reduce([relative_runs(text, side=SIDE, what=name) for text in texts]) if texts else None
         rows.append(StudyRow(
             f"siim-{name}", f"siim-{name}", images[name], "siim", license=LICENSE,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from storyxai.data.reading import require_folder
+from storyxai.data.reading import age_of, require_folder
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 
@@ -78,12 +78,12 @@ def _montgomery_reading(text: str) -> Reading:
     sex = re.search(r"Sex:\s*([MF])", text)
     age = re.search(r"Age:\s*(\d+)\s*Y", text)
     rest = [line for line in text.splitlines() if not re.match(r"\s*Patient's (Sex|Age):", line)]
-    return sex[1] if sex else "", float(age[1]) if age else float("nan"), " ".join(" ".join(rest).split())
+    return sex[1] if sex else "", age_of(age[1]) if age else float("nan"), " ".join(" ".join(rest).split())
 
 
 def _shenzhen_reading(text: str) -> Reading:
     first, _, rest = text.strip().partition("\n")
     sex = re.match(r"\s*(fem|m)", first, re.IGNORECASE)
     age = re.search(r"(\d+)\s*(y|m|d)", first, re.IGNORECASE)
-    years = float(age[1]) / PER_YEAR[age[2].lower()] if age else float("nan")
+    years = age_of(str(float(age[1]) / PER_YEAR[age[2].lower()])) if age else float("nan")
     return ("F" if len(sex[1]) == 3 else "M") if sex else "", years, " ".join(rest.split())

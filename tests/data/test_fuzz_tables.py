@@ -1,0 +1,90 @@
+"""Broken tables, lists, reports and recipes: read or refused in one sentence; past failures stay here, built by code."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from storyxai.errors import InputError
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def loaded(name: str) -> ModuleType:
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def fuzz() -> Any:
+    loaded("fuzz_reading")
+    return loaded("fuzz_tables")
+
+
+def test_the_sound_sets_are_read(fuzz: Any, tmp_path: Path) -> None:
+    """Otherwise the broken ones would prove nothing."""
+    for sound in fuzz.targets():
+        sound.read(fuzz.lay_out(sound, tmp_path))
+
+
+# Every line once left the readers as an untyped error, as an age or a box that cannot be, or as a refusal of pages.
+PAST = [
+    ("nih Data_Entry_2017_v2020.csv", b"_000.png,Pneumonia,0,2,", b"_000.png,Pneumonia,0,\\ud800,", "the patient"),
+    ("nih Data_Entry_2017_v2020.csv", b"_000.png,Pneumonia,0,2,", b"_000.png,Pneumonia,0,,", "line 4: has the patient"),
+    ("nih Data_Entry_2017_v2020.csv", b"Image Index", b"a/" * 3000, "lacks the column"),
+    ("nih rsna_boxes.csv", b"100,200,300", b"1e999,200,300", "no finite number"),
+    ("manifest", b"b.png,2", b"x" * 300 + b",2", ""),
+    ("manifest", b",40,train", b",-1e999,train", ""),
+    ("manifest", b"s1,1,", b"s1," + b"9" * 3000 + b",", "under 'pleural effusion'"),
+    ("covid", b"a.png", b"9" * 400, ""),
+    ("kermany", b"masks/a.png", b"m" * 3000, ""),
+    ("coco", b'"id": 1, "file', b'"id": 1e999, "file', "is not COCO"),
+    ("coco", b"[64, 32, 16, 8]", b"[64, NaN, 16, 8]", "no finite number"),
+    ("coco", b"a.png", b"a/" * 3000, ""),
+    ("openi", b"utf-8", b"MeSH", ""),
+    ("openi", b"<eCitation>", b"<!DOCTYPE a [<!ENTITY a 'b'>]><eCitation>", ""),
+    ("chexpert", b",40,", b",Infinity,", ""),
+    ("phantom", b'"age_years": 50', b'"age_years": -1', ""),
+]
+
+
+@pytest.mark.parametrize(("name", "was", "now", "said"), PAST, ids=[f"{i}-{case[0]}" for i, case in enumerate(PAST)])
+def test_past_failures(fuzz: Any, tmp_path: Path, name: str, was: bytes, now: bytes, said: str) -> None:
+    sound = next(sound for sound in fuzz.targets() if sound.name == name)
+    folder, data = fuzz.lay_out(sound, tmp_path), sound.files[sound.broken]
+    assert was in data
+    (folder / sound.broken).write_bytes(data.replace(was, now, 1))
+    if not said:
+        sound.read(folder)
+        return
+    with pytest.raises(InputError, match=said) as refused:
+        sound.read(folder)
+    assert refused.value.mend and len(str(refused.value)) < 1000 and "\n" not in str(refused.value)
+
+
+def test_a_broken_archive_is_refused(fuzz: Any, tmp_path: Path) -> None:
+    """Damage within the packed stream came out as zlib.error."""
+    for name in ("manifest.gz", "openi.tgz"):
+        sound = next(sound for sound in fuzz.targets() if sound.name == name)
+        folder, data = fuzz.lay_out(sound, tmp_path), bytearray(sound.files[sound.broken])
+        for at in range(10, len(data), 7):
+            (folder / sound.broken).write_bytes(bytes(data[:at]) + b"\xff\xff" + bytes(data[at + 2 :]))
+            try:
+                sound.read(folder)
+            except InputError as refused:
+                assert refused.mend
+
+
+def test_random_damage_is_read_or_refused(fuzz: Any, tmp_path: Path) -> None:
+    report = fuzz.run(72, 7, folder=tmp_path)
+    assert report.crashes == []
+    assert report.outcomes["refused"] > 20 and report.outcomes["read"] > 12
