@@ -31,11 +31,13 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate_inputs": BASE | {"metrics"},
     "evaluate": BASE
     | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate_inputs"},
+    "evaluate_table": BASE
+    | {"archive", "imaging", "metrics", "data", "models", "evidence", "evaluate_inputs", "evaluate"},
     "evaluate_page": BASE | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"},
     "ablation_page": BASE,
     "pipeline": BASE
     | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate"}
-    | {"evaluate_page"},
+    | {"evaluate_table", "evaluate_page"},
     "api": BASE
     | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"}
     | {"story", "render", "evaluate", "pipeline", "ablation_page"},

@@ -418,9 +418,9 @@ def _agreement(bench: Bench, student: Spoken, teacher: Spoken, cosines: Mapping[
                 rows[-1]["map_cosine"] = {**bench.counts(np.isfinite(values)), **bench.estimate(mean_statistic(values))}
     pair: Plain = {"student": student.given.name, "teacher": teacher.given.name, "findings": rows, "feature_cka": None}
     if student.features is not None and teacher.features is not None:
-        both = np.isfinite(student.features).all(axis=1) & np.isfinite(teacher.features).all(axis=1)
+        both = np.isfinite(np.concatenate([student.features, teacher.features], axis=1)).all(axis=1)
         statistic = agreement.linear_cka_statistic(student.features, teacher.features)
-        pair["feature_cka"] = {**bench.counts(both), **bench.estimate(statistic)}
+        pair["feature_cka"] = {**bench.counts(np.asarray(both)), **bench.estimate(statistic)}
     return pair
 
 

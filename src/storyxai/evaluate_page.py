@@ -67,9 +67,10 @@ _REPORT_SCORES = (
 )
 
 
-def render_scorecard(scorecard: Plain) -> bytes:
+def render_scorecard(scorecard: Plain, *, speed: Plain | None = None) -> bytes:
     """The page as UTF-8 HTML: no script, no outside file, no date. `scorecard` is `Scorecard.as_dict()`.
 
+    `speed` are measured times, which differ from run to run: with them, so does the page.
     Raises: InputError where `scorecard` is of another format.
     """
     if scorecard.get("format") != "storyxai-scorecard/1":
@@ -87,6 +88,7 @@ def render_scorecard(scorecard: Plain) -> bytes:
         _differences(scorecard),
         _subgroups(scorecard),
         _agreement(scorecard),
+        _speed(speed or {}),
         _reading(scorecard),
     ]
     title = f"Scorecard: {dataset['name']}"
@@ -358,6 +360,18 @@ def _agreement(scorecard: Plain) -> str:
         "finding. Linear CKA: 1 when the features differ by a rotation and a scale only; resampling raises it a little."
     )
     return f'<h2>Agreement with the teacher</h2><p class="note">{note}</p>{"".join(parts)}' if parts else ""
+
+
+def _speed(speed: Plain) -> str:
+    rows = []
+    for found in speed.get("models", ()):
+        ratio = found.get("student_times_faster")
+        cells = [f"{found['images_per_second']:.1f}", f"{found['slowest']:.1f} to {found['fastest']:.1f}"]
+        cells += [str(found["batches"]), str(found["batch_size"]), "–" if ratio is None else f"{ratio:.1f}"]
+        rows.append((found["name"], cells, ""))
+    heads = ["Model", "Images a second", "Slowest and fastest batch", "Batches", "Images a batch", "Student faster, times"]
+    note = "One pass each, no report written, on the machine and in the run that made this page; not part of scorecard.json."
+    return f'<h2>Speed</h2>{_table(heads, rows)}<p class="note">{note}</p>' if rows else ""
 
 
 def _reading(scorecard: Plain) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,30 +13,27 @@ from numpy.typing import NDArray
 
 from storyxai.archive import require_writable
 from storyxai.data.grammar import detokenize
-from storyxai.data.table import StudyTable, read_lung_mask, read_table, split_lungs
-from storyxai.errors import InputError, RecipeError, UnknownNameError
-from storyxai.evaluate import References, Scorecard, TaskOutputs, age_bands, build_scorecard
+from storyxai.errors import RecipeError
+from storyxai.evaluate import References, Scorecard, TaskOutputs, build_scorecard
 from storyxai.evaluate_page import render_scorecard
-from storyxai.evidence.predict import grid_boxes, predict
+from storyxai.evaluate_table import conformal_of, evaluate_student, patient_mark
+from storyxai.evidence.predict import MASK_NAMES
 from storyxai.findings import NAMES
-from storyxai.imaging.read import read_image
-from storyxai.metrics.segmentation import dice
+from storyxai.metrics.agreement import grid_cosines
 from storyxai.models.card import Calibration, ModelCard, write_card
 from storyxai.models.runtime import Student
-from storyxai.provenance import canonical_json
-from storyxai.types import Study
+from storyxai.provenance import canonical_json, sha256_file
 
 if TYPE_CHECKING:
     from storyxai.data.batches import Examples
     from storyxai.models.network import Network
     from storyxai.training.config import Recipe
-    from storyxai.training.distil import DistilledRun
+    from storyxai.training.distil import DistilledRun, Parts
 
-__all__ = ["distil_to_folder", "evaluate_student", "patient_mark", "run_pipeline", "write_scorecard"]
+__all__ = ["distil_to_folder", "evaluate_student", "patient_mark", "run_pipeline", "teach_to_folder", "write_scorecard"]
 
 Progress = Callable[[str, int, int], None]
 FINDING_F1 = "finding_f1_micro"
-SPLITS = ("unseen", "train", "val", "test", "all")
 
 LIMITS = (
     "Trained on small and selected sets: probabilities do not carry over to another hospital without calibration there.",
@@ -51,9 +48,8 @@ CANNOT_SEE = (
 )
 
 
-def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None = None) -> tuple[Student, DistilledRun]:
-    """The student that a recipe describes, written to `out`/model with its card. Raises: RecipeError, OutputError."""
-    from storyxai.models.runtime import load_student
+def open_run(recipe_path: Path, out: Path) -> Recipe:
+    """The recipe, a copy of it laid into the run's folder. Raises: RecipeError, also for a folder of another run."""
     from storyxai.training.config import read_recipe
 
     recipe = read_recipe(recipe_path)  # before torch is imported: a bad recipe is told at once
@@ -64,6 +60,95 @@ def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None 
             str(out), f"holds a run of another recipe than {recipe_path.name}", mend="name another --out, or remove it"
         )
     saved.write_bytes(recipe_path.read_bytes())
+    return recipe
+
+
+def teach_to_folder(
+    recipe_path: Path, out: Path, *, task: str = "all", progress: Progress | None = None
+) -> list[dict[str, Any]]:
+    """The cards of the recipe's teachers, one a task, each beside its weights in `out`; `distil` there goes on with them.
+
+    Raises: UnknownNameError for another task; RecipeError, OutputError.
+    """
+    if task not in TEACHABLE:
+        raise UnknownNameError("task", task, TEACHABLE)
+    recipe = open_run(recipe_path, out)
+    from storyxai.training.distil import check_parts, gather_examples, train_teacher
+
+    parts = gather_examples(recipe, progress=progress)
+    check_parts(recipe, parts)
+    cards = []
+    for one in TEACHABLE[:-1] if task == "all" else (task,):
+        losses: dict[str, tuple[float, ...]] = {}
+        teacher = train_teacher(recipe, one, parts.train, out, losses=losses, progress=progress)
+        cards.append(write_teacher_card(recipe, one, teacher, parts, losses, out, progress=progress))
+    return cards
+
+
+def write_teacher_card(
+    recipe: Recipe, task: str, teacher: Network, parts: Parts, losses: Mapping[str, tuple[float, ...]], out: Path, *,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The card of one teacher as plain JSON values, written as teacher-<task>.json beside its weights.
+
+    Its figures are on the validation part, sets apart, beside the report that is always the same. The validation part
+    also chooses among epochs where the recipe says so: it is no test.
+    """
+    from storyxai.models.teachers import OwnTeacher
+
+    weights, path = out / f"teacher-{task}.safetensors", out / f"teacher-{task}.json"
+    before = json.loads(path.read_bytes()) if path.exists() else {}
+    learnt = [value for values in losses.values() for value in values] or before.get("losses", [])
+    spec = {key: value for key, value in teacher.spec.as_dict().items() if key != "vocabulary"}
+    card: dict[str, Any] = {
+        "format": TEACHER_FORMAT, "name": f"storyxai-{recipe.name}-teacher-{task}", "task": task, "spec": spec,
+        "weights": {"file": weights.name, "sha256": sha256_file(weights)}, "hash": OwnTeacher(teacher).hash,
+        "parameters": sum(parameter.numel() for parameter in teacher.parameters()), "seed": recipe.seed,
+        "losses": learnt, "recipe_sha256": sha256_file(out / "recipe.toml"),
+        "trained_on": [dict(item) for item in training_sets(parts.train)], "limits": list(LIMITS),
+        "figures": judge_teacher(recipe, task, teacher, parts, progress=progress), "licence": "Apache-2.0",
+        "research_use_only": True,
+    }
+    path.write_bytes(canonical_json(card))
+    return card
+
+
+def judge_teacher(
+    recipe: Recipe, task: str, teacher: Network, parts: Parts, *, progress: Progress | None = None
+) -> list[dict[str, Any]]:
+    """What a teacher reaches on each set of the validation part, phantoms and real films apart."""
+    from storyxai.training.outputs import network_outputs
+
+    figures = []
+    for domain in sorted(set(parts.validation.domain)):
+        examples = parts.validation.take([i for i, name in enumerate(parts.validation.domain) if name == domain])
+        name = f"teacher of {task}"
+        said = network_outputs(teacher, examples, name=f"{name} on {domain}", progress=progress)
+        written = _reports_of(examples, teacher.spec.vocabulary)
+        learnt = _reports_of(parts.train.take([i for i, at in enumerate(parts.train.domain) if at == domain][:500]),
+                             teacher.spec.vocabulary)
+        constant = {"constant": [_constant_report(learnt)] * len(examples)} if any(learnt) else {}
+        references = References(
+            dataset=f"{domain}, validation", synthetic=domain == "phantom", ids=examples.ids,
+            patient_ids=examples.patient_ids, findings=NAMES, labels=examples.labels,
+            reports=written if any(written) else None, baseline_reports=constant if any(written) else {},
+        )
+        record = build_scorecard(
+            [_outputs(name, "teacher", said, examples.ids, {}, NAMES)], references, seed=recipe.seed,
+            count=recipe.evaluation.bootstrap, min_positives=recipe.evaluation.min_positives,
+        ).as_dict()
+        figures.append({
+            "data": record["dataset"], "model": record["models"][0],
+            "baselines": record["report_baselines"] if task == "report" else [],
+        })
+    return figures
+
+
+def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None = None) -> tuple[Student, DistilledRun]:
+    """The student that a recipe describes, written to `out`/model with its card. Raises: RecipeError, OutputError."""
+    from storyxai.models.runtime import load_student
+
+    recipe = open_run(recipe_path, out)
     from storyxai.training.distil import distil
 
     run = distil(recipe, out, progress=progress)
@@ -80,7 +165,7 @@ def run_pipeline(recipe_path: Path, out: Path, *, progress: Progress | None = No
     recipe = read_recipe(recipe_path)
     scorecard = judge_run(recipe, run, student.card, progress=progress)
     record = scorecard.as_dict()
-    write_scorecard(record, out)
+    write_scorecard(record, out, speed=_speeds(run))
     card = replace(read_card(out / "model"), figures=figures_of(record))
     write_card(card, out / "model")
     return Student(student.folder, card), record
@@ -102,7 +187,7 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path) -> ModelCard:
         calibration=calibration_of(run.student, run.parts.validation, domain=chosen),
         trained_on=training_sets(run.parts.train), limits=LIMITS, cannot_see=CANNOT_SEE,
         training={
-            "seed": recipe.seed, "losses": {name: list(values) for name, values in run.losses.items()},
+            "seed": recipe.seed, "foreign_teachers": [dict(one) for one in run.foreign], "losses": {name: list(values) for name, values in run.losses.items()},
             "patients": sorted({patient_mark(p) for part in (run.parts.train, run.parts.validation) for p in part.patient_ids
                                 if not p.startswith("phantom")}),
         },
@@ -144,105 +229,56 @@ def training_sets(train: Examples) -> tuple[Mapping[str, Any], ...]:
 
 def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: Progress | None = None) -> Scorecard:
     """Student and teachers side by side on the held-out phantoms of the run."""
-    from storyxai.training.outputs import network_outputs
+    from storyxai.training.outputs import network_outputs, network_size
 
     rows = [i for i, name in enumerate(run.parts.test.domain) if name == "phantom"]
     test = run.parts.test.take(rows)
     findings = tuple(name for i, name in enumerate(NAMES) if not np.isnan(test.labels[:, i]).all())
     columns = [NAMES.index(name) for name in findings]
-    outputs = [_outputs("student", "student", network_outputs(run.student, test, name="student", progress=progress),
-                        test.ids, card.calibration, findings)]
+    learnt = network_outputs(run.student, test, name="student", progress=progress)
+    outputs = [replace(_outputs("student", "student", learnt, test.ids, card.calibration, findings),
+                       facts=network_size(run.student))]
+    cosines: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     for task, teacher in run.teachers.items():
         calibration = calibration_of(teacher, run.parts.validation, domain="phantom") if task == "findings" else {}
-        said = network_outputs(teacher, test, name=f"teacher of {task}", progress=progress)
-        outputs.append(_outputs(f"teacher of {task}", "teacher", said, test.ids, calibration, findings))
-    reports = [" ".join(detokenize(_words(test.tokens[i], run.student.spec.vocabulary))) for i in range(len(test))]
-    train_reports = [
-        " ".join(detokenize(_words(run.parts.train.tokens[i], run.student.spec.vocabulary)))
-        for i, name in enumerate(run.parts.train.domain[:500]) if name == "phantom"
-    ]
+        name = f"teacher of {task}"
+        said = network_outputs(teacher, test, name=name, progress=progress)
+        outputs.append(replace(_outputs(name, "teacher", said, test.ids, calibration, findings), facts=network_size(teacher)))
+        if said.grid is not None and learnt.grid is not None:
+            cosines["student", name] = {
+                finding: np.where(test.labels[:, i] >= 0.5, grid_cosines(said.grid[:, i], learnt.grid[:, i]), np.nan)
+                for finding, i in zip(findings, columns, strict=True)
+            }
+    reports = _reports_of(test, run.student.spec.vocabulary)
+    early = [i for i, name in enumerate(run.parts.train.domain[:500]) if name == "phantom"]
+    train_reports = _reports_of(run.parts.train.take(early), run.student.spec.vocabulary)
     references = References(
         dataset="phantom, held out (synthetic)", synthetic=True, ids=test.ids, patient_ids=test.patient_ids,
         findings=findings, labels=test.labels[:, columns], reports=reports,
         baseline_reports={"constant": [_constant_report(train_reports)] * len(test)},
+        facts={"outlines": "measured in pixels of each network's own view"},
     )
     return build_scorecard(
         outputs, references, seed=recipe.seed, count=recipe.evaluation.bootstrap,
-        min_positives=recipe.evaluation.min_positives,
+        min_positives=recipe.evaluation.min_positives, map_cosines=cosines,
     )
 
 
-def evaluate_student(
-    student: Student, table_path: Path, *, split: str, bootstrap: int, seed: int, progress: Progress | None = None
-) -> dict[str, Any]:
-    """The scorecard of a student on a study table, in the frame of the original images, as plain JSON values.
+def _speeds(run: DistilledRun) -> dict[str, Any]:
+    """The speed of student and teachers on the same held-out images, measured one after the other."""
+    from storyxai.training.outputs import network_speeds
 
-    `split` "unseen" takes every patient whom the card does not name as trained or calibrated on, whatever the table's own
-    split says. Raises: UnknownNameError for another split; InputError when no row is left, or when a patient of the
-    chosen split was trained on.
-    """
-    if split not in SPLITS:
-        raise UnknownNameError("split", split, SPLITS)
-    table = unseen_rows(student, read_table(table_path), split, table_path)
-    rows = table.frame.to_dict("records")
-    collected = _judge_rows(student, table, rows, progress)
-    findings = student.findings
-    labels = table.labels().values
-    calibration = [student.card.calibration[name] for name in findings]
-    sources = sorted(set(table.frame["source"]))
-    output = TaskOutputs(
-        name="student", role="student", ids=tuple(table.frame["image_id"]), findings=findings,
-        logits=collected["logits"], calibration=[(c.scale, c.bias) for c in calibration],
-        thresholds=[c.threshold for c in calibration], dices=collected["dices"], reports=collected["reports"],
-        boxes=collected["boxes"], facts={"model_id": student.card.model_id},
-    )
-    outputs = [output]
-    views = [str(row["view"]) for row in rows]
-    if len(set(views)) > 1:
-        scores = np.repeat(np.array([[float(view == "AP")] for view in views]), len(findings), axis=1)
-        outputs.append(TaskOutputs("view position alone", "control", output.ids, findings=findings, logits=scores))
-    outputs += _published_teacher(table, findings)
-    subgroups = {
-        "sex": [str(row["sex"]) for row in rows], "view": views, "origin": [str(row["origin"]) for row in rows],
-        "age": age_bands([float(row["age_years"]) for row in rows]),
-    }
-    references = References(
-        dataset=f"{', '.join(sources)} ({split})", synthetic=sources == ["phantom"], ids=output.ids,
-        patient_ids=tuple(table.frame["patient_id"]), findings=findings, labels=labels,
-        reports=collected["references"], boxes=collected["true_boxes"], subgroups=subgroups,
-    )
-    return build_scorecard(outputs, references, seed=seed, count=bootstrap).as_dict()
+    teachers = {f"teacher of {task}": teacher for task, teacher in run.teachers.items()}
+    return network_speeds({"student": run.student, **teachers}, run.parts.test, clock=time.perf_counter)
 
 
-def unseen_rows(student: Student, table: StudyTable, split: str, path: Path) -> StudyTable:
-    """The rows of the chosen split that have an image. Raises: InputError as `evaluate_student` says."""
-    seen = set(student.card.training.get("patients", ()))
-    known = np.array([patient_mark(str(patient)) in seen for patient in table.frame["patient_id"]], dtype=np.bool_)
-    keep = (table.frame["image"] != "").to_numpy(dtype=np.bool_, copy=True)
-    if split == "unseen":
-        keep &= ~known
-    elif split != "all":
-        keep &= (table.frame["split"] == split).to_numpy(dtype=np.bool_)
-        if split == "test" and bool((keep & known).any()):
-            raise InputError(
-                path.name, f"{int((keep & known).sum())} images of the test part are of patients this student learnt from",
-                mend="use --split unseen",
-            )
-    if not keep.any():
-        raise InputError(path.name, f"has no image in the part '{split}'", mend="choose another --split")
-    return table.select(rows=keep)
-
-
-def patient_mark(patient_id: str) -> str:
-    """A short hash of a patient id, so that a card can name whom it learnt from without naming anyone."""
-    return hashlib.sha256(f"storyxai-patient|{patient_id}".encode()).hexdigest()[:12]
-
-
-def write_scorecard(record: Mapping[str, Any], out: Path) -> None:
-    """Write scorecard.json and scorecard.html into `out`."""
+def write_scorecard(record: Mapping[str, Any], out: Path, *, speed: Mapping[str, Any] | None = None) -> None:
+    """Write scorecard.json and scorecard.html into `out`; measured times go to speed.json, apart from what is hashed."""
     require_writable(out)
     (out / "scorecard.json").write_bytes(canonical_json(dict(record)))
-    (out / "scorecard.html").write_bytes(render_scorecard(dict(record)))
+    if speed is not None:
+        (out / "speed.json").write_bytes(canonical_json(dict(speed)))
+    (out / "scorecard.html").write_bytes(render_scorecard(dict(record), speed=speed))
 
 
 def figures_of(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,82 +317,24 @@ def figures_of(record: Mapping[str, Any]) -> dict[str, Any]:
     return figures
 
 
-def _judge_rows(
-    student: Student, table: StudyTable, rows: Sequence[Mapping[Any, Any]], progress: Progress | None
-) -> dict[str, Any]:
-    names = ("lungs", "left_lung", "right_lung")
-    logits, reports, references = [], [], []
-    dices: dict[str, list[float]] = {name: [] for name in names}
-    boxed = sorted({box.finding for row in rows for box in table.boxes_of(row, height=1, width=1)})
-    boxes: dict[str, list[NDArray[np.float64]]] = {name: [] for name in boxed}
-    true_boxes: dict[str, list[NDArray[np.float64] | None]] = {name: [] for name in boxed}
-    for done, row in enumerate(rows):
-        image = read_image(table.image_path(row))
-        seen = predict(student, Study(str(row["study_id"]), (image,)))
-        logits.append(seen.look.logits)
-        reports.append(" ".join(seen.prediction.report))
-        references.append(str(row["findings_text"]))
-        height, width = image.pixels.shape
-        given = table.boxes_of(row, height=height, width=width)
-        for name in boxed:
-            mine = grid_boxes(seen, name, student.findings.index(name))
-            boxes[name].append(np.array([(b.x, b.y, b.width, b.height, b.score) for b in mine]).reshape(-1, 5))
-            true = np.array([(b.x, b.y, b.width, b.height) for b in given if b.finding == name]).reshape(-1, 4)
-            true_boxes[name].append(true if len(true) else None)
-        for name, value in _dices(table, row, seen.prediction.masks).items():
-            dices[name].append(value)
-        if progress:
-            progress("judging", done + 1, len(rows))
-    kept = {name: values for name, values in dices.items() if not np.isnan(values).all()}
-    return {
-        "logits": np.stack(logits), "reports": reports, "references": references if any(references) else None,
-        "dices": kept, "boxes": boxes, "true_boxes": true_boxes,
-    }
-
-
-def _dices(table: StudyTable, row: Mapping[Any, Any], masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
-    read = read_lung_mask(table, row)
-    nothing = {"lungs": np.nan, "left_lung": np.nan, "right_lung": np.nan}
-    if read is None:
-        return nothing
-    lungs, ignore = read
-    found = {**nothing, "lungs": dice(masks["left_lung"] | masks["right_lung"], lungs, ignore=ignore)}
-    sides = split_lungs(lungs)
-    if sides is not None:
-        for name, side in zip(("left_lung", "right_lung"), sides, strict=True):
-            found[name] = dice(masks[name], side, ignore=ignore)
-    return found
-
-
-def _published_teacher(table: StudyTable, findings: tuple[str, ...]) -> list[TaskOutputs]:
-    """The public DenseNet-121's published predictions for these images, where they lie beside the table's images."""
-    if set(table.frame["source"]) != {"nih"} or not (table.root / "densenet121_predictions.csv").is_file():
-        return []
-    from storyxai.data.sources.nih import read_densenet_targets
-
-    soft = read_densenet_targets(table.root)
-    row_of = {name: i for i, name in enumerate(soft.ids)}
-    ids = [name for name in table.frame["image_id"] if name in row_of]
-    if not ids:
-        return []
-    logits = soft.logits[[row_of[name] for name in ids]][:, [soft.findings.index(name) for name in findings]]
-    return [TaskOutputs("public DenseNet-121", "control", ids, findings=findings, logits=logits)]
-
-
 def _outputs(
     name: str, role: Any, said: Any, ids: Sequence[str], calibration: Mapping[str, Calibration], findings: tuple[str, ...]
 ) -> TaskOutputs:
     columns = [NAMES.index(finding) for finding in findings]
     chosen = [calibration[finding] for finding in findings] if calibration and said.logits is not None else None
     masks = {} if said.dice is None else {
-        mask: said.dice[:, i] for i, mask in enumerate(("left_lung", "right_lung", "heart"))
+        mask: said.dice[:, i] for i, mask in enumerate(MASK_NAMES)
+    }
+    apart = {} if said.apart is None else {
+        mask: {"average_px": said.apart[:, i, 0], "hausdorff_95_px": said.apart[:, i, 1]} for i, mask in enumerate(MASK_NAMES)
     }
     return TaskOutputs(
         name=name, role=role, ids=ids, findings=findings if said.logits is not None else (),
         logits=None if said.logits is None else said.logits[:, columns],
         calibration=None if chosen is None else [(c.scale, c.bias) for c in chosen],
         thresholds=None if chosen is None else [c.threshold for c in chosen],
-        dices=masks, reports=None if said.words is None else [" ".join(detokenize(words)) for words in said.words],
+        conformal=() if chosen is None else conformal_of(chosen), features=said.features, distances=apart, dices=masks,
+        reports=None if said.words is None else [" ".join(detokenize(words)) for words in said.words],
     )
 
 
@@ -373,6 +351,10 @@ def _words(tokens: NDArray[np.int64], vocabulary: Sequence[str]) -> list[str]:
     from storyxai.models.tokens import decode_tokens
 
     return decode_tokens(tokens[1:].tolist(), vocabulary)
+
+
+def _reports_of(examples: Examples, vocabulary: Sequence[str]) -> list[str]:
+    return [" ".join(detokenize(_words(row, vocabulary))) for row in examples.tokens]
 
 
 def _constant_report(reports: Sequence[str]) -> str:

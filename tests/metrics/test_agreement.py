@@ -156,3 +156,20 @@ def test_rank_correlation_is_scipys_and_blind_to_scale() -> None:
     assert agreement.rank_correlation(np.exp(taught), learnt**3) == pytest.approx(found)
     assert agreement.rank_correlation([1, 2, 3, np.nan], [10, 20, 40, 0]) == pytest.approx(1.0)
     assert agreement.rank_correlation([1, 1, 1], [1, 2, 3]) is None
+
+
+def test_maps_are_compared_by_shape_whatever_their_level_and_size() -> None:
+    rng = np.random.default_rng(4)
+    grids = rng.normal(size=(4, 6, 6)) - 9.0
+    np.testing.assert_allclose(agreement.grid_cosines(grids, 2.0 * grids + 5.0), 1.0)
+    np.testing.assert_allclose(agreement.grid_cosines(grids, -grids), -1.0)
+    assert np.isnan(agreement.grid_cosines(grids, np.full((4, 6, 6), -4.0))).all()
+    # Two plain hills in other places: without their means they do not agree, with them they would.
+    hills = np.full((2, 1, 4, 4), -9.0)
+    hills[0, 0, 0, 0] = hills[1, 0, 3, 3] = -8.0
+    assert agreement.grid_cosines(hills[0], hills[1])[0] == pytest.approx(-1.0 / 15.0)
+    ramp = np.broadcast_to(np.arange(8.0), (1, 8, 8))
+    coarse = np.broadcast_to(np.arange(4.0), (1, 4, 4))
+    assert agreement.grid_cosines(ramp, coarse)[0] > 0.98
+    with pytest.raises(InputError, match="maps"):
+        agreement.grid_cosines(grids, grids[:2])

@@ -21,6 +21,7 @@ __all__ = [
     "decision_kappa",
     "decision_kappa_statistic",
     "decision_statistic",
+    "grid_cosines",
     "linear_cka",
     "linear_cka_statistic",
     "map_cosine",
@@ -195,6 +196,28 @@ def map_cosine(first: ArrayLike, second: ArrayLike) -> float | None:
         raise InputError("maps", f"shape {a.shape} does not fit {b.shape}", mend="bring both to one frame")
     norm = float(np.sqrt((a**2).sum()) * np.sqrt((b**2).sum()))
     return float(np.clip((a * b).sum() / norm, -1.0, 1.0)) if norm > 0.0 else None
+
+
+def grid_cosines(first: ArrayLike, second: ArrayLike) -> Floats:
+    """Cosine of each image's two maps, each less its own mean, in [-1, 1]; nan where one is flat.
+
+    Without their means, because two grids of log-odds that are low nearly everywhere would agree whatever they show.
+    Shapes: [N, h, w] and [N, h', w'] to [N]; the second is brought to the first's grid, linearly.
+    """
+    from scipy.ndimage import zoom
+
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.ndim != 3 or b.ndim != 3 or len(a) != len(b):
+        raise InputError("maps", f"shapes {a.shape} and {b.shape} do not fit", mend="give [N, h, w] of the same images")
+    if a.shape != b.shape:
+        b = zoom(b, (1.0, a.shape[1] / b.shape[1], a.shape[2] / b.shape[2]), order=1, mode="nearest", grid_mode=True)
+    values = np.full(len(a), np.nan)
+    for row in range(len(a)):
+        # Rounding leaves a flat grid a trace of a shape: it must not be compared.
+        if min(np.ptp(a[row]), np.ptp(b[row])) > 1e-9:
+            found = map_cosine(a[row] - a[row].mean(), b[row] - b[row].mean())
+            values[row] = np.nan if found is None else found
+    return values
 
 
 def _kl_rows(teacher_logits: Floats, student_logits: Floats, temperature: float) -> Floats:

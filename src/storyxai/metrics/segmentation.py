@@ -62,14 +62,22 @@ def surface_distances(
         return SurfaceDistances(0.0, 0.0)
     if not drawn.any() or not true.any():
         return SurfaceDistances(None, None)
-    outline, true_outline = _outline(drawn), _outline(true)
     measured = np.ones_like(drawn) if ignore is None else ~binary_dilation(np.asarray(ignore, dtype=bool))
+    window = _window(drawn | true)  # beyond it there is no outline to measure from or to
+    drawn, true, measured = drawn[window], true[window], measured[window]
+    outline, true_outline = _outline(drawn), _outline(true)
     there = _distances_to(true_outline, spacing)[outline & measured]
     back = _distances_to(outline, spacing)[true_outline & measured]
     if not len(there) or not len(back):
         return SurfaceDistances(None, None)
     average = float(np.concatenate([there, back]).mean())
     return SurfaceDistances(average, float(max(np.percentile(there, 95), np.percentile(back, 95))))
+
+
+def _window(mask: Mask) -> tuple[slice, slice]:
+    """The rows and columns that hold the whole mask, which is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _distances_to(outline: Mask, spacing: tuple[float, float]) -> NDArray[np.float64]:

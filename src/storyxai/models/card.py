@@ -23,6 +23,8 @@ class Calibration:
 
     `replicates` are (scale, bias) pairs of a patient-level bootstrap, from which the interval comes. `threshold` is on
     the calibrated probability. `n` and `positives` say on how many validation images it rests; `data` on which.
+    `conformal` is (largest 1 - p accepted for "present", largest p accepted for "absent", promised level), chosen on the
+    same images; None: nothing is promised.
     """
 
     scale: float
@@ -32,6 +34,7 @@ class Calibration:
     n: int
     positives: int
     data: str
+    conformal: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,20 +108,24 @@ def read_card(folder: Path, *, check_files: bool = True) -> ModelCard:
     try:
         card = ModelCard(
             record["name"], record["version"], record["spec"], dict(record["files"].items()),
-            {
-                name: Calibration(**{**item, "replicates": tuple((a, b) for a, b in item["replicates"])})
-                for name, item in record["calibration"].items()
-            },
+            {name: _calibration(item) for name, item in record["calibration"].items()},
             tuple(record["trained_on"]), tuple(record["limits"]), tuple(record["cannot_see"]), record["figures"],
             record["training"], record["licence"],
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         why = f"lacks or garbles a field ({error})"
         raise WeightsError(str(path), why, mend="copy the model folder again") from error
     if check_files:
         for name, expected in card.files.items():
             _check_file(folder / Path(name).name, expected)
     return card
+
+
+def _calibration(item: Mapping[str, Any]) -> Calibration:
+    promised = item.get("conformal")
+    limits = None if promised is None else (float(promised[0]), float(promised[1]), float(promised[2]))
+    pairs = tuple((a, b) for a, b in item["replicates"])
+    return Calibration(**{**item, "replicates": pairs, "conformal": limits})
 
 
 def card_hash(folder: Path) -> str:

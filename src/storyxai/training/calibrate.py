@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.metrics.calibration import bootstrap_platt, calibrated, fit_platt
+from storyxai.metrics.calibration import bootstrap_platt, calibrated, fit_conformal, fit_platt
 from storyxai.models.card import Calibration
 
-__all__ = ["calibrate", "choose_threshold"]
+__all__ = ["calibrate", "choose_threshold", "conformal_limits"]
 
 FEWEST_POSITIVES = 10
 """With fewer validation positives than this a threshold cannot rest on them."""
+CONFORMAL_LEVEL = 0.9
+"""How often a conformal set is promised to hold the true answer, in each class apart."""
 QUIET_SHARE = 0.95
 """Then the threshold is set by the negatives alone: this share of them stays below it."""
 
@@ -41,9 +43,22 @@ def calibrate(
         rounded = tuple((round(float(a), 5), round(float(b), 5)) for a, b in pairs)
         positives = int((stated >= 0.5).sum())
         out[finding] = Calibration(
-            round(scale, 5), round(bias, 5), round(threshold, 5), rounded, int(known.sum()), positives, data
+            round(scale, 5), round(bias, 5), round(threshold, 5), rounded, int(known.sum()), positives, data,
+            conformal_limits(calibrated(given, scale, bias), stated),
         )
     return out
+
+
+def conformal_limits(
+    probabilities: NDArray[np.float64], labels: NDArray[np.float32], *, level: float = CONFORMAL_LEVEL
+) -> tuple[float, float, float]:
+    """(limit of "present", limit of "absent", level), rounded up so that nothing promised is lost; 1 excludes nothing.
+
+    The same cases may serve the scaling: it keeps their order, and the limits rest on the order alone.
+    """
+    limits = fit_conformal(probabilities, labels, level=level)
+    present, absent = (min(1.0, float(np.ceil(min(limit, 1.0) * 1e5)) / 1e5) for limit in (limits.present, limits.absent))
+    return present, absent, level
 
 
 def choose_threshold(probabilities: NDArray[np.float64], labels: NDArray[np.float32]) -> float:

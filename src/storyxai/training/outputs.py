@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from storyxai.data.batches import UNKNOWN_PIXEL, Examples, make_batch
-from storyxai.metrics.segmentation import dice
-from storyxai.models.network import Network
+from storyxai.metrics.segmentation import dice, surface_distances
+from storyxai.metrics.speed import images_per_second
+from storyxai.models.network import Network, count_parameters
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
 
-__all__ = ["NetworkOutputs", "network_outputs"]
+__all__ = ["NetworkOutputs", "network_outputs", "network_size", "network_speeds"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -23,13 +26,18 @@ Progress = Callable[[str, int, int], None]
 class NetworkOutputs:
     """A network's answers on N examples; None for a head that it lacks.
 
-    Shapes: logits [N, F]; dice [N, 3] of left lung, right lung and heart at the mask head's own grid (nan where there
-    is no reference); `words` the tokens of each written report.
+    Shapes: logits [N, F]; grid [N, F, h, w] its evidence; dice [N, 3] of left lung, right lung and heart at the mask
+    head's own grid, apart [N, 3, 2] their outlines' average distance and 95 % Hausdorff in pixels of the network's
+    input (nan where there is no reference, apart also where one mask is empty); `words` the tokens of each written
+    report; features [N, K] the spatial mean of the last shared layer.
     """
 
     logits: NDArray[np.float32] | None
     dice: NDArray[np.float64] | None
     words: tuple[tuple[str, ...], ...] | None
+    apart: NDArray[np.float64] | None = None
+    grid: NDArray[np.float32] | None = None
+    features: NDArray[np.float32] | None = None
 
 
 def network_outputs(
@@ -40,15 +48,20 @@ def network_outputs(
     network = network.to(memory_format=torch.channels_last).eval()
     tasks = network.spec.tasks
     logits, scores, words = [], [], []
+    apart, grids, features = [], [], []
     for start in range(0, len(examples), batch_size):
         rows = np.arange(start, min(start + batch_size, len(examples)))
         batch = make_batch(examples, rows, 0)
         with torch.inference_mode():
             said = network(batch.images.contiguous(memory_format=torch.channels_last))
+            features.append(said.features.mean(dim=(2, 3)).numpy())
             if "findings" in tasks:
                 logits.append(said.logits.numpy())
+                grids.append(said.grid.numpy())
             if "masks" in tasks:
-                scores.append(_dice((said.masks > 0).numpy(), examples.masks[rows], examples.union[rows]))
+                drawn = (said.masks > 0).numpy()
+                scores.append(_dice(drawn, examples.masks[rows], examples.union[rows]))
+                apart.append(_apart(drawn, examples.masks[rows]) * (network.spec.size / drawn.shape[-1]))
             if "report" in tasks:
                 words.extend(_write(network, said.memory))
         if progress:
@@ -57,7 +70,35 @@ def network_outputs(
         np.concatenate(logits) if logits else None,
         np.concatenate(scores) if scores else None,
         tuple(words) if words else None,
+        np.concatenate(apart) if apart else None,
+        np.concatenate(grids) if grids else None,
+        np.concatenate(features) if features else None,
     )
+
+
+def network_size(network: Network) -> dict[str, int]:
+    """Learnt parameters, and bytes of all that the weights' file holds."""
+    held = list(network.state_dict().values())
+    return {"parameters": count_parameters(network), "bytes": sum(t.numel() * t.element_size() for t in held)}
+
+
+def network_speeds(
+    networks: Mapping[str, Network], examples: Examples, *, clock: Callable[[], float], batches: int = 5, batch_size: int = 16
+) -> dict[str, Any]:
+    """How fast each network passes the same batch (no report written), and how many times faster the first one is.
+
+    The first network is the student. Units: `clock` counts seconds. Plain values, for a file beside the scorecard.
+    """
+    batch_size = min(batch_size, len(examples))
+    images = make_batch(examples, np.arange(batch_size), 0).images.contiguous(memory_format=torch.channels_last)
+    rows: list[dict[str, Any]] = []
+    for name, network in networks.items():
+        ready = network.to(memory_format=torch.channels_last).eval()
+        with torch.inference_mode():
+            found = images_per_second(partial(ready, images), batch_size=batch_size, batches=batches, clock=clock)
+        ratio = rows[0]["images_per_second"] / found.images_per_second if rows else None
+        rows.append({"name": name, **asdict(found), "student_times_faster": ratio})
+    return {"models": rows, "threads": torch.get_num_threads()}
 
 
 def _dice(drawn: NDArray[np.bool_], masks: NDArray[np.uint8], union: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -67,6 +108,18 @@ def _dice(drawn: NDArray[np.bool_], masks: NDArray[np.uint8], union: NDArray[np.
             reference = masks[row, part]
             if (reference != UNKNOWN_PIXEL).any():
                 out[row, part] = dice(drawn[row, part], reference == 1, ignore=reference == UNKNOWN_PIXEL)
+    return out
+
+
+def _apart(drawn: NDArray[np.bool_], masks: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Average and 95 % Hausdorff distance of the outlines, in cells of the mask grid. Shapes: [N, 3, 2]."""
+    out = np.full((len(drawn), 3, 2), np.nan)
+    for row, part in np.ndindex(len(drawn), 3):
+        ignore = masks[row, part] == UNKNOWN_PIXEL
+        if not ignore.all():
+            found = surface_distances(drawn[row, part], masks[row, part] == 1, ignore=ignore)
+            if found.average is not None and found.hausdorff_95 is not None:
+                out[row, part] = found.average, found.hausdorff_95
     return out
 
 

@@ -1,0 +1,41 @@
+"""How many images a second a model answers. The clock is given, so that nothing here reads the time by itself."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from storyxai.errors import InputError
+
+__all__ = ["Speed", "images_per_second"]
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images a second: the median batch, and the slowest and fastest of `batches` batches of `batch_size` images."""
+
+    images_per_second: float
+    slowest: float
+    fastest: float
+    batches: int
+    batch_size: int
+
+
+def images_per_second(answer: Callable[[], object], *, batch_size: int, batches: int, clock: Clock) -> Speed:
+    """The speed of `answer`, which answers one batch of `batch_size` images. Units: `clock` counts seconds.
+
+    One batch is answered before the clock starts: the first one also pays for loading. Raises: InputError without a batch.
+    """
+    if batches < 1 or batch_size < 1:
+        raise InputError("batches", f"{batches} of {batch_size} images measure nothing", mend="use 1 or more")
+    answer()
+    seconds = []
+    for _ in range(batches):
+        start = clock()
+        answer()
+        seconds.append(max(clock() - start, 1e-9))
+    rates = [batch_size / taken for taken in seconds]
+    return Speed(batch_size / statistics.median(seconds), min(rates), max(rates), batches, batch_size)
