@@ -7,12 +7,25 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from storyxai.data.batches import make_batch
 from storyxai.errors import OutputError, RecipeError
-from storyxai.training.balance import BALANCES, GRADIENT_BALANCES, conflict_plot, gradient_conflict, make_balancer
+from storyxai.models.network import Network
+from storyxai.training.balance import (
+    BALANCES,
+    GRADIENT_BALANCES,
+    conflict_plot,
+    conflict_row,
+    gradient_conflict,
+    make_balancer,
+    shared_parameters,
+)
+from storyxai.training.losses import finding_loss, mask_loss, token_loss
+from teaching_examples import tiny_network, toy_examples
 
 CAN_CAGRAD = importlib.util.find_spec("cvxpy") is not None
 USABLE = [name for name in BALANCES if CAN_CAGRAD or not name.startswith("cagrad")]
@@ -193,11 +206,49 @@ def test_conflict_is_the_cosine_of_the_tasks_gradients() -> None:
 
 
 def test_conflict_plot_writes_a_picture_or_says_why_not(tmp_path: Path) -> None:
-    history = [torch.tensor([[1.0, c], [c, 1.0]]) for c in (0.4, -0.2, math.nan, -0.6)]
-    conflict_plot(history, tmp_path / "conflict.png", tasks=("findings", "masks"))
+    history = [{"loss": 2.0, "conflict_findings_masks": c, "conflict_masks_report": c + 0.3} for c in (0.4, -0.2, math.nan)]
+    conflict_plot([*history, {"loss": 1.0}, history[1]], tmp_path / "conflict.png")
     assert (tmp_path / "conflict.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(OutputError, match="writable folder"):
-        conflict_plot(history, tmp_path / "absent" / "conflict.png", tasks=("findings", "masks"))
+        conflict_plot(history, tmp_path / "absent" / "conflict.png")
+
+
+def real_losses(network: Network) -> tuple[dict[str, Tensor], Tensor]:
+    batch = make_batch(toy_examples(3), np.arange(3), 0)
+    said = network(batch.images)
+    words = network.decoder(batch.tokens[:, :-1], said.memory)
+    losses = {"findings": finding_loss(said.logits, batch.labels), "masks": mask_loss(said.masks, batch.masks)}
+    return losses | {"report": token_loss(words, batch.tokens)}, said.features
+
+
+def test_shared_is_what_two_tasks_of_our_network_reach() -> None:
+    network = tiny_network()
+    losses, _ = real_losses(network)
+    parameters = list(network.parameters())
+    reached = [torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in losses.values()]
+    counts = [sum(g is not None for g in gradients) for gradients in zip(*reached, strict=True)]
+    shared = {id(p) for p in shared_parameters(network)}
+    assert shared == {id(p) for p, count in zip(parameters, counts, strict=True) if count > 1} and shared
+    row = conflict_row(losses, shared_parameters(network))
+    assert list(row) == ["conflict_findings_masks", "conflict_findings_report", "conflict_masks_report"]
+    assert all(-1 <= cosine <= 1 for cosine in row.values())
+
+
+@pytest.mark.parametrize("name", ["upgrad", "pcgrad", "upgrad-features"])
+def test_on_our_network_the_gradient_is_the_sum_with_the_factors_used(name: str) -> None:
+    network, weights = tiny_network(), {"findings": 1.0, "masks": 0.5, "report": 0.3}
+    losses, features = real_losses(network)
+    used = make_balancer(name, weights).backward(losses, network, features)
+    ours = [p.grad.clone() for p in shared_parameters(network) if p.grad is not None]
+    head = network.mask_head.weight.grad
+    network.zero_grad()
+    losses, _ = real_losses(network)
+    torch.stack([used[task] * loss for task, loss in losses.items()]).sum().backward()
+    assert len(ours) == len(shared_parameters(network))
+    for one, parameter in zip(ours, shared_parameters(network), strict=True):
+        assert parameter.grad is not None and torch.allclose(one, parameter.grad, rtol=1e-3, atol=1e-5)
+    scale = 1.0 if name.endswith("features") else weights["masks"] / used["masks"]
+    assert head is not None and torch.allclose(head, network.mask_head.weight.grad * scale, rtol=1e-3, atol=1e-6)
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:

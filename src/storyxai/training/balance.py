@@ -7,6 +7,7 @@ others the caller averages `.grad` over the processes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -16,13 +17,16 @@ from torch import Tensor, nn
 
 from storyxai.errors import OutputError, RecipeError, UnknownNameError
 
-__all__ = ["BALANCES", "Balancer", "conflict_plot", "gradient_conflict", "make_balancer"]
+__all__ = [
+    "BALANCES", "Balancer", "conflict_plot", "conflict_row", "gradient_conflict", "make_balancer", "shared_parameters",
+]
 
 Weighting: TypeAlias = Callable[[Tensor], Tensor]
 GRADIENT_BALANCES = ("upgrad", "pcgrad", "mgda", "dualproj", "imtl-g", "aligned-mtl", "cagrad")
 BALANCES = (
     "fixed", "uncertainty", "dwa", *GRADIENT_BALANCES, *(f"{name}-features" for name in GRADIENT_BALANCES),
 )  # fmt: skip
+SHARED_PARTS = {"encoder", "from_32", "from_16", "fuse_16"}
 DWA_TEMPERATURE = 2.0
 CAGRAD_RADIUS = 0.5
 
@@ -132,7 +136,8 @@ class _Aggregated(Balancer):
 
     Shared are the parameters that two tasks or more reach. The mask head reads the encoder past `features`, so the
     shared gradients are taken on the parameters themselves: one backward pass a task. With `on_features` the agreement
-    is sought on `features` instead and one backward pass follows: cheaper, and blind to what goes past them.
+    is sought on `features` instead and one backward pass of the losses with those factors follows: cheaper, but blind to
+    what goes past them, and the heads are scaled too.
     """
 
     def __init__(
@@ -216,26 +221,40 @@ def gradient_conflict(losses: Mapping[str, Tensor], shared_parameters: Sequence[
     return cosines
 
 
-def conflict_plot(history: Sequence[Tensor], path: Path, *, tasks: Sequence[str]) -> None:
-    """Nothing; a picture at `path` of each pair's cosine over the times in `history` (`gradient_conflict`'s matrices).
+def shared_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters of a `Network` that all heads stand on: encoder and top-down neck."""
+    return [p for name, p in network.named_parameters() if name.split(".")[0] in SHARED_PARTS]
+
+
+def conflict_row(losses: Mapping[str, Tensor], shared: Sequence[Tensor]) -> dict[str, float]:
+    """`gradient_conflict` as columns for a log, one for each pair: {"conflict_findings_masks": cosine, ...}."""
+    cosines, tasks = gradient_conflict(losses, shared).tolist(), list(losses)
+    pairs = [(i, j) for i in range(len(tasks)) for j in range(i + 1, len(tasks))]
+    return {f"conflict_{tasks[i]}_{tasks[j]}": cosines[i][j] for i, j in pairs}
+
+
+def conflict_plot(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Nothing; a picture at `path` of every "conflict_..." column over the rows of `history`, gaps where one is missing.
 
     Raises: OutputError when the picture cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    pairs = [(i, j) for i in range(len(tasks)) for j in range(i + 1, len(tasks))]
-    times = range(1, len(history) + 1)
-    for (i, j), marker in zip(pairs, "os^Dvx" * len(pairs), strict=False):
-        cosines = [float(matrix[i, j]) for matrix in history]
-        axes.plot(times, cosines, marker=marker, markersize=4, label=f"{tasks[i]} and {tasks[j]}")
-    axes.axhline(0, color="black", linewidth=0.8)
+    columns = list(dict.fromkeys(name for row in history for name in row if name.startswith("conflict_")))
+    for column, marker in zip(columns, itertools.cycle("os^Dvx")):
+        cosines = [row.get(column, float("nan")) for row in history]
+        label = column.removeprefix("conflict_").replace("_", " and ")
+        axes.plot(range(1, len(history) + 1), cosines, marker=marker, markersize=4, label=label)
     axes.axhspan(-1, 0, color="tab:red", alpha=0.08)
-    axes.set(xlabel="measurement", ylabel="cosine of gradients", ylim=(-1, 1), title="Below zero two tasks pull apart")
-    if pairs:
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set(xlabel="epoch", ylabel="cosine of the gradients", ylim=(-1, 1), title="Below zero, two tasks pull apart")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if columns:
         axes.legend(fontsize=8)
     try:
         figure.savefig(path, dpi=120)

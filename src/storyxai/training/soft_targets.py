@@ -208,7 +208,8 @@ class _Asked:
         if self.reasons:
             grid = self._given(said.maps, "maps")
             if self.reasons == "grad-cam" and not isinstance(self.teacher, OwnTeacher):
-                raise RecipeError(self.teacher.name, "is not a network of ours: no Grad-CAM", mend='say reasons = "grid"')
+                mend = "do not ask for its reasons (0 in the recipe), or name a network trained here"
+                raise RecipeError(self.teacher.name, "is not a network of ours: no Grad-CAM", mend=mend)
             if isinstance(self.teacher, OwnTeacher) and said.features is not None:
                 maps = maps_of(self.reasons, self.teacher.network.finding_head, said.features, grid)
             else:
