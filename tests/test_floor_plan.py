@@ -38,9 +38,10 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": BASE
     | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate"}
     | {"evaluate_table", "evaluate_page"},
+    "teach": BASE | {"models", "training", "evaluate", "pipeline"},
     "api": BASE
     | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"}
-    | {"story", "render", "evaluate", "pipeline", "ablation_page"},
+    | {"story", "render", "evaluate", "pipeline", "teach", "ablation_page"},
     "cli": {"api", "errors", "types", "findings"},
     "__init__": {"api", "errors", "types"},
     "__main__": {"cli"},

@@ -28,7 +28,7 @@ from storyxai.types import Evidence, Heatmap, Image, Story, Study
 
 __all__ = [
     "AUDIENCES", "ablate", "check_data", "distil", "evaluate", "explain", "gather_evidence", "import_data", "make_phantoms",
-    "pipeline", "study_id_of", "tell", "verify",
+    "pipeline", "study_id_of", "teach", "tell", "verify",
 ]
 
 Progress = Callable[[str, int, int], None]
@@ -208,6 +208,38 @@ def evaluate(
     record = evaluate_student(load_student(model), table, split=split, bootstrap=bootstrap, seed=seed, progress=progress)
     write_scorecard(record, out)
     return {"scorecard": str(out / "scorecard.json"), "lines": score_lines(record)}
+
+
+def teach(recipe: Path, out: Path, *, task: str = "all", progress: Progress | None = None) -> dict[str, Any]:
+    """The teachers of a recipe in `out`, weights and a card each, with their figures on the validation part."""
+    from storyxai.teach import teach_to_folder
+
+    cards = teach_to_folder(recipe, out, task=task, progress=progress)
+    lines = [f"{out / card['weights']['file']}: {line}" for card in cards for line in teacher_lines(card)]
+    teachers = [
+        {"task": card["task"], "weights": str(out / card["weights"]["file"]), "hash": card["hash"],
+         "card": str(out / f"teacher-{card['task']}.json"), "figures": card["figures"]} for card in cards
+    ]
+    return {"out": str(out), "teachers": teachers, "lines": lines}
+
+
+def teacher_lines(card: dict[str, Any]) -> list[str]:
+    """The main figure of a teacher on each validation set, with its n, in words."""
+    lines = []
+    for figure in card["figures"]:
+        model, data = figure["model"], figure["data"]
+        parts = []
+        if card["task"] == "findings" and (model.get("mean_auroc") or {}).get("value") is not None:
+            parts.append(f"mean AUROC {model['mean_auroc']['value']:.3f}")
+        if card["task"] == "masks":
+            known = [one for one in model["masks"] if one["dice"]["value"] is not None]
+            parts += [f"{one['mask']} Dice {one['dice']['value']:.3f}" for one in known]
+        if card["task"] == "report" and model["reports"] and model["reports"]["finding_f1_micro"]["value"] is not None:
+            constant = [f"{one['name']} {one['reports']['finding_f1_micro']['value']:.3f}" for one in figure["baselines"]
+                        if one["reports"]["finding_f1_micro"]["value"] is not None]
+            parts.append(f"finding F1 {model['reports']['finding_f1_micro']['value']:.3f} (beside {', '.join(constant)})")
+        lines.append(f"{data['name']}: {'; '.join(parts) or 'too few cases for a figure'}")
+    return lines
 
 
 def distil(recipe: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:

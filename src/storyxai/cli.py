@@ -173,6 +173,25 @@ def pipeline(recipe: Recipe, out: Out, as_json: Json = False) -> None:
 
 
 @app.command()
+def teach(
+    recipe: Recipe,
+    out: Out,
+    task: Annotated[str, typer.Option(help="Which teacher to train: findings, masks, report, or all three.")] = "all",
+    as_json: Json = False,
+) -> None:
+    """Train the recipe's teachers only: OUT/teacher-<task>.safetensors, and a card each with its hash, data and figures.
+
+    A later `distil RECIPE --out OUT` goes on with them. Teachers from elsewhere need no teaching: name them in the
+    recipe under [[foreign_teachers]].
+
+    Example:  storyxai teach recipes/phantom.toml --task findings --out runs/phantom
+    """
+    with _progress() as progress:
+        result = api.teach(recipe, out, task=task, progress=progress)
+    _answer(result, result["lines"], as_json)
+
+
+@app.command()
 def distil(recipe: Recipe, out: Out, as_json: Json = False) -> None:
     """Train three teachers and distil the student; writes OUT/model, ready for `tell --model`.
 

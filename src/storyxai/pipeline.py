@@ -22,15 +22,18 @@ from storyxai.findings import NAMES
 from storyxai.metrics.agreement import grid_cosines
 from storyxai.models.card import Calibration, ModelCard, write_card
 from storyxai.models.runtime import Student
-from storyxai.provenance import canonical_json, sha256_file
+from storyxai.provenance import canonical_json
 
 if TYPE_CHECKING:
     from storyxai.data.batches import Examples
     from storyxai.models.network import Network
     from storyxai.training.config import Recipe
-    from storyxai.training.distil import DistilledRun, Parts
+    from storyxai.training.distil import DistilledRun
 
-__all__ = ["distil_to_folder", "evaluate_student", "patient_mark", "run_pipeline", "teach_to_folder", "write_scorecard"]
+__all__ = [
+    "LIMITS", "constant_report", "distil_to_folder", "evaluate_student", "open_run", "outputs_of", "patient_mark", "reports_of",
+    "run_pipeline", "training_sets", "write_scorecard",
+]
 
 Progress = Callable[[str, int, int], None]
 FINDING_F1 = "finding_f1_micro"
@@ -61,87 +64,6 @@ def open_run(recipe_path: Path, out: Path) -> Recipe:
         )
     saved.write_bytes(recipe_path.read_bytes())
     return recipe
-
-
-def teach_to_folder(
-    recipe_path: Path, out: Path, *, task: str = "all", progress: Progress | None = None
-) -> list[dict[str, Any]]:
-    """The cards of the recipe's teachers, one a task, each beside its weights in `out`; `distil` there goes on with them.
-
-    Raises: UnknownNameError for another task; RecipeError, OutputError.
-    """
-    if task not in TEACHABLE:
-        raise UnknownNameError("task", task, TEACHABLE)
-    recipe = open_run(recipe_path, out)
-    from storyxai.training.distil import check_parts, gather_examples, train_teacher
-
-    parts = gather_examples(recipe, progress=progress)
-    check_parts(recipe, parts)
-    cards = []
-    for one in TEACHABLE[:-1] if task == "all" else (task,):
-        losses: dict[str, tuple[float, ...]] = {}
-        teacher = train_teacher(recipe, one, parts.train, out, losses=losses, progress=progress)
-        cards.append(write_teacher_card(recipe, one, teacher, parts, losses, out, progress=progress))
-    return cards
-
-
-def write_teacher_card(
-    recipe: Recipe, task: str, teacher: Network, parts: Parts, losses: Mapping[str, tuple[float, ...]], out: Path, *,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """The card of one teacher as plain JSON values, written as teacher-<task>.json beside its weights.
-
-    Its figures are on the validation part, sets apart, beside the report that is always the same. The validation part
-    also chooses among epochs where the recipe says so: it is no test.
-    """
-    from storyxai.models.teachers import OwnTeacher
-
-    weights, path = out / f"teacher-{task}.safetensors", out / f"teacher-{task}.json"
-    before = json.loads(path.read_bytes()) if path.exists() else {}
-    learnt = [value for values in losses.values() for value in values] or before.get("losses", [])
-    spec = {key: value for key, value in teacher.spec.as_dict().items() if key != "vocabulary"}
-    card: dict[str, Any] = {
-        "format": TEACHER_FORMAT, "name": f"storyxai-{recipe.name}-teacher-{task}", "task": task, "spec": spec,
-        "weights": {"file": weights.name, "sha256": sha256_file(weights)}, "hash": OwnTeacher(teacher).hash,
-        "parameters": sum(parameter.numel() for parameter in teacher.parameters()), "seed": recipe.seed,
-        "losses": learnt, "recipe_sha256": sha256_file(out / "recipe.toml"),
-        "trained_on": [dict(item) for item in training_sets(parts.train)], "limits": list(LIMITS),
-        "figures": judge_teacher(recipe, task, teacher, parts, progress=progress), "licence": "Apache-2.0",
-        "research_use_only": True,
-    }
-    path.write_bytes(canonical_json(card))
-    return card
-
-
-def judge_teacher(
-    recipe: Recipe, task: str, teacher: Network, parts: Parts, *, progress: Progress | None = None
-) -> list[dict[str, Any]]:
-    """What a teacher reaches on each set of the validation part, phantoms and real films apart."""
-    from storyxai.training.outputs import network_outputs
-
-    figures = []
-    for domain in sorted(set(parts.validation.domain)):
-        examples = parts.validation.take([i for i, name in enumerate(parts.validation.domain) if name == domain])
-        name = f"teacher of {task}"
-        said = network_outputs(teacher, examples, name=f"{name} on {domain}", progress=progress)
-        written = _reports_of(examples, teacher.spec.vocabulary)
-        learnt = _reports_of(parts.train.take([i for i, at in enumerate(parts.train.domain) if at == domain][:500]),
-                             teacher.spec.vocabulary)
-        constant = {"constant": [_constant_report(learnt)] * len(examples)} if any(learnt) else {}
-        references = References(
-            dataset=f"{domain}, validation", synthetic=domain == "phantom", ids=examples.ids,
-            patient_ids=examples.patient_ids, findings=NAMES, labels=examples.labels,
-            reports=written if any(written) else None, baseline_reports=constant if any(written) else {},
-        )
-        record = build_scorecard(
-            [_outputs(name, "teacher", said, examples.ids, {}, NAMES)], references, seed=recipe.seed,
-            count=recipe.evaluation.bootstrap, min_positives=recipe.evaluation.min_positives,
-        ).as_dict()
-        figures.append({
-            "data": record["dataset"], "model": record["models"][0],
-            "baselines": record["report_baselines"] if task == "report" else [],
-        })
-    return figures
 
 
 def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None = None) -> tuple[Student, DistilledRun]:
@@ -187,7 +109,8 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path) -> ModelCard:
         calibration=calibration_of(run.student, run.parts.validation, domain=chosen),
         trained_on=training_sets(run.parts.train), limits=LIMITS, cannot_see=CANNOT_SEE,
         training={
-            "seed": recipe.seed, "foreign_teachers": [dict(one) for one in run.foreign], "losses": {name: list(values) for name, values in run.losses.items()},
+            "seed": recipe.seed, "foreign_teachers": [dict(one) for one in run.foreign],
+            "losses": {name: list(values) for name, values in run.losses.items()},
             "patients": sorted({patient_mark(p) for part in (run.parts.train, run.parts.validation) for p in part.patient_ids
                                 if not p.startswith("phantom")}),
         },
@@ -236,26 +159,26 @@ def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: P
     findings = tuple(name for i, name in enumerate(NAMES) if not np.isnan(test.labels[:, i]).all())
     columns = [NAMES.index(name) for name in findings]
     learnt = network_outputs(run.student, test, name="student", progress=progress)
-    outputs = [replace(_outputs("student", "student", learnt, test.ids, card.calibration, findings),
+    outputs = [replace(outputs_of("student", "student", learnt, test.ids, card.calibration, findings),
                        facts=network_size(run.student))]
     cosines: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     for task, teacher in run.teachers.items():
         calibration = calibration_of(teacher, run.parts.validation, domain="phantom") if task == "findings" else {}
         name = f"teacher of {task}"
         said = network_outputs(teacher, test, name=name, progress=progress)
-        outputs.append(replace(_outputs(name, "teacher", said, test.ids, calibration, findings), facts=network_size(teacher)))
+        outputs.append(replace(outputs_of(name, "teacher", said, test.ids, calibration, findings), facts=network_size(teacher)))
         if said.grid is not None and learnt.grid is not None:
             cosines["student", name] = {
                 finding: np.where(test.labels[:, i] >= 0.5, grid_cosines(said.grid[:, i], learnt.grid[:, i]), np.nan)
                 for finding, i in zip(findings, columns, strict=True)
             }
-    reports = _reports_of(test, run.student.spec.vocabulary)
+    reports = reports_of(test, run.student.spec.vocabulary)
     early = [i for i, name in enumerate(run.parts.train.domain[:500]) if name == "phantom"]
-    train_reports = _reports_of(run.parts.train.take(early), run.student.spec.vocabulary)
+    train_reports = reports_of(run.parts.train.take(early), run.student.spec.vocabulary)
     references = References(
         dataset="phantom, held out (synthetic)", synthetic=True, ids=test.ids, patient_ids=test.patient_ids,
         findings=findings, labels=test.labels[:, columns], reports=reports,
-        baseline_reports={"constant": [_constant_report(train_reports)] * len(test)},
+        baseline_reports={"constant": [constant_report(train_reports)] * len(test)},
         facts={"outlines": "measured in pixels of each network's own view"},
     )
     return build_scorecard(
@@ -317,9 +240,10 @@ def figures_of(record: Mapping[str, Any]) -> dict[str, Any]:
     return figures
 
 
-def _outputs(
+def outputs_of(
     name: str, role: Any, said: Any, ids: Sequence[str], calibration: Mapping[str, Calibration], findings: tuple[str, ...]
 ) -> TaskOutputs:
+    """What a network said (`training.outputs.NetworkOutputs`) as a scorecard takes it, for the named findings."""
     columns = [NAMES.index(finding) for finding in findings]
     chosen = [calibration[finding] for finding in findings] if calibration and said.logits is not None else None
     masks = {} if said.dice is None else {
@@ -353,11 +277,12 @@ def _words(tokens: NDArray[np.int64], vocabulary: Sequence[str]) -> list[str]:
     return decode_tokens(tokens[1:].tolist(), vocabulary)
 
 
-def _reports_of(examples: Examples, vocabulary: Sequence[str]) -> list[str]:
+def reports_of(examples: Examples, vocabulary: Sequence[str]) -> list[str]:
+    """The reference report of each example as text, "" where none is known."""
     return [" ".join(detokenize(_words(row, vocabulary))) for row in examples.tokens]
 
 
-def _constant_report(reports: Sequence[str]) -> str:
+def constant_report(reports: Sequence[str]) -> str:
     """The commonest training report: what a writer says who looks at nothing."""
     return max(sorted(set(reports)), key=reports.count)
 

@@ -44,12 +44,13 @@ class Parts:
 
 @dataclass(frozen=True, eq=False)
 class DistilledRun:
-    """The trained networks and the data they were trained, calibrated and are to be judged on."""
+    """The trained networks, the data they were trained, calibrated and are to be judged on, and who else taught."""
 
     parts: Parts
     teachers: Mapping[str, Network]
     student: Network
     losses: Mapping[str, tuple[float, ...]]
+    foreign: tuple[Mapping[str, object], ...] = ()
 
 
 def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> DistilledRun:
@@ -71,7 +72,8 @@ def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> Di
     else:
         student = train_student(recipe, train, targets, losses=losses, progress=progress)
         save_network(student, student_path)
-    return DistilledRun(parts, teachers, student, losses)
+    told = tuple({"task": given.task, "name": one.name, "hash": one.hash, "weight": given.weight} for given, one in foreign)
+    return DistilledRun(parts, teachers, student, losses, told)
 
 
 def ask_teachers(

@@ -1,0 +1,106 @@
+"""Teachers alone: trained from a recipe, judged on the validation part, a card beside each one's weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from storyxai.errors import UnknownNameError
+from storyxai.evaluate import References, build_scorecard
+from storyxai.findings import NAMES
+from storyxai.pipeline import LIMITS, constant_report, open_run, outputs_of, reports_of, training_sets
+from storyxai.provenance import canonical_json, sha256_file
+
+if TYPE_CHECKING:
+    from storyxai.models.network import Network
+    from storyxai.training.config import Recipe
+    from storyxai.training.distil import Parts
+
+__all__ = ["TASKS", "TEACHER_FORMAT", "judge_teacher", "teach_to_folder"]
+
+Progress = Callable[[str, int, int], None]
+TASKS = ("findings", "masks", "report")
+TEACHER_FORMAT = "storyxai-teacher/1"
+
+
+def teach_to_folder(
+    recipe_path: Path, out: Path, *, task: str = "all", progress: Progress | None = None
+) -> list[dict[str, Any]]:
+    """The cards of the recipe's teachers, one a task, each beside its weights in `out`; `distil` there goes on with them.
+
+    Teachers found in `out` are kept. Raises: UnknownNameError for another task; RecipeError, OutputError.
+    """
+    if task not in (*TASKS, "all"):
+        raise UnknownNameError("task", task, (*TASKS, "all"))
+    recipe = open_run(recipe_path, out)
+    from storyxai.training.distil import check_parts, gather_examples, train_teacher
+
+    parts = gather_examples(recipe, progress=progress)
+    check_parts(recipe, parts)
+    cards = []
+    for one in TASKS if task == "all" else (task,):
+        losses: dict[str, tuple[float, ...]] = {}
+        teacher = train_teacher(recipe, one, parts.train, out, losses=losses, progress=progress)
+        cards.append(_write_card(recipe, one, teacher, parts, losses, out, progress))
+    return cards
+
+
+def judge_teacher(
+    recipe: Recipe, task: str, teacher: Network, parts: Parts, *, progress: Progress | None = None
+) -> list[dict[str, Any]]:
+    """What a teacher reaches on each set of the validation part, phantoms and real films apart, as plain JSON values.
+
+    Reports stand beside the one that is always the same. The validation part may also have chosen among epochs, so this
+    is no test.
+    """
+    from storyxai.training.outputs import network_outputs
+
+    figures = []
+    name, words = f"teacher of {task}", teacher.spec.vocabulary
+    for domain in sorted(set(parts.validation.domain)):
+        examples = parts.validation.take([i for i, at in enumerate(parts.validation.domain) if at == domain])
+        learnt = parts.train.take([i for i, at in enumerate(parts.train.domain) if at == domain][:500])
+        said = network_outputs(teacher, examples, name=f"{name} on {domain}", progress=progress)
+        written, constant = reports_of(examples, words), constant_report(reports_of(learnt, words) or [""])
+        references = References(
+            dataset=f"{domain}, validation", synthetic=domain == "phantom", ids=examples.ids,
+            patient_ids=examples.patient_ids, findings=NAMES, labels=examples.labels,
+            reports=written if any(written) else None,
+            baseline_reports={"constant": [constant] * len(examples)} if any(written) else {},
+        )
+        record = build_scorecard(
+            [outputs_of(name, "teacher", said, examples.ids, {}, NAMES)], references, seed=recipe.seed,
+            count=recipe.evaluation.bootstrap, min_positives=recipe.evaluation.min_positives,
+        ).as_dict()
+        figures.append({
+            "data": record["dataset"], "model": record["models"][0],
+            "baselines": record["report_baselines"] if task == "report" else [],
+        })
+    return figures
+
+
+def _write_card(
+    recipe: Recipe, task: str, teacher: Network, parts: Parts, losses: Mapping[str, tuple[float, ...]], out: Path,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    from storyxai.models.network import count_parameters
+    from storyxai.models.teachers import network_hash
+
+    weights, path = out / f"teacher-{task}.safetensors", out / f"teacher-{task}.json"
+    learnt = [value for values in losses.values() for value in values]
+    if not learnt and path.exists():  # it was trained in an earlier run
+        learnt = json.loads(path.read_bytes()).get("losses", [])
+    spec = {key: value for key, value in teacher.spec.as_dict().items() if key != "vocabulary"}
+    card: dict[str, Any] = {
+        "format": TEACHER_FORMAT, "name": f"storyxai-{recipe.name}-teacher-{task}", "task": task, "spec": spec,
+        "weights": {"file": weights.name, "sha256": sha256_file(weights)}, "hash": network_hash(teacher),
+        "parameters": count_parameters(teacher), "seed": recipe.seed, "losses": learnt,
+        "recipe_sha256": sha256_file(out / "recipe.toml"),
+        "trained_on": [dict(item) for item in training_sets(parts.train)], "limits": list(LIMITS),
+        "figures": judge_teacher(recipe, task, teacher, parts, progress=progress), "licence": "Apache-2.0",
+        "research_use_only": True,
+    }
+    path.write_bytes(canonical_json(card))
+    return card
