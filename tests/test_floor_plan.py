@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "teach": BASE | {"models", "training", "evaluate", "pipeline"},
     "api": BASE
     | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"}
-    | {"story", "render", "evaluate", "pipeline", "teach", "ablation_page"},
+    | {"story", "render", "evaluate", "evaluate_table", "pipeline", "teach", "ablation_page"},
     "cli": {"api", "errors", "types", "findings"},
     "__init__": {"api", "errors", "types"},
     "__main__": {"cli"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from storyxai.evidence.predict import predict
 from storyxai.findings import find_term
 from storyxai.imaging.read import find_images, read_image
 from storyxai.models.runtime import Student, load_student
+from storyxai.provenance import software_versions
 from storyxai.record import as_record
 from storyxai.render.html import render_html
 from storyxai.story.citations import check_page, contradictions, story_of_page
@@ -34,6 +36,7 @@ __all__ = [
 Progress = Callable[[str, int, int], None]
 METHODS = ("grad_cam", "lime")
 FEWEST_SAMPLES = 100
+SPEED_BATCHES = 10
 
 
 def tell(
@@ -89,27 +92,32 @@ def study_id_of(image: Image) -> str:
 def verify(folder: Path) -> dict[str, Any]:
     """What a fresh look at the files of one study finds: pages, number of sentences, and problems in words.
 
+    Each page is told and drawn again from the archive and compared byte by byte, so that an edited picture is found too.
     Raises: ArchiveError when there is no evidence in `folder`.
     """
     if not (folder / "evidence.json").is_file():
         raise ArchiveError(str(folder), "holds no evidence.json", mend="name a study's folder that `tell` wrote")
     problems, stories, pages, sentences = verify_hashes(folder), [], [], 0
+    evidence: Evidence | None = None
     record: dict[str, Any] | None = None
     if not problems:
-        record = as_record(read_archive(folder))
+        evidence = read_archive(folder)
+        record = as_record(evidence)
     for audience in AUDIENCES:
         page = folder / f"{audience}.html"
         if not page.is_file():
             continue
         pages.append(page.name)
         data = page.read_bytes()
-        if record is not None:
-            problems += [f"{page.name}: {problem}" for problem in check_page(data, record)]
+        found = [f"{page.name}: {problem}" for problem in check_page(data, record)] if record is not None else []
+        problems += found
         try:
             story: Story = story_of_page(data)
         except StoryxaiError as error:
             problems.append(f"{page.name}: {error}")
             continue
+        if evidence is not None and not found and (other := _drawn_otherwise(data, story, audience, evidence)):
+            problems.append(f"{page.name}: {other}")
         stories.append(story)
         sentences += sum(len(section.sentences) for section in story.sections)
     if not pages:
@@ -202,12 +210,15 @@ def evaluate(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The scorecard of a student on a study table, written to `out` as scorecard.json and scorecard.html."""
+    from storyxai.evaluate import headline
+    from storyxai.evaluate_table import student_speed
     from storyxai.pipeline import evaluate_student, write_scorecard
 
     require_writable(out)
-    record = evaluate_student(load_student(model), table, split=split, bootstrap=bootstrap, seed=seed, progress=progress)
-    write_scorecard(record, out)
-    return {"scorecard": str(out / "scorecard.json"), "lines": score_lines(record)}
+    student = load_student(model)
+    record = evaluate_student(student, table, split=split, bootstrap=bootstrap, seed=seed, progress=progress)
+    write_scorecard(record, out, speed=student_speed(student, batches=SPEED_BATCHES, clock=time.perf_counter))
+    return {"scorecard": str(out / "scorecard.json"), "headline": headline(record), "lines": score_lines(record)}
 
 
 def teach(recipe: Path, out: Path, *, task: str = "all", progress: Progress | None = None) -> dict[str, Any]:
@@ -273,6 +284,7 @@ def ablate(
 
 def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
     """A recipe from nothing to stories: student, scorecard, and four stories of held-out phantoms."""
+    from storyxai.evaluate import headline
     from storyxai.pipeline import run_pipeline
     from storyxai.training.config import read_recipe
 
@@ -284,21 +296,36 @@ def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> di
         if not (out / "held_out").exists():  # a run that was cut short goes on
             make_phantoms(out / "held_out", count=count, seed=first, size=512)
         tell([out / "held_out" / "images"], out / "stories", model=out / "model", progress=progress)
-    return {"out": str(out), "lines": score_lines(record)}
+    return {"out": str(out), "headline": headline(record), "lines": score_lines(record)}
 
 
 def score_lines(record: dict[str, Any]) -> list[str]:
     """A scorecard's main figures, one line a model."""
+    from storyxai.evaluate import headline
+
     lines = []
-    for model in record["models"]:
-        parts = []
-        for label, key in (("mean AUROC", "mean_auroc"),):
-            value = model.get(key) or {}
-            if value.get("value") is not None:
-                parts.append(f"{label} {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-                             if value.get("low") is not None else f"{label} {value['value']:.3f}")
-        lines.append(f"{model['name']}: {'; '.join(parts) or 'see the page'}")
+    for model in headline(record)["models"]:
+        parts = [f"{name} {_figure_in_words(found)}" for name, found in model["figures"].items()]
+        lines.append(f"{model['name']} ({model['images']} images): {'; '.join(parts) or 'see the page'}")
     return lines
+
+
+def _figure_in_words(found: dict[str, Any]) -> str:
+    span = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
+    return f"{found['value']:.3f}{span}"
+
+
+def _drawn_otherwise(page: bytes, story: Story, audience: str, evidence: Evidence) -> str:
+    """Why the page is not the one that its evidence makes, in words; empty where it is, byte by byte."""
+    if render_html(tell_story(evidence, audience, story.language), evidence) == page:
+        return ""
+    told = {"storyxai": evidence.provenance.get("version"), **evidence.provenance.get("packages", {})}
+    # Pictures are packed by other code than ours: another version of it may pack the same picture otherwise.
+    others = [f"{name} {told[name]}" for name, here in software_versions("storyxai", "numpy", "scipy", "pillow").items()
+              if told.get(name, here) != here]
+    if others:
+        return f"was told with {', '.join(others)} and cannot be drawn again here: verify it with the same versions"
+    return "is not the page that this evidence makes: its pictures or layout were changed after it was told"
 
 
 def _write_study(evidence: Evidence, out: Path, audiences: Sequence[str], language: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic
 from storyxai.metrics.text import nearest_neighbour_rows, report_statistics
 from storyxai.types import RESEARCH_USE
 
-__all__ = ["FORMAT", "NORMAL_REPORT", "References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard"]
+__all__ = ["FORMAT", "NORMAL_REPORT", "References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard", "headline"]
 
 FORMAT = "storyxai-scorecard/1"
 NORMAL_REPORT = (
@@ -106,6 +106,25 @@ def build_scorecard(
         ),
         report_baselines=baselines,
     )
+
+
+def headline(record: Plain) -> Plain:
+    """The main figures of a scorecard (`Scorecard.as_dict()`), those only that have a value, as plain values by model."""
+    models = []
+    for model in record["models"]:
+        found: dict[str, Plain | None] = {}
+        if mean := model["mean_auroc"]:
+            found[f"mean AUROC of {len(mean['findings'])} findings"] = mean
+        found |= {f"Dice of {mask['mask'].replace('_', ' ')}": mask["dice"] for mask in model["masks"]}
+        found |= {f"hit rate, {where['finding'].replace('_', ' ')}": where["hit_rate"] for where in model["detection"]}
+        found["report finding F1"] = (model["reports"] or {}).get("finding_f1_micro")
+        figures = {
+            name: {key: item[key] for key in ("value", "low", "high")}
+            for name, item in found.items() if item is not None and item["value"] is not None
+        }
+        models.append({"name": model["name"], "role": model["role"], "images": model["images"], "figures": figures})
+    dataset = record["dataset"]
+    return {"dataset": dataset["name"], "images": dataset["images"], "patients": dataset["patients"], "models": models}
 
 
 def age_bands(ages_years: ArrayLike) -> tuple[str, ...]:

@@ -1,0 +1,78 @@
+"""Verify draws every page again from the archive: what was edited and sealed anew is found all the same."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image as Picture
+
+from evidence_example import example_evidence
+from storyxai import api
+from storyxai.archive import write_archive
+from storyxai.provenance import software_versions
+from storyxai.render.html import render_html
+from storyxai.story.tell import AUDIENCES, tell
+from storyxai.types import Evidence
+
+SEAL = re.compile(rb'(name="storyxai-seal" content=")([0-9a-f]{64})(")')
+PICTURE = re.compile(rb"data:image/png;base64,([A-Za-z0-9+/=]+)")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    example = example_evidence()
+    here = software_versions("numpy", "scipy", "pillow")
+    version = software_versions("storyxai")["storyxai"]
+    evidence = replace(example, provenance={**example.provenance, "packages": here, "version": version})
+    return written(evidence, tmp_path)
+
+
+def written(evidence: Evidence, tmp_path: Path) -> Path:
+    folder = write_archive(evidence, tmp_path / "study")
+    for audience in AUDIENCES:
+        (folder / f"{audience}.html").write_bytes(render_html(tell(evidence, audience), evidence))
+    return folder
+
+
+def sealed(page: bytes) -> bytes:
+    """The page with a seal that holds, as one who knows the trick would leave it."""
+    bare = SEAL.sub(rb"\g<1>" + b"0" * 64 + rb"\g<3>", page)
+    return SEAL.sub(rb"\g<1>" + hashlib.sha256(bare).hexdigest().encode() + rb"\g<3>", page)
+
+
+def test_pages_as_they_were_told_have_no_problem(study: Path) -> None:
+    found = api.verify(study)
+    assert (found["problems"], len(found["pages"])) == ([], 4)
+
+
+def test_a_swapped_picture_is_found_though_the_seal_holds(study: Path) -> None:
+    path = study / "clinician.html"
+    page = path.read_bytes()
+    black = io.BytesIO()
+    Picture.new("L", (8, 8)).save(black, "PNG")
+    edited = PICTURE.sub(b"data:image/png;base64," + base64.b64encode(black.getvalue()), page, count=1)
+    assert edited != page
+    path.write_bytes(sealed(edited))
+    (problem,) = api.verify(study)["problems"]
+    assert problem.startswith("clinician.html") and "this evidence" in problem
+
+
+def test_what_other_versions_drew_is_said_to_be_beyond_judging(tmp_path: Path) -> None:
+    study = written(example_evidence(), tmp_path)  # told with numpy 2.0.0, says its provenance
+    path = study / "auditor.html"
+    path.write_bytes(sealed(path.read_bytes().replace(b"</body>", b"<hr></body>")))
+    (problem,) = api.verify(study)["problems"]
+    assert problem.startswith("auditor.html") and "numpy 2.0.0" in problem and "same versions" in problem
+
+
+def test_an_added_heading_is_found_though_the_seal_holds(study: Path) -> None:
+    path = study / "patient.html"
+    path.write_bytes(sealed(path.read_bytes().replace(b"</body>", b"<h2>All is well</h2></body>")))
+    (problem,) = api.verify(study)["problems"]
+    assert problem.startswith("patient.html") and "this evidence" in problem
