@@ -37,14 +37,22 @@ KEY_BYTES = 16
 
 @dataclass(frozen=True, eq=False)
 class ShardRows:
-    """Rows [N, ...] that lie in memory-mapped shards; `rows[numbers]` reads those asked for, as a plain array."""
+    """Rows [N, ...] that lie in memory-mapped shards; `rows[numbers]` reads those asked for, as a plain array.
 
+    Handed to another process, it opens the files `paths` there instead of carrying what is in them.
+    """
+
+    paths: tuple[Path, ...]
+    name: str
     shards: tuple[Half, ...]
     shard_of: NDArray[np.int64]
     row_of: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.row_of)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_rows, (self.paths, self.name, self.shard_of, self.row_of)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -122,7 +130,7 @@ def cache_targets(
             name = hashlib.sha256(f"{hashes[task]}|{view}".encode()).hexdigest()[:24]
             place = _open_folder(folder / f"{task}-view{view}-{name}")
             stored = _stored(place)
-            missing = [i for i, key in enumerate(keys[task]) if key not in stored[1]]
+            missing = [i for i, key in enumerate(keys[task]) if key not in stored.places]
             for start in range(0, len(missing), shard_size):
                 part = missing[start : start + shard_size]
                 values = one.answers(examples, rows[task][part], view, batch_size, start, len(missing), progress)
@@ -249,29 +257,42 @@ def _open_folder(folder: Path) -> Path:
     return folder
 
 
-def _stored(folder: Path) -> tuple[list[Any], dict[bytes, tuple[int, int]]]:
-    """The shards of a folder, memory-mapped, and where each image's answer is: (shard, row)."""
-    shards: list[Any] = []
-    places: dict[bytes, tuple[int, int]] = {}
-    for path in sorted(folder.glob("*.npy")):
-        try:
-            shard = np.load(path, mmap_mode="r", allow_pickle=False)
-            keys = [key.tobytes() for key in shard["key"]]
-        except (OSError, EOFError, ValueError, IndexError) as error:
-            mend = "delete it: it will be computed again"
-            raise ArchiveError(str(path), "is cut short or no shard of soft targets", mend=mend) from error
-        places.update({key: (len(shards), row) for row, key in enumerate(keys)})
-        shards.append(shard)
-    return shards, places
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """The shards of a folder, and where each image's answer is: (shard, row)."""
+
+    paths: tuple[Path, ...]
+    places: Mapping[bytes, tuple[int, int]]
 
 
-def _read(stored: tuple[list[Any], dict[bytes, tuple[int, int]]], keys: list[bytes], task: str) -> dict[str, Rows]:
-    shards, places = stored
+def _stored(folder: Path) -> _Stored:
+    paths = tuple(sorted(folder.glob("*.npy")))
+    shards = [_open_shard(path) for path in paths]
+    return _Stored(paths, {key.tobytes(): (i, row) for i, shard in enumerate(shards) for row, key in enumerate(shard["key"])})
+
+
+def _open_shard(path: Path) -> Any:
+    """A shard, memory-mapped. Raises: ArchiveError when it is damaged."""
+    try:
+        shard = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        mend = "delete it: it will be computed again"
+        raise ArchiveError(str(path), "is cut short or no shard of soft targets", mend=mend) from error
+    if "key" not in (shard.dtype.names or ()):
+        raise ArchiveError(str(path), "is no shard of soft targets", mend="delete it: it will be computed again")
+    return shard
+
+
+def _open_rows(paths: tuple[Path, ...], name: str, shard_of: NDArray[np.int64], row_of: NDArray[np.int64]) -> ShardRows:
+    return ShardRows(paths, name, tuple(_open_shard(path)[name] for path in paths), shard_of, row_of)
+
+
+def _read(stored: _Stored, keys: list[bytes], task: str) -> dict[str, Rows]:
     if not keys:
         return {task: _nothing()} if task == "report" else {}
-    where = np.array([places[key] for key in keys], dtype=np.int64)
-    names = [name for name in shards[0].dtype.names if name != "key"]
-    return {name: ShardRows(tuple(shard[name] for shard in shards), where[:, 0], where[:, 1]) for name in names}
+    where = np.array([stored.places[key] for key in keys], dtype=np.int64)
+    names = [name for name in _open_shard(stored.paths[0]).dtype.names if name != "key"]
+    return {name: _open_rows(stored.paths, name, where[:, 0], where[:, 1]) for name in names}
 
 
 def _write_shard(folder: Path, keys: list[bytes], values: Mapping[str, Half]) -> None:
