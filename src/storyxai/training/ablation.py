@@ -131,6 +131,7 @@ def run_ablation(
         if finished_only and not path.is_file():
             continue
         if not path.is_file():
+            lessons.prepare(cell)
             network = lessons.student(cell, saying.inside(number))
             _write_answers(answers_of(network, ground), path)
             saying.finished(cell)
@@ -190,6 +191,11 @@ class _Lessons:
         train = self.ground.train
         soft = standardise(read_densenet_targets(Path(self.recipe.data.soft_targets)), train)
         return tuple(join_findings(item, soft, train, NAMES, weight=1.0) for item in self.silent)
+
+    def prepare(self, cell: Cell) -> None:
+        """Trains and asks the teachers that this cell needs; the time left is then told by students alone."""
+        if cell.arm in ("teachers", "reasons"):
+            _ = self.answered
 
     def student(self, cell: Cell, progress: Progress | None) -> Network:
         """The student of one cell."""

@@ -224,7 +224,7 @@ def _judged(examples: Examples, domain: str) -> Floats:
 
 def _in_lungs(labels: Floats) -> Floats:
     kept = labels.copy()
-    kept[:, [NAMES.index(name) for name in NOT_IN_LUNGS]] = np.nan
+    kept[:, [column for column, name in enumerate(NAMES[: kept.shape[1]]) if name in NOT_IN_LUNGS]] = np.nan
     return kept
 
 
