@@ -61,7 +61,7 @@ CHEST: tuple[FindingTerm, ...] = (
         ("lung nodule", "pulmonary nodule", "nodule/mass"), "786838002", "RID50149", True,
     ),
     FindingTerm(
-        "Pneumonia", "signs that can stand for pneumonia", "a change that can come from a lung infection",
+        "Pneumonia", "an opacity that can stand for pneumonia", "a change that can come from a lung infection",
         ("atelectasis", "edema", "aspiration"), ("bacterial pneumonia", "viral pneumonia", "lobar pneumonia"),
         "233604007", "RID5350", True,
     ),

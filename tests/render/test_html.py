@@ -113,8 +113,8 @@ def test_unknown_parts_are_refused() -> None:
 
 def test_tables_print_values_at_their_paths() -> None:
     labels = {"yes": "yes", "no": "no", "entries": "entries"}
-    assert [format_value(v, labels) for v in (0.83, 1e-6, 1234.0, 12.34, True, [1, 2], {"a": 1}, [{}], "x")] == [
-        "0.830", "0.000001", "1,234", "12.3", "yes", "1, 2", "1 entries", "1 entries", "x"
+    assert [format_value(v, labels) for v in (0.83, 1e-6, 0.000769763, 1234.0, 12.34, True, [1, 2], {"a": 1}, [{}], "x")] == [
+        "0.830", "0.000001", "0.0008", "1,234", "12.3", "yes", "1, 2", "1 entries", "1 entries", "x"
     ]  # fmt: skip
     page = PAGES["practitioner"].decode("utf-8")
     assert '<span data-path="model.per_finding.Effusion.auroc_interval">0.830 to 0.910</span>' in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from typing import Any, Final
@@ -53,9 +54,11 @@ def format_value(value: Any, labels: Labels, *, exact: bool = False) -> str:
 
 
 def _number(value: float, exact: bool) -> str:
-    if exact or 1e-9 < abs(value) < 0.001:
+    if exact:
         text = f"{value:.12f}".rstrip("0")
         return text + "0" if text.endswith(".") else text
+    if 1e-9 < abs(value) < 0.001:  # one digit that says something, instead of 0.000
+        return f"{value:.{-math.floor(math.log10(abs(value)))}f}"
     if abs(value) < 10:
         return f"{value:.3f}"
     return f"{value:.1f}" if value != int(value) and abs(value) < 1000 else f"{value:,.0f}"
