@@ -240,8 +240,10 @@ def teacher_lines(card: dict[str, Any]) -> list[str]:
     for figure in card["figures"]:
         model, data = figure["model"], figure["data"]
         parts = []
-        if card["task"] == "findings" and (model.get("mean_auroc") or {}).get("value") is not None:
-            parts.append(f"mean AUROC {model['mean_auroc']['value']:.3f}")
+        mean = model.get("mean_auroc") or {}
+        if card["task"] == "findings" and mean.get("value") is not None:
+            span = f" [{mean['low']:.3f}, {mean['high']:.3f}]" if mean.get("low") is not None else ""
+            parts.append(f"mean AUROC {mean['value']:.3f}{span}")
         if card["task"] == "masks":
             known = [one for one in model["masks"] if one["dice"]["value"] is not None]
             parts += [f"{one['mask']} Dice {one['dice']['value']:.3f}" for one in known]
@@ -249,7 +251,7 @@ def teacher_lines(card: dict[str, Any]) -> list[str]:
             constant = [f"{one['name']} {one['reports']['finding_f1_micro']['value']:.3f}" for one in figure["baselines"]
                         if one["reports"]["finding_f1_micro"]["value"] is not None]
             parts.append(f"finding F1 {model['reports']['finding_f1_micro']['value']:.3f} (beside {', '.join(constant)})")
-        lines.append(f"{data['name']}: {'; '.join(parts) or 'too few cases for a figure'}")
+        lines.append(f"{data['name']}, n = {data['images']}: {'; '.join(parts) or 'too few cases for a figure'}")
     return lines
 
 
