@@ -20,8 +20,8 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 68rem; padding: 0 1.5rem 2rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 "Source Sans 3", "Segoe UI", "Helvetica Neue", "Liberation Sans", Arial, sans-serif; }
-.research { margin: 0 -1.5rem 1.4rem; padding: .45rem 1.5rem; background: #fff6dc; border-bottom: 1px solid #d9b44a;
-  text-align: center; font-size: .88rem; font-weight: 600; }
+.research { max-width: none; margin: 0 -1.5rem 1.4rem; padding: .45rem 1.5rem; background: #fff6dc;
+  border-bottom: 1px solid #d9b44a; text-align: center; font-size: .88rem; font-weight: 600; }
 .research.last { margin: 2rem -1.5rem -2rem; border-bottom: 0; border-top: 1px solid #d9b44a; }
 header { border-bottom: 1px solid var(--line); margin-bottom: 1.2rem; padding-bottom: .8rem; }
 .kind { margin: 0; color: var(--accent); font-weight: 600; font-size: .88rem; letter-spacing: .04em; }
@@ -92,8 +92,12 @@ def _header(record: Plain) -> str:
 
 
 def _said(record: Plain) -> str:
-    paragraphs = "".join(f'<p class="said">{escape(sentence)}</p>' for sentence in record["conclusions"])
-    return f"<h2>What the figures say</h2>{paragraphs}"
+    paragraphs = []
+    for text in record["conclusions"]:
+        question, mark, answer = text.partition("? ")
+        said = f"<strong>{escape(question)}?</strong> {escape(answer)}" if mark else escape(text)
+        paragraphs.append(f'<p class="said">{said}</p>')
+    return f"<h2>What the figures say</h2>{''.join(paragraphs)}"
 
 
 def _questions(record: Plain) -> str:
@@ -166,7 +170,8 @@ def _figures(record: Plain) -> str:
         for cell in record["cells"]:
             if any(m["name"] in cell["figures"] for m in metrics):
                 cells = [_cell(_words(cell["arm"])), _cell(str(len(cell["seeds"])))]
-                cells += [_estimate(cell["figures"].get(m["name"])) for m in metrics]
+                # Resampling adds noise of its own to a calibration error, so its interval lies above it: left out.
+                cells += [_estimate(cell["figures"].get(m["name"]), span=m["name"] != "ece") for m in metrics]
                 rows.append((_tasks(cell["tasks"]), cells, "aside" if cell["arm"] == "teacher" else ""))
         kinds = list(dict.fromkeys(kind for m in metrics for kind in record["floors"].get(m["name"], {})))
         for kind in kinds:
@@ -218,11 +223,11 @@ def _cell(text: str) -> str:
     return f"<td>{escape(text)}</td>"
 
 
-def _estimate(found: Plain | None) -> str:
+def _estimate(found: Plain | None, *, span: bool) -> str:
     if found is None or found["value"] is None:
         return "<td>–</td>"
-    span = "" if found["low"] is None else f"<small>{found['low']:.3f} to {found['high']:.3f}</small>"
-    return f"<td>{found['value']:.3f}{span}</td>"
+    ends = f"<small>{found['low']:.3f} to {found['high']:.3f}</small>" if span and found["low"] is not None else ""
+    return f"<td>{found['value']:.3f}{ends}</td>"
 
 
 def _gap(gap: Plain, more_is_better: bool) -> str:

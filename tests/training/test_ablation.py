@@ -110,8 +110,8 @@ def worded(low: float, value: float, high: float, metric: str) -> str:
 @pytest.mark.parametrize(
     ("gap", "metric", "wanted"),
     [
-        ((0.01, 0.02, 0.03), "auroc", "better in mean AUROC by +0.020 (+0.010 to +0.030)"),
-        ((-0.03, -0.02, -0.01), "auroc", "worse in mean AUROC by −0.020"),
+        ((0.01, 0.02, 0.03), "auroc", "better in mean AUROC (+0.020)"),
+        ((-0.03, -0.02, -0.01), "auroc", "worse in mean AUROC (−0.020)"),
         ((0.01, 0.02, 0.03), "ece", "worse in calibration error"),  # of this figure less is better
         ((-0.03, -0.02, -0.01), "overlap", "better in overlap"),
         ((-0.01, 0.02, 0.03), "auroc", "no difference shown in mean AUROC"),

@@ -125,7 +125,7 @@ def ablation_record(
     columns = _enough(references.labels, min_positives)
     bench = _Bench(draw_resamples(references.patient_ids, count=count, seed=seed), level)
     groups: dict[Cell, dict[int, dict[str, Floats]]] = {}
-    for (tasks, arm, number), said in sorted(answers.items(), key=lambda item: (len(item[0][0]), item[0])):
+    for (tasks, arm, number), said in sorted(answers.items(), key=lambda item: _order(item[0])):
         statistics = _statistics(tasks, said, references, columns)
         groups.setdefault((tasks, arm), {})[number] = {name: bench.drawn(one) for name, one in statistics.items()}
     cells = [
@@ -289,6 +289,12 @@ def _compared(groups: Mapping[Cell, Any]) -> list[tuple[Cell, Cell, str, str]]:
     return pairs
 
 
+def _order(cell: tuple[tuple[str, ...], str, int]) -> tuple[Any, ...]:
+    """Single tasks first, and the arms in the order in which each adds to the one before."""
+    tasks, arm, seed = cell
+    return len(tasks), tasks, list(ARMS).index(arm), seed
+
+
 def _transfer(comparisons: Sequence[Plain]) -> list[Plain]:
     """Which task helps which: the main figure of a task learnt with others minus that of the task alone."""
     return [
@@ -343,7 +349,7 @@ def _sorted_differences(item: Plain) -> tuple[list[str], list[str], list[str]]:
             other.append(metric.words)
         else:
             side = better if (gap["low"] > 0) == metric.more_is_better else worse
-            side.append(f"{metric.words} by {_signed(gap['value'])} ({_signed(gap['low'])} to {_signed(gap['high'])})")
+            side.append(f"{metric.words} ({_signed(gap['value'])})")
     return better, worse, other
 
 
