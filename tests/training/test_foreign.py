@@ -16,7 +16,7 @@ from storyxai.data.grammar import detokenize, tokenize, vocabulary
 from storyxai.errors import RecipeError, WeightsError
 from storyxai.findings import NAMES
 from storyxai.models.network import Network, NetworkSpec
-from storyxai.models.teachers import CallableTeacher, HuggingFaceWriter, OwnTeacher, TeacherAverage
+from storyxai.models.teachers import KINDS, CallableTeacher, HuggingFaceWriter, OwnTeacher, TeacherAverage
 from storyxai.models.tokens import PAD, decode_tokens, encode_tokens, full_vocabulary
 from storyxai.training import distil as distil_module
 from storyxai.training.config import (
@@ -237,3 +237,15 @@ def test_a_student_learns_from_a_foreign_teacher_alone(tmp_path: Path, monkeypat
     np.testing.assert_allclose(said.findings[:, NAMES.index("Mass")], -grey, atol=1e-3)
     assert np.isnan(np.delete(said.findings, [NAMES.index("Effusion"), NAMES.index("Mass")], axis=1)).all()
     assert len(said.masks) == 8 and len(said.words) == 6  # every fourth has no report
+
+
+def test_the_table_in_the_how_to_is_a_recipe(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "bring-your-teachers.md").read_text(encoding="utf-8")
+    table = text.split("```toml\n")[1].split("```")[0]
+    path = tmp_path / "toy.toml"
+    path.write_text(TOML.split("[[foreign_teachers]]")[0] + table, encoding="utf-8")
+    (taught,) = read_recipe(path).foreign_teachers
+    assert taught.weight == 2.0 and taught.findings[0] == "Pleural Effusion"
+    for item in dataclasses.fields(ForeignTeacherRecipe):
+        assert f"`{item.name}`" in text, f"the how-to does not explain {item.name}"
+    assert all(f"`{kind}`" in text for kind in KINDS)
