@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
+from collections.abc import Iterator
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -30,11 +31,10 @@ class Counted:
 
     def __init__(self, drawn: dict[str, Network]) -> None:
         self.calls = 0
-        self.teachers: dict[str, Network] = copy.deepcopy(drawn)  # quicker than drawing them anew for every test
-        for teacher in self.teachers.values():
-            teacher.register_forward_pre_hook(self._count)
+        self.teachers = drawn
+        self.hooks = [teacher.register_forward_pre_hook(self.count) for teacher in drawn.values()]
 
-    def _count(self, *_: object) -> None:
+    def count(self, *_: object) -> None:
         self.calls += 1
 
 
@@ -44,8 +44,11 @@ def drawn() -> dict[str, Network]:
 
 
 @pytest.fixture
-def counted(drawn: dict[str, Network]) -> Counted:
-    return Counted(drawn)
+def counted(drawn: dict[str, Network]) -> Iterator[Counted]:
+    made = Counted(drawn)
+    yield made
+    for hook in made.hooks:
+        hook.remove()
 
 
 @pytest.fixture
@@ -97,6 +100,8 @@ def test_other_images_or_another_teacher_are_asked_anew(counted: Counted, exampl
     for number, other in enumerate((brighter, renamed), start=2):
         cache_targets(teacher, other, views=1, folder=tmp_path)
         assert counted.calls == number
+    teacher["findings"] = copy.deepcopy(teacher["findings"])
+    teacher["findings"].register_forward_pre_hook(counted.count)
     with torch.no_grad():
         teacher["findings"].finding_head.out.bias += 1
     moved = cache_targets(teacher, examples, views=1, folder=tmp_path)
