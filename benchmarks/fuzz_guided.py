@@ -24,7 +24,7 @@ def main(kinds: str, *, seconds: float, keep: Path | None) -> int:
     with atheris.instrument_imports(include=["storyxai"]):
         import fuzz_reading
         import fuzz_tables
-
+        from storyxai import errors
         from storyxai.data.importing import SOURCES
 
         for target in SOURCES.values():  # otherwise imported at the first call, and then unwatched
@@ -52,7 +52,7 @@ def main(kinds: str, *, seconds: float, keep: Path | None) -> int:
             name, _, path, read = calls[data[0] % len(calls)]
             path.write_bytes(data[1:])
             label = f"guided_{sum(report.outcomes.values())}_{name}"
-            if fuzz_reading.note_outcome(report, label, read, fuzz_reading.InputError):
+            if fuzz_reading.note_outcome(report, label, read, errors.InputError):
                 (folder / f"culprit_{label}".replace(" ", "_")).write_bytes(data[1:])
 
         atheris.Setup([sys.argv[0], str(corpus), "-max_len=20000", "-timeout=60", "-rss_limit_mb=2048", "-verbosity=0"], one)

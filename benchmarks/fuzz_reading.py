@@ -1,8 +1,9 @@
 """What reading does with broken files: python fuzz_reading.py [COUNT] [--kinds pictures|tables|all] [--guided SECONDS]
 
 Takes sound small files of every kind that is read, breaks them at random (seeded) and reads them. Anything but an Image
-or a ReadError is a crash; anything above two seconds of processor time is slow; one above a minute ends the run with a traceback. Files
-that crash or are slow are kept, with their number. With --guided atheris chooses the bytes by the branches they reach.
+or a ReadError is a crash; anything above two seconds of processor time is slow; one above a minute ends the run with a
+traceback. Files that crash or are slow are kept, with their number. With --guided atheris chooses the bytes by the branches
+they reach.
 """
 
 from __future__ import annotations
@@ -227,7 +228,7 @@ def tell_report(kind: str, seed: int, report: Report) -> bool:
     """Whether all went well; prints what came of the files."""
     total = sum(report.outcomes.values())
     sys.stdout.write(f"{kind}: {total} files, seed {seed}: {dict(report.outcomes)}; ")
-    sys.stdout.write(f"slowest {report.slowest_s:.2f} s of processor time, peak memory of the caller {report.peak_mib:.0f} MiB\n")
+    sys.stdout.write(f"slowest {report.slowest_s:.2f} s of processor time, peak memory {report.peak_mib:.0f} MiB\n")
     for line in [*report.crashes, *report.slow]:
         sys.stdout.write(f"  {line}\n")
     return not (report.crashes or report.slow)

@@ -11,7 +11,7 @@ import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from storyxai.data.masks import read_grey_mask
 from storyxai.data.overview import write_page
-from storyxai.data.splits import check_no_leak, grey_of, near_duplicates, thumbnail
+from storyxai.data.splits import DuplicatePair, check_no_leak, grey_of, near_duplicates, thumbnail
 from storyxai.data.table import StudyTable
 from storyxai.errors import OutputError, StoryxaiError, TableError
 from storyxai.provenance import sha256_file
@@ -76,15 +76,17 @@ def check_table(
     problems: list[Problem] = []
     seen = _look_at_files(table, problems, progress)
     _find_copies(seen, problems)
-    pairs = near_duplicates(table, progress=progress)
-    exact = {frozenset(ids) for ids in _pairs_of_copies(seen)}
+    # Of files with the same bytes only the first is compared: a thousand copies would make half a million pairs.
+    copies = _pairs_of_copies(seen)
+    again = {other for _, other in copies}
+    pairs = near_duplicates(table.select(rows=(~table.frame["image_id"].isin(again)).to_numpy()), progress=progress)
     problems += [
         Problem("near duplicate", f"{pair.first} and {pair.second}",
                 f"nearly the same picture ({pair.bits} of 256 hash bits differ)")
-        for pair in pairs if frozenset((pair.first, pair.second)) not in exact
+        for pair in pairs
     ]
     try:
-        check_no_leak(table, look_alikes=pairs)
+        check_no_leak(table, look_alikes=_across_parts(table, copies, pairs))
     except TableError as error:
         problems.append(Problem("leak", error.what, error.why))
     _find_odd_images(seen, problems)
@@ -191,6 +193,23 @@ def _pairs_of_copies(seen: _Seen) -> list[tuple[str, str]]:
     for image_id, digest in zip(seen.ids, seen.sha256, strict=True):
         by_digest[digest].append(image_id)
     return [(ids[0], other) for ids in by_digest.values() for other in ids[1:]]
+
+
+def _across_parts(
+    table: StudyTable, copies: Sequence[tuple[str, str]], pairs: Sequence[DuplicatePair]
+) -> list[DuplicatePair]:
+    """The pairs that a leak can hide in: copies with their first, and look-alikes with each part their copies stand in."""
+    part_of = dict(zip(table.frame["image_id"], table.frame["split"], strict=True))
+    standing: dict[str, dict[str, str]] = defaultdict(dict)  # first of its copies -> part -> one copy there
+    for first, other in copies:
+        standing[first].setdefault(part_of[first], first)
+        standing[first].setdefault(part_of[other], other)
+    found = [DuplicatePair(first, other, 0, 1.0) for first, other in copies]
+    for pair in pairs:
+        ones = standing.get(pair.first, {"": pair.first}).values()
+        others = standing.get(pair.second, {"": pair.second}).values()
+        found += [replace(pair, first=one, second=other) for one in ones for other in others]
+    return found
 
 
 def _find_copies(seen: _Seen, problems: list[Problem]) -> None:

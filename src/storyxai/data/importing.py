@@ -126,8 +126,8 @@ def _write_skipped(out: Path, skipped: tuple[Skipped, ...]) -> Path | None:
             return None
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("what", "why"))
-        writer.writerows((item.what, item.why) for item in skipped)
+        writer.writerow(("what", "why", "mend"))
+        writer.writerows((item.what, item.why, item.mend) for item in skipped)
         work = path.with_name(f".{path.name}-new")
         work.write_text(text.getvalue(), encoding="utf-8")
         work.replace(path)

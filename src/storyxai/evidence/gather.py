@@ -54,7 +54,11 @@ def gather(
         refuse(image, judge(image))
     seen = predict(student, study)
     lungs = {name: seen.prediction.masks[name] for name in ("left_lung", "right_lung")}
-    gate = judge(image, lungs=lungs)
+    known = student.distance
+    gate = judge(
+        image, lungs=lungs, distance=known.of(seen.look.features) if known else None,
+        distance_limit=known.limit if known else None,
+    )
     if not force:
         refuse(image, gate)
     mask_pixel = max(image.pixels.shape) / seen.look.masks.shape[1]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import WeightsError
+from storyxai.imaging.distance import DISTANCE_NAME, GateDistance, read_distance
 from storyxai.models.card import ModelCard, read_card
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
 from storyxai.types import Array
@@ -94,6 +95,11 @@ class Student:
             if best == END:
                 break
         return decode_tokens(words[1:], vocabulary), total / max(1, len(words) - 1)
+
+    @cached_property
+    def distance(self) -> GateDistance | None:
+        """How far a picture lies from the films it knows; None where the card vouches for no such file."""
+        return read_distance(self.folder) if DISTANCE_NAME in self.card.files else None
 
     @cached_property
     def head(self) -> dict[str, NDArray[np.float32]]:

@@ -39,9 +39,10 @@ def read_dicom_folder(
     for count, (path, entry) in enumerate(_entries(paths, folder, done, journal), start=1):
         name = path.relative_to(folder).as_posix()
         if entry["why"]:
-            skipped.append(Skipped(name, entry["why"]))
+            skipped.append(Skipped(name, entry["why"], entry["mend"]))
         elif entry["row"]["image_id"] in rows:
-            skipped.append(Skipped(name, f"has the same bytes as {rows[entry['row']['image_id']].image}"))
+            kept = rows[entry["row"]["image_id"]].image
+            skipped.append(Skipped(name, f"has the same bytes as {kept}", "nothing to do: the other file is in the table"))
         else:
             rows[entry["row"]["image_id"]] = StudyRow(**{**entry["row"], "notes": tuple(entry["row"]["notes"])})
         if progress is not None:
@@ -53,16 +54,19 @@ def _entries(
     paths: list[Path], folder: Path, done: dict[str, dict[str, Any]], journal: Path | None
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     stream = None if journal is None else _opened(journal)
+    home = _hashed(str(folder.resolve()))
     try:
         for path in paths:
-            name, status = path.relative_to(folder).as_posix(), path.stat()
-            mark = f"{status.st_size}:{status.st_mtime_ns}"
+            name = path.relative_to(folder).as_posix()
+            mark = f"{home}:{_state(path)}"
             entry = done.get(name)
             if entry is None or entry["mark"] != mark:
                 entry = {"name": name, "mark": mark, **_read(path, name)}
                 if stream is not None:
                     stream.write(json.dumps(entry) + "\n")
             yield path, entry
+    except OSError as error:
+        raise _unwritable(journal or folder, error) from error
     finally:
         if stream is not None:
             stream.close()
@@ -71,10 +75,27 @@ def _entries(
 def _opened(journal: Path) -> TextIO:
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
-        return journal.open("a", encoding="utf-8")
+        # A line at a time reaches the system, so that a killed walk loses at most the file it was reading.
+        stream = journal.open("a", encoding="utf-8", buffering=1)
+        if stream.tell():
+            stream.write("\n")  # ends the line that a killed walk left open; empty lines are passed over
+        return stream
     except OSError as error:
-        why = f"cannot be written ({error.strerror})"
-        raise OutputError(str(journal), why, mend="choose a folder of yours with room") from error
+        raise _unwritable(journal, error) from error
+
+
+def _unwritable(journal: Path, error: OSError) -> OutputError:
+    why = f"cannot be written ({error.strerror})"
+    return OutputError(str(journal), why, mend="choose a folder of yours with room")
+
+
+def _state(path: Path) -> str:
+    """Size and time of change; "gone" for a file that vanished since the walk began (reading it then says so)."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "gone"
+    return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:
@@ -82,7 +103,7 @@ def _read(path: Path, name: str) -> dict[str, Any]:
         image = read_image(path)
         tags = _tags(path)
     except ReadError as error:
-        return {"row": None, "why": error.why}
+        return {"row": None, "why": error.why, "mend": error.mend}
     patient = _hashed(tags["PatientID"] or f"file {image.sha256}")
     study = _hashed(tags["StudyInstanceUID"] or f"file {image.sha256}")
     row = StudyRow(
@@ -91,7 +112,7 @@ def _read(path: Path, name: str) -> dict[str, Any]:
         notes=image.notes if tags["PatientID"] else (*image.notes, "no patient told: counts as its own"),
     )
     keep = ("study_id", "patient_id", "image", "source", "image_id", "view", "sex", "age_years", "notes")
-    return {"row": {key: value for key, value in asdict(row).items() if key in keep}, "why": ""}
+    return {"row": {key: value for key, value in asdict(row).items() if key in keep}, "why": "", "mend": ""}
 
 
 def _tags(path: Path) -> dict[str, str]:
@@ -118,7 +139,9 @@ def _journalled(journal: Path | None) -> dict[str, dict[str, Any]]:
     for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
-            done[str(entry["name"])] = {"mark": str(entry["mark"]), "row": entry["row"], "why": str(entry["why"])}
+            said = {key: str(entry[key]) for key in ("mark", "why", "mend")}
+            if isinstance(entry["row"], dict | None):
+                done[str(entry["name"])] = {**said, "row": entry["row"]}
         except (ValueError, KeyError, TypeError):
             continue  # the line that was being written when the walk was cut off
     return done

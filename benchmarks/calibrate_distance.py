@@ -1,0 +1,65 @@
+"""The gate's distance for a student: python calibrate_distance.py [--model DIR] [DATA] writes it into the model's folder.
+
+Fitted on films of patients that the card names as trained on (NIH, Kermany) and on phantoms; the card then vouches for the
+file. DATA is a folder with nih/ and kermany/ (left out: ../shared/data beside the checkout); without it, phantoms alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from storyxai.data.importing import read_source
+from storyxai.data.phantom import generate_phantom
+from storyxai.imaging.distance import DISTANCE_NAME, calibrate_distance
+from storyxai.imaging.read import read_image
+from storyxai.models.card import write_card
+from storyxai.models.runtime import SHIPPED, load_student
+from storyxai.pipeline import patient_mark
+from storyxai.provenance import sha256_file
+from storyxai.types import Array
+
+ROOT = Path(__file__).resolve().parents[1]
+PHANTOM_SEED = 5_000_000  # far from those that students are trained on
+
+
+def trained_films(data: Path, source: str, marks: set[str], count: int) -> list[Path]:
+    """Frontal films of the set whose patients the card names, `count` drawn by seed."""
+    table = read_source(source, data / source)
+    frame = table.frame[(table.frame["image"] != "") & (table.frame["view"] != "LATERAL")]
+    known = [table.root / row["image"] for row in frame.to_dict("records") if patient_mark(row["patient_id"]) in marks]
+    order = np.random.default_rng(0).permutation(len(known))[:count]
+    return [known[place] for place in sorted(order)]
+
+
+def main() -> None:
+    """Fits, writes the file and the card, and says on how many films it rests."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, nargs="?", default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--model", type=Path, default=SHIPPED)
+    parser.add_argument("--count", type=int, default=500, help="films a set")
+    parser.add_argument("--phantoms", type=int, default=100)
+    chosen = parser.parse_args()
+    student = load_student(chosen.model)
+    marks = set(student.card.training.get("patients", ()))
+    sets: dict[str, Iterator[Array]] = {
+        "phantom": (generate_phantom(PHANTOM_SEED + n, size=256).image.pixels for n in range(chosen.phantoms)),
+    }
+    for source in ("nih", "kermany"):
+        paths = trained_films(chosen.data, source, marks, chosen.count) if (chosen.data / source).is_dir() else []
+        if len(paths) >= 20:
+            sets[source] = (read_image(path).pixels for path in paths)
+        sys.stdout.write(f"{source}: {len(paths)} films of patients that the student learnt from\n")
+    distance = calibrate_distance(lambda view: student.look(view).features, student.size, sets=sets)
+    path = distance.write(chosen.model)
+    write_card(replace(student.card, files={**student.card.files, DISTANCE_NAME: sha256_file(path)}), chosen.model)
+    sys.stdout.write(f"{path}: {distance.n} films, limit {distance.limit:.2f}\n")
+
+
+if __name__ == "__main__":
+    main()

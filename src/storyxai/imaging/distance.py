@@ -1,0 +1,145 @@
+"""How far a picture lies from all that the student was calibrated on, in the student's own features.
+
+Mahalanobis distance to the nearest of several centres (one a data set: adults and children differ) under one covariance
+within sets, shrunk towards its diagonal. The features come from the pass that made the prediction: no second pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storyxai.errors import WeightsError
+from storyxai.imaging.geometry import model_frame
+from storyxai.types import Array
+
+__all__ = ["DISTANCE_NAME", "GateDistance", "calibrate_distance", "fit_distance", "read_distance", "summary"]
+
+DISTANCE_NAME = "distance.safetensors"
+SHRINKAGE = 0.1
+PASSED_SHARE = 0.99
+FOLDS = 5
+FEWEST_IMAGES = 20
+_Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class GateDistance:
+    """Centres and whitening of the calibrating films' summaries, and the distance that `limit` of them stay below.
+
+    Shapes: centres float32 [G, D], whitening float32 [D, D] (its square is the inverse covariance). `n` films were used.
+    """
+
+    centres: Array
+    whitening: Array
+    limit: float
+    n: int
+
+    def of(self, features: Array) -> float:
+        """The distance of the student's features of one image. Shapes: [K, h, w] with D = 3 K. Raises: WeightsError."""
+        seen = summary(features)
+        if seen.size != self.centres.shape[1]:
+            why = f"is for {self.centres.shape[1] // 3} channels, the student has {features.shape[0]}"
+            raise WeightsError(DISTANCE_NAME, why, mend="calibrate it anew for this student")
+        return float(_nearest(seen[None], self.centres.astype(np.float64), self.whitening.astype(np.float64))[0])
+
+    def write(self, folder: Path) -> Path:
+        """The file that holds it, in a model's folder; the card's `files` should vouch for it."""
+        from safetensors.numpy import save_file
+
+        path = folder / DISTANCE_NAME
+        tensors = {
+            "centres": np.ascontiguousarray(self.centres, np.float32),
+            "whitening": np.ascontiguousarray(self.whitening, np.float32),
+            "limit": np.array([self.limit], np.float64), "n": np.array([self.n], np.int64),
+        }
+        save_file(tensors, path)
+        return path
+
+
+def summary(features: Array) -> _Float64:
+    """What is compared: square roots of each channel's spread, mean above and mean below the middle. [K, h, w] -> [3 K].
+
+    Roots, because the features are what a rectifier left over: most are small and a few are very large.
+    """
+    channels, height, _ = features.shape
+    values = features.astype(np.float64)
+    middle = max(1, height // 2)
+    parts = (
+        values.reshape(channels, -1).std(axis=1), values[:, :middle].mean(axis=(1, 2)),
+        values[:, min(middle, height - 1) :].mean(axis=(1, 2)),
+    )
+    return np.asarray(np.sqrt(np.maximum(np.concatenate(parts), 0)))
+
+
+def calibrate_distance(
+    look: Callable[[Array], Array], size: int, *, sets: Mapping[str, Iterable[Array]]
+) -> GateDistance:
+    """The distance fitted on films that the student was trained on, by data set.
+
+    `look` gives the features [K, h, w] of one model view [size, size]; `sets` are pixels [H, W] by the set's name.
+    Raises: ValueError when a set has fewer than 20 films.
+    """
+    seen = {
+        name: np.array([summary(look(model_frame(*pixels.shape, size=size).to_model(pixels))) for pixels in films])
+        for name, films in sets.items()
+    }
+    return fit_distance(seen)
+
+
+def fit_distance(sets: Mapping[str, _Float64]) -> GateDistance:
+    """The distance fitted on summaries [N, D] by set; the limit is what 99 % of every set stay below when left out.
+
+    Each fifth of the films is measured by a fit to the others, so the limit is for films the fit has not seen.
+    """
+    groups = [np.asarray(sets[name], dtype=np.float64) for name in sorted(sets)]
+    if not groups or min(map(len, groups)) < FEWEST_IMAGES:
+        raise ValueError(f"each set needs {FEWEST_IMAGES} films or more, got {[len(group) for group in groups]}")
+    left_out: list[list[float]] = [[] for _ in groups]
+    for fold in range(FOLDS):
+        centres, whitening = _fitted([np.delete(group, np.s_[fold::FOLDS], axis=0) for group in groups])
+        for found, group in zip(left_out, groups, strict=True):
+            found.extend(_nearest(group[fold::FOLDS], centres, whitening))
+    limit = max(float(np.quantile(found, PASSED_SHARE)) for found in left_out)
+    centres, whitening = _fitted(groups)
+    return GateDistance(centres.astype(np.float32), whitening.astype(np.float32), limit, sum(map(len, groups)))
+
+
+def read_distance(folder: Path) -> GateDistance:
+    """The distance that `GateDistance.write` left in a model's folder. Raises: WeightsError naming the file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / DISTANCE_NAME
+    try:
+        held = load_file(path)
+        centres, whitening = held["centres"], held["whitening"]
+        limit, n = float(held["limit"][0]), int(held["n"][0])
+    except (OSError, SafetensorError, KeyError, IndexError) as error:
+        raise WeightsError(str(path), "cannot be read as a gate distance", mend="copy the model again") from error
+    if centres.ndim != 2 or whitening.shape != (centres.shape[1],) * 2 or not np.isfinite(limit):
+        raise WeightsError(str(path), "holds tables that do not fit together", mend="copy the model again")
+    return GateDistance(centres, whitening, limit, n)
+
+
+def _fitted(groups: list[_Float64]) -> tuple[_Float64, _Float64]:
+    """Centres [G, D], and the symmetric whitening [D, D] of the covariance within groups."""
+    centres = np.array([group.mean(axis=0) for group in groups])
+    within = np.concatenate([group - centre for group, centre in zip(groups, centres, strict=True)])
+    covariance = within.T @ within / max(1, len(within) - len(groups))
+    spread = np.diag(covariance)
+    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.diag(spread)
+    # A channel that never moves would otherwise count without bound.
+    covariance += np.eye(len(spread)) * max(1e-4 * float(spread.mean()), 1e-12)
+    values, vectors = np.linalg.eigh(covariance)
+    return centres, (vectors / np.sqrt(values)) @ vectors.T
+
+
+def _nearest(rows: _Float64, centres: _Float64, whitening: _Float64) -> _Float64:
+    """Distance of each row to the nearest centre. Shapes: [N, D] -> [N]."""
+    apart = (rows[:, None] - centres[None]) @ whitening
+    return np.asarray(np.sqrt((apart**2).sum(axis=2)).min(axis=1))

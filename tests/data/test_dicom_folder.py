@@ -1,0 +1,107 @@
+"""A walk over an archive that is killed goes on where it was, and ends with the same table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from storyxai.data.importing import import_source
+from storyxai.data.sources import dicom_folder
+
+COUNT = 12
+# Each file takes a while, so that the kill falls into the walk.
+WALK = """
+import sys, time
+from pathlib import Path
+from storyxai.data.sources import dicom_folder
+plain = dicom_folder.read_image
+def slow(path):
+    time.sleep(0.15)
+    return plain(path)
+dicom_folder.read_image = slow
+dicom_folder.read_dicom_folder(Path(sys.argv[1]), journal=Path(sys.argv[2]))
+"""
+
+
+def dicom(path: Path, seed: int) -> None:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    film = Dataset()
+    film.file_meta = FileMetaDataset()
+    film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    film.SOPClassUID, film.SOPInstanceUID, film.Modality = "1.2.840.10008.5.1.4.1.1.1.1", f"1.2.3.{seed}", "DX"
+    film.PatientID, film.StudyInstanceUID = f"P{seed // 2}", f"1.2.{seed}"
+    film.Rows = film.Columns = 64
+    film.SamplesPerPixel, film.PhotometricInterpretation, film.PixelRepresentation = 1, "MONOCHROME2", 0
+    film.BitsAllocated, film.BitsStored, film.HighBit = 16, 12, 11
+    film.PixelData = np.random.default_rng(seed).integers(0, 4096, (64, 64), dtype=np.uint16).tobytes()
+    film.save_as(path, enforce_file_format=True)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for seed in range(COUNT):
+        dicom(folder / f"{seed:02d}.dcm", seed)
+    (folder / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"rest")
+    (folder / "readme.txt").write_text("about")
+    return folder
+
+
+def test_a_killed_walk_goes_on(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = tmp_path / "walk.journal"
+    walk = subprocess.Popen([sys.executable, "-c", WALK, str(archive), str(journal)])
+    until = time.monotonic() + 60
+    while walk.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 3):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    walk.send_signal(signal.SIGKILL)
+    assert walk.wait() == -signal.SIGKILL, "it was to be killed on its way"
+    finished = journal.read_bytes().count(b"\n")
+    assert 3 <= finished < COUNT
+    with journal.open("ab") as stream:
+        stream.write(b'{"name": "11.dcm", "ma')  # a line cut off by the kill
+    decoded: list[str] = []
+    plain = dicom_folder.read_image
+    monkeypatch.setattr(dicom_folder, "read_image", lambda path: (decoded.append(path.name), plain(path))[1])
+    table = dicom_folder.read_dicom_folder(archive, journal=journal)
+    assert len(decoded) == COUNT + 2 - finished
+    decoded.clear()
+    again = dicom_folder.read_dicom_folder(archive, journal=journal)
+    assert decoded == []  # also the file whose line had been cut off
+    monkeypatch.undo()
+    whole = dicom_folder.read_dicom_folder(archive)
+    assert whole.frame.equals(table.frame) and whole.frame.equals(again.frame)
+    assert whole.skipped == table.skipped == again.skipped
+
+
+def test_a_journal_of_another_folder_or_with_other_values_is_not_believed(archive: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "walk.journal"
+    table = dicom_folder.read_dicom_folder(archive, journal=journal)
+    other = tmp_path / "other"
+    archive.rename(other)
+    lines = journal.read_text().splitlines()
+    spoiled = [json.dumps({**json.loads(line), "row": 3}) for line in lines[:4]]
+    journal.write_text("\n".join([*spoiled, "[]", "7", "\x00"]))
+    assert dicom_folder.read_dicom_folder(other, journal=journal).frame.equals(table.frame)
+
+
+def test_what_was_left_out_is_listed_with_its_mend(archive: Path, tmp_path: Path) -> None:
+    (archive / "zz_copy.dcm").write_bytes((archive / "00.dcm").read_bytes())
+    report = import_source("dicom-folder", archive, tmp_path / "t.parquet")
+    assert report.skipped_file is not None and report.images == COUNT
+    with report.skipped_file.open() as stream:
+        lines = {line["what"]: line for line in csv.DictReader(stream)}
+    assert set(lines) == {"broken.dcm", "readme.txt", "zz_copy.dcm"}
+    assert all(line["why"] and line["mend"] for line in lines.values())
+    assert not list(tmp_path.glob("*.journal"))
