@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from storyxai.errors import InputError, TableError, UnknownNameError
-from storyxai.evaluate import NORMAL_REPORT, References, TaskOutputs, age_bands, build_scorecard
+from storyxai.evaluate import NORMAL_REPORT, References, TaskOutputs, age_bands, build_scorecard, headline
 from storyxai.evaluate_page import render_scorecard
 from storyxai.metrics.calibration import ConformalLimits
 from storyxai.metrics.classification import auroc
@@ -342,3 +342,73 @@ def test_page_of_a_model_with_few_heads(only: str) -> None:
 def test_page_of_another_format_is_refused() -> None:
     with pytest.raises(InputError, match="storyxai evaluate"):
         render_scorecard({"format": "storyxai-scorecard/0"})
+
+
+def test_agreement_has_intervals_ranks_and_features() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(COUNT, 4))
+    turned, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    found = card(student(features=features), replace(teacher(), features=2.0 * features @ turned))["agreement"][0]
+    assert found["feature_cka"]["value"] == pytest.approx(1.0)
+    assert (found["feature_cka"]["images"], found["feature_cka"]["patients"]) == (COUNT, 60)
+    row = found["findings"][0]
+    ours, theirs = scores(1, 2.0)[:, 0], scores(2, 3.0)[:, 0]
+    ranks = np.argsort(np.argsort(ours)), np.argsort(np.argsort(theirs))
+    assert row["rank_correlation"] == pytest.approx(np.corrcoef(*ranks)[0, 1], rel=1e-5)
+    for name in ("correlation", "rank_correlation", "mean_probability_difference", "kl_nats", "decisions_kappa"):
+        low, high = row["intervals"][name]
+        assert low < row[name] < high, name
+    assert card(student(), teacher())["agreement"][0]["feature_cka"] is None
+
+
+def test_where_is_compared_image_by_image() -> None:
+    """The student hits all 60 boxes; the control draws far away in every second image that has one."""
+    rows = range(COUNT)
+    away = [[[90, 90, 5, 5, 0.5]] if row % 4 == 1 else ([[10, 10, 20, 20, 0.5]] if row % 2 else []) for row in rows]
+    control = TaskOutputs("centre map", "control", references().ids, boxes={"Nodule": away})
+    (difference,) = card(student(), control)["differences"]
+    (where,) = difference["detection"]
+    assert (where["finding"], where["images"], where["hit_rate"]["value"]) == ("Nodule", 60, 0.5)
+    assert where["top_box_iou"]["value"] == pytest.approx(0.5)
+    assert where["hit_rate"]["low"] < 0.5 < where["hit_rate"]["high"]
+
+
+def test_conformal_coverage_has_an_interval_and_none_promised_is_none() -> None:
+    promised = (ConformalLimits(0.5, 0.3, 0.9), None, ConformalLimits(1.0, 1.0, 0.9))
+    effusion, nodule, hernia = card(student(conformal=promised))["models"][0]["findings"]
+    sets = effusion["conformal"]
+    assert sets["present_estimate"]["value"] == pytest.approx(sets["present_coverage"])
+    assert sets["present_estimate"]["low"] < sets["present_coverage"] < sets["present_estimate"]["high"]
+    assert nodule["conformal"] is None
+    assert (hernia["conformal"]["both_share"], hernia["conformal"]["absent_coverage"]) == (1.0, 1.0)
+
+
+def test_temperature_is_one_over_the_scale() -> None:
+    found = card(student(calibration=[(0.5, 0.0), (2.0, 1.0), (0.0, 0.0)]), teacher())["models"]
+    assert [row["temperature"] for row in found[0]["findings"]] == [2.0, 0.5, None]
+    assert {row["temperature"] for row in found[1]["findings"]} == {None}
+
+
+def test_headline_holds_the_main_figures_that_have_a_value(full: dict[str, Any]) -> None:
+    said = headline(full)
+    own, _, view = said["models"]
+    names = ["mean AUROC of 2 findings", "Dice of left lung", "hit rate, Nodule", "report finding F1"]
+    assert list(own["figures"]) == names
+    for name, place in ((names[0], full["models"][0]["mean_auroc"]), (names[1], full["models"][0]["masks"][0]["dice"])):
+        assert own["figures"][name] == {key: place[key] for key in ("value", "low", "high")}
+    assert list(view["figures"]) == ["mean AUROC of 1 findings"]
+    assert (said["images"], said["patients"]) == (120, 60)
+
+
+def test_an_unknown_measure_of_distance_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="average_cm"):
+        card(student(distances={"left_lung": {"average_cm": np.ones(COUNT)}}))
+
+
+def test_speed_stands_on_the_page_only_when_it_was_measured(full: dict[str, Any]) -> None:
+    measured = {"name": "student", "images_per_second": 123.4, "slowest": 100.0, "fastest": 150.0, "batches": 5,
+                "batch_size": 16}
+    slow = {**measured, "name": "teacher", "images_per_second": 12.34, "student_times_faster": 10.0}
+    page = render_scorecard(full, speed={"models": [measured, slow]}).decode("utf-8")
+    assert "<h2>Speed</h2>" in page and "123.4" in page and "<td>10.0</td>" in page
+    assert "<h2>Speed</h2>" not in render_scorecard(full).decode("utf-8")

@@ -33,7 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate_inputs"},
     "evaluate_table": BASE
     | {"archive", "imaging", "metrics", "data", "models", "evidence", "evaluate_inputs", "evaluate"},
-    "evaluate_page": BASE | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"},
+    "evaluate_plots": BASE,
+    "evaluate_page": BASE | {"evaluate_plots"},
     "ablation_page": BASE,
     "pipeline": BASE
     | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from storyxai.errors import InputError
+from storyxai.evaluate_plots import dice_plot, forest, looks, reliability, unique, words
 from storyxai.types import RESEARCH_USE
 
 __all__ = ["render_scorecard"]
@@ -48,8 +48,6 @@ figcaption { color: var(--soft); font-size: .86rem; max-width: 46rem; margin-top
 details { margin: .4rem 0; } summary { cursor: pointer; color: var(--accent); font-weight: 600; }
 @media print { details > * { display: block; } .scroll { overflow: visible; } figure, tr { break-inside: avoid; } }
 """
-_STUDENT, _OTHERS = "#1f5f8b", ("#c4681c", "#4f7d3a", "#8a4f8f", "#7a6a55", "#4c8a8a", "#9a3b3b")
-_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _DISTANCES = {
     "average_px": "Outlines apart, px",
     "hausdorff_95_px": "Hausdorff 95 %, px",
@@ -105,7 +103,7 @@ def render_scorecard(scorecard: Plain, *, speed: Plain | None = None) -> bytes:
 def _header(scorecard: Plain) -> str:
     dataset, settings = scorecard["dataset"], scorecard["settings"]
     kind = "synthetic phantoms, not patients" if dataset["synthetic"] else "real radiographs"
-    facts = "; ".join(f"{_words(name)}: {value}" for name, value in dataset["facts"].items())
+    facts = "; ".join(f"{words(name)}: {value}" for name, value in dataset["facts"].items())
     return (
         f'<header><p class="kind">Scorecard</p><h1>{escape(dataset["name"])}</h1>'
         f'<p class="facts">{dataset["images"]} images of {dataset["patients"]} patients ({kind}). '
@@ -118,11 +116,11 @@ def _header(scorecard: Plain) -> str:
 
 def _summary(scorecard: Plain) -> str:
     models = scorecard["models"]
-    masks = _unique(mask["mask"] for model in models for mask in model["masks"])
-    facts = _unique(name for model in models for name in model["facts"])
+    masks = unique(mask["mask"] for model in models for mask in model["masks"])
+    facts = unique(name for model in models for name, value in model["facts"].items() if not isinstance(value, str))
     reports = any(model["reports"] for model in models)
-    heads = ["Model", "Role", "Images", "Findings", "Mean AUROC", *[f"Dice, {_words(name)}" for name in masks]]
-    heads += (["Report finding F1"] if reports else []) + [_words(name).capitalize() for name in facts]
+    heads = ["Model", "Role", "Images", "Findings", "Mean AUROC", *[f"Dice, {words(name)}" for name in masks]]
+    heads += (["Report finding F1"] if reports else []) + [words(name).capitalize() for name in facts]
     rows = []
     for model in models:
         dices = {mask["mask"]: mask["dice"] for mask in model["masks"]}
@@ -132,18 +130,22 @@ def _summary(scorecard: Plain) -> str:
         row += [_estimate((model["reports"] or {}).get("finding_f1_micro"))] if reports else []
         row += [_fact(model["facts"].get(name)) for name in facts]
         rows.append((model["name"], row, model["role"]))
-    said = [_difference_in_words(difference) for difference in scorecard["differences"] if difference["mean_auroc"]]
+    said = [_difference_inwords(difference) for difference in scorecard["differences"] if difference["mean_auroc"]]
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in said if sentence)
     least = scorecard["settings"]["min_positives"]
     note = (
         f"Mean AUROC is over the findings with at least {least} present and {least} absent images each; models that "
         "scored other images or findings are compared fairly only in the sentences above and under Differences."
     )
+    names = [f"{model['name']}: {words(key)} {value}" for model in models for key, value in model["facts"].items()
+             if isinstance(value, str)]
+    if names:
+        note += f" {'; '.join(names)}."
     listed = f'<ul class="said">{sentences}</ul>' if sentences else ""
-    return f'<h2>At a glance</h2>{listed}{_table(heads, rows, tight=True)}<p class="note">{note}</p>'
+    return f'<h2>At a glance</h2>{listed}{_table(heads, rows, tight=True)}<p class="note">{escape(note)}</p>'
 
 
-def _difference_in_words(difference: Plain) -> str:
+def _difference_inwords(difference: Plain) -> str:
     gap = difference["mean_auroc"]
     if gap["value"] is None or gap["low"] is None:
         return ""
@@ -166,15 +168,15 @@ def _findings(scorecard: Plain) -> str:
     tables = []
     for model in models:
         rows = []
-        for row in sorted(model["findings"], key=lambda row: bool(row["rare"])):
+        for row in sorted(_stated(model), key=lambda row: bool(row["rare"])):
             cells = [row["n"], row["positives"], _estimate(row["auroc"]), _estimate(row["average_precision"])]
             cells += [_plain(row["threshold"]), _estimate(row["sensitivity"]), _estimate(row["specificity"])]
-            rows.append((_words(row["finding"]), cells, "rare" if row["rare"] else ""))
+            rows.append((words(row["finding"]), cells, "rare" if row["rare"] else ""))
         table = _table(heads, rows)
         opened = " open" if model["role"] == "student" else ""
         tables.append(f"<details{opened}><summary>{escape(model['name'])}</summary>{table}</details>")
     figure = _figure(
-        _forest(models, _looks(scorecard)),
+        forest(models, looks(scorecard)),
         "AUROC of every model by finding, with intervals",
         "Area under the ROC curve; 0.5 is chance. Findings in the lower part have too few cases for the mean.",
     )
@@ -182,7 +184,15 @@ def _findings(scorecard: Plain) -> str:
         "Grey rows, last, have too few cases to enter a mean. Sensitivity and specificity are at thresholds that were chosen "
         "elsewhere; a model without one has none. Average precision depends on how common a finding is here."
     )
+    silent = unique(words(row["finding"]) for model in models for row in model["findings"] if not row["n"])
+    if silent:
+        note += f" No label here states: {escape(', '.join(silent))}."
     return f'<h2>Findings</h2>{figure}<p class="note">{note}</p>{"".join(tables)}'
+
+
+def _stated(model: Plain) -> list[Plain]:
+    """The findings for which an image with a label was scored."""
+    return [row for row in model["findings"] if row["n"]]
 
 
 def _calibration(scorecard: Plain) -> str:
@@ -192,7 +202,7 @@ def _calibration(scorecard: Plain) -> str:
     tables = []
     for model in models:
         rows = []
-        for row in model["findings"]:
+        for row in _stated(model):
             sets = row["conformal"] or {}
             said_off = _plain((row["ece"] or {}).get("value"))
             cells = [row["n"], _plain(row.get("temperature")), _estimate(row["brier"]), said_off, _plain(row["ece_floor"])]
@@ -200,7 +210,7 @@ def _calibration(scorecard: Plain) -> str:
                 coverage = sets.get(f"{name}_estimate") or {"value": sets.get(f"{name}_coverage")}
                 cells.append(_estimate(coverage) + (f"<small>of {sets[f'{name}_n']}</small>" if sets else ""))
             cells.append(_plain(sets.get("single_share")))
-            rows.append((_words(row["finding"]), cells, "rare" if row["rare"] else ""))
+            rows.append((words(row["finding"]), cells, "rare" if row["rare"] else ""))
         levels = {row["conformal"]["level"] for row in model["findings"] if row["conformal"]}
         promised = f" (promised {', '.join(f'{level:.0%}' for level in sorted(levels))})" if levels else " (none promised)"
         heads = ["Finding", "n", "Temperature", "Brier", "Calibration error", "by chance", f"Coverage, present{promised}"]
@@ -210,7 +220,7 @@ def _calibration(scorecard: Plain) -> str:
         tables.append(f"<details{opened}><summary>{escape(model['name'] + calibrated)}</summary>{table}</details>")
     plotted = [model for model in models if model["reliability"]]
     figure = plotted and _figure(
-        _reliability(plotted, _looks(scorecard)),
+        reliability(plotted, looks(scorecard)),
         "Reliability: probability said against share seen",
         "All findings with enough cases together, ten bins of equal size, two binomial deviations. On the line, a "
         "probability means what it says.",
@@ -236,10 +246,10 @@ def _masks(scorecard: Plain) -> str:
         cells = [escape(model["name"]), mask["images"], mask["patients"], _estimate(mask["dice"])]
         cells += [_plain(at.get(0.5)), _plain(at.get(0.05))]
         cells += [_distance((mask.get("distances") or {}).get(name), mask["images"]) for name in measures]
-        rows.append((_words(mask["mask"]), cells, ""))
+        rows.append((words(mask["mask"]), cells, ""))
     measured = [(model, mask) for model, mask in entries if mask["quantiles"]]
     figure = measured and _figure(
-        _dice_plot(measured, _looks(scorecard)),
+        dice_plot(measured, looks(scorecard)),
         "How Dice is spread over the images",
         "Box: middle half of the images, line: median, whiskers: 5 to 95 in a hundred, dot: the worst image.",
     )
@@ -253,14 +263,14 @@ def _masks(scorecard: Plain) -> str:
 
 
 def _detection(scorecard: Plain) -> str:
-    rows, limits = [], _unique(e["iou"] for m in scorecard["models"] for d in m["detection"] for e in d["by_iou"])
+    rows, limits = [], unique(e["iou"] for m in scorecard["models"] for d in m["detection"] for e in d["by_iou"])
     for model in scorecard["models"]:
         for found in model["detection"]:
             by_limit = {entry["iou"]: entry["average_precision"]["value"] for entry in found["by_iou"]}
             alarms = {entry["false_alarms_per_image"]: entry["share_hit"] for entry in found["free_response_iou_0.3"]}
             cells = [escape(model["name"]), found["images"], found["boxes"], _estimate(found["hit_rate"])]
             cells += [_estimate(found["top_box_iou"]), _estimate(alarms.get(0.5))]
-            rows.append((_words(found["finding"]), [*cells, *[_plain(by_limit.get(limit)) for limit in limits]], ""))
+            rows.append((words(found["finding"]), [*cells, *[_plain(by_limit.get(limit)) for limit in limits]], ""))
     if not rows:
         return ""
     heads = ["Finding", "Model", "Images", "Boxes", "Hit rate", "IoU of best box", "Found at 0.5 false alarms an image"]
@@ -298,10 +308,10 @@ def _differences(scorecard: Plain) -> str:
             name = f"Mean AUROC, {len(gap['findings'])} findings"
             rows.append((name, [difference["images"], "", _gap(gap)], "student"))
         for row in difference["findings"]:
-            rows.append((f"AUROC, {_words(row['finding'])}", [row["n"], row["positives"], _gap(row["auroc"])], ""))
-        rows += [(f"Dice, {_words(m['mask'])}", [m["images"], "", _gap(m["dice"])], "") for m in difference["masks"]]
+            rows.append((f"AUROC, {words(row['finding'])}", [row["n"], row["positives"], _gap(row["auroc"])], ""))
+        rows += [(f"Dice, {words(m['mask'])}", [m["images"], "", _gap(m["dice"])], "") for m in difference["masks"]]
         for found in difference.get("detection", ()):
-            name = _words(found["finding"])
+            name = words(found["finding"])
             rows.append((f"Hit rate, {name}", [found["images"], "", _gap(found["hit_rate"])], ""))
             rows.append((f"IoU of best box, {name}", [found["images"], "", _gap(found["top_box_iou"])], ""))
         if difference["reports"]:
@@ -323,10 +333,10 @@ def _subgroups(scorecard: Plain) -> str:
             cells = [escape(row["group"]), row["images"], row["patients"], len(row["findings"])]
             cells += [_estimate(row["mean_auroc"]), _gap(row["minus_others"])]
             cells += [_estimate(dice) for dice in row["dice"].values()]
-            rows.append((_words(row["attribute"]), cells, ""))
+            rows.append((words(row["attribute"]), cells, ""))
         if rows:
             heads = ["Attribute", "Group", "Images", "Patients", "Findings", "Mean AUROC", "Minus all others"]
-            table = _table([*heads, *[f"Dice, {_words(name)}" for name in model["subgroups"][0]["dice"]]], rows)
+            table = _table([*heads, *[f"Dice, {words(name)}" for name in model["subgroups"][0]["dice"]]], rows)
             opened = " open" if model["role"] == "student" else ""
             parts.append(f"<details{opened}><summary>{escape(model['name'])}</summary>{table}</details>")
     note = "Each group against all others, on the findings that have enough cases on both sides (their number stands)."
@@ -346,7 +356,7 @@ def _agreement(scorecard: Plain) -> str:
                 cells.append(_gap(found) if name == "mean_probability_difference" else _estimate(found))
             maps = row["map_cosine"] or {"value": None}
             cells.append(_estimate(maps) + (f"<small>n = {maps['images']}</small>" if "images" in maps else ""))
-            rows.append((_words(row["finding"]), cells, ""))
+            rows.append((words(row["finding"]), cells, ""))
         heads = ["Finding", "n", "Correlation", "Rank correlation", "Probability, student minus teacher", "KL, nats"]
         table = _table([*heads, "Same decision", "Kappa", "Cosine of maps"], rows, tight=True) if rows else ""
         features = pair.get("feature_cka")
@@ -377,11 +387,11 @@ def _speed(speed: Plain) -> str:
 def _reading(scorecard: Plain) -> str:
     dataset = scorecard["dataset"]
     rows = [
-        (_words(row["finding"]), [row["n"], row["positives"], row["positive_patients"]], "")
+        (words(row["finding"]), [row["n"], row["positives"], row["positive_patients"]], "")
         for row in dataset["findings"]
     ]
     groups = [
-        (_words(attribute), [escape(row["group"]), row["images"], row["patients"]], "")
+        (words(attribute), [escape(row["group"]), row["images"], row["patients"]], "")
         for attribute, found in dataset["subgroups"].items()
         for row in found
     ]
@@ -454,146 +464,6 @@ def _plain(value: object) -> str:
 
 
 def _fact(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}".replace(",", "\u202f")
     return f"{value:.4g}" if isinstance(value, float) else _plain(value)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _unique(items: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(items))
-
-
-def _looks(scorecard: Plain) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each model: students blue, the others in the order they come."""
-    looks: dict[str, tuple[str, str]] = {}
-    others = 0
-    for model in scorecard["models"]:
-        if model["role"] == "student" and _STUDENT not in [colour for colour, _ in looks.values()]:
-            looks[model["name"]] = (_STUDENT, "o")
-        else:
-            looks[model["name"]] = (_OTHERS[others % len(_OTHERS)], _MARKERS[1 + others % (len(_MARKERS) - 1)])
-            others += 1
-    return looks
-
-
-def _forest(models: Sequence[Plain], looks: Mapping[str, tuple[str, str]]) -> bytes:
-    """One row a finding: those in the mean above by the first model's AUROC, those with too few cases below."""
-    from matplotlib.figure import Figure
-
-    known = {model["name"]: {row["finding"]: row for row in model["findings"]} for model in models}
-    first = known[models[0]["name"]]
-    names = _unique(row["finding"] for model in models for row in model["findings"])
-    rare = {name for name in names if all(rows[name]["rare"] for rows in known.values() if name in rows)}
-    names.sort(key=lambda name: (name in rare, -((first.get(name) or {"auroc": {"value": 0}})["auroc"]["value"] or 0)))
-    step = 0.9 / len(models)
-    places = {name: place + 1.3 + (0.4 if name in rare else 0.0) for place, name in enumerate(names)}
-
-    def drawn() -> Any:
-        figure = Figure(figsize=(9.0, 1.2 + (len(names) + 2) * (0.16 + 0.13 * len(models))))
-        axes = figure.add_subplot()
-        for number, model in enumerate(models):
-            colour, marker = looks[model["name"]]
-            entries = [(0.0, model["mean_auroc"], False)]
-            entries += [(places[name], row["auroc"], name in rare) for name, row in known[model["name"]].items()]
-            label = model["name"]
-            for place, found, faint in entries:
-                if found is None or found["value"] is None:
-                    continue
-                height, alpha = place + (number - (len(models) - 1) / 2) * step, 0.45 if faint else 1.0
-                if found["low"] is not None:
-                    axes.plot([found["low"], found["high"]], [height] * 2, color=colour, lw=1.6, alpha=alpha)
-                axes.plot([found["value"]], [height], marker, color=colour, ms=5, alpha=alpha, label=label, mew=0)
-                label = None
-        axes.axvline(0.5, color="#8a94a0", lw=0.9, ls=(0, (4, 3)))
-        axes.axhline(0.65, color="#1e2733", lw=0.8)
-        shown = [("Mean", 0.0)] + [(f"{_words(name)} ({_cases(known, name)})", places[name]) for name in names]
-        axes.set_yticks([place for _, place in shown], [text for text, _ in shown])
-        axes.set_ylim(max(places.values(), default=0.0) + 0.75, -0.75)
-        axes.set_xlabel("AUROC (present / all images beside each finding)")
-        axes.grid(axis="x", color="#e4e8ec", lw=0.7)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.42, 1.0), ncols=min(3, len(models)), frameon=False)
-        return figure
-
-    return _svg(drawn)
-
-
-def _cases(known: Mapping[str, Mapping[str, Plain]], name: str) -> str:
-    """Present / all images; the largest set where the models scored different ones."""
-    rows = [rows[name] for rows in known.values() if name in rows]
-    most = max(rows, key=lambda row: int(row["n"]))
-    return f"{most['positives']} / {most['n']}"
-
-
-def _reliability(models: Sequence[Plain], looks: Mapping[str, tuple[str, str]]) -> bytes:
-    from matplotlib.figure import Figure
-
-    def drawn() -> Any:
-        figure = Figure(figsize=(5.6, 5.2))
-        axes = figure.add_subplot()
-        axes.plot([0, 1], [0, 1], color="#8a94a0", lw=0.9, ls=(0, (4, 3)))
-        for model in models:
-            colour, marker = looks[model["name"]]
-            points = model["reliability"]
-            said, seen = [p["probability"] for p in points], [p["frequency"] for p in points]
-            # Two binomial deviations of a bin: how far chance alone moves the dot.
-            bars = [2.0 * (p["frequency"] * (1.0 - p["frequency"]) / p["n"]) ** 0.5 for p in points]
-            axes.errorbar(said, seen, bars, color=colour, marker=marker, ms=5, lw=1.3, label=model["name"])
-        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        axes.set(xlabel="Probability said", ylabel="Share of images with the finding")
-        axes.grid(color="#e4e8ec", lw=0.7)
-        axes.legend(loc="upper left", frameon=False)
-        return figure
-
-    return _svg(drawn)
-
-
-def _dice_plot(entries: Sequence[tuple[Plain, Plain]], looks: Mapping[str, tuple[str, str]]) -> bytes:
-    from matplotlib.figure import Figure
-
-    ordered = sorted(entries, key=lambda entry: entry[1]["mask"])
-
-    def drawn() -> Any:
-        figure = Figure(figsize=(9.0, 1.1 + 0.42 * len(ordered)))
-        axes = figure.add_subplot()
-        for place, (model, mask) in enumerate(ordered):
-            colour, _ = looks[model["name"]]
-            at = {entry["share"]: entry["dice"] for entry in mask["quantiles"]}
-            axes.plot([at[0.05], at[0.95]], [place, place], color=colour, lw=1.3)
-            axes.barh(place, at[0.75] - at[0.25], left=at[0.25], height=0.5, color=colour, alpha=0.3)
-            axes.plot([at[0.5]] * 2, [place - 0.25, place + 0.25], color=colour, lw=2.2)
-            axes.plot([at[0.0]], [place], "o", color=colour, ms=3.5)
-        axes.set_yticks(range(len(ordered)), [f"{_words(mask['mask'])}, {model['name']}" for model, mask in ordered])
-        axes.set_ylim(len(ordered) - 0.5, -0.5)
-        axes.set_xlim(right=1.0)
-        axes.set_xlabel("Dice")
-        axes.grid(axis="x", color="#e4e8ec", lw=0.7)
-        return figure
-
-    return _svg(drawn)
-
-
-def _svg(draw: Any) -> bytes:
-    """The figure that `draw` makes as SVG with outlined letters: no date, no font of the reader's, fixed ids."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "svg.hashsalt": "storyxai",
-                "font.size": 10,
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "axes.axisbelow": True,
-                "axes.edgecolor": "#56616f",
-                "xtick.color": "#56616f",
-                "ytick.color": "#1e2733",
-                "ytick.major.size": 0,
-            }
-        )
-        stream = io.BytesIO()
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        draw().savefig(stream, format="svg", bbox_inches="tight", metadata=nothing, transparent=True)
-    return stream.getvalue()

@@ -1,0 +1,159 @@
+"""The plots of a scorecard's page as SVG. Same scorecard, same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["dice_plot", "forest", "looks", "reliability", "unique", "words"]
+
+Plain = Mapping[str, Any]
+_STUDENT, _OTHERS = "#1f5f8b", ("#c4681c", "#4f7d3a", "#8a4f8f", "#7a6a55", "#4c8a8a", "#9a3b3b")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+
+
+def words(name: str) -> str:
+    """A name as it is printed."""
+    return name.replace("_", " ")
+
+
+def unique(items: Iterable[Any]) -> list[Any]:
+    """The items in the order they first come."""
+    return list(dict.fromkeys(items))
+
+
+def looks(scorecard: Plain) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each model: students blue, the others in the order they come."""
+    chosen: dict[str, tuple[str, str]] = {}
+    others = 0
+    for model in scorecard["models"]:
+        if model["role"] == "student" and _STUDENT not in [colour for colour, _ in chosen.values()]:
+            chosen[model["name"]] = (_STUDENT, "o")
+        else:
+            chosen[model["name"]] = (_OTHERS[others % len(_OTHERS)], _MARKERS[1 + others % (len(_MARKERS) - 1)])
+            others += 1
+    return chosen
+
+
+def forest(models: Sequence[Plain], styles: Mapping[str, tuple[str, str]]) -> bytes:
+    """One row a finding: those in the mean above by the first model's AUROC, those with too few cases below."""
+    from matplotlib.figure import Figure
+
+    known = {model["name"]: {row["finding"]: row for row in model["findings"]} for model in models}
+    first = known[models[0]["name"]]
+    names = unique(row["finding"] for model in models for row in model["findings"] if row["n"])
+    rare = {name for name in names if all(rows[name]["rare"] for rows in known.values() if name in rows)}
+    names.sort(key=lambda name: (name in rare, -((first.get(name) or {"auroc": {"value": 0}})["auroc"]["value"] or 0)))
+    step = 0.9 / len(models)
+    places = {name: place + 1.3 + (0.4 if name in rare else 0.0) for place, name in enumerate(names)}
+
+    def drawn() -> Any:
+        figure = Figure(figsize=(9.0, 1.2 + (len(names) + 2) * (0.16 + 0.13 * len(models))))
+        axes = figure.add_subplot()
+        for number, model in enumerate(models):
+            colour, marker = styles[model["name"]]
+            entries = [(0.0, model["mean_auroc"], False)]
+            entries += [(places[name], row["auroc"], name in rare) for name, row in known[model["name"]].items() if row["n"]]
+            label = model["name"]
+            for place, found, faint in entries:
+                if found is None or found["value"] is None:
+                    continue
+                height, alpha = place + (number - (len(models) - 1) / 2) * step, 0.45 if faint else 1.0
+                if found["low"] is not None:
+                    axes.plot([found["low"], found["high"]], [height] * 2, color=colour, lw=1.6, alpha=alpha)
+                axes.plot([found["value"]], [height], marker, color=colour, ms=5, alpha=alpha, label=label, mew=0)
+                label = None
+        axes.axvline(0.5, color="#8a94a0", lw=0.9, ls=(0, (4, 3)))
+        axes.axhline(0.65, color="#1e2733", lw=0.8)
+        shown = [("Mean", 0.0)] + [(f"{words(name)} ({_cases(known, name)})", places[name]) for name in names]
+        axes.set_yticks([place for _, place in shown], [text for text, _ in shown])
+        axes.set_ylim(max(places.values(), default=0.0) + 0.75, -0.75)
+        axes.set_xlabel("AUROC (present / all images beside each finding)")
+        axes.grid(axis="x", color="#e4e8ec", lw=0.7)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.42, 1.0), ncols=min(3, len(models)), frameon=False)
+        return figure
+
+    return _svg(drawn)
+
+
+def _cases(known: Mapping[str, Mapping[str, Plain]], name: str) -> str:
+    """Present / all images; the largest set where the models scored different ones."""
+    rows = [rows[name] for rows in known.values() if name in rows]
+    most = max(rows, key=lambda row: int(row["n"]))
+    return f"{most['positives']} / {most['n']}"
+
+
+def reliability(models: Sequence[Plain], styles: Mapping[str, tuple[str, str]]) -> bytes:
+    """Said against seen of each model, with the diagonal."""
+    from matplotlib.figure import Figure
+
+    def drawn() -> Any:
+        figure = Figure(figsize=(5.6, 5.2))
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color="#8a94a0", lw=0.9, ls=(0, (4, 3)))
+        for model in models:
+            colour, marker = styles[model["name"]]
+            points = model["reliability"]
+            said, seen = [p["probability"] for p in points], [p["frequency"] for p in points]
+            # Two binomial deviations of a bin: how far chance alone moves the dot.
+            bars = [2.0 * (p["frequency"] * (1.0 - p["frequency"]) / p["n"]) ** 0.5 for p in points]
+            axes.errorbar(said, seen, bars, color=colour, marker=marker, ms=5, lw=1.3, label=model["name"])
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set(xlabel="Probability said", ylabel="Share of images with the finding")
+        axes.grid(color="#e4e8ec", lw=0.7)
+        axes.legend(loc="upper left", frameon=False)
+        return figure
+
+    return _svg(drawn)
+
+
+def dice_plot(entries: Sequence[tuple[Plain, Plain]], styles: Mapping[str, tuple[str, str]]) -> bytes:
+    """How the Dice of each mask is spread over the images."""
+    from matplotlib.figure import Figure
+
+    ordered = sorted(entries, key=lambda entry: entry[1]["mask"])
+
+    def drawn() -> Any:
+        figure = Figure(figsize=(9.0, 1.1 + 0.42 * len(ordered)))
+        axes = figure.add_subplot()
+        for place, (model, mask) in enumerate(ordered):
+            colour, _ = styles[model["name"]]
+            at = {entry["share"]: entry["dice"] for entry in mask["quantiles"]}
+            axes.plot([at[0.05], at[0.95]], [place, place], color=colour, lw=1.3)
+            axes.barh(place, at[0.75] - at[0.25], left=at[0.25], height=0.5, color=colour, alpha=0.3)
+            axes.plot([at[0.5]] * 2, [place - 0.25, place + 0.25], color=colour, lw=2.2)
+            axes.plot([at[0.0]], [place], "o", color=colour, ms=3.5)
+        axes.set_yticks(range(len(ordered)), [f"{words(mask['mask'])}, {model['name']}" for model, mask in ordered])
+        axes.set_ylim(len(ordered) - 0.5, -0.5)
+        axes.set_xlim(right=1.0)
+        axes.set_xlabel("Dice")
+        axes.grid(axis="x", color="#e4e8ec", lw=0.7)
+        return figure
+
+    return _svg(drawn)
+
+
+def _svg(draw: Any) -> bytes:
+    """The figure that `draw` makes as SVG with outlined letters: no date, no font of the reader's, fixed ids."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "svg.hashsalt": "storyxai",
+                "font.size": 10,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.axisbelow": True,
+                "axes.edgecolor": "#56616f",
+                "xtick.color": "#56616f",
+                "ytick.color": "#1e2733",
+                "ytick.major.size": 0,
+            }
+        )
+        stream = io.BytesIO()
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        draw().savefig(stream, format="svg", bbox_inches="tight", metadata=nothing, transparent=True)
+    return stream.getvalue()
