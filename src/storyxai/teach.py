@@ -42,7 +42,9 @@ def teach_to_folder(
     cards = []
     for one in TASKS if task == "all" else (task,):
         losses: dict[str, tuple[float, ...]] = {}
-        teacher = train_teacher(recipe, one, parts.train, out, losses=losses, progress=progress)
+        teacher = train_teacher(
+            recipe, one, parts.train, out, validation=parts.validation, losses=losses, progress=progress
+        )
         cards.append(_write_card(recipe, one, teacher, parts, losses, out, progress))
     return cards
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from storyxai.errors import RecipeError
-from storyxai.training.config import DistillationRecipe, EvaluationRecipe, read_recipe
+from storyxai.training.config import DistillationRecipe, EvaluationRecipe, FitConfig, TrainingRecipe, read_recipe
 
 RECIPE = """
 name = "toy"
@@ -60,6 +60,16 @@ def test_what_is_left_out_takes_its_default(tmp_path: Path) -> None:
     assert recipe.data.soft_targets == "" and recipe.student.weights == ""
 
 
+def test_how_the_loop_runs_is_read_too(tmp_path: Path) -> None:
+    keys = 'finding_loss = "asymmetric"\nstop_metric = "validation_auroc"\nprocesses = 2\nema_decay = 0.9\nwarmup_share = 0'
+    recipe = read_recipe(written(tmp_path, f'{RECIPE}balance = "dwa"\n[training]\n{keys}\n'))
+    assert recipe.distillation.balance == "dwa"
+    assert recipe.training == TrainingRecipe(
+        finding_loss="asymmetric", stop_metric="validation_auroc", processes=2, ema_decay=0.9, warmup_share=0.0
+    )
+    assert read_recipe(written(tmp_path, RECIPE)).training == TrainingRecipe() == FitConfig(epochs=1).training
+
+
 def test_a_whole_number_stands_for_a_rate(tmp_path: Path) -> None:
     rate = read_recipe(written(tmp_path, RECIPE)).teacher_masks.learning_rate
     assert rate == 1.0 and type(rate) is float
@@ -93,6 +103,24 @@ def test_a_whole_number_stands_for_a_rate(tmp_path: Path) -> None:
         ("epochs = 2", "epochs = 2\nbatch_size = 1", r"'teacher_masks\.batch_size' is 1.*at least 2"),
         ("mixing = 0.25", "temperature = 0", r"'distillation\.temperature' is 0\.0.*over 0"),
         ("seed = 7", "seed = ", "is not readable TOML"),
+        ("mixing = 0.25", 'balance = "upgrade"', r"balance 'upgrade' is not known.*did you mean 'upgrad'"),
+        *(
+            ("[distillation]", f"[training]\n{line}\n[distillation]", said)
+            for line, said in (
+                ('precision = "bf16"', r"'training\.precision' is 'bf16'.*did you mean 'bf16-mixed'"),
+                ('stop_metric = "validation_aucroc"', r"'training\.stop_metric'.*did you mean 'validation_auroc'"),
+                ('finding_loss = "vocal"', r"'training\.finding_loss'.*did you mean 'focal'"),
+                ('device = "tpu"', r"'training\.device' is 'tpu'.*known: cpu, cuda"),
+                ("ema_dekay = 0.9", r"unknown key 'training\.ema_dekay'.*'training\.ema_decay'"),
+                ("warmup_share = 1.0", r"'training\.warmup_share' is 1\.0.*under 1\.0"),
+                ("gradient_clip = 0", r"'training\.gradient_clip' is 0\.0.*at least"),
+                ("rare_share = -0.1", r"'training\.rare_share' is -0\.1.*at least 0"),
+                ("patience = 0", r"'training\.patience' is 0.*at least 1"),
+                ("checkpoint_steps = -1", r"'training\.checkpoint_steps' is -1"),
+                ("processes = 0", r"'training\.processes' is 0.*at least 1"),
+                ("processes = 17", r"'student\.batch_size' is 32 for 17 processes.*two images at least"),
+            )
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_mend(tmp_path: Path, old: str, new: str, said: str) -> None:

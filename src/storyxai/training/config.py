@@ -298,7 +298,10 @@ def _check_training(recipe: Recipe, file: str) -> None:
     if balance != "fixed":  # the list of names stands where torch is imported, which takes seconds
         from storyxai.training.balance import make_balancer
 
-        make_balancer(balance, {"findings": 1.0, "masks": 1.0})
+        try:
+            make_balancer(balance, {"findings": 1.0, "masks": 1.0})
+        except RecipeError as error:
+            raise RecipeError(file, f"{error.what} {error.why}", mend=error.mend) from error
     for place, given, known in (
         ("finding_loss", training.finding_loss, FINDING_LOSSES), ("precision", training.precision, PRECISIONS),
         ("device", training.device, DEVICES), ("stop_metric", training.stop_metric, ("", *METRICS)),

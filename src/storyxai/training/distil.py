@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from storyxai.data.assemble import examples_from_phantoms, examples_from_table
 from storyxai.data.batches import Examples, join_examples
 from storyxai.data.grammar import vocabulary
 from storyxai.data.sources.nih import read_densenet_targets
 from storyxai.data.table import StudyTable, read_table
-from storyxai.errors import RecipeError
+from storyxai.errors import OutputError, RecipeError
 from storyxai.findings import NAMES
 from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import PAD, encode_tokens, full_vocabulary
-from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe
-from storyxai.training.fit import FitConfig, fit
+from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe, TrainingRecipe
+from storyxai.training.fit import CHECKPOINT, FitConfig, fit
 from storyxai.training.foreign import Foreign, joined_teachers, open_foreign_teachers, replaced, with_foreign_reports
 from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_findings
 from storyxai.training.weights import freeze_early_stages, load_encoder_weights, positive_weights
@@ -60,7 +61,9 @@ def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> Di
     check_parts(recipe, parts)
     losses: dict[str, tuple[float, ...]] = {}
     teachers = {
-        task: train_teacher(recipe, task, parts.train, out, losses=losses, progress=progress)
+        task: train_teacher(
+            recipe, task, parts.train, out, validation=parts.validation, losses=losses, progress=progress
+        )
         for task in TASK_OF if not replaced(recipe, task)
     }
     train = with_foreign_reports(foreign, parts.train, progress=progress)
@@ -70,8 +73,11 @@ def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> Di
     if student_path.exists():
         student = load_network(student_path)
     else:
-        student = train_student(recipe, train, targets, losses=losses, progress=progress)
-        save_network(student, student_path)
+        run = out / "training" / "student"
+        student = train_student(
+            recipe, train, targets, validation=parts.validation, losses=losses, folder=run, progress=progress
+        )
+        _keep(student, student_path, run)
     told = tuple({"task": given.task, "name": one.name, "hash": one.hash, "weight": given.weight} for given, one in foreign)
     return DistilledRun(parts, teachers, student, losses, told)
 
@@ -167,11 +173,13 @@ def new_network(
 def train_student(
     recipe: Recipe, train: Examples, targets: tuple[TeacherTargets, ...], *, losses: dict[str, tuple[float, ...]],
     tasks: tuple[str, ...] = ("findings", "masks", "report"), seed: int | None = None, name: str = "student",
-    start: Network | None = None, progress: Progress | None = None,
+    start: Network | None = None, validation: Examples | None = None, folder: Path | None = None,
+    progress: Progress | None = None,
 ) -> Network:
     """The student after training; with no `targets` it learns from labels alone (the control).
 
-    It starts from the weights of `start` where given, else from weights drawn by `seed`.
+    It starts from the weights of `start` where given, else from weights drawn by `seed`. What `fit` leaves goes to
+    `folder`, and a run that was cut goes on there; `validation` is what the recipe's `stop_metric` looks at.
     """
     seed = recipe.seed if seed is None else seed
     network = new_network(recipe, recipe.student, tasks, seed=seed + 17)
@@ -182,11 +190,12 @@ def train_student(
         views=recipe.distillation.views if targets else 0, temperature=recipe.distillation.temperature,
         mixing=recipe.distillation.mixing, task_weights=recipe.distillation.task_weights,
         balance=recipe.distillation.balance, reasons=recipe.distillation.reasons, hints=recipe.distillation.hints,
-        seed=seed, training=recipe.training,
+        seed=seed, training=_training(recipe, tasks),
     )
     weights = positive_weights(torch.from_numpy(train.labels)).numpy()
     result = fit(
-        network, train, config=config, targets=targets, positive_weights=weights, name=name, progress=progress
+        network, train, config=config, targets=targets, validation=_watched(config, validation),
+        positive_weights=weights, name=name, folder=folder, progress=progress,
     )
     losses[name] = result.losses
     return result.network
@@ -241,9 +250,9 @@ def _shift_for(values: NDArray[np.float32], share: float) -> float:
 
 def train_teacher(
     recipe: Recipe, task: str, train: Examples, out: Path, *, losses: dict[str, tuple[float, ...]],
-    progress: Progress | None = None,
+    validation: Examples | None = None, progress: Progress | None = None,
 ) -> Network:
-    """The teacher of one task, read from `out` where it was trained before."""
+    """The teacher of one task, read from `out` where it was trained before; a training that was cut goes on."""
     path = out / f"teacher-{task}.safetensors"
     if path.exists():
         return load_network(path)
@@ -251,17 +260,47 @@ def train_teacher(
     rows = np.flatnonzero(_known_rows(train, task))
     config = FitConfig(
         epochs=shape.epochs, batch_size=shape.batch_size, learning_rate=shape.learning_rate, seed=recipe.seed,
-        task_weights=(1.0, 1.0, 1.0, recipe.distillation.task_weights[3]), training=recipe.training,
+        task_weights=(1.0, 1.0, 1.0, recipe.distillation.task_weights[3]), training=_training(recipe, (task,)),
     )
     mine = train.take(rows)
     weights = positive_weights(torch.from_numpy(mine.labels)).numpy()
     network = new_network(recipe, shape, (task,), seed=recipe.seed + 1 + list(TASK_OF).index(task))
     name = f"teacher of {task}"
-    result = fit(network, mine, config=config, positive_weights=weights, name=name, progress=progress)
+    if validation is not None:
+        validation = validation.take(np.flatnonzero(_known_rows(validation, task)))
+    run = out / "training" / f"teacher-{task}"
+    result = fit(
+        network, mine, config=config, validation=_watched(config, validation), positive_weights=weights, name=name,
+        folder=run, progress=progress,
+    )
     losses[name] = result.losses
-    out.mkdir(parents=True, exist_ok=True)
-    save_network(result.network, path)
+    _keep(result.network, path, run)
     return result.network
+
+
+def _training(recipe: Recipe, tasks: tuple[str, ...]) -> TrainingRecipe:
+    """How the loop runs for a network of these tasks: where it lacks what the recipe stops on, it stops on its loss."""
+    needed = {"validation_auroc": "findings", "validation_dice": "masks"}.get(recipe.training.stop_metric)
+    if needed is None or needed in tasks:
+        return recipe.training
+    return replace(recipe.training, stop_metric="validation_loss")
+
+
+def _watched(config: FitConfig, validation: Examples | None) -> Examples | None:
+    return validation if config.training.stop_metric else None
+
+
+def _keep(network: Network, path: Path, run: Path) -> None:
+    """The network stands at `path` whole or not at all; its checkpoint has had its day."""
+    part = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_network(network, part)
+        part.replace(path)
+        (run / CHECKPOINT).unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(str(path), f"cannot be written ({error})", mend="free some space; the run goes on") from error
 
 
 def _known_rows(train: Examples, task: str) -> NDArray[np.bool_]:

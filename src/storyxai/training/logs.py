@@ -29,7 +29,10 @@ class RunLog:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.events: SummaryWriter = SummaryWriter(str(folder / "events"), purge_step=step or None)
+            # Event files are named by the second; the suffix keeps two starts within one from sharing a file.
+            self.events: SummaryWriter = SummaryWriter(
+                str(folder / "events"), purge_step=step or None, filename_suffix=f".from-{step}"
+            )
         except OSError as error:
             raise _unwritable(folder, error) from error
 
