@@ -134,3 +134,20 @@ def test_the_inverted_film_among_real_ones_is_found(real_data: Path, tmp_path: P
     odd = [problem.what for problem in check_table(table.select(rows=keep), tmp_path / "out").problems
            if problem.kind == "intensity"]
     assert odd == ["nih-00017999_000"]
+
+
+def test_many_copies_of_one_file_are_compared_once_and_a_leak_through_them_is_found(tmp_path: Path) -> None:
+    """Pairs of copies grow with their number, not with its square; look-alikes leak through any copy."""
+    rows = films(tmp_path)
+    (tmp_path / "like.png").write_bytes((tmp_path / "00.png").read_bytes())
+    brighter = np.clip(chest(0).astype(np.int64) + 1, 0, 255).astype(np.uint8)
+    Picture.fromarray(brighter).save(tmp_path / "brighter.png")
+    rows += [StudyRow(f"t{n:02d}", f"q{n}", "like.png", "x") for n in range(30)]
+    rows.append(StudyRow("u", "u", "brighter.png", "x"))
+    table = StudyTable.from_rows(rows, root=tmp_path)
+    found = kinds(table, tmp_path / "out")
+    assert len(found["exact duplicate"]) == 30 and found["near duplicate"] == ["s00 and u"] and "leak" not in found
+    parts = ["train" if name != "t29" else "test" for name in table.frame["image_id"]]
+    assert "t29" in kinds(table.with_column("split", parts), tmp_path / "out")["leak"][0]
+    parts = ["test" if name in ("s00", "u") else "train" for name in table.frame["image_id"]]
+    assert "leak" in kinds(table.with_column("split", parts), tmp_path / "out")
