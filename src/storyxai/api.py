@@ -332,14 +332,15 @@ def _drawn_otherwise(page: bytes, story: Story, audience: str, evidence: Evidenc
 
 def _write_study(evidence: Evidence, out: Path, audiences: Sequence[str], language: str) -> dict[str, Any]:
     """Evidence and pages, written beside the final place first and moved in whole."""
-    stories = {audience: tell_story(evidence, audience, language) for audience in audiences}
-    if clash := contradictions(list(stories.values())):
-        raise StoryxaiError(f"the stories contradict one another: {'; '.join(clash)}")
-    pages = {f"{audience}.html": render_html(story, evidence) for audience, story in stories.items()}
     study = out / evidence.prediction.study_id
     work = Path(tempfile.mkdtemp(prefix=f".{study.name}-", dir=out))
     try:
-        write_archive(evidence, work / study.name)
+        # Told and drawn from what the archive keeps, to its six digits: so it can be drawn again byte by byte.
+        kept = read_archive(write_archive(evidence, work / study.name))
+        stories = {audience: tell_story(kept, audience, language) for audience in audiences}
+        if clash := contradictions(list(stories.values())):
+            raise StoryxaiError(f"the stories contradict one another: {'; '.join(clash)}")
+        pages = {f"{audience}.html": render_html(story, kept) for audience, story in stories.items()}
         for name, data in pages.items():
             (work / study.name / name).write_bytes(data)
         if study.exists():
