@@ -152,17 +152,20 @@ def train_student(uniq: Examples, teachers: dict[str, Network], data: Path, out:
     ).network)
 
 
-def write_model(student: Network, real: Examples, parts: NDArray[np.str_], uniq: Examples, folder: Path) -> ModelCard:
+def write_model(
+    student: Network, real: Examples, parts: NDArray[np.str_], uniq: Examples, folder: Path, *, version: str = "1",
+    script: str = "recipes/shipped_student.py",
+) -> ModelCard:
     """The exported student with its card, calibrated on the NIH validation patients."""
     folder.mkdir(parents=True, exist_ok=True)
     files = export_student(student, folder)
     validation = real.take(np.flatnonzero(parts == "val"))
     card = ModelCard(
-        "storyxai-student", "1", student.spec.as_dict(), files,
+        "storyxai-student", version, student.spec.as_dict(), files,
         pipeline.calibration_of(student, validation, domain="nih"), pipeline.training_sets(uniq), pipeline.LIMITS,
         pipeline.CANNOT_SEE,
         training={
-            "seed": 0, "script": "recipes/shipped_student.py", "teacher_of_findings": "EfficientNet-lite0, ImageNet start",
+            "seed": 0, "script": script, "teacher_of_findings": "EfficientNet-lite0, ImageNet start",
             "public_soft_targets": "DenseNet-121 of the project reproduce-chexnet (BSD-3-Clause), training patients only",
             "report_text": "storyxai's own grammar; Open-i text is CC BY-NC-ND and was not used",
             "patients": sorted({pipeline.patient_mark(p) for p, part in zip(real.patient_ids, parts, strict=True)

@@ -139,7 +139,8 @@ def main() -> None:
     known = Known(torch.from_numpy(join_findings(targets, soft, examples, NAMES, weight=0.6).findings), targets)
     student = load_network(given.out / "student.safetensors")
     student = kept(given.out / "student-longer.safetensors", lambda: train(student, examples, known))
-    write_model(student, real, parts, examples, given.out / "model")
+    script = "recipes/shipped_student.py, then recipes/shipped_student_longer.py"
+    write_model(student, real, parts, examples, given.out / "model", version="2", script=script)
 
 
 if __name__ == "__main__":
