@@ -297,13 +297,16 @@ def _matrix(record: Plain, entries: Sequence[Plain]) -> Any:
     from matplotlib.figure import Figure
 
     rows = list(dict.fromkeys(entry["judged"] for entry in entries))
+    apart = len({(entry["judged"], entry["arm"]) for entry in entries}) < len(entries)
+
+    def added(entry: Plain) -> str:
+        return "with both others" if len(entry["added"]) == 2 else f"with {entry['added'][0]}"
 
     def column_of(entry: Plain) -> str:
-        added = "both others" if len(entry["added"]) == 2 else entry["added"][0]
-        return f"taught by {_words(entry['arm'])}\nwith {added}"
+        return f"taught by {_words(entry['arm'])}" + (f"\n{added(entry)}" if apart else "")
 
     columns = list(dict.fromkeys(column_of(entry) for entry in entries))
-    figure = Figure(figsize=(2.2 + 1.75 * len(columns), 1.2 + 0.62 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(2.2 + 1.75 * len(columns), 1.2 + 0.75 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     most = max(max(abs(entry["difference"]["value"]) for entry in entries), 1e-6)
     values = [[float("nan")] * len(columns) for _ in rows]
@@ -312,6 +315,7 @@ def _matrix(record: Plain, entries: Sequence[Plain]) -> Any:
         values[row][column] = gap["value"]
         sure = gap["low"] is not None and (gap["low"] > 0 or gap["high"] < 0)
         span = "" if gap["low"] is None else f"\n{_signed(gap['low'])} to {_signed(gap['high'])}"
+        span += "" if apart else f"\n{added(entry)}"
         strong = abs(gap["value"]) > 0.7 * most
         axes.text(column, row, _signed(gap["value"]) + span, ha="center", va="center", fontsize=8.5,
                   fontweight="bold" if sure else "normal", color="white" if strong else "#1e2733")

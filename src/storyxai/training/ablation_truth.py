@@ -117,12 +117,15 @@ def answers_of(network: Network, ground: Ground) -> Answers:
 
 
 def map_figures(network: Network, ground: Ground, *, batch_size: int = 64) -> dict[str, Floats]:
-    """The figures of Grad-CAM and of the evidence grid for every finding stated present, by metric, each [N, F]."""
+    """The figures of Grad-CAM and of the evidence grid for every finding stated present, by metric, each [N, F].
+
+    Lungs and places count on every image of the test part that has them, the rest on the images that judge findings.
+    """
     test = ground.test
     names = ("cam_hit", "cam_energy", "grid_hit", "grid_energy", "inside_lungs", "agreement", "overlap")
     figures = {name: np.full(test.labels.shape, np.nan, dtype=np.float32) for name in names}
     judged = [int(f) for f in np.flatnonzero((ground.labels >= 0.5).any(axis=0))]
-    asked = np.flatnonzero((ground.labels >= 0.5).any(axis=1) | np.isfinite(ground.places).any(axis=(1, 2, 3)))
+    asked = np.flatnonzero((test.labels >= 0.5).any(axis=1))
     network = network.to(memory_format=torch.channels_last).eval()
     for start in range(0, len(asked), batch_size):
         rows = asked[start : start + batch_size]
@@ -146,7 +149,8 @@ def floors_of(ground: Ground) -> dict[str, dict[str, float]]:
         floors |= {"cam_hit": hit, "grid_hit": hit}
         even = {"even map": float(places.mean())}
         floors |= {"cam_energy": even, "grid_energy": even}
-    inside = ground.lungs[np.isfinite(ground.lungs).all(axis=(1, 2)) & (_in_lungs(ground.labels) >= 0.5).any(axis=1)]
+    judged = np.where((ground.labels >= 0.5).any(axis=0), ground.test.labels, np.nan)
+    inside = ground.lungs[np.isfinite(ground.lungs).all(axis=(1, 2)) & (_in_lungs(judged) >= 0.5).any(axis=1)]
     if len(inside):
         floors["inside_lungs"] = {"even map": float(inside.mean())}
     return floors
@@ -167,6 +171,8 @@ def _measure(
             continue
         if np.isfinite(lungs).all() and NAMES[f] not in NOT_IN_LUNGS and cams[f].any():
             figures["inside_lungs"][row, f] = _share(cams[f], lungs)
+        if not ground.labels[row, f] >= 0.5:  # of a set that lends its lungs only
+            continue
         figures["agreement"][row, f] = _correlation(cams[f], grid[f])
         others = [g for g in judged if g != f and norms[g] > 0]
         if norms[f] > 0 and others:
