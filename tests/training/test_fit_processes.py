@@ -18,7 +18,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("needs fork")
     path = tmp_path_factory.mktemp("processes")
     program = Path(__file__).with_name("fit_processes.py")
-    ended = subprocess.run([sys.executable, str(program), str(path)], capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([sys.executable, str(program), str(path)], capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr[-3000:]
     return path
 
