@@ -2,6 +2,8 @@
 
 DATA is a folder with nih/, kermany/ and covid/ (left out: ../shared/data beside the checkout). With --fit the pose
 weights are fitted again first, on NIH films of patients whose hash is odd; scores are on all other films.
+With --model the student is asked too: where it finds lungs, and its distance where its folder holds one (films of patients it
+learnt from are then left out), and photographs, textures, tiles in disorder and other DICOM modalities are scored as well.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from storyxai.imaging import gate
+from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
-from storyxai.types import Array, Image
+from storyxai.models.runtime import Student, load_student
+from storyxai.pipeline import patient_mark
+from storyxai.types import Array, Check, Image
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS_FILE = ROOT / "src" / "storyxai" / "imaging" / "gate_weights.py"
-FAULTS = ("inverted", "down", "flipped", "left", "right", "cropped", "mirrored", "blank", "noise", "page")
+FAULTS = ("inverted", "down", "flipped", "left", "right", "cropped", "mirrored", "blank", "noise", "page", "tiles")
 
 
 class Film(NamedTuple):
@@ -35,17 +40,20 @@ class Film(NamedTuple):
     group: str
     calibrates: bool
     path: Path
+    patient: str
 
 
 def films(data: Path) -> Iterator[Film]:
     """All frontal films of the three sets."""
     for row in _lines(data / "nih" / "Data_Entry_2017_v2020.csv"):
         odd = hashlib.sha256(row["Patient ID"].encode()).digest()[0] % 2 == 1
-        yield Film("nih", odd, data / "nih" / "images" / f"{Path(row['Image Index']).stem}.jpg")
+        yield Film("nih", odd, data / "nih" / "images" / f"{Path(row['Image Index']).stem}.jpg",
+                   f"nih-{int(row['Patient ID']):08d}")
     for row in _lines(data / "kermany" / "pairs.csv"):
-        yield Film("kermany", False, data / "kermany" / row["image"])
+        yield Film("kermany", False, data / "kermany" / row["image"], f"kermany-{row['patient_id']}")
     for row in _lines(data / "covid" / "metadata.csv"):
-        yield Film("covid", False, data / "covid" / "images" / f"{Path(row['filename']).stem}.jpg")
+        yield Film("covid", False, data / "covid" / "images" / f"{Path(row['filename']).stem}.jpg",
+                   f"covid-{row['patientid']}")
 
 
 def _lines(path: Path) -> list[dict[str, str]]:
@@ -65,7 +73,12 @@ def spoiled(pixels: Array, fault: str, rng: np.random.Generator) -> Array:
         return (1 - page[:height, :width]).astype(np.float32)
     if fault == "cropped":
         return _window(pixels, rng)
-    turned = {
+    if fault == "tiles":
+        h, w = height // 4, width // 4
+        parts = [pixels[i * h : (i + 1) * h, j * w : (j + 1) * w] for i in range(4) for j in range(4)]
+        order = rng.permutation(16)
+        return np.ascontiguousarray(np.block([[parts[order[4 * i + j]] for j in range(4)] for i in range(4)]))
+    turned: dict[str, Array] = {
         "upright": pixels, "inverted": 1 - pixels, "down": pixels[::-1, ::-1], "flipped": pixels[::-1],
         "left": np.rot90(pixels, 1), "right": np.rot90(pixels, -1), "mirrored": pixels[:, ::-1],
     }  # fmt: skip
@@ -95,7 +108,7 @@ def _varied(pixels: Array, rng: np.random.Generator) -> Array:
     offset = np.full(2, side / 2) - matrix @ np.full(2, side / 2) + rng.uniform(-8, 8, 2)
     terms = (*matrix[0], offset[0], *matrix[1], offset[1])
     moved = small.transform((side, side), PillowImage.Transform.AFFINE, terms, PillowImage.Resampling.BILINEAR)
-    return (np.clip(np.asarray(moved), 0, 1) ** rng.uniform(0.6, 1.6)).astype(np.float32)
+    return np.asarray(np.clip(np.asarray(moved), 0, 1) ** rng.uniform(0.6, 1.6), dtype=np.float32)
 
 
 def fit(chosen: list[Film]) -> None:
@@ -150,12 +163,64 @@ def wilson(hits: int, count: int) -> str:
     return f"{100 * share:5.1f} [{100 * (middle - half):5.1f}, {100 * (middle + half):5.1f}]"
 
 
-def outcome(image: Image, pixels: Array) -> tuple[bool, bool, bool]:
+def outcome(image: Image, pixels: Array, student: Student | None = None) -> tuple[bool, bool, bool]:
     """Whether a picture was refused, warned of at least, and warned of as mirrored."""
-    checks = gate.judge(replace(image, pixels=pixels))
+    seen = replace(image, pixels=pixels)
+    checks = gate.judge(seen) if student is None else _asked(seen, student)
     failed = {check.name for check in checks if check.passed is False}
     refused = any(rule.hard and rule.name in failed for rule in gate.RULES)
     return refused, bool(failed - {"gate.mirrored"}), "gate.mirrored" in failed
+
+
+def line_of(group: str, kind: str, results: list[tuple[bool, bool, bool]]) -> str:
+    """One line of the table."""
+    shares = [wilson(sum(result[i] for result in results), len(results)) for i in range(3)]
+    return f"{group:8} {kind:9} {len(results):4}  {'   '.join(shares)}\n"
+
+
+def _asked(image: Image, student: Student) -> tuple[Check, ...]:
+    """The checks with what the student found, as `tell` judges."""
+    frame = model_frame(*image.pixels.shape, size=student.size)
+    look = student.look(frame.to_model(image.pixels))
+    masks = [frame.mask_to_original(look.masks[index], 0.5) for index in (0, 1)]
+    known = student.distance
+    return gate.judge(
+        image, lungs={"left_lung": masks[0], "right_lung": masks[1]}, distance=known.of(look.features) if known else None,
+        distance_limit=known.limit if known else None,
+    )
+
+
+def strangers(data: Path, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
+    """Kind and pixels of pictures that are no radiograph of a chest."""
+    from scipy.ndimage import gaussian_filter
+    from skimage import data as library
+
+    for name in ("astronaut", "brick", "camera", "cat", "clock", "coffee", "coins", "grass", "gravel", "moon", "rocket"):
+        grey = np.atleast_3d(np.asarray(getattr(library, name)(), dtype=np.float32) / 255).mean(axis=2)
+        yield "photo", grey
+        for _ in range(3):
+            h, w = (int(side * rng.uniform(0.5, 0.9)) for side in grey.shape)
+            top, left = rng.integers(0, grey.shape[0] - h), rng.integers(0, grey.shape[1] - w)
+            yield "photo", np.ascontiguousarray(grey[top : top + h, left : left + w])
+    for _ in range(40):
+        smooth = gaussian_filter(rng.random((256, 256)), rng.uniform(1, 20))
+        yield "texture", ((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32)
+    for path in sorted((data / "dicom" / "odd").glob("*.dcm")):
+        pixels = _stored(path)
+        if pixels is not None:
+            yield "modality", pixels
+
+
+def _stored(path: Path) -> Array | None:
+    """The first frame of a DICOM file, whatever it shows, scaled to [0, 1]; None where it cannot be decoded."""
+    import pydicom
+
+    try:
+        stored = np.asarray(pydicom.dcmread(path).pixel_array, dtype=np.float32)
+    except (ValueError, AttributeError):
+        return None
+    frame = stored[0] if stored.ndim == 3 else stored
+    return np.asarray((frame - frame.min()) / max(float(np.ptp(frame)), 1e-6), np.float32)
 
 
 def main() -> None:
@@ -164,6 +229,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?", default=ROOT.parent / "shared" / "data")
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--count", type=int, default=400, help="films per set")
+    parser.add_argument("--model", type=Path, help="ask this student too")
     chosen = parser.parse_args()
     if not (chosen.data / "nih").is_dir():
         sys.stdout.write(f"skipped: no real radiographs in {chosen.data}\n")
@@ -173,16 +239,23 @@ def main() -> None:
         fit([film for film in everything if film.calibrates])
         sys.stdout.write(f"written: {WEIGHTS_FILE.name}; run again without --fit to score\n")
         return
+    student = load_student(chosen.model) if chosen.model else None
+    learnt = set(student.card.training.get("patients", ())) if student else set()
     rng = np.random.default_rng(1)
     sys.stdout.write("set      picture    n     refused %               refused or warned %     warned as mirrored %\n")
     for group in ("nih", "kermany", "covid"):
         members = [film for film in everything if film.group == group and not film.calibrates]
+        members = [film for film in members if patient_mark(film.patient) not in learnt]
         picked = [members[i] for i in sorted(rng.permutation(len(members))[: chosen.count])]
         images = [read_image(film.path) for film in picked]
         for fault in ("upright", *FAULTS):
-            results = [outcome(image, spoiled(image.pixels, fault, rng)) for image in images]
-            shares = [wilson(sum(r[i] for r in results), len(results)) for i in range(3)]
-            sys.stdout.write(f"{group:8} {fault:9} {len(results):4}  {'   '.join(shares)}\n")
+            results = [outcome(image, spoiled(image.pixels, fault, rng), student) for image in images]
+            sys.stdout.write(line_of(group, fault, results))
+    found: dict[str, list[tuple[bool, bool, bool]]] = {}
+    for kind, pixels in strangers(chosen.data, rng):
+        found.setdefault(kind, []).append(outcome(Image(pixels, "0" * 64, kind), pixels, student))
+    for kind, results in found.items():
+        sys.stdout.write(line_of("none", kind, results))
     for path in sorted((chosen.data / "dicom").rglob("RG*.dcm")):
         image = read_image(path)
         refused, alone = outcome(image, image.pixels)[0], outcome(replace(image, notes=()), image.pixels)[0]
