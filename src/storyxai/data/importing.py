@@ -75,7 +75,9 @@ class ImportReport:
         return tuple(lines)
 
 
-def read_source(name: str, folder: Path, *, journal: Path | None = None) -> StudyTable:
+def read_source(
+    name: str, folder: Path, *, journal: Path | None = None, progress: Callable[[str, int, int], None] | None = None
+) -> StudyTable:
     """The study table of a published set in `folder`, not yet split. `journal` resumes a walk over a dicom-folder.
 
     Raises: UnknownNameError naming the nearest source; TableError when the folder is not such a set.
@@ -84,7 +86,7 @@ def read_source(name: str, folder: Path, *, journal: Path | None = None) -> Stud
         raise UnknownNameError("source", name, SOURCES)
     module, _, function = SOURCES[name].partition(":")
     reader = getattr(importlib.import_module(module), function)
-    table = reader(folder, journal=journal) if name == "dicom-folder" else reader(folder)
+    table = reader(folder, journal=journal, progress=progress) if name == "dicom-folder" else reader(folder)
     if not isinstance(table, StudyTable) or not len(table):
         raise TableError(str(folder), f"gives no row as '{name}'", mend="name the folder of the unpacked data set")
     return table
@@ -101,7 +103,7 @@ def import_source(
     """
     # Paths are kept absolute: the table may be moved, the images stay where they are.
     journal = out.with_name(f"{out.name}.journal")
-    table = read_source(name, Path(folder).resolve(), journal=journal)
+    table = read_source(name, Path(folder).resolve(), journal=journal, progress=progress)
     pairs = near_duplicates(table, progress=progress) if compare_pictures else ()
     table = split_by_patient(table, fractions=fractions, seed=seed, look_alikes=pairs)
     check_no_leak(table, look_alikes=pairs)
