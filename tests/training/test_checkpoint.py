@@ -6,13 +6,16 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from storyxai.data.batches import Examples
 from storyxai.errors import OutputError, RecipeError, WeightsError
 from storyxai.training.balance import make_balancer
 from storyxai.training.checkpoint import TrainingState, read_checkpoint, training_mark, write_checkpoint
 from storyxai.training.config import FitConfig, TrainingRecipe
+from storyxai.training.soft_targets import TeacherTargets
 from teaching_examples import tiny_network, toy_examples
 
 WEIGHTS = {"findings": 1.0, "masks": 0.5}
@@ -125,5 +128,15 @@ def test_the_mark_of_a_training_changes_with_all_that_decides_its_outcome() -> N
         training_mark(network, train, dataclasses.replace(config, epochs=3), (), None),
         training_mark(network, train, dataclasses.replace(config, training=TrainingRecipe(ema_decay=0.5)), (), None),
         training_mark(network, train, config, (), train.labels[0]),
+        training_mark(network, dataclasses.replace(train, masks=1 - train.masks), config, (), None),
+        training_mark(network, train, config, (answers_of(train, 0.0),), None),
+        training_mark(network, train, config, (answers_of(train, 1.0),), None),
     ]
-    assert len({mark, *others}) == 7
+    assert len({mark, *others}) == 10
+
+
+def answers_of(train: Examples, mask_logit: float) -> TeacherTargets:
+    """A teacher who knows nothing of findings and draws the same everywhere."""
+    unknown = np.full(train.labels.shape, np.nan, dtype=np.float32)
+    masks = np.full(train.masks.shape, mask_logit, dtype=np.float16)
+    return TeacherTargets(0, unknown, masks, np.zeros((0,), np.float16), np.full(len(train), -1))

@@ -12,8 +12,10 @@ import torch
 from storyxai.data.batches import make_batch
 from storyxai.errors import RecipeError, StoryxaiError
 from storyxai.training import fit as fit_module
+from storyxai.training.balance import conflict_row, shared_parameters
 from storyxai.training.config import FitConfig, TrainingRecipe
 from storyxai.training.fit import CHECKPOINT, fit
+from storyxai.training.objective import task_losses
 from storyxai.training.validation import best_epoch, validate
 from teaching_examples import tiny_network, toy_examples
 
@@ -131,7 +133,22 @@ def test_fixed_weights_are_the_weighted_sum_and_all_is_noted() -> None:
     parts = {"findings": 2.0, "masks": 0.5, "report": 3.0}
     assert {task: row[f"weight_{task}"] for task in parts} == parts
     assert row["loss"] == pytest.approx(sum(weight * row[f"loss_{task}"] for task, weight in parts.items()))
-    assert set(row) == {"loss", "learning_rate", *(f"{kind}_{task}" for kind in ("loss", "weight") for task in parts)}
+    pairs = {"conflict_findings_masks", "conflict_findings_report", "conflict_masks_report"}
+    named = {f"{kind}_{task}" for kind in ("loss", "weight") for task in parts}
+    assert set(row) == {"loss", "learning_rate", *named, *pairs}
+    assert all(-1 <= row[pair] <= 1 for pair in pairs)
+
+
+def test_conflict_of_a_run_is_that_of_each_epochs_first_batch(tmp_path: Path) -> None:
+    config = dataclasses.replace(SHORT, batch_size=6, learning_rate=1e-9, views=1)
+    history = fit(tiny_network(), toy_examples(6), config=config, folder=tmp_path).history
+    assert (tmp_path / "conflict.png").is_file() and len(history) == 2
+    network = tiny_network().train()
+    batch = make_batch(toy_examples(6), np.arange(6), 0)
+    torch.manual_seed(0)
+    losses = task_losses(network, network(batch.images), batch, np.arange(6), config=config)
+    cosine = conflict_row(losses, shared_parameters(network))["conflict_findings_masks"]
+    assert history[0]["conflict_findings_masks"] == pytest.approx(cosine, abs=1e-3)
 
 
 @pytest.mark.parametrize("balance", ["uncertainty", "upgrad", "upgrad-features"])

@@ -23,7 +23,7 @@ from storyxai.errors import OutputError, RecipeError, WeightsError
 from storyxai.models.network import Network
 from storyxai.training.balance import Balancer
 from storyxai.training.config import FitConfig
-from storyxai.training.soft_targets import TeacherTargets, network_hash
+from storyxai.training.soft_targets import ShardRows, TeacherTargets, network_hash
 
 __all__ = ["TrainingState", "read_checkpoint", "training_mark", "write_checkpoint"]
 
@@ -59,8 +59,18 @@ def training_mark(
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(lasting), sort_keys=True).encode())
     digest.update(network_hash(network).encode())
     digest.update("|".join(train.ids).encode())
-    for values in (train.images, train.labels, train.tokens, positive_weights, *(target.findings for target in targets)):
+    known = (train.images, train.labels, train.masks, train.union, train.cells, train.tokens, positive_weights)
+    for values in known:
         digest.update(b"none" if values is None else np.ascontiguousarray(values).data)
+    for target in targets:
+        digest.update(np.ascontiguousarray(target.findings).data)
+        for rows in (target.masks, target.words, target.maps, target.attention):
+            if isinstance(rows, ShardRows):  # the names of folder and file hold the hashes of teacher and question
+                digest.update("|".join(f"{path.parent.name}/{path.name}" for path in rows.paths).encode())
+                digest.update(np.ascontiguousarray(rows.shard_of).data)
+                digest.update(np.ascontiguousarray(rows.row_of).data)
+            else:
+                digest.update(np.ascontiguousarray(rows).data)
     return digest.hexdigest()
 
 

@@ -101,7 +101,8 @@ class DistillationRecipe:
     `task_weights` are of findings, masks, report and boxes; `balance` is how tasks share the network: "fixed" keeps
     those weights, "uncertainty" learns them, "dwa" follows how fast each task learns, "upgrad", "pcgrad" and their like
     bring the gradients to agree (`training/balance.py`). `reasons` weighs 1 - cosine of the student's Grad-CAM and its
-    findings' teacher's, `hints` the distance of their attention maps (0: neither is asked for).
+    findings' teacher's, `hints` the distance of their attention maps (0: neither is asked for). In `sentence_share` of
+    the images the report is learnt from the teacher's own sentences instead of the reference (sequence level).
     """
 
     temperature: float = 2.0
@@ -112,6 +113,7 @@ class DistillationRecipe:
     balance: str = "fixed"
     reasons: float = 0.0
     hints: float = 0.0
+    sentence_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,8 @@ def _check(recipe: Recipe, file: str) -> None:
         raise RecipeError(file, f"'distillation.temperature' is {distillation.temperature}", mend="it must be over 0")
     if not 0 <= distillation.mixing < 1:
         raise RecipeError(file, f"'distillation.mixing' is {distillation.mixing}", mend="it must be in [0, 1)")
+    if not 0 <= distillation.sentence_share <= 1:
+        raise RecipeError(file, f"'distillation.sentence_share' is {distillation.sentence_share}", mend="it must be in [0, 1]")
     for name, weight in (("reasons", distillation.reasons), ("hints", distillation.hints)):
         if not 0 <= weight < math.inf:
             raise RecipeError(file, f"'distillation.{name}' is {weight}", mend="it must be 0 or more")

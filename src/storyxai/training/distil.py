@@ -24,6 +24,7 @@ from storyxai.models.tokens import PAD, encode_tokens, full_vocabulary
 from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe, TrainingRecipe
 from storyxai.training.fit import CHECKPOINT, FitConfig, fit
 from storyxai.training.foreign import Foreign, joined_teachers, open_foreign_teachers, replaced, with_foreign_reports
+from storyxai.training.sentences import teacher_sentences, with_sentences
 from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_findings
 from storyxai.training.weights import freeze_early_stages, load_encoder_weights, positive_weights
 from storyxai.types import SoftTargets
@@ -67,6 +68,9 @@ def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> Di
         for task in TASK_OF if not replaced(recipe, task)
     }
     train = with_foreign_reports(foreign, parts.train, progress=progress)
+    if recipe.distillation.sentence_share and "report" in teachers:
+        written = teacher_sentences(teachers["report"], train, progress=progress)
+        train = with_sentences(train, written, share=recipe.distillation.sentence_share, seed=recipe.seed)
     targets = ask_teachers(recipe, teachers, foreign, train, out / "soft_targets", progress=progress)
     targets = with_published_teacher(recipe, targets, train)
     student_path = out / "student-network.safetensors"

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from storyxai.data.batches import Batch, Examples, make_batch
 from storyxai.errors import RecipeError, StoryxaiError
 from storyxai.models.network import Network, Outputs
-from storyxai.training.balance import make_balancer
+from storyxai.training.balance import conflict_plot, conflict_row, make_balancer, shared_parameters
 from storyxai.training.checkpoint import TrainingState, read_checkpoint, training_mark, write_checkpoint
 from storyxai.training.config import FitConfig, TrainingRecipe
 from storyxai.training.logs import RunLog, duration, plot_curves
@@ -51,7 +51,8 @@ Progress = Callable[[str, int, int], None]
 class FitResult:
     """The trained network (its running average), the mean loss of each epoch, and everything else that was noted.
 
-    `history` has a row an epoch: "loss", "loss_TASK", "weight_TASK", "learning_rate", "validation_...".
+    `history` has a row an epoch: "loss", "loss_TASK", "weight_TASK", "learning_rate", "validation_...", and for each pair
+    of tasks "conflict_TASK_TASK", the cosine of their gradients on the shared part in the epoch's first batch.
     """
 
     network: Network
@@ -139,6 +140,8 @@ def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Tensor], list[dict[str,
                 log.close()
         if log is not None and job.folder is not None:
             plot_curves(state.history, job.folder / "curves.png", title=job.name)
+            if any(name.startswith("conflict_") for row in state.history for name in row):
+                conflict_plot(state.history, job.folder / "conflict.png")
     weights = state.best or state.average.state_dict()
     history = [{name: value for name, value in row.items() if name != "images_per_second"} for row in state.history]
     return {name: tensor.cpu() for name, tensor in weights.items()}, history, state.step
@@ -204,6 +207,8 @@ def _step(
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
+    # Once an epoch, on its first batch: whether the tasks pull the shared part the same way.
+    pulls = conflict_row(losses, shared_parameters(network)) if state.batch == 0 and len(losses) > 1 else {}
     used = state.balancer.backward(losses, network, said.features)
     if fabric.world_size > 1:
         _share(fabric, [*network.parameters(), *state.balancer.parameters()], network)
@@ -215,12 +220,15 @@ def _step(
     _follow(state.average, network, min(config.training.ema_decay, state.step / (state.step + 10)))
     noted = {"loss": sum(used[task] * value for task, value in means.items())}
     noted |= {f"loss_{task}": value for task, value in means.items()}
+    if pulls:
+        mean = _mean_of(fabric, torch.tensor(list(pulls.values()), device=fabric.device)).tolist()
+        noted |= {name: value for name, value in zip(pulls, mean, strict=True) if math.isfinite(value)}
     return noted | {f"weight_{task}": value for task, value in used.items()}
 
 
 def _end_epoch(job: _Job, state: TrainingState, *, speed: float) -> None:
     """The epoch's means become a row of history; the balancer takes note, and the best average is kept."""
-    row = {name: value / state.batch for name, value in state.sums.items()}
+    row = {name: value / (1 if name.startswith("conflict_") else state.batch) for name, value in state.sums.items()}
     row["images_per_second"] = speed
     if job.validation is not None and len(job.validation):
         row |= validate(state.average, job.validation, config=job.config)
