@@ -55,6 +55,12 @@ def test_a_table_of_phantoms_gives_outlines_hearts_and_maps_that_know_nothing(tm
         evaluate_student(student, tmp_path / "films.parquet", split="all", bootstrap=20, seed=0) for _ in range(2)
     )
     assert found == again
+    twin = evaluate_student(
+        student, tmp_path / "films.parquet", split="all", bootstrap=20, seed=0, beside=[student]
+    )
+    (gap,) = [item for item in twin["differences"] if item["other"].startswith("beside: ")]
+    assert all(mask["dice"]["value"] == 0.0 for mask in gap["masks"])
+    assert [m["role"] for m in twin["models"] if m["name"].startswith("beside: ")] == ["control"]
     models = {model["name"]: model for model in found["models"]}
     masks = {mask["mask"]: mask for mask in models["student"]["masks"]}
     assert set(masks) == {"lungs", "left_lung", "right_lung", "heart"}

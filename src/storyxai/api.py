@@ -206,17 +206,23 @@ def check_data(table: Path, out: Path, *, progress: Progress | None = None) -> d
 
 
 def evaluate(
-    table: Path, out: Path, *, model: Path | None = None, split: str = "unseen", bootstrap: int = 1000, seed: int = 0,
-    progress: Progress | None = None,
+    table: Path, out: Path, *, model: Path | None = None, beside: Sequence[Path] = (), split: str = "unseen",
+    bootstrap: int = 1000, seed: int = 0, progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The scorecard of a student on a study table, written to `out` as scorecard.json and scorecard.html."""
+    """The scorecard of a student on a study table, written to `out` as scorecard.json and scorecard.html.
+
+    Other students, `beside` it, are judged on the same images, with paired differences.
+    """
     from storyxai.evaluate import headline
     from storyxai.evaluate_table import student_speed
     from storyxai.pipeline import evaluate_student, write_scorecard
 
     require_writable(out)
     student = load_student(model)
-    record = evaluate_student(student, table, split=split, bootstrap=bootstrap, seed=seed, progress=progress)
+    record = evaluate_student(
+        student, table, split=split, bootstrap=bootstrap, seed=seed, beside=[load_student(one) for one in beside],
+        progress=progress,
+    )
     write_scorecard(record, out, speed=student_speed(student, batches=SPEED_BATCHES, clock=time.perf_counter))
     return {"scorecard": str(out / "scorecard.json"), "headline": headline(record), "lines": score_lines(record)}
 

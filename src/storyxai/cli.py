@@ -145,6 +145,9 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="A study table, as `data import` writes it.")],
     out: Out,
     model: Model = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="Folder of another student to judge on the same images; may be repeated.")
+    ] = None,
     split: Annotated[str, typer.Option(help="unseen (patients the student never met), train, val, test or all.")] = "unseen",
     bootstrap: Annotated[int, typer.Option(help="Patient-level bootstrap replicates.")] = 1000,
     seed: Seed = 0,
@@ -155,7 +158,9 @@ def evaluate(
     Example:  storyxai data import nih folder --out nih.parquet && storyxai evaluate --data nih.parquet --out score
     """
     with _progress() as progress:
-        result = api.evaluate(data, out, model=model, split=split, bootstrap=bootstrap, seed=seed, progress=progress)
+        result = api.evaluate(
+            data, out, model=model, beside=beside or (), split=split, bootstrap=bootstrap, seed=seed, progress=progress
+        )
     _answer(result, [*result["lines"], f"{out}/scorecard.html"], as_json)
 
 

@@ -40,29 +40,28 @@ MASKS = ("lungs", "left_lung", "right_lung", "heart")
 
 
 def evaluate_student(
-    student: Student, table_path: Path, *, split: str, bootstrap: int, seed: int, progress: Progress | None = None
+    student: Student, table_path: Path, *, split: str, bootstrap: int, seed: int, beside: Sequence[Student] = (),
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The scorecard of a student on a study table, in the frame of the original images, as plain JSON values.
 
-    `split` "unseen" takes every patient whom the card does not name as trained or calibrated on, whatever the table's own
-    split says. Raises: UnknownNameError for another split; InputError when no row is left, or when a patient of the
-    chosen split was trained on.
+    `split` "unseen" takes every patient whom no card names as trained or calibrated on, whatever the table's own split
+    says. The students `beside` it are judged on the same images, as controls. Raises: UnknownNameError for another
+    split; InputError when no row is left, or when a patient of the chosen split was trained on.
     """
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
-    table = unseen_rows(student, read_table(table_path), split, table_path)
+    table = read_table(table_path)
+    for one in (student, *beside):
+        table = unseen_rows(one, table, split, table_path)
     rows: list[Row] = table.frame.to_dict("records")  # type: ignore[assignment]
     judged = _judge_rows(student, table, rows, seed, progress)
     findings = student.findings
-    calibration = [student.card.calibration[name] for name in findings]
     ids = tuple(table.frame["image_id"])
-    outputs = [TaskOutputs(
-        name="student", role="student", ids=ids, findings=findings, logits=np.stack(judged.logits),
-        calibration=[(c.scale, c.bias) for c in calibration], thresholds=[c.threshold for c in calibration],
-        conformal=conformal_of(calibration), dices=judged.known_dices(), distances=judged.known_distances(),
-        reports=judged.reports, boxes=judged.boxes,
-        facts={"model_id": student.card.model_id, **_size(student)},
-    )]
+    outputs = [_spoken(student, judged, ids, "student")]
+    for other in beside:
+        name = f"beside: {other.card.name} {other.card.model_id[-8:]}"
+        outputs.append(_spoken(other, _judge_rows(other, table, rows, seed, progress), ids, name))
     views = [str(row["view"]) for row in rows]
     if len(set(views)) > 1:
         scores = np.repeat(np.array([[float(view == "AP")] for view in views]), len(findings), axis=1)
@@ -78,6 +77,18 @@ def evaluate_student(
         subgroups=_subgroups(rows, views),
     )
     return build_scorecard(outputs, references, seed=seed, count=bootstrap).as_dict()
+
+
+def _spoken(student: Student, judged: _Judged, ids: tuple[str, ...], name: str) -> TaskOutputs:
+    """What one student said of every image; under another name than "student" it is a control."""
+    calibration = [student.card.calibration[finding] for finding in student.findings]
+    return TaskOutputs(
+        name=name, role="student" if name == "student" else "control", ids=ids, findings=student.findings,
+        logits=np.stack(judged.logits), calibration=[(c.scale, c.bias) for c in calibration],
+        thresholds=[c.threshold for c in calibration], conformal=conformal_of(calibration), dices=judged.known_dices(),
+        distances=judged.known_distances(), reports=judged.reports, boxes=judged.boxes,
+        facts={"model_id": student.card.model_id, **_size(student)},
+    )
 
 
 def unseen_rows(student: Student, table: StudyTable, split: str, path: Path) -> StudyTable:
