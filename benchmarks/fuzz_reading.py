@@ -241,7 +241,7 @@ def main() -> int:
     parser.add_argument("--kinds", choices=("pictures", "tables", "all"), default="all", help="all: half of each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for culprits (left out: a temporary one)")
-    parser.add_argument("--limit-s", type=float, default=float("inf"))
+    parser.add_argument("--limit-s", type=float, default=float("inf"), help="of pictures and of tables each")
     parser.add_argument("--guided", type=float, default=0.0, metavar="SECONDS", help="let atheris choose the bytes")
     chosen = parser.parse_args()
     if chosen.guided:
@@ -259,7 +259,7 @@ def main() -> int:
         if chosen.kinds != "pictures":
             import fuzz_tables
 
-            done = fuzz_tables.run(chosen.count // share, chosen.seed, folder=folder)
+            done = fuzz_tables.run(chosen.count // share, chosen.seed, folder=folder, limit_s=chosen.limit_s)
             fine = tell_report("tables", chosen.seed, done) and fine
     return 0 if fine else 1
 

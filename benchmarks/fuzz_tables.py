@@ -12,6 +12,7 @@ import json
 import re
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,11 +225,13 @@ def lay_out(target: Sound, place: Path) -> Path:
     return folder
 
 
-def run(count: int, seed: int, *, folder: Path) -> Report:
-    """Breaks and reads `count` files, every set in turn; a culprit stays in `folder`."""
-    report, every = Report(), targets()
+def run(count: int, seed: int, *, folder: Path, limit_s: float = float("inf")) -> Report:
+    """Breaks and reads `count` files (fewer when `limit_s` is over), every set in turn; a culprit stays in `folder`."""
+    report, every, begun = Report(), targets(), time.perf_counter()
     places = [lay_out(target, folder) for target in every]
     for number in range(count):
+        if time.perf_counter() - begun > limit_s:
+            break
         target, place = every[number % len(every)], places[number % len(every)]
         data = mutant(target.files[target.broken], seed=seed, number=number)
         (place / target.broken).write_bytes(data)

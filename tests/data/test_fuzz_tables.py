@@ -53,6 +53,7 @@ PAST = [
     ("openi", b"utf-8", b"MeSH", ""),
     ("openi", b"<eCitation>", b"<!DOCTYPE a [<!ENTITY a 'b'>]><eCitation>", ""),
     ("chexpert", b",40,", b",Infinity,", ""),
+    ("chexmask", b",64,64", b",1e999,64", "a size that are no numbers"),
     ("phantom", b'"age_years": 50', b'"age_years": -1', ""),
 ]
 

@@ -67,7 +67,7 @@ def _mask(cells: Mapping[str, str], column: str, stem: str) -> str:
     try:
         numbers = [int(word) for word in cells[column].split()]
         height, width = int(float(cells["Height"])), int(float(cells["Width"]))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise TableError(stem, f"has '{column}' runs or a size that are no numbers", mend="fetch it again") from error
     starts = [start - 1 for start in numbers[0::2]]
     return encode_runs(fill_runs(starts, numbers[1::2], height=height, width=width, what=f"{stem} {column}"))
