@@ -126,6 +126,24 @@ def test_one_bad_file_among_several_is_left_out_by_name(
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
+def test_progress_elsewhere_than_on_a_terminal_is_few_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Short work says its start and its end; long work a line at every tenth, never two within a second."""
+    clock = iter(np.arange(0.0, 100.0, 0.01))
+    monkeypatch.setattr(cli.time, "monotonic", lambda: float(next(clock)))
+    with cli._progress() as progress:
+        for done in range(1, 21):
+            progress("reading", done, 20)
+    assert capsys.readouterr().err.splitlines() == ["reading (1/20)", "reading (20/20)"]
+    clock = iter(np.arange(0.0, 1000.0, 0.7))
+    with cli._progress() as progress:
+        for done in range(1, 21):
+            progress("reading", done, 20)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "reading (1/20)" and said[-1] == "reading (20/20)" and 8 <= len(said) <= 11
+
+
 def test_version_is_said(call: Call) -> None:
     """The version of the package, and nothing else."""
     from importlib.metadata import version

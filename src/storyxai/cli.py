@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -17,6 +19,8 @@ from storyxai import api
 from storyxai.errors import GateRefusal, InputError, StoryxaiError
 
 __all__ = ["app", "main"]
+
+QUIET_SECONDS = 1.0
 
 app = typer.Typer(
     name="storyxai",
@@ -254,7 +258,8 @@ def data_import(
 
     Example:  storyxai data import nih ChestX-ray14 --out nih.parquet
     """
-    result = api.import_data(source, path, out, seed=seed)
+    with _progress() as progress:
+        result = api.import_data(source, path, out, seed=seed, progress=progress)
     _answer(result, result["lines"], as_json)
 
 
@@ -329,12 +334,14 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
             yield show
         return
-    last: dict[str, int] = {}
+    last: dict[str, tuple[int, float]] = {}
 
     def say(step: str, done: int, total: int) -> None:
-        key, tenth = step.split(":")[0], (10 * done) // max(1, total)
-        if last.get(key) != tenth:
-            last[key] = tenth
+        key, tenth, now = step.split(":")[0], (10 * done) // max(1, total), time.monotonic()
+        before, said = last.get(key, (-1, -math.inf))
+        # What is over within a second says where it starts and that it ended, no more.
+        if tenth != before and (now - said > QUIET_SECONDS or done >= total):
+            last[key] = (tenth, now)
             sys.stderr.write(f"{step} ({done}/{total})\n")
             sys.stderr.flush()
 

@@ -103,6 +103,7 @@ def test_a_whole_number_stands_for_a_rate(tmp_path: Path) -> None:
         ("epochs = 2", "epochs = 2\nbatch_size = 1", r"'teacher_masks\.batch_size' is 1.*at least 2"),
         ("mixing = 0.25", "temperature = 0", r"'distillation\.temperature' is 0\.0.*over 0"),
         ("seed = 7", "seed = ", "is not readable TOML"),
+        ("seed = 7", "seed = 1" + "0" * 5000, "is not readable TOML"),
         ("mixing = 0.25", 'balance = "upgrade"', r"balance 'upgrade' is not known.*did you mean 'upgrad'"),
         *(
             ("[distillation]", f"[training]\n{line}\n[distillation]", said)
