@@ -1,11 +1,13 @@
-"""The second round of the student that comes with the package: more phantoms, more epochs, from the weights of the first.
+"""The second and third round of the student that comes with the package, from the weights of the first.
 
     python recipes/shipped_student_longer.py DATA OUT
 
 DATA holds nih/ and kermany/; OUT is the folder that recipes/shipped_student.py wrote (teachers and student). The split is
 the first round's, so a patient unseen then is unseen still. The teachers answer for view 0; their findings stand for every
 mild view of a film, as its labels do, while their masks and words, which belong to exact pixels, teach in the epochs of
-view 0 alone. About an hour on one core, with torch.compile.
+view 0 alone. The second round has more phantoms and epochs; the third, short one weighs outlines and reports more, shows
+the outlined films thrice, and takes for an outline at the edge the share of each cell. About 75 minutes on one core, with
+torch.compile.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,12 @@ from shipped_student import SIZE, encode, kept, parts_of, say, write_model
 from torch import Tensor
 
 from storyxai.data.assemble import examples_from_phantoms, examples_from_table
-from storyxai.data.batches import Batch, Examples, join_examples, make_batch
+from storyxai.data.batches import UNKNOWN_PIXEL, Batch, Examples, join_examples, make_batch
 from storyxai.data.sources.kermany import read_kermany
 from storyxai.data.sources.nih import read_densenet_targets, read_nih
+from storyxai.data.table import read_lung_mask, split_lungs
 from storyxai.findings import NAMES
+from storyxai.imaging.geometry import model_frame
 from storyxai.models.export import load_network
 from storyxai.models.network import Network, Outputs
 from storyxai.training import losses
@@ -35,8 +39,34 @@ from storyxai.training.distil import standardise
 from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_findings
 from storyxai.training.weights import positive_weights
 
-PHANTOMS, EPOCHS, BATCH, RATE, WARMUP, TEMPERATURE = 6500, 14, 48, 2e-3, 0.03, 2.0
-REPEATS = {"phantom": 1, "kermany": 2, "nih": 2}
+PHANTOMS, BATCH, TEMPERATURE = 6500, 48, 2.0
+SHARE = 100
+"""Masks are held in hundredths of a cell."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """How often each set is shown (`phantoms` of them drawn anew for each epoch), which views, and what weighs how much.
+
+    `weighed` is how often Kermany's labels count where the weight of a finding's positives is worked out.
+    """
+
+    phantoms: int
+    kermany: int
+    nih: int
+    views: tuple[int, ...]
+    rate: float
+    warmup: float
+    decay: float
+    masks: float
+    report: float
+    drawn: float
+    weighed: int
+    seeds: tuple[int, int]
+
+
+SECOND = Round(6500, 2, 2, (0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13), 2e-3, 0.03, 0.998, 0.6, 0.3, 0.3, 2, (17, 3))
+THIRD = Round(1500, 3, 1, (21, 22, 0, 23, 0), 8e-4, 0.05, 0.995, 1.5, 0.6, 0.0, 0, (18, 4))
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,67 +78,87 @@ class Known:
 
 
 def loss_of(network: Network, said: Outputs, batch: Batch, known: Known, *, rows: NDArray[np.int64], view: int,
-            weights: Tensor) -> Tensor:
-    """Findings + 0.6 masks + 0.3 report, each with its distillation term."""
+            weights: Tensor, plan: Round) -> Tensor:
+    """Findings, masks and report, each with its distillation term."""
     assert said.logits is not None and said.grid is not None and said.masks is not None and said.memory is not None
     squared = TEMPERATURE * TEMPERATURE
     findings = losses.finding_loss(said.logits, batch.labels, weights) + 0.5 * losses.box_loss(said.grid, batch.cells)
     findings = findings + squared * losses.bernoulli_kl(said.logits, known.findings[rows], TEMPERATURE)
-    masks = losses.mask_loss(said.masks, batch.masks) + losses.union_loss(said.masks, batch.union)
+    masks = losses.mask_loss(said.masks, batch.masks / SHARE) + losses.union_loss(said.masks, batch.union)
     there = np.flatnonzero((batch.tokens != 0).any(dim=1).numpy())
     tokens = batch.tokens[there]
     tokens = tokens[:, : int((tokens != 0).sum(dim=1).max())]
     words = network.decoder(tokens[:, :-1], said.memory[there])
     report = losses.token_loss(words, tokens)
     if view == 0:
-        drawn = torch.from_numpy(np.asarray(known.targets.masks[rows], dtype=np.float32))
-        masks = 0.7 * masks + 0.3 * squared * losses.bernoulli_kl(said.masks, drawn, TEMPERATURE)
+        if plan.drawn:
+            drawn = torch.from_numpy(np.asarray(known.targets.masks[rows], dtype=np.float32))
+            learnt = squared * losses.bernoulli_kl(said.masks, drawn, TEMPERATURE)
+            masks = (1 - plan.drawn) * masks + plan.drawn * learnt
         told = np.asarray(known.targets.words[known.targets.word_row[rows[there]]], dtype=np.float32)
         taught = torch.from_numpy(told[:, : tokens.shape[1] - 1])
         report = report + 0.5 * squared * losses.token_kl(words, taught, tokens, TEMPERATURE)
-    return findings + 0.6 * masks + 0.3 * report
+    return findings + plan.masks * masks + plan.report * report
 
 
-def train(network: Network, examples: Examples, known: Known) -> Network:
-    """The running average of `network` after the second round."""
-    torch.manual_seed(17)
-    generator = np.random.default_rng(3)
+def train(network: Network, examples: Examples, known: Known, *, plan: Round) -> Network:
+    """The running average of `network` after one round."""
+    torch.manual_seed(plan.seeds[0])
+    generator = np.random.default_rng(plan.seeds[1])
     domain = np.array(examples.domain)
-    base = np.concatenate([np.flatnonzero(domain == name) for name, times in REPEATS.items() for _ in range(times)])
-    weights = positive_weights(torch.from_numpy(examples.labels[base]))
+    phantoms, kermany, nih = (np.flatnonzero(domain == name) for name in ("phantom", "kermany", "nih"))
+    counted = np.concatenate([phantoms, *[kermany] * plan.weighed, nih, nih])
+    weights = positive_weights(torch.from_numpy(examples.labels[counted]))
     network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval()
     decayed = [p for p in network.parameters() if p.ndim > 1]
     free = [p for p in network.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.02}, {"params": free, "weight_decay": 0.0}])
     forward: Any = torch.compile(network)
-    batches = len(base) // BATCH
-    total, step = batches * EPOCHS, 0
-    for epoch in range(EPOCHS):
+    batches = (plan.phantoms + plan.kermany * len(kermany) + plan.nih * len(nih)) // BATCH
+    total, step = batches * len(plan.views), 0
+    for epoch, view in enumerate(plan.views):
         network.train()
-        view = epoch if epoch % 4 else 0
-        order = generator.permutation(base)
+        shown = generator.permutation(phantoms)[: plan.phantoms]
+        order = generator.permutation(np.concatenate([shown, *[kermany] * plan.kermany, *[nih] * plan.nih]))
         for start in range(0, batches * BATCH, BATCH):
             rows = order[start : start + BATCH]
             for group in optimizer.param_groups:
-                group["lr"] = RATE * _rate(step / total)
+                group["lr"] = plan.rate * _rate(step / total, plan.warmup)
             batch = make_batch(examples, rows, view)
             said = forward(batch.images.contiguous(memory_format=torch.channels_last))
-            loss = loss_of(network, said, batch, known, rows=rows, view=view, weights=weights)
+            loss = loss_of(network, said, batch, known, rows=rows, view=view, weights=weights, plan=plan)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             step += 1
-            _follow(average, network, min(0.998, step / (step + 10)))
+            _follow(average, network, min(plan.decay, step / (step + 10)))
             say(f"epoch {epoch + 1}, loss {float(loss.detach()):.3f}", step, total)
     return average
 
 
-def _rate(share: float) -> float:
-    if share < WARMUP:
-        return share / WARMUP + 1e-3
-    return 0.5 * (1 + math.cos(math.pi * (share - WARMUP) / (1 - WARMUP)))
+def in_shares(examples: Examples, data: Path | None = None) -> Examples:
+    """`examples` with masks in hundredths of a cell: 0 or 100, or for Kermany's lungs, with `data`, the share drawn."""
+    masks = np.where(examples.masks == UNKNOWN_PIXEL, UNKNOWN_PIXEL, examples.masks * SHARE).astype(np.uint8)
+    if data is not None:
+        table = read_kermany(data / "kermany")
+        records: dict[str, Any] = {str(row["image_id"]): row for row in table.frame.to_dict("records")}
+        for place in np.flatnonzero(np.array(examples.domain) == "kermany"):
+            read = read_lung_mask(table, records[examples.ids[place]])
+            sides = None if read is None else split_lungs(read[0])
+            for part, side in enumerate(sides or ()):
+                moved = model_frame(*side.shape, size=SIZE).mask_to_model(side)
+                share = moved.reshape(SIZE // 4, 4, SIZE // 4, 4).mean(axis=(1, 3))
+                known = examples.masks[place, part] != UNKNOWN_PIXEL
+                masks[place, part][known] = np.round(share * SHARE)[known]
+    return replace(examples, masks=masks)
+
+
+def _rate(share: float, warmup: float) -> float:
+    if share < warmup:
+        return share / warmup + 1e-3
+    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
 
 
 @torch.no_grad()
@@ -138,9 +188,12 @@ def main() -> None:
     soft = standardise(read_densenet_targets(given.data / "nih"), examples)
     known = Known(torch.from_numpy(join_findings(targets, soft, examples, NAMES, weight=0.6).findings), targets)
     student = load_network(given.out / "student.safetensors")
-    student = kept(given.out / "student-longer.safetensors", lambda: train(student, examples, known))
+    longer = kept(given.out / "student-longer.safetensors",
+                  lambda: train(student, in_shares(examples), known, plan=SECOND))
+    last = kept(given.out / "student-last.safetensors",
+                lambda: train(longer, in_shares(examples, given.data), known, plan=THIRD))
     script = "recipes/shipped_student.py, then recipes/shipped_student_longer.py"
-    write_model(student, real, parts, examples, given.out / "model", version="2", script=script)
+    write_model(last, real, parts, examples, given.out / "model", version="2", script=script)
 
 
 if __name__ == "__main__":
