@@ -101,7 +101,9 @@ def lines(name: str, record: dict[str, Any]) -> list[str]:
         for mask in model["masks"]:
             out.append(f"  {model['name']}: Dice of {mask['mask']} {_said(mask['dice'])}, n = {mask['images']}")
         for box in model["detection"]:
-            out.append(f"  {model['name']}: boxes {box}")
+            if box["boxes"] >= 5:
+                out.append(f"  {model['name']}: {box['finding']}, hit rate {_said(box['hit_rate'])}, best box's IoU "
+                           f"{_said(box['top_box_iou'])}, {box['boxes']} boxes, {box['images']} images")
         if model["reports"]:
             out.append(f"  {model['name']}: report finding F1 {_said(model['reports']['finding_f1_micro'])}")
     for baseline in record["report_baselines"]:
