@@ -86,8 +86,8 @@ RULES: tuple[Rule, ...] = (
     Rule("gate.lung_edges", 0.3, False, False, "The lungs found lie within the picture.",
          "the lungs found run into the picture's edge", "give the whole film",
          "chosen: share of one picture edge that lung touches"),
-    Rule("gate.distance", 0, False, False, "The model has seen such films.",
-         "the picture is far from all that the model has seen", "look at the picture before relying on the story",
+    Rule("gate.distance", 0, False, False, "The picture is like the films that the model learnt from.",
+         "the picture is unlike the films that the model learnt from", "look at the picture before relying on the story",
          "given with the model: 98.5 % of left-out training films are nearer; warns, for phantoms may lie beyond it"),
 )  # fmt: skip
 
