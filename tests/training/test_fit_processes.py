@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from fit_processes import ALONE, KILL_AT, KILLED, killed_run, shared_run
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The children have one thread each; sums of another number of threads differ in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """The training loop, to be read top to bottom: the same for a teacher with one head and a student with three.
 
 What a step does depends on the weights before it, the seed and its own number, never on how the process got there: so a
-run that was killed goes on from its checkpoint to the very same weights.
+run that was killed goes on from its checkpoint to the very same weights, on the same machine with as many threads.
 
 With several processes each takes every n-th row of the batch, and gradients, running statistics and losses are averaged
 over them before anything is updated. This equals one process on the whole batch when every shard states as much as the
