@@ -27,6 +27,7 @@ from torch import Tensor
 
 from storyxai.data.assemble import examples_from_phantoms, examples_from_table
 from storyxai.data.batches import UNKNOWN_PIXEL, Batch, Examples, join_examples, make_batch
+from storyxai.data.sources.covid import read_covid
 from storyxai.data.sources.kermany import read_kermany
 from storyxai.data.sources.nih import read_densenet_targets, read_nih
 from storyxai.data.table import read_lung_mask, split_lungs
@@ -139,19 +140,23 @@ def train(network: Network, examples: Examples, known: Known, *, plan: Round) ->
 
 
 def in_shares(examples: Examples, data: Path | None = None) -> Examples:
-    """`examples` with masks in hundredths of a cell: 0 or 100, or for Kermany's lungs, with `data`, the share drawn."""
+    """`examples` with masks in hundredths of a cell: 0 or 100, or for real lungs, with `data`, the share drawn."""
     masks = np.where(examples.masks == UNKNOWN_PIXEL, UNKNOWN_PIXEL, examples.masks * SHARE).astype(np.uint8)
     if data is not None:
-        table = read_kermany(data / "kermany")
-        records: dict[str, Any] = {str(row["image_id"]): row for row in table.frame.to_dict("records")}
-        for place in np.flatnonzero(np.array(examples.domain) == "kermany"):
-            read = read_lung_mask(table, records[examples.ids[place]])
-            sides = None if read is None else split_lungs(read[0])
-            for part, side in enumerate(sides or ()):
-                moved = model_frame(*side.shape, size=SIZE).mask_to_model(side)
-                share = moved.reshape(SIZE // 4, 4, SIZE // 4, 4).mean(axis=(1, 3))
-                known = examples.masks[place, part] != UNKNOWN_PIXEL
-                masks[place, part][known] = np.round(share * SHARE)[known]
+        for name, reader in (("kermany", read_kermany), ("covid", read_covid)):
+            places = np.flatnonzero(np.array(examples.domain) == name)
+            table = reader(data / name) if len(places) else None
+            records: dict[str, Any] = {} if table is None else {
+                str(row["image_id"]): row for row in table.frame.to_dict("records")
+            }
+            for place in places:
+                read = read_lung_mask(table, records[examples.ids[place]]) if table is not None else None
+                sides = None if read is None else split_lungs(read[0])
+                for part, side in enumerate(sides or ()):
+                    moved = model_frame(*side.shape, size=SIZE).mask_to_model(side)
+                    share = moved.reshape(SIZE // 4, 4, SIZE // 4, 4).mean(axis=(1, 3))
+                    known = examples.masks[place, part] != UNKNOWN_PIXEL
+                    masks[place, part][known] = np.round(share * SHARE)[known]
     return replace(examples, masks=masks)
 
 
