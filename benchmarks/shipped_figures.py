@@ -92,9 +92,9 @@ def lines(name: str, record: dict[str, Any]) -> list[str]:
     """The main figures of one scorecard."""
     out = [f"{name}: {record['dataset']['images']} images, {record['dataset']['patients']} patients"]
     for model in record["models"]:
-        mean = model["mean_auroc"]
-        if mean and mean["value"] is not None:
-            out.append(f"  {model['name']}: mean AUROC {_said(mean)}")
+        for which, mean in (("all ", model["mean_auroc_all"]), ("", model["mean_auroc"])):
+            if mean and mean["value"] is not None:
+                out.append(f"  {model['name']}: mean AUROC of {which}{mean['finding_count']} findings {_said(mean)}")
         for item in model["findings"]:
             if model["role"] == "student" and item["positives"] >= 3:
                 out.append(f"    {item['finding']}: AUROC {_said(item['auroc'])}, positives {item['positives']} of {item['n']}")
@@ -110,8 +110,10 @@ def lines(name: str, record: dict[str, Any]) -> list[str]:
         if baseline["reports"]:
             out.append(f"  {baseline['name']}: report finding F1 {_said(baseline['reports']['finding_f1_micro'])}")
     for item in record["differences"]:
-        if item["mean_auroc"] and item["mean_auroc"]["value"] is not None:
-            out.append(f"  {item['student']} minus {item['other']}: {_said(item['mean_auroc'])}")
+        for which, gap in (("all ", item["mean_auroc_all"]), ("", item["mean_auroc"])):
+            if gap and gap["value"] is not None:
+                pair = f"{item['student']} minus {item['other']}"
+                out.append(f"  {pair}, mean AUROC of {which}{gap['finding_count']} findings: {_said(gap)}")
     return out
 
 

@@ -121,6 +121,52 @@ def test_mean_holds_the_findings_with_enough_cases_only(full: dict[str, Any]) ->
     assert low["models"][0]["mean_auroc"]["findings"] == list(FINDINGS)
 
 
+def test_mean_of_all_holds_every_finding_with_a_case_of_each_kind(full: dict[str, Any]) -> None:
+    """Hernia has two images of one patient: too few for the guarded mean, enough for this one, which says how many it holds."""
+    model = full["models"][0]
+    mean = model["mean_auroc_all"]
+    assert (mean["findings"], mean["finding_count"]) == (list(FINDINGS), 3)
+    expected = np.mean([row_of(model, name)["auroc"]["value"] for name in FINDINGS])
+    assert mean["value"] == pytest.approx(expected, rel=1e-4)
+    assert mean["low"] < mean["value"] < mean["high"]
+    # A third of the resamples lack the one patient with a hernia: their mean is over the findings they can judge.
+    assert (mean["left_out"], mean["replicates"]) == (0, 100)
+    assert (mean["images"], mean["patients"]) == (120, 60)
+    assert (model["mean_auroc"]["images"], model["mean_auroc"]["patients"]) == (120, 60)
+    view = full["models"][2]["mean_auroc_all"]
+    assert (view["findings"], view["images"], view["patients"]) == (["Effusion"], 80, 40)
+
+
+def test_mean_of_all_leaves_out_what_has_one_kind_of_case_only() -> None:
+    labels = np.asarray(references().labels).copy()
+    labels[:, 2], labels[:, 1] = np.nan, 1.0
+    mean = card(student(), labels=labels)["models"][0]["mean_auroc_all"]
+    assert (mean["findings"], mean["finding_count"]) == (["Effusion"], 1)
+    labels[:, 0] = 0.0
+    mean = card(student(), labels=labels)["models"][0]["mean_auroc_all"]
+    assert (mean["value"], mean["low"], mean["finding_count"], mean["images"]) == (None, None, 0, 0)
+
+
+def test_difference_of_the_means_of_all_is_paired(full: dict[str, Any]) -> None:
+    to_teacher, to_view = full["differences"]
+    own, taught = (model["mean_auroc_all"]["value"] for model in full["models"][:2])
+    assert to_teacher["mean_auroc_all"]["value"] == pytest.approx(own - taught, abs=2e-5)
+    assert to_teacher["mean_auroc_all"]["finding_count"] == 3
+    assert to_view["mean_auroc_all"]["findings"] == ["Effusion"]
+
+
+def test_page_shows_both_means_and_reads_cards_from_before_there_were_two(full: dict[str, Any]) -> None:
+    page = render_scorecard(full).decode("utf-8")
+    mean = full["models"][0]["mean_auroc_all"]
+    assert f"<td>3</td><td>{mean['value']:.3f}<small>({mean['low']:.3f} to {mean['high']:.3f})</small></td>" in page
+    assert "Mean AUROC, all 3 findings" in page
+    older = json.loads(canonical_json(full))
+    for row in (*older["models"], *older["differences"]):
+        del row["mean_auroc_all"]
+    assert "Mean AUROC, 2 findings" in render_scorecard(older).decode("utf-8")
+    assert list(headline(older)["models"][2]["figures"]) == ["mean AUROC of 1 finding with 20 or more positives"]
+
+
 def test_difference_uses_what_both_have_scored(full: dict[str, Any]) -> None:
     labels = np.asarray(references().labels)
     to_teacher, to_view = full["differences"]
@@ -392,11 +438,14 @@ def test_temperature_is_one_over_the_scale() -> None:
 def test_headline_holds_the_main_figures_that_have_a_value(full: dict[str, Any]) -> None:
     said = headline(full)
     own, _, view = said["models"]
-    names = ["mean AUROC of 2 findings", "Dice of left lung", "hit rate, Nodule", "report finding F1"]
+    names = ["mean AUROC of all 3 findings", "mean AUROC of 2 findings with 20 or more positives", "Dice of left lung",
+             "hit rate, Nodule", "report finding F1"]
     assert list(own["figures"]) == names
-    for name, place in ((names[0], full["models"][0]["mean_auroc"]), (names[1], full["models"][0]["masks"][0]["dice"])):
+    first = full["models"][0]
+    for name, place in zip(names, (first["mean_auroc_all"], first["mean_auroc"], first["masks"][0]["dice"]), strict=False):
         assert own["figures"][name] == {key: place[key] for key in ("value", "low", "high")}
-    assert list(view["figures"]) == ["mean AUROC of 1 findings"]
+    # Where all findings have enough cases both means are one figure, and stand once.
+    assert list(view["figures"]) == ["mean AUROC of the one finding"]
     assert (said["images"], said["patients"]) == (120, 60)
 
 

@@ -55,6 +55,9 @@ def test_a_table_of_phantoms_gives_outlines_hearts_and_maps_that_know_nothing(tm
         evaluate_student(student, tmp_path / "films.parquet", split="all", bootstrap=20, seed=0) for _ in range(2)
     )
     assert found == again
+    own = next(line for line in api.score_lines(found) if line.startswith("student "))
+    count = found["models"][0]["mean_auroc_all"]["finding_count"]
+    assert count > 1 and f"mean AUROC of all {count} findings 0." in own.replace("1.000", "0.") and "Dice of lungs 0." in own
     twin = evaluate_student(
         student, tmp_path / "films.parquet", split="all", bootstrap=20, seed=0, beside=[student]
     )
@@ -93,3 +96,19 @@ def test_covid_masks_of_both_lungs_give_dice(real_data: Path, tmp_path: Path) ->
     found = evaluate_student(load_student(), tmp_path / "two.parquet", split="all", bootstrap=10, seed=0)
     lungs = next(mask for mask in found["models"][0]["masks"] if mask["mask"] == "lungs")
     assert lungs["images"] == 2 and 0.5 < lungs["dice"]["value"] <= 1.0
+
+
+def test_a_few_films_of_the_nih_layout_give_a_mean_over_every_finding_with_both_kinds(
+    real_data: Path, tmp_path: Path
+) -> None:
+    api.import_data("nih", real_data / "nih", tmp_path / "nih.parquet")
+    table = read_table(tmp_path / "nih.parquet")
+    chosen, stated = np.zeros(len(table), dtype=bool), table.labels()
+    for column in stated.values.T:
+        for value in (0.0, 1.0):
+            chosen[np.flatnonzero(column == value)[:2]] = True
+    table.select(rows=chosen).write(tmp_path / "few.parquet")
+    found = evaluate_student(load_student(), tmp_path / "few.parquet", split="all", bootstrap=20, seed=0)
+    mean = found["models"][0]["mean_auroc_all"]
+    assert (mean["finding_count"], mean["findings"]) == (14, list(stated.findings))
+    assert mean["low"] < mean["value"] < mean["high"] and mean["images"] == int(chosen.sum())

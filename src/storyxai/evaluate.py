@@ -79,7 +79,8 @@ def build_scorecard(
 ) -> Scorecard:
     """The figures of all models on the references, side by side.
 
-    A finding enters a mean when at least `min_positives` images are stated present and as many absent. `map_cosines`
+    A finding enters a mean when at least `min_positives` images are stated present and as many absent;
+    "mean_auroc_all" is over every finding with one of each, and says over how many. `map_cosines`
     are similarities of maps by (student name, teacher name), finding, and image [N]. Every figure uses the same
     resamples of patients. Raises: TableError where the tables do not fit one another, UnknownNameError for a finding
     that is not in the vocabulary nor in the references.
@@ -113,8 +114,7 @@ def headline(record: Plain) -> Plain:
     models = []
     for model in record["models"]:
         found: dict[str, Plain | None] = {}
-        if mean := model["mean_auroc"]:
-            found[f"mean AUROC of {len(mean['findings'])} findings"] = mean
+        found |= _means(model, record["settings"]["min_positives"])
         found |= {f"Dice of {mask['mask'].replace('_', ' ')}": mask["dice"] for mask in model["masks"]}
         found |= {f"hit rate, {where['finding'].replace('_', ' ')}": where["hit_rate"] for where in model["detection"]}
         found["report finding F1"] = (model["reports"] or {}).get("finding_f1_micro")
@@ -125,6 +125,19 @@ def headline(record: Plain) -> Plain:
         models.append({"name": model["name"], "role": model["role"], "images": model["images"], "figures": figures})
     dataset = record["dataset"]
     return {"dataset": dataset["name"], "images": dataset["images"], "patients": dataset["patients"], "models": models}
+
+
+def _means(model: Plain, least: int) -> dict[str, Plain | None]:
+    """Both mean AUROCs by what they are over; once, where they are over the same findings."""
+    guarded, every = model["mean_auroc"], model.get("mean_auroc_all")
+    named: dict[str, Plain | None] = {}
+    if every:
+        count = len(every["findings"])
+        named["mean AUROC of " + (f"all {count} findings" if count != 1 else "the one finding")] = every
+    if guarded and not (every and every["findings"] == guarded["findings"]):
+        count = len(guarded["findings"])
+        named[f"mean AUROC of {count} finding{'s' if count != 1 else ''} with {least} or more positives"] = guarded
+    return named
 
 
 def age_bands(ages_years: ArrayLike) -> tuple[str, ...]:
@@ -174,6 +187,7 @@ def _model_scores(bench: Bench, model: Spoken) -> Plain:
         "calibrated": model.given.calibration is not None,
         "findings": [_finding_scores(bench, model, column, rare=column not in enough) for column in knows],
         "mean_auroc": bench.mean_auroc(model.scores) if knows else None,
+        "mean_auroc_all": bench.mean_auroc_all(model.scores) if knows else None,
         "reliability": _reliability(bench, model, enough),
         "masks": [_mask_scores(bench, model, name) for name in model.dices],
         "detection": [_detection(bench, model, name) for name in model.boxes if name in bench.references.boxes],
@@ -401,6 +415,7 @@ def _difference(bench: Bench, student: Spoken, other: Spoken) -> Plain:
         **bench.counts(np.asarray(both.any(axis=1))),
         "findings": findings,
         "mean_auroc": bench.mean_auroc(ours, minus=theirs) if findings else None,
+        "mean_auroc_all": bench.mean_auroc_all(ours, minus=theirs) if findings else None,
         "masks": masks,
         "detection": _detection_difference(bench, student, other),
         "reports": None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -99,21 +99,31 @@ class Bench:
         """How many images and patients are in `known`."""
         return {"images": int(known.sum()), "patients": len(np.unique(self.resamples.patient_of[known]))}
 
-    def enough(self, scores: Floats) -> list[int]:
-        """The columns with enough present and enough absent images among those with a score."""
+    def enough(self, scores: Floats, *, least: int | None = None) -> list[int]:
+        """The columns with enough (`least`) present and enough absent images among those with a score."""
+        least = self.min_positives if least is None else least
         labels = np.where(np.isnan(scores), np.nan, self.labels)
         present, absent = (labels >= 0.5).sum(axis=0), (labels < 0.5).sum(axis=0)
-        return [int(c) for c in np.flatnonzero((present >= self.min_positives) & (absent >= self.min_positives))]
+        return [int(c) for c in np.flatnonzero((present >= least) & (absent >= least))]
 
     def mean_auroc(self, scores: Floats, minus: Floats | None = None) -> Plain:
         """Mean AUROC (or difference of two means) over the findings that have enough cases, with their names."""
-        columns = self.enough(scores)
-        first = classification.mean_auroc_statistic(self.labels[:, columns], scores[:, columns])
-        statistic = first
+        return self._mean(self.enough(scores), classification.mean_auroc_statistic, scores, minus)
+
+    def mean_auroc_all(self, scores: Floats, minus: Floats | None = None) -> Plain:
+        """The same over every finding with one present and one absent image at least, however rare."""
+        return self._mean(self.enough(scores, least=1), classification.mean_judged_auroc_statistic, scores, minus)
+
+    def _mean(
+        self, columns: list[int], of: Callable[[Floats, Floats], Statistic], scores: Floats, minus: Floats | None
+    ) -> Plain:
+        labels = self.labels[:, columns]
+        statistic = of(labels, scores[:, columns])
         if minus is not None:
-            second = classification.mean_auroc_statistic(self.labels[:, columns], minus[:, columns])
-            statistic = gap_between(first, second)
-        return {**self.estimate(statistic), "findings": [self.references.findings[column] for column in columns]}
+            statistic = gap_between(statistic, of(labels, minus[:, columns]))
+        judged = np.asarray((np.isfinite(labels) & np.isfinite(scores[:, columns])).any(axis=1))
+        names = [self.references.findings[column] for column in columns]
+        return {**self.estimate(statistic), "findings": names, "finding_count": len(names), **self.counts(judged)}
 
 
 @dataclass(frozen=True, eq=False)

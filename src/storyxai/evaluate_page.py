@@ -119,23 +119,27 @@ def _summary(scorecard: Plain) -> str:
     masks = unique(mask["mask"] for model in models for mask in model["masks"])
     facts = unique(name for model in models for name, value in model["facts"].items() if not isinstance(value, str))
     reports = any(model["reports"] for model in models)
-    heads = ["Model", "Role", "Images", "Findings", "Mean AUROC", *[f"Dice, {words(name)}" for name in masks]]
+    least = scorecard["settings"]["min_positives"]
+    heads = ["Model", "Role", "Images", "Findings", "Mean AUROC, all findings", f"Findings, {least} or more present"]
+    heads += ["Mean AUROC of those", *[f"Dice, {words(name)}" for name in masks]]
     heads += (["Report finding F1"] if reports else []) + [words(name).capitalize() for name in facts]
     rows = []
     for model in models:
         dices = {mask["mask"]: mask["dice"] for mask in model["masks"]}
-        scored = (model["mean_auroc"] or {}).get("findings")
-        row = [model["role"], model["images"], len(scored) if scored else "–", _estimate(model["mean_auroc"])]
+        row = [model["role"], model["images"]]
+        for mean in (model.get("mean_auroc_all"), model["mean_auroc"]):
+            row += [len((mean or {}).get("findings", ())) or "–", _estimate(mean)]
         row += [_estimate(dices.get(name)) for name in masks]
         row += [_estimate((model["reports"] or {}).get("finding_f1_micro"))] if reports else []
         row += [_fact(model["facts"].get(name)) for name in facts]
         rows.append((model["name"], row, model["role"]))
     said = [_difference_inwords(difference) for difference in scorecard["differences"] if difference["mean_auroc"]]
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in said if sentence)
-    least = scorecard["settings"]["min_positives"]
     note = (
-        f"Mean AUROC is over the findings with at least {least} present and {least} absent images each; models that "
-        "scored other images or findings are compared fairly only in the sentences above and under Differences."
+        "The first mean is over every finding with at least one present and one absent image; a finding with a handful of "
+        f"cases moves it much, and its interval is then too narrow. The second holds findings with at least {least} present "
+        f"and {least} absent images each. Models that scored other images or findings are compared fairly only in the "
+        "sentences above and under Differences."
     )
     names = [f"{model['name']}: {words(key)} {value}" for model in models for key, value in model["facts"].items()
              if isinstance(value, str)]
@@ -304,9 +308,10 @@ def _differences(scorecard: Plain) -> str:
     for difference in scorecard["differences"]:
         rows = []
         if difference["mean_auroc"]:
-            gap = difference["mean_auroc"]
-            name = f"Mean AUROC, {len(gap['findings'])} findings"
-            rows.append((name, [difference["images"], "", _gap(gap)], "student"))
+            for which, gap in (("all ", difference.get("mean_auroc_all")), ("", difference["mean_auroc"])):
+                if gap:
+                    name = f"Mean AUROC, {which}{len(gap['findings'])} finding{'s' if len(gap['findings']) != 1 else ''}"
+                    rows.append((name, [gap.get("images", difference["images"]), "", _gap(gap)], "student"))
         for row in difference["findings"]:
             rows.append((f"AUROC, {words(row['finding'])}", [row["n"], row["positives"], _gap(row["auroc"])], ""))
         rows += [(f"Dice, {words(m['mask'])}", [m["images"], "", _gap(m["dice"])], "") for m in difference["masks"]]
