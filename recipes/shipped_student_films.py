@@ -7,17 +7,18 @@ NIH and Kermany is that of the rounds before, so a patient unseen then is unseen
 take part whose own licence is CC BY (68 of 297 outlined ones); their patients count as seen, all others stay unseen.
 
 Two new teachers, both started from ImageNet weights: one of findings, from NIH labels, boxes and the public DenseNet-121's
-predictions, and one of lungs, from Kermany, COVID (CC BY) and phantoms. They answer for exact views of all real training
-films, so a film without outlines still teaches lungs and a film without labels still teaches findings. Phantoms teach by
-their exact references alone. `--only` runs one stage, so the teachers can be trained side by side, a core each: about a
-quarter of an hour for either, twice that for the student. `--only control` trains the control of the figures.
+predictions, and one of lungs, from Kermany, COVID (CC BY) and phantoms. The first is averaged with version 2 itself; they
+answer for all real training films, so a film without outlines still teaches lungs and a film without labels still teaches
+findings. Phantoms teach by their exact references alone. `--only` runs one stage, so the teachers can be trained side by
+side, a core each: about a quarter of an hour for either, twice that for the student. `--only control` trains the control of
+the figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from shipped_student_longer import SHARE, _follow, _rate, in_shares
 from torch import Tensor
 
 from storyxai.data.assemble import examples_from_phantoms, examples_from_table
-from storyxai.data.batches import Batch, Examples, join_examples, make_batch
+from storyxai.data.batches import UNKNOWN_PIXEL, Batch, Examples, join_examples, make_batch
 from storyxai.data.sources.covid import read_covid
 from storyxai.data.sources.kermany import read_kermany
 from storyxai.data.sources.nih import read_densenet_targets, read_nih
@@ -44,7 +45,7 @@ from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_f
 from storyxai.training.weights import freeze_early_stages, load_encoder_weights, positive_weights
 
 PHANTOM_SEEDS = range(3_000_000, 3_003_000)
-VIEWS, BATCH, TEMPERATURE = 8, 32, 2.0
+VIEWS, BATCH, TEMPERATURE = 5, 32, 2.0
 OPEN = ("CC BY", "CC BY 3.0", "CC BY 4.0")
 Loss = Callable[[Outputs, Batch, NDArray[np.int64], int], Tensor]
 
@@ -88,11 +89,11 @@ def prepare(data: Path) -> tuple[Examples, Examples, NDArray[np.str_]]:
 
 
 def learn(network: Network, train: Examples, loss_of: Loss, *, shown: dict[str, tuple[int, int]], epochs: int, rate: float,
-          decay: float, weight_decay: float, seed: int, views: int = 0, flips: bool = False) -> Network:
+          decay: float, weight_decay: float, seed: int, plain: int = 0, flips: bool = False) -> Network:
     """The running average of `network` after training.
 
     `shown` gives for each set how many of its films an epoch draws, and how often it shows each. Epoch e shows view e + 1,
-    or with `views`, one of those in turn; with `flips` half of the films are mirrored, which findings but not sides survive.
+    but every `plain`-th the films as they are; with `flips` half of them are mirrored, which findings but not sides survive.
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
@@ -110,7 +111,7 @@ def learn(network: Network, train: Examples, loss_of: Loss, *, shown: dict[str, 
     total, step, noted = batches * epochs, 0, 0.0
     for epoch in range(epochs):
         network.train()
-        view = epoch % views if views else epoch + 1
+        view = 0 if plain and (epoch + 1) % plain == 0 else epoch + 1
         rows = np.concatenate([np.tile(generator.permutation(places[name])[:count], times)
                                for name, (count, times) in shown.items()])
         rows = generator.permutation(rows)
@@ -178,48 +179,66 @@ def teach_masks(train: Examples, encoder_weights: Path) -> Network:
                  rate=1.5e-3, decay=0.997, weight_decay=0.02, seed=6)
 
 
-def ask(train: Examples, findings: Network, masks: Network, data: Path, out: Path) -> tuple[TeacherTargets, ...]:
-    """The teachers' answers for each exact view of the real films; nan for phantoms, whose references are exact."""
-    real = np.flatnonzero(np.array(train.domain) != "phantom")
-    said = cache_targets({"findings": findings, "masks": masks}, train.take(real), views=VIEWS, folder=out / "soft-films",
-                         progress=say)
-    soft = standardise(read_densenet_targets(data / "nih"), train)
+def ask(train: Examples, findings: Sequence[Network], data: Path, out: Path) -> NDArray[np.float32]:
+    """The teachers' logits for each real film, nan for phantoms, whose references are exact.
+
+    A teacher's answer is its mean over five mild views and holds for every view of the film, as a label does. The new
+    teacher speaks of NIH films alone, version 2 of all; where both speak they are averaged, and once more with the public
+    DenseNet-121 where that knows the film.
+    """
+    domain = np.array(train.domain)
+    heard = []
+    for teacher, rows in zip(findings, (np.flatnonzero(domain == "nih"), np.flatnonzero(domain != "phantom")), strict=True):
+        said = cache_targets({"findings": teacher}, train.take(rows), views=VIEWS, folder=out / "soft-films", progress=say)
+        logits = np.full(train.labels.shape, np.nan, np.float32)
+        logits[rows] = np.mean([one.findings for one in said], axis=0)
+        heard.append(logits)
+    both = np.stack(heard)
+    spoken = (~np.isnan(both)).sum(axis=0)
+    mean = np.where(spoken > 0, np.nansum(both, axis=0) / np.maximum(spoken, 1), np.nan).astype(np.float32)
     empty = np.zeros((0,), np.float16)
-    answers = []
-    for one in said:
-        known = np.full(train.labels.shape, np.nan, np.float32)
-        known[real] = one.findings
-        drawn = np.full((len(train), *one.masks.shape[1:]), np.nan, np.float16)
-        drawn[real] = np.asarray(one.masks)
-        targets = TeacherTargets(one.view, known, drawn, empty, np.full(len(train), -1))
-        answers.append(join_findings(targets, soft, train, NAMES, weight=0.5))
-    return tuple(answers)
+    targets = TeacherTargets(0, mean, empty, empty, np.full(len(train), -1))
+    soft = standardise(read_densenet_targets(data / "nih"), train)
+    return join_findings(targets, soft, train, NAMES, weight=0.5).findings
 
 
-def distil(student: Network, train: Examples, answers: tuple[TeacherTargets, ...]) -> Network:
+def outlined(train: Examples, teacher: Network, out: Path) -> Examples:
+    """`train` with the lungs that the teacher draws on each real film: alone where none are drawn, else half of each.
+
+    Cross-entropy is linear in its target, so half of each is (1 - a) hard + a KL at a = 1/2 and temperature 1, and a target
+    that lies with the references moves with them in every view. Hearts of real films stay unknown.
+    """
+    rows = np.flatnonzero(np.array(train.domain) != "phantom")
+    said = cache_targets({"masks": teacher}, train.take(rows), views=1, folder=out / "soft-films", progress=say)[0]
+    drawn = SHARE / (1 + np.exp(-np.asarray(said.masks, dtype=np.float32)[:, :2]))
+    masks = train.masks.copy()
+    known = masks[rows, :2].astype(np.float32)
+    stated = (known != UNKNOWN_PIXEL).any(axis=(1, 2, 3), keepdims=True)
+    mixed = np.where(known == UNKNOWN_PIXEL, UNKNOWN_PIXEL, np.round(0.5 * known + 0.5 * drawn))
+    masks[rows, :2] = np.where(stated, mixed, np.round(drawn)).astype(np.uint8)
+    return replace(train, masks=masks)
+
+
+def distil(student: Network, train: Examples, answers: NDArray[np.float32]) -> Network:
     """The student after its round on real films."""
     counted = np.flatnonzero(np.isin(np.array(train.domain), ("nih", "phantom")))
     weights = positive_weights(torch.from_numpy(train.labels[counted]))
-    squared = TEMPERATURE * TEMPERATURE
+    squared, taught = TEMPERATURE * TEMPERATURE, torch.from_numpy(answers)
 
     def loss_of(said: Outputs, batch: Batch, mine: NDArray[np.int64], view: int) -> Tensor:
         assert said.logits is not None and said.grid is not None and said.masks is not None and said.memory is not None
-        of_view = answers[view]
         hard = losses.finding_loss(said.logits, batch.labels, weights) + 0.3 * losses.box_loss(said.grid, batch.cells)
-        taught = torch.from_numpy(of_view.findings[mine])
-        findings = 0.5 * hard + squared * losses.bernoulli_kl(said.logits, taught, TEMPERATURE)
-        drawn = torch.from_numpy(np.asarray(of_view.masks[mine], dtype=np.float32))
+        findings = 0.5 * hard + squared * losses.bernoulli_kl(said.logits, taught[mine], TEMPERATURE)
         masks = losses.mask_loss(said.masks, batch.masks / SHARE) + losses.union_loss(said.masks, batch.union)
-        masks = masks + squared * losses.bernoulli_kl(said.masks, drawn, TEMPERATURE)
         there = np.flatnonzero((batch.tokens != 0).any(dim=1).numpy())
         tokens = batch.tokens[there]
         tokens = tokens[:, : int((tokens != 0).sum(dim=1).max())]
         report = losses.token_loss(student.decoder(tokens[:, :-1], said.memory[there]), tokens)
-        return findings + masks + 0.4 * report
+        return findings + 1.2 * masks + 0.4 * report
 
     shown = {"nih": (5000, 2), "kermany": (5000, 1), "covid": (500, 3), "phantom": (900, 1)}
-    return learn(student, train, loss_of, shown=shown, epochs=4 * VIEWS, rate=1.5e-3, decay=0.998,
-                 weight_decay=0.03, seed=19, views=VIEWS)
+    return learn(student, train, loss_of, shown=shown, epochs=30, rate=1.5e-3, decay=0.998, weight_decay=0.03, seed=19,
+                 plain=4)
 
 
 def control(train: Examples) -> Network:
@@ -260,8 +279,10 @@ def main() -> None:
         masks = kept(given.out / "films-masks.safetensors", lambda: teach_masks(train, given.encoder_weights))
     if findings is None or masks is None:
         return
-    answers = ask(train, findings, masks, given.data, given.out)
-    student = kept(given.out / "films-student.safetensors", lambda: distil(load_network(given.start), train, answers))
+    version_2 = load_network(given.start)
+    answers = ask(train, (findings, version_2), given.data, given.out)
+    drawn = outlined(train, masks, given.out)
+    student = kept(given.out / "films-student.safetensors", lambda: distil(load_network(given.start), drawn, answers))
     script = "version 2 (recipes/shipped_student.py, shipped_student_longer.py), then recipes/shipped_student_films.py"
     write_model(student, real, parts, train, given.out / "model", version="3", script=script)
 
