@@ -100,7 +100,7 @@ def thorax_from_masks(
         margin, words = MARGIN_MM / (spacing_mm[1] * stride), f"{MARGIN_MM:.0f} mm around the lungs"
     else:
         margin = MARGIN_SHARE * float(np.ptp(columns) + 1)
-        words = f"{MARGIN_SHARE:.0%} of the thorax's width around the lungs"
+        words = f"{100 * MARGIN_SHARE:.0f} % of the thorax's width around the lungs"
     step = max(1.0, mask_pixel / stride)
     beyond = _distance_to(right | left)
     heart = masks.get("heart")
@@ -267,7 +267,7 @@ def lung_area_asymmetry(masks: Mapping[str, Mask], *, mask_pixel: float = 1.0) -
     # Each area is off by its outline times one pixel; the two lungs independently.
     off_a, off_b = (_outline_px(m) * mask_pixel for m in (right, left))
     error = 2 * float(np.hypot(b * off_a, a * off_b)) / (a + b) ** 2
-    about = f"area of the right lung {a:.0f} px, of the left {b:.0f} px; positive means that the right is larger"
+    about = f"area of the right lung {a:,.0f} px, of the left {b:,.0f} px; positive means that the right is larger"
     return Concept("lung_area_asymmetry", "", (a - b) / (a + b), "share", error, about)
 
 

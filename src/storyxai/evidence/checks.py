@@ -149,7 +149,7 @@ def methods_agree(
     shuffled = _shuffles(ranks_b, seed=seed, count=limits.shuffles)
     limit = float(np.quantile(np.einsum("ns,s->n", shuffled, ranks_a), limits.agreement_quantile))
     about = (
-        f"rank correlation of {method} and {other} over {len(a)} superpixels; {limits.agreement_quantile:.0%} of "
+        f"rank correlation of the two methods over {len(a)} superpixels; {100 * limits.agreement_quantile:.0f} % of "
         "shuffled maps stay below the limit, a low bar because neighbouring superpixels are alike"
     )
     return Check(name, finding, method, value, limit, value > limit, about)
@@ -184,7 +184,7 @@ def top_regions_agree(
     shared = len(top_a & top_b)
     chances = [comb(k, i) * comb(count - k, k - i) / comb(count, k) for i in range(k + 1)]
     below = int(np.searchsorted(np.cumsum(chances), limits.agreement_quantile))
-    about = f"share of the {k} strongest of {count} superpixels that {method} and {other} share; chance {k / count:.2f}"
+    about = f"share of the {k} strongest of {count} superpixels that the two methods share; chance {k / count:.2f}"
     return Check(name, finding, method, shared / k, below / k, shared > below, about)
 
 

@@ -27,6 +27,7 @@ MOST_PIXELS_FOR_ALL_MAPS = 2_000_000
 CHEST_MARGIN_SHARE = 0.03
 """Margin around lungs and heart, as a share of the model frame's side, within which two methods are compared."""
 OCCLUSION_FILL = "blur"
+NOT_COMPARED = "not asked: LIME is laid beside Grad-CAM only for findings that the stories dwell on"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def gather(
             lime_found.append(check.methods_agree(painted, coarse, method="lime", other="grad_cam", **agree))  # type: ignore[arg-type]
             heatmaps.append(check.decide_shown(lime_heatmap, lime_found))
             map_checks += lime_found
+        else:
+            found.append(Check("methods_agree", finding, "grad_cam", None, None, None, NOT_COMPARED))
         layer = {"layer": "fused features at stride 16", "cells": cams.shape[1] * cams.shape[2]}
         cam = check.decide_shown(Heatmap(finding, "grad_cam", values, "logit per cell", details=layer), found)
         heatmaps.append(cam)
@@ -107,11 +110,15 @@ def gather(
 
 
 def told_findings(findings: tuple[Finding, ...]) -> tuple[str, ...]:
-    """The findings a story dwells on: present ones, then indeterminate ones, likeliest against their threshold first."""
+    """The findings a story dwells on: every present one, then indeterminate ones while fewer than MOST_TOLD are told.
+
+    Likeliest against their threshold first.
+    """
     order = {"present": 0, "indeterminate": 1}
     dwelt = [finding for finding in findings if finding.state in order]
     dwelt.sort(key=lambda f: (order[f.state], -(f.probability / max(f.threshold, 1e-6)), f.name))
-    return tuple(finding.name for finding in dwelt[:MOST_TOLD])
+    present = sum(finding.state == "present" for finding in dwelt)
+    return tuple(finding.name for finding in dwelt[: max(present, MOST_TOLD)])
 
 
 def explain_grad_cam(student: Student, seen: Seen) -> Array:
