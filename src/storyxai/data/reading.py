@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,19 +25,38 @@ PICTURES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 def read_csv(path: Path, *, columns: Sequence[str] = (), separator: str = ",") -> pd.DataFrame:
     """All cells of a CSV file (also .gz) as text, "" where empty; nothing is guessed, "NA" stays "NA".
 
-    Raises: TableError naming the file when it is missing, not text, ragged, or lacks one of `columns`.
+    A line that ends early has its last cells empty: NIH publishes such. Raises: TableError naming the file when it is
+    missing, not text, has lines longer than its head or a name over two columns, or lacks one of `columns`.
     """
     _require_file(path)
     try:
+        names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, sep=separator,
+                            encoding="utf-8-sig")
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TableError(path.name, f"cannot be read as CSV ({error})", mend="save it as UTF-8 text") from error
+    except pd.errors.EmptyDataError as error:
+        mend = "give a file that begins with a head of column names"
+        raise TableError(path.name, "cannot be read as CSV (it is empty)", mend=mend) from error
     except (pd.errors.ParserError, OSError, EOFError, ValueError, zlib.error) as error:
         first = (str(error).splitlines() or ["damaged"])[0][:160]
-        raise TableError(path.name, f"cannot be read as CSV ({first})", mend="fetch the file again") from error
+        raise TableError(path.name, f"cannot be read as CSV ({first})", mend="fetch or write the file again") from error
+    if not isinstance(frame.index, pd.RangeIndex):
+        # The first cells have become row names, and every other cell stands under the head of its left neighbour.
+        mend = "put the missing names (or commas) at the end of the head, or quote cells that hold a comma"
+        raise TableError(path.name, "has lines with more cells than its head", mend=mend)
+    counted = Counter(str(name).strip() for name in names.iloc[0])
+    twice = next((name for name, count in counted.items() if name and count > 1), None)
+    if twice is not None:
+        raise TableError(path.name, f"has two columns called '{shown(twice)}'", mend="keep one of them")
     frame.columns = [str(name).strip() for name in frame.columns]
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         has = ", ".join(shown(name) for name in frame.columns[:8])
-        raise TableError(path.name, f"lacks the column '{missing[0]}'", mend=f"use the published file; this one has {has}")
+        mend = f"give the file that has it; this one has {has}"
+        if len(frame.columns) == 1 and any(mark in str(frame.columns[0]) for mark in ";\t|"):
+            mend = "separate its cells by commas"
+        raise TableError(path.name, f"lacks the column '{missing[0]}'", mend=mend)
     return frame
 
 
