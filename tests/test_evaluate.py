@@ -158,8 +158,12 @@ def test_difference_of_the_means_of_all_is_paired(full: dict[str, Any]) -> None:
 def test_page_shows_both_means_and_reads_cards_from_before_there_were_two(full: dict[str, Any]) -> None:
     page = render_scorecard(full).decode("utf-8")
     mean = full["models"][0]["mean_auroc_all"]
-    assert f"<td>3</td><td>{mean['value']:.3f}<small>({mean['low']:.3f} to {mean['high']:.3f})</small></td>" in page
-    assert "Mean AUROC, all 3 findings" in page
+    span = f"{mean['value']:.3f}<small>({mean['low']:.3f} to {mean['high']:.3f})</small>"
+    assert f"<td>{span}<small>3 findings</small></td>" in page
+    assert "Mean AUROC, all 3 findings" in page and "Mean AUROC, 2 findings" in page
+    # The sentences on top speak of both: what few findings do not show, all may, and the other way round.
+    glance = page[: page.index("<h2>Findings")]
+    assert "mean AUROC over 3 findings" in glance and "mean AUROC over 2 findings" in glance
     older = json.loads(canonical_json(full))
     for row in (*older["models"], *older["differences"]):
         del row["mean_auroc_all"]
@@ -187,7 +191,9 @@ def test_a_model_against_itself_differs_by_nothing() -> None:
     difference = found["differences"][0]
     gaps = [difference["mean_auroc"], *[row["auroc"] for row in difference["findings"]]]
     gaps += [*[mask["dice"] for mask in difference["masks"]], *difference["reports"].values()]
-    assert {(gap["value"], gap["low"], gap["high"]) for gap in gaps} == {(0.0, 0.0, 0.0)}
+    spans = [(gap["value"], gap["low"], gap["high"]) for gap in gaps]
+    assert spans.count((0.0, None, None)) == 1  # the hernia of one patient
+    assert set(spans) == {(0.0, 0.0, 0.0), (0.0, None, None)}
     for row in found["agreement"][0]["findings"]:
         assert row["correlation"] == pytest.approx(1.0)
         assert (row["kl_nats"], row["mean_probability_difference"]) == (0.0, 0.0)
@@ -461,3 +467,50 @@ def test_speed_stands_on_the_page_only_when_it_was_measured(full: dict[str, Any]
     page = render_scorecard(full, speed={"models": [measured, slow]}).decode("utf-8")
     assert "<h2>Speed</h2>" in page and "123.4" in page and "<td>10.0</td>" in page
     assert "<h2>Speed</h2>" not in render_scorecard(full).decode("utf-8")
+
+
+def test_one_patient_of_a_class_gives_a_figure_without_an_interval() -> None:
+    """Both images with a hernia are of one patient: every resample that holds it gives the same, which is no certainty."""
+    found = card(student(logits=scores(1, 50.0)), teacher())
+    hernia, nodule = (row_of(found["models"][0], name) for name in ("Hernia", "Nodule"))
+    for name in ("auroc", "average_precision"):
+        assert (hernia[name]["value"], hernia[name]["low"], hernia[name]["high"]) == (1.0, None, None)
+        assert nodule[name]["low"] is not None
+    gaps = {row["finding"]: row["auroc"] for row in found["differences"][0]["findings"]}
+    assert gaps["Hernia"]["low"] is None and gaps["Nodule"]["low"] is not None
+    one = {"Nodule": [[[10, 10, 20, 20]], *[[]] * (COUNT - 1)]}
+    drawn = {"Nodule": [[[12, 10, 20, 20, 0.9]], *[[]] * (COUNT - 1)]}
+    (where,) = card(student(boxes=drawn), boxes=one)["models"][0]["detection"]
+    assert 0 < where["top_box_iou"]["value"] < 1
+    figures = [where["top_box_iou"], where["free_response_iou_0.3"][0]["share_hit"], where["by_iou"][0]["average_precision"]]
+    assert [figure["low"] for figure in figures] == [None] * 3
+    assert where["hit_rate"]["low"] == pytest.approx(0.025)  # one of one, exactly
+
+
+def test_page_says_in_whose_pixels_outlines_are_and_who_a_baseline_is(full: dict[str, Any]) -> None:
+    assert "in pixels of the original image and" in render_scorecard(full).decode("utf-8")
+    facts = {"outlines": "measured in pixels of each network's own view"}
+    found = card(
+        student(), facts=facts, baseline_reports={"constant": [CLEAR] * COUNT}, baselines_about={"constant": "the same for all"}
+    )
+    page = render_scorecard(found).decode("utf-8")
+    assert "in pixels of each network's own view and" in page and "original image" not in page
+    assert "constant: the same for all" in page
+    assert all(f"BLEU-{order}" in page for order in (1, 2, 3, 4))
+
+
+def test_the_plot_leaves_out_findings_that_no_model_could_be_judged_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from storyxai import evaluate_plots
+
+    drawn: list[Any] = []
+    monkeypatch.setattr(evaluate_plots, "_svg", lambda draw: drawn.append(draw()) or b"")
+    labels = np.asarray(references().labels).copy()
+    labels[:, 1] = 0.0
+    found = card(student(), labels=labels)
+    evaluate_plots.forest(found["models"], evaluate_plots.looks(found))
+    rows = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    assert rows == ["Mean, all findings", "Mean, enough cases", "Effusion (40 / 120)", "Hernia (2 / 120)"]
+    alone = card(replace(student(), findings=("Effusion",), logits=scores(1, 2.0)[:, :1], calibration=[(1.0, 0.0)],
+                         thresholds=[0.5], conformal=()))
+    evaluate_plots.forest(alone["models"], evaluate_plots.looks(alone))
+    assert [label.get_text() for label in drawn[1].axes[0].get_yticklabels()] == ["Mean", "Effusion (40 / 120)"]

@@ -206,8 +206,8 @@ def _finding_scores(bench: Bench, model: Spoken, column: int, *, rare: bool) -> 
         "n": int(known.sum()),
         "positives": int((labels[known] >= 0.5).sum()),
         "rare": rare,
-        "auroc": bench.estimate(classification.auroc_statistic(labels, scores)),
-        "average_precision": bench.estimate(classification.average_precision_statistic(labels, scores)),
+        "auroc": bench.ranked(classification.auroc_statistic(labels, scores), labels, scores),
+        "average_precision": bench.ranked(classification.average_precision_statistic(labels, scores), labels, scores),
         "threshold": None if np.isnan(threshold) else float(threshold),
         "temperature": None if np.isnan(model.temperatures[column]) else float(model.temperatures[column]),
         **unknown,
@@ -284,20 +284,23 @@ def _detection(bench: Bench, model: Spoken, name: str) -> Plain:
     found = _pointed(bench, model, name)
     matches = {limit: detection.match_boxes(found.drawn, found.wanted, iou_limit=limit) for limit in detection.IOU_LIMITS}
     loose = matches[0.3]
+    boxed = np.asarray(loose.boxes > 0)
     return {
         "finding": name,
         **bench.counts(loose.searched),
         "boxes": int(loose.boxes.sum()),
-        "hit_rate": bench.share(mean_statistic(found.hits), loose.boxes > 0),
-        "top_box_iou": bench.estimate(mean_statistic(found.overlaps)),
+        "hit_rate": bench.share(mean_statistic(found.hits), boxed),
+        "top_box_iou": bench.placed(mean_statistic(found.overlaps), boxed),
         "by_iou": [
-            {"iou": limit, "average_precision": bench.estimate(detection.detection_ap_statistic(matched))}
+            {"iou": limit, "average_precision": bench.placed(detection.detection_ap_statistic(matched), boxed)}
             for limit, matched in matches.items()
         ],
         "free_response_iou_0.3": [
             {
                 "false_alarms_per_image": alarms,
-                "share_hit": bench.estimate(detection.free_response_statistic(loose, false_alarms_per_image=alarms)),
+                "share_hit": bench.placed(
+                    detection.free_response_statistic(loose, false_alarms_per_image=alarms), boxed
+                ),
             }
             for alarms in _FALSE_ALARMS
         ],
@@ -339,7 +342,7 @@ def _report_baselines(bench: Bench, models: Sequence[Spoken]) -> tuple[Plain, ..
         "normal report": ("the same sentences for everybody, whatever the image", [NORMAL_REPORT] * len(wanted))
     }
     for name, texts in bench.references.baseline_reports.items():
-        given[name] = ("given by the caller", texts)
+        given[name] = (bench.references.baselines_about.get(name, "given by the caller"), texts)
     for model in models:
         rows = [row for row in range(len(wanted)) if wanted[row] and np.isfinite(model.scores[row]).any()]
         patients = [str(bench.references.patient_ids[row]) for row in rows]
@@ -401,7 +404,7 @@ def _difference(bench: Bench, student: Spoken, other: Spoken) -> Plain:
                 "finding": bench.references.findings[int(column)],
                 "n": int(known.sum()),
                 "positives": int((labels[known] >= 0.5).sum()),
-                "auroc": bench.estimate(gap_between(first, second)),
+                "auroc": bench.ranked(gap_between(first, second), labels, ours[:, column]),
             }
         )
     masks = []
@@ -436,7 +439,7 @@ def _detection_difference(bench: Bench, student: Spoken, other: Spoken) -> list[
         ours, theirs = _pointed(bench, student, name), _pointed(bench, other, name)
         both = np.isfinite(ours.hits) & np.isfinite(theirs.hits)
         gaps = {"hit_rate": (ours.hits - theirs.hits), "top_box_iou": ours.overlaps - theirs.overlaps}
-        estimates = {key: bench.estimate(mean_statistic(gap)) for key, gap in gaps.items()}
+        estimates = {key: bench.placed(mean_statistic(gap), both) for key, gap in gaps.items()}
         rows.append({"finding": name, **bench.counts(both), **estimates})
     return rows
 

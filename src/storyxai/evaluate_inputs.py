@@ -61,7 +61,7 @@ class References:
 
     Shapes: `labels` [N, F] in [0, 1], nan = not stated; `reports` N texts, "" = none; `boxes` by finding, for each
     image [K, 4], empty = searched and none, None = not searched; `subgroups` by attribute, N names, "" = unknown.
-    `baseline_reports` are reports by rules that saw no image or copied one (name: N texts).
+    `baseline_reports` are reports by rules that saw no image or copied one (name: N texts), `baselines_about` the rules.
     """
 
     dataset: str
@@ -74,6 +74,7 @@ class References:
     boxes: Mapping[str, Sequence[ArrayLike | None]] = field(default_factory=dict)
     subgroups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     baseline_reports: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    baselines_about: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Value] = field(default_factory=dict)
 
 
@@ -94,6 +95,17 @@ class Bench:
     def share(self, statistic: Statistic, known: NDArray[np.bool_]) -> Plain:
         patients = int(self.counts(known)["patients"])
         return dict(bootstrap.estimate_share(statistic, self.resamples, patients=patients, level=self.level).as_dict())
+
+    def ranked(self, statistic: Statistic, labels: Floats, scores: Floats) -> Plain:
+        """The estimate of how well scores rank; no interval where one patient is all of a class: nothing could vary it."""
+        found, known = self.estimate(statistic), np.isfinite(scores)
+        sides = (known & (labels >= 0.5), known & (labels < 0.5))
+        return found if min(self.counts(side)["patients"] for side in sides) > 1 else found | {"low": None, "high": None}
+
+    def placed(self, statistic: Statistic, known: NDArray[np.bool_]) -> Plain:
+        """The estimate of a mean over the images in `known`; no interval where they are of one patient."""
+        found = self.estimate(statistic)
+        return found if self.counts(known)["patients"] > 1 else found | {"low": None, "high": None}
 
     def counts(self, known: NDArray[np.bool_]) -> Plain:
         """How many images and patients are in `known`."""

@@ -38,7 +38,7 @@ th, td { padding: .28rem .9rem .28rem 0; text-align: left; vertical-align: top; 
 thead th { color: var(--soft); font-weight: 600; border-bottom: 1.5px solid var(--soft); vertical-align: bottom;
   white-space: normal; max-width: 9.5rem; }
 tbody th { font-weight: 600; }
-td small { color: var(--soft); font-size: .88em; margin-left: .3em; }
+small { color: var(--soft); font-size: .88em; margin-left: .3em; }
 .tight td small { display: block; margin: 0; }
 tr.rare th, tr.rare td { color: var(--soft); }
 tr.student th { color: var(--accent); }
@@ -59,6 +59,8 @@ _REPORT_SCORES = (
     ("finding_f1_macro", "Finding F1, macro"),
     ("label_f1_micro", "F1 against labels"),
     ("bleu_1", "BLEU-1"),
+    ("bleu_2", "BLEU-2"),
+    ("bleu_3", "BLEU-3"),
     ("bleu_4", "BLEU-4"),
     ("rouge_l", "ROUGE-L"),
     ("cider", "CIDEr"),
@@ -120,20 +122,20 @@ def _summary(scorecard: Plain) -> str:
     facts = unique(name for model in models for name, value in model["facts"].items() if not isinstance(value, str))
     reports = any(model["reports"] for model in models)
     least = scorecard["settings"]["min_positives"]
-    heads = ["Model", "Role", "Images", "Findings", "Mean AUROC, all findings", f"Findings, {least} or more present"]
-    heads += ["Mean AUROC of those", *[f"Dice, {words(name)}" for name in masks]]
-    heads += (["Report finding F1"] if reports else []) + [words(name).capitalize() for name in facts]
+    heads = ["Model", "Role", "Images", "Mean AUROC, all findings", f"Mean AUROC, {least} or more present"]
+    heads += [f"Dice, {words(name)}" for name in masks] + (["Report finding F1"] if reports else [])
+    heads += [words(name).capitalize() for name in facts]
     rows = []
     for model in models:
         dices = {mask["mask"]: mask["dice"] for mask in model["masks"]}
         row = [model["role"], model["images"]]
         for mean in (model.get("mean_auroc_all"), model["mean_auroc"]):
-            row += [len((mean or {}).get("findings", ())) or "–", _estimate(mean)]
+            row.append(_mean(mean))
         row += [_estimate(dices.get(name)) for name in masks]
         row += [_estimate((model["reports"] or {}).get("finding_f1_micro"))] if reports else []
         row += [_fact(model["facts"].get(name)) for name in facts]
         rows.append((model["name"], row, model["role"]))
-    said = [_difference_inwords(difference) for difference in scorecard["differences"] if difference["mean_auroc"]]
+    said = [_difference_inwords(difference, gap) for difference in scorecard["differences"] for gap in _means(difference)]
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in said if sentence)
     note = (
         "The first mean is over every finding with at least one present and one absent image; a finding with a handful of "
@@ -149,8 +151,19 @@ def _summary(scorecard: Plain) -> str:
     return f'<h2>At a glance</h2>{listed}{_table(heads, rows, tight=True)}<p class="note">{escape(note)}</p>'
 
 
-def _difference_inwords(difference: Plain) -> str:
-    gap = difference["mean_auroc"]
+def _means(row: Plain) -> list[Plain]:
+    """The mean over all findings and the one over those with enough cases; one where both are the same findings."""
+    every, guarded = row.get("mean_auroc_all"), row["mean_auroc"]
+    found = [mean for mean in (every, guarded) if mean and mean["findings"]]
+    return found[:1] if len(found) == 2 and found[0]["findings"] == found[1]["findings"] else found
+
+
+def _mean(found: Plain | None) -> str:
+    count = len(found["findings"]) if found else 0
+    return _estimate(found) + (f"<small>{count} finding{'s' if count != 1 else ''}</small>" if count else "")
+
+
+def _difference_inwords(difference: Plain, gap: Plain) -> str:
     if gap["value"] is None or gap["low"] is None:
         return ""
     pair = f"On the {difference['images']} images that both scored, {difference['student']}"
@@ -258,9 +271,10 @@ def _masks(scorecard: Plain) -> str:
         "Box: middle half of the images, line: median, whiskers: 5 to 95 in a hundred, dot: the worst image.",
     )
     table = _table([*heads, *[_DISTANCES[name] for name in measures]], rows, tight=True)
+    where = scorecard["dataset"]["facts"].get("outlines", "of the original image").removeprefix("measured in pixels ")
     note = (
         "Outlines: the mean distance between both outlines, and the 95th percentile of the worse direction (Hausdorff), in "
-        "pixels of the original image and in millimetres where the file states its spacing. A distance does not exist "
+        f"pixels {where} and in millimetres where the file states its spacing. A distance does not exist "
         "where one of the two masks is empty; its own n stands beside it where it is smaller."
     )
     return f"<h2>Masks</h2>{figure or ''}{table}" + (f'<p class="note">{note}</p>' if measures else "")
@@ -308,10 +322,10 @@ def _differences(scorecard: Plain) -> str:
     for difference in scorecard["differences"]:
         rows = []
         if difference["mean_auroc"]:
-            for which, gap in (("all ", difference.get("mean_auroc_all")), ("", difference["mean_auroc"])):
-                if gap:
-                    name = f"Mean AUROC, {which}{len(gap['findings'])} finding{'s' if len(gap['findings']) != 1 else ''}"
-                    rows.append((name, [gap.get("images", difference["images"]), "", _gap(gap)], "student"))
+            for gap in _means(difference):
+                which = "all " if gap is difference.get("mean_auroc_all") else ""
+                name = f"Mean AUROC, {which}{len(gap['findings'])} finding{'s' if len(gap['findings']) != 1 else ''}"
+                rows.append((name, [gap.get("images", difference["images"]), "", _gap(gap)], "student"))
         for row in difference["findings"]:
             rows.append((f"AUROC, {words(row['finding'])}", [row["n"], row["positives"], _gap(row["auroc"])], ""))
         rows += [(f"Dice, {words(m['mask'])}", [m["images"], "", _gap(m["dice"])], "") for m in difference["masks"]]
@@ -436,9 +450,13 @@ def _estimate(found: Plain | None, *, digits: int = 3) -> str:
     if found is None or found["value"] is None:
         return "–"
     if found.get("low") is None:
-        return f"{found['value']:.{digits}f}"
-    span = f"{found['low']:.{digits}f} to {found['high']:.{digits}f}"
-    return f"{found['value']:.{digits}f}<small>({span})</small>"
+        return _number(found["value"], digits)
+    value, low, high = (_number(found[name], digits) for name in ("value", "low", "high"))
+    return f"{value}<small>({low} to {high})</small>"
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def _distance(found: Plain | None, images: int) -> str:

@@ -37,24 +37,26 @@ def looks(scorecard: Plain) -> dict[str, tuple[str, str]]:
 
 
 def forest(models: Sequence[Plain], styles: Mapping[str, tuple[str, str]]) -> bytes:
-    """One row a finding: those in the mean above by the first model's AUROC, those with too few cases below."""
+    """One row a finding: those with enough cases above by the first model's AUROC, the others below; the means on top."""
     from matplotlib.figure import Figure
 
     known = {model["name"]: {row["finding"]: row for row in model["findings"]} for model in models}
     first = known[models[0]["name"]]
-    names = unique(row["finding"] for model in models for row in model["findings"] if row["n"])
+    names = unique(row["finding"] for model in models for row in model["findings"] if row["auroc"]["value"] is not None)
     rare = {name for name in names if all(rows[name]["rare"] for rows in known.values() if name in rows)}
     names.sort(key=lambda name: (name in rare, -((first.get(name) or {"auroc": {"value": 0}})["auroc"]["value"] or 0)))
     step = 0.9 / len(models)
-    places = {name: place + 1.3 + (0.4 if name in rare else 0.0) for place, name in enumerate(names)}
+    means = _mean_rows(models)
+    places = {name: place + 0.3 + len(means) + (0.4 if name in rare else 0.0) for place, name in enumerate(names)}
 
     def drawn() -> Any:
-        figure = Figure(figsize=(9.0, 1.2 + (len(names) + 2) * (0.16 + 0.13 * len(models))))
+        figure = Figure(figsize=(9.0, 1.2 + (len(names) + len(means) + 1) * (0.16 + 0.13 * len(models))))
         axes = figure.add_subplot()
         for number, model in enumerate(models):
             colour, marker = styles[model["name"]]
-            entries = [(0.0, model["mean_auroc"], False)]
-            entries += [(places[name], row["auroc"], name in rare) for name, row in known[model["name"]].items() if row["n"]]
+            entries = [(float(row), model.get(key), False) for row, key in enumerate(means)]
+            mine = known[model["name"]]
+            entries += [(places[name], mine[name]["auroc"], name in rare) for name in names if name in mine]
             label = model["name"]
             for place, found, faint in entries:
                 if found is None or found["value"] is None:
@@ -65,8 +67,9 @@ def forest(models: Sequence[Plain], styles: Mapping[str, tuple[str, str]]) -> by
                 axes.plot([found["value"]], [height], marker, color=colour, ms=5, alpha=alpha, label=label, mew=0)
                 label = None
         axes.axvline(0.5, color="#8a94a0", lw=0.9, ls=(0, (4, 3)))
-        axes.axhline(0.65, color="#1e2733", lw=0.8)
-        shown = [("Mean", 0.0)] + [(f"{words(name)} ({_cases(known, name)})", places[name]) for name in names]
+        axes.axhline(len(means) - 0.35, color="#1e2733", lw=0.8)
+        shown = [(text, float(row)) for row, text in enumerate(means.values())]
+        shown += [(f"{words(name)} ({_cases(known, name)})", places[name]) for name in names]
         axes.set_yticks([place for _, place in shown], [text for text, _ in shown])
         axes.set_ylim(max(places.values(), default=0.0) + 0.75, -0.75)
         axes.set_xlabel("AUROC (present / all images beside each finding)")
@@ -75,6 +78,18 @@ def forest(models: Sequence[Plain], styles: Mapping[str, tuple[str, str]]) -> by
         return figure
 
     return _svg(drawn)
+
+
+def _mean_rows(models: Sequence[Plain]) -> dict[str, str]:
+    """The means to draw by the key they stand under, and what they are called; one where both are over the same findings."""
+    found: dict[str, str] = {}
+    for key, name in (("mean_auroc_all", "Mean, all findings"), ("mean_auroc", "Mean, enough cases")):
+        if any((model.get(key) or {}).get("value") is not None for model in models):
+            found[key] = name
+    same = all(
+        (model.get("mean_auroc_all") or {}).get("findings") == (model["mean_auroc"] or {}).get("findings") for model in models
+    )
+    return {"mean_auroc": "Mean"} if same or set(found) == {"mean_auroc"} else found
 
 
 def _cases(known: Mapping[str, Mapping[str, Plain]], name: str) -> str:
@@ -102,7 +117,8 @@ def reliability(models: Sequence[Plain], styles: Mapping[str, tuple[str, str]]) 
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set(xlabel="Probability said", ylabel="Share of images with the finding")
         axes.grid(color="#e4e8ec", lw=0.7)
-        axes.legend(loc="upper left", frameon=False)
+        # Beside the axes: inside, a bar of few images runs through the names.
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(2, len(models)), frameon=False)
         return figure
 
     return _svg(drawn)

@@ -179,6 +179,7 @@ def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: P
         dataset="phantom, held out (synthetic)", synthetic=True, ids=test.ids, patient_ids=test.patient_ids,
         findings=findings, labels=test.labels[:, columns], reports=reports,
         baseline_reports={"constant": [constant_report(train_reports)] * len(test)},
+        baselines_about={"constant": "the commonest training report for everybody, whatever the image"},
         facts={"outlines": "measured in pixels of each network's own view"},
     )
     return build_scorecard(

@@ -63,6 +63,20 @@ def test_the_picture_shows_the_curves(tmp_path: Path) -> None:
     assert len(changed) and changed.max() < one.shape[1] / 4  # in the panel of losses only
 
 
+def test_the_picture_of_one_epoch_counts_in_whole_epochs_and_rates_start_at_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_given, **_how: drawn.append(figure))
+    plot_curves(HISTORY[:1], tmp_path / "curves.png", title="student")
+    for axes in drawn[0].axes:
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1.0]
+    assert drawn[0].axes[-1].get_ylim()[0] == 0.0
+
+
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file: cannot be written"):

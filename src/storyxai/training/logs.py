@@ -85,10 +85,12 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path, *, title: st
             shown = "all, as weighted" if line == "loss" else line.removeprefix("loss_")
             axes.plot(epochs, [row.get(line, float("nan")) for row in history], marker=marker, markersize=4, label=shown)
         axes.set(xlabel="epoch", ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(0.5, len(history) + 0.5)
         if len(lines) > 1:
-            axes.set_ylim(bottom=0)
             axes.legend(fontsize=8)
+        if len(lines) > 1 or label == "learning rate":
+            axes.set_ylim(bottom=0)  # so that a fall looks as large as it is
         axes.grid(alpha=0.3)
     try:
         figure.savefig(path, dpi=110)
