@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.data.masks import read_grey_mask
+from storyxai.data.masks import read_grey_mask, runs_size
 from storyxai.data.overview import write_page
 from storyxai.data.splits import DuplicatePair, check_no_leak, grey_of, near_duplicates, thumbnail
 from storyxai.data.table import StudyTable
@@ -155,7 +155,7 @@ def _check_marks(table: StudyTable, record: dict[str, Any], problems: list[Probl
         if not cell:
             continue
         try:
-            given = _runs_size(cell) if cell.startswith("runs:") else _size_of(table.root / cell)
+            given = runs_size(cell)[::-1] if cell.startswith("runs:") else _size_of(table.root / cell)
             if given is None:
                 given = read_grey_mask(cell, table.root).shape[::-1]
         except StoryxaiError as error:
@@ -181,11 +181,6 @@ def _size_of(path: Path) -> tuple[int, int] | None:
             return picture.size
     except (OSError, ValueError, Picture.DecompressionBombError):
         return None
-
-
-def _runs_size(cell: str) -> tuple[int, int]:
-    height, width = cell.split(":", 2)[1].split("x")
-    return int(width), int(height)
 
 
 def _pairs_of_copies(seen: _Seen) -> list[tuple[str, str]]:

@@ -12,9 +12,10 @@ from PIL import UnidentifiedImageError
 from storyxai.errors import TableError
 from storyxai.types import Mask
 
-__all__ = ["decode_runs", "encode_runs", "fill_runs", "read_grey_mask", "split_lungs"]
+__all__ = ["RUNS_PREFIX", "decode_runs", "encode_runs", "fill_runs", "read_grey_mask", "runs_size", "split_lungs"]
 
 RUNS_PREFIX = "runs:"
+RUNS_MEND = "write it as runs:<height>x<width>:<start> <length> ..., row by row from 0"
 LARGEST_MASK_PIXELS = 64_000_000
 SMALLEST_LUNG_SHARE = 0.2  # of the larger one; below this the second piece is a crumb, not a lung
 
@@ -47,11 +48,29 @@ def encode_runs(mask: Mask) -> str:
 
 
 def decode_runs(cell: str) -> Mask:
-    """The mask that `encode_runs` wrote. Shapes: bool [H, W]. Raises: TableError when the runs leave the picture."""
-    _, size, text = cell.split(":", 2)
-    height, width = (int(part) for part in size.split("x"))
-    numbers = [int(part) for part in text.split()]
+    """The mask that `encode_runs` wrote. Shapes: bool [H, W].
+
+    Raises: TableError when the cell is not of that form or the runs leave the picture.
+    """
+    height, width = runs_size(cell)
+    size = f"{height}x{width}"
+    try:
+        numbers = [int(part) for part in cell.split(":", 2)[2].split()]
+    except ValueError as error:
+        raise TableError(f"mask of {size}", "has runs that are no numbers", mend=RUNS_MEND) from error
     return fill_runs(numbers[0::2], numbers[1::2], height=height, width=width, what=f"mask of {size}")
+
+
+def runs_size(cell: str) -> tuple[int, int]:
+    """(height, width) that a cell of runs states. Raises: TableError when it states none."""
+    parts = cell.split(":", 2)
+    try:
+        height, width = (int(part) for part in parts[1].split("x"))
+        if len(parts) == 3 and cell.startswith(RUNS_PREFIX):
+            return height, width
+    except (ValueError, IndexError):
+        pass
+    raise TableError(f"mask '{cell[:40]}'", "is no list of runs", mend=RUNS_MEND)
 
 
 def fill_runs(starts: list[int], lengths: list[int], *, height: int, width: int, what: str) -> Mask:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from storyxai.data.masks import RUNS_PREFIX, decode_runs
 from storyxai.data.reading import age_of, is_there, number, read_csv, shown
 from storyxai.data.table import SPLITS, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError, nearest_name
@@ -19,6 +22,14 @@ TEXTS = (
     "impression_text",
 )
 TABLES = (".csv", ".gz", ".parquet")
+MASKS = ("lung_mask", "left_lung_mask", "right_lung_mask", "heart_mask")
+NOT_STATED = ("", "nan", "none", "null", "<na>")
+# As people write them, in small letters.
+VIEWS: Mapping[str, str] = {
+    "pa": "PA", "ap": "AP", "ap supine": "AP", "ap erect": "AP", "ap_horizontal": "AP", "l": "LATERAL", "ll": "LATERAL",
+    "rl": "LATERAL", "lat": "LATERAL", "lateral": "LATERAL", "unknown": "unknown",
+}
+SEXES: Mapping[str, str] = {"m": "M", "male": "M", "f": "F", "female": "F", "o": "", "other": "", "u": "", "unknown": ""}
 
 
 def read_manifest(path: Path) -> StudyTable:
@@ -26,7 +37,9 @@ def read_manifest(path: Path) -> StudyTable:
 
     Columns: `image` and `patient_id` must be there. May be there: `study_id`, `image_id`, `source`, `split` (kept as
     the official one), `age_years`, the text columns of the study table, and a column per finding, by its name or a
-    synonym or as label_<name>, with 1, 0, -1 (uncertain) or empty (not stated). Any other column is named in `skipped`.
+    synonym or as label_<name>, with 1, 0, -1 (uncertain) or empty (not stated). Views and sexes may be written as people
+    do (`VIEWS`, `SEXES`). Any other column is named in `skipped`, and so is a mask that is not there.
+    An image that shares its study_id with another one is called by its path where it has no `image_id`.
     Raises: TableError naming the file, the line and the column.
     """
     path = _only_table(path) if path.is_dir() else path
@@ -43,6 +56,8 @@ def read_manifest(path: Path) -> StudyTable:
             hint = f"; did you mean '{nearest}'?" if nearest else ""
             skipped.append(Skipped(f"column '{column}'", f"is not used{hint}"))
     rows = []
+    images_of = Counter(str(cell).strip() for cell in frame.get("study_id", ()))
+    patient_of: dict[str, str] = {}
     for line, cells in enumerate(frame.to_dict("records"), start=2):
         text = {str(key): str(cell).strip() for key, cell in cells.items()}
         if not text["image"] or not text["patient_id"]:
@@ -50,7 +65,15 @@ def read_manifest(path: Path) -> StudyTable:
         if not is_there(path.parent / text["image"]):
             skipped.append(Skipped(text["image"], "is in the table but not on disk"))
             continue
-        rows.append(_row(text, labels, f"{path.name}, line {line}"))
+        text |= _masks(text, path.parent, skipped)
+        if images_of[text.get("study_id", "")] > 1 and not text.get("image_id"):
+            text["image_id"] = _stem(text["image"])
+        row = _row(text, labels, f"{path.name}, line {line}")
+        first = patient_of.setdefault(row.study_id, row.patient_id)
+        if first != row.patient_id:
+            why = f"has the patients '{shown(first)}' and '{shown(row.patient_id)}'"
+            raise TableError(f"{path.name}, study '{shown(row.study_id)}'", why, mend="a study belongs to one patient")
+        rows.append(row)
     return StudyTable.from_rows(rows, root=path.parent, skipped=skipped)
 
 
@@ -64,23 +87,58 @@ def _row(text: Mapping[str, str], labels: Mapping[str, str], where: str) -> Stud
             uncertain.append(finding)
         elif 0 <= value <= 1:
             values[finding] = value
-        elif cell not in ("", "nan", "none", "null", "<na>"):
+        elif cell not in NOT_STATED:
             mend = "use 1, 0, -1 (uncertain) or nothing"
             raise TableError(where, f"has '{shown(text[column])}' under '{shown(column)}'", mend=mend)
     part = text.get("split", "")
     if part not in SPLITS:
         raise TableError(where, f"has the split '{shown(part)}'", mend="use train, val, test or nothing")
-    study = text.get("study_id") or text.get("image_id") or Path(text["image"]).with_suffix("").as_posix()
+    age = text.get("age_years", "")
+    if math.isnan(number(age)) and age.casefold() not in NOT_STATED:
+        raise TableError(where, f"has '{shown(age)}' under 'age_years'", mend="give the years as a number, or nothing")
+    notes = [text["notes"]] if text.get("notes") else []
+    if math.isnan(age_of(age)) and not math.isnan(number(age)):
+        notes.append(f"age '{shown(age)}' is not believed")
+    study = text.get("study_id") or text.get("image_id") or _stem(text["image"])
     words = {name: text.get(name, "") for name in TEXTS}
+    view = _meant(words["view"], VIEWS, where, "view", "unknown")
+    sex = _meant(words["sex"], SEXES, where, "sex", "")
     return StudyRow(
         study, text["patient_id"], text["image"], text.get("source") or "manifest", image_id=text.get("image_id", ""),
-        origin=words["origin"], view=words["view"] or "unknown", sex=words["sex"],
-        age_years=age_of(text.get("age_years", "")), official_split=part, license=words["license"], labels=values,
+        origin=words["origin"], view=view, sex=sex, age_years=age_of(age), official_split=part, license=words["license"], labels=values,
         uncertain=tuple(uncertain),
         lung_mask=words["lung_mask"], left_lung_mask=words["left_lung_mask"], right_lung_mask=words["right_lung_mask"],
         heart_mask=words["heart_mask"], findings_text=words["findings_text"], impression_text=words["impression_text"],
-        notes=(text["notes"],) if text.get("notes") else (),
+        notes=tuple(notes),
     )
+
+
+def _meant(cell: str, known: Mapping[str, str], where: str, column: str, unstated: str) -> str:
+    word = cell.casefold()
+    if word in NOT_STATED:
+        return unstated
+    if word not in known:
+        allowed = ", ".join(dict.fromkeys(value for value in known.values() if value))
+        raise TableError(where, f"has '{shown(cell)}' under '{column}'", mend=f"use {allowed} or nothing")
+    return known[word]
+
+
+def _masks(text: Mapping[str, str], root: Path, skipped: list[Skipped]) -> dict[str, str]:
+    """The row's mask cells, emptied where their file is not there. Raises: TableError for runs that are none."""
+    cells = {}
+    for column in MASKS:
+        cell = text.get(column, "")
+        if cell.startswith(RUNS_PREFIX):
+            decode_runs(cell)
+        elif cell and not is_there(root / cell):
+            skipped.append(Skipped(cell, f"is the {column} of {text['image']} but not on disk; the image is kept"))
+            cell = ""
+        cells[column] = cell
+    return cells
+
+
+def _stem(image: str) -> str:
+    return Path(image).with_suffix("").as_posix()
 
 
 def _only_table(folder: Path) -> Path:

@@ -1,0 +1,84 @@
+"""A table of one's own: what people write in it is understood, or refused by line; nothing of it is lost unsaid."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from checks.source_checks import check_source
+from storyxai.data.sources.manifest import read_manifest
+from storyxai.errors import TableError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for seed, name in enumerate(("a", "b", "c")):
+        coarse = np.random.default_rng(seed).uniform(20, 230, (6, 6)).astype(np.float32)
+        grey = np.asarray(Picture.fromarray(coarse).resize((64, 64), Picture.Resampling.BICUBIC)).clip(0, 255)
+        Picture.fromarray(grey.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def put(folder: Path, text: str) -> Path:
+    path = folder / "mine.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_views_and_sexes_are_understood_as_people_write_them(folder: Path) -> None:
+    put(folder, "image,patient_id,view,sex\na.png,1,pa,female\nb.png,2,Lateral,m\nc.png,3,ap supine,Unknown\n")
+    table = check_source(read_manifest, folder)  # the suite knows no view called "pa"
+    assert list(table.frame["view"]) == ["PA", "LATERAL", "AP"] and list(table.frame["sex"]) == ["F", "M", ""]
+
+
+@pytest.mark.parametrize(("column", "cell", "mend"), [
+    ("view", "sideways", "PA, AP, LATERAL"), ("sex", "7", "M, F"), ("age_years", "old", "years"),
+    ("lung_mask_kind", "", ""),
+])
+def test_what_is_not_understood_is_refused_by_line_and_column(folder: Path, column: str, cell: str, mend: str) -> None:
+    path = put(folder, f"image,patient_id,{column}\na.png,1,\nb.png,2,{cell}\n")
+    if not mend:  # a column that has no place here is named, not refused
+        assert f"column '{column}'" in {item.what for item in read_manifest(path).skipped}
+        return
+    with pytest.raises(TableError, match=rf"mine\.csv, line 3: has '{cell}' under '{column}'") as refused:
+        read_manifest(path)
+    assert mend in refused.value.mend
+
+
+def test_an_age_that_nobody_has_is_not_stated_and_said(folder: Path) -> None:
+    row = read_manifest(put(folder, "image,patient_id,age_years\na.png,1,411\n")).frame.iloc[0]
+    assert math.isnan(row["age_years"]) and "411" in row["notes"]
+
+
+def test_two_films_of_one_study_are_two_rows_of_it(folder: Path) -> None:
+    put(folder, "image,patient_id,study_id\na.png,1,s\nb.png,1,s\nc.png,2,t\n")
+    table = check_source(read_manifest, folder)
+    assert list(table.frame["image_id"]) == ["a", "b", "t"] and list(table.frame["study_id"]) == ["s", "s", "t"]
+
+
+def test_a_study_of_two_patients_is_refused(folder: Path) -> None:
+    with pytest.raises(TableError, match=r"study 's': has the patients '1' and '2'") as refused:
+        read_manifest(put(folder, "image,patient_id,study_id\na.png,1,s\nb.png,2,s\n"))
+    assert "patient" in refused.value.mend
+
+
+def test_a_mask_that_is_not_there_is_named_and_the_film_kept(folder: Path) -> None:
+    Picture.fromarray(np.full((64, 64), 255, dtype=np.uint8)).save(folder / "m.png")
+    put(folder, "image,patient_id,lung_mask,heart_mask\na.png,1,m.png,gone.png\nb.png,2,elsewhere/m.png,\n")
+    table = check_source(read_manifest, folder)
+    assert list(table.frame["lung_mask"]) == ["m.png", ""] and not table.frame["heart_mask"].any()
+    assert [(item.what, item.why) for item in table.skipped] == [
+        ("gone.png", "is the heart_mask of a.png but not on disk; the image is kept"),
+        ("elsewhere/m.png", "is the lung_mask of b.png but not on disk; the image is kept"),
+    ]
+
+
+@pytest.mark.parametrize("cell", ["runs:", "runs:64x64", "runs:axb:0 1", "runs:64x64:0 x", "runs:64x64:9999 5"])
+def test_runs_that_are_none_are_refused(folder: Path, cell: str) -> None:
+    with pytest.raises(TableError) as refused:
+        read_manifest(put(folder, f"image,patient_id,lung_mask\na.png,1,{cell}\n"))
+    assert refused.value.mend
