@@ -2,7 +2,7 @@
 
 A path is the keys joined by dots ("findings.Effusion.probability", "boxes.Effusion.0.width"). The record is exactly
 what evidence.json says: floats have six significant digits, keys are sorted, so that a story told from memory and one
-told from the archive are the same. Parts named `terms`, `counts` and `notices`, the `state` of a finding and sizes in
+told from the archive are the same. Parts named `terms`, `counts`, `gaps` and `notices`, the `state` of a finding and sizes in
 mm are derived, and are made anew when evidence is read back.
 """
 
@@ -60,6 +60,10 @@ NOTICES: Mapping[str, str] = {
     "frame": "fixed statement of the intended use and of its limits; not derived from this image",
 }
 """What holds for every record: fixed statements that stories may cite, and that say that they are fixed."""
+
+
+MODEL_FIGURES = ("agreement", "map_agreement", "subgroups", "faithfulness", "robustness", "compute")
+"""Figures that a model's card should hold for the practitioner and the auditor; `gaps` names those that it lacks."""
 
 
 def as_record(evidence: Evidence) -> dict[str, Any]:
@@ -197,6 +201,7 @@ def _raw_record(evidence: Evidence) -> dict[str, Any]:
             for c in evidence.counterfactuals
         ),
         "counts": _counts(evidence),
+        "gaps": [name for name in MODEL_FIGURES if not evidence.model.get(name)],
         "notices": dict(NOTICES),
         "provenance": dict(evidence.provenance),
         "order": {

@@ -50,7 +50,7 @@ def test_the_untouched_image_stands_first_and_of_one_size(audience: str) -> None
 
 def test_withheld_maps_are_said_not_drawn() -> None:
     page = PAGES["clinician"].decode("utf-8")
-    assert page.count('<div class="withheld"') == 2
+    assert page.count('<div class="withheld"') == 1, "cardiomegaly has no map to stand beside"
     assert "Consolidation: LIME map withheld" in page
     alts = [image["alt"] for image in PageFacts(PAGES["clinician"]).images]
     drawn = [alt for alt in alts if alt and "map of" in alt]
@@ -112,14 +112,31 @@ def test_unknown_parts_are_refused() -> None:
 
 
 def test_tables_print_values_at_their_paths() -> None:
-    labels = {"yes": "yes", "no": "no", "entries": "entries"}
+    labels = {"yes": "yes", "no": "no", "entry": "entry", "entries": "entries"}
     assert [format_value(v, labels) for v in (0.83, 1e-6, 0.000769763, 1234.0, 12.34, True, [1, 2], {"a": 1}, [{}], "x")] == [
-        "0.830", "0.000001", "0.0008", "1,234", "12.3", "yes", "1, 2", "1 entries", "1 entries", "x"
+        "0.830", "0.000001", "0.0008", "1,234", "12.3", "yes", "1, 2", "1 entry", "1 entry", "x"
     ]  # fmt: skip
     page = PAGES["practitioner"].decode("utf-8")
     assert '<span data-path="model.per_finding.Effusion.auroc_interval">0.830 to 0.910</span>' in page
     assert '<span class="fail" data-path="checks.Consolidation.lime.inside_lungs.passed">no</span>' in page
-    assert set(re.findall(r"table-(\w+)", "".join(p.decode() for p in PAGES.values()))) >= set(TABLES)
+    base = example_evidence()
+    told = dataclasses.replace(base, provenance={**base.provenance, "told": ["Effusion", "Consolidation"],
+                                                 "settings": {"most_told": 2}})  # fmt: skip
+    pages = [*PAGES.values(), render_html(tell(told, "clinician"), told)]
+    assert set(re.findall(r"table-(\w+)", "".join(p.decode() for p in pages))) >= set(TABLES)
+
+
+def test_lines_do_not_break_where_they_should_not() -> None:
+    """On a phone an interval ran over three lines, and the title ended its first line in "X-"."""
+    assert b'<h1>Your chest <span class="nb">X-ray</span>, in plain words</h1>' in PAGES["patient"]
+    style = PAGES["practitioner"].decode("utf-8").split("</style>")[0]
+    assert '.data [data-path$="interval"] { white-space: nowrap; }' in style
+
+
+def test_the_patients_page_names_no_model_and_no_file_format_in_its_head() -> None:
+    head = PAGES["patient"].decode("utf-8").split("</header>")[0]
+    assert "example-student" not in head and "example-0001" in head
+    assert b"Your X-ray as it is" in PAGES["patient"] and b"Untouched image" not in PAGES["patient"]
 
 
 def test_the_json_story_holds_values_beside_sentences() -> None:

@@ -120,7 +120,7 @@ def test_the_patient_reads_plain_calm_words() -> None:
         for word in ("abnormal", "clear", "normal", "die", "fatal", "threshold", "calibrated", "opacity"):
             assert not re.search(rf"\b{word}\b", text, re.IGNORECASE), word
         assert "emergency number" in text and text.count("?") >= 5
-    assert "about 8 in 10" in text_of(tell(example_evidence(), "patient"))
+    assert "About 8 in 10 people" in text_of(tell(example_evidence(), "patient"))
     assert "We did not find air between the lung" in text_of(tell(example_evidence(), "patient"))
     figures = {f for s in tell(example_evidence(), "patient").sections for f in s.figures}
     assert figures == {"boxes/Effusion", "boxes/Consolidation"}, "frames only, no map of colours"
@@ -145,7 +145,9 @@ def test_a_story_too_hard_for_patients_is_refused() -> None:
 def test_the_auditor_reads_what_failed_and_no_claim_of_a_duty() -> None:
     text = text_of(tell(example_evidence(), "auditor"))
     assert "no claim that a duty under Article 86" in text
-    assert "Withheld: the LIME map of Consolidation" in text
+    assert "concerns: Grad-CAM of Cardiomegaly; LIME of Consolidation." in text
+    assert "Failed “inside the lungs”: Grad-CAM of Cardiomegaly; LIME of Consolidation." in text
+    assert "Lung outlines: Dice 0.957" in text and "Generated report: finding F1 0.71, beside 0.38" in text
     assert "2 checks failed" in text
     assert example_evidence().image.sha256 in text
 
@@ -170,11 +172,81 @@ def test_probabilities_at_the_ends_are_not_rounded_to_certainty() -> None:
     findings = (sure, *(f for f in base.prediction.findings if f.name != "Effusion"))
     evidence = dataclasses.replace(base, prediction=dataclasses.replace(base.prediction, findings=findings))
     assert "probability above 0.99" in text_of(tell(evidence, "clinician"))
-    assert "more than 9 in 10" in text_of(tell(evidence, "patient"))
+    assert "More than 9 in 10 people" in text_of(tell(evidence, "patient"))
+
+
+def with_finding(finding: Finding, **model: object) -> Evidence:
+    base = example_evidence()
+    findings = tuple(finding if f.name == finding.name else f for f in base.prediction.findings)
+    prediction = dataclasses.replace(base.prediction, findings=findings)
+    return dataclasses.replace(base, prediction=prediction, model={**base.model, **model})
+
+
+def section_of(story: Story, heading: str) -> Section:
+    return next(s for s in story.sections if s.heading == heading)
+
+
+def test_present_at_a_low_probability_is_not_read_as_likely() -> None:
+    """A threshold far below one half calls findings present that most such images lack: each reader is told so."""
+    low = with_finding(Finding("Consolidation", 0.12, (0.07, 0.19), 0.06))
+    assert "more images lack the finding than show it" in text_of(tell(low, "clinician"))
+    assert "About 1 in 10 people with a result like this have it. So most people" in text_of(tell(low, "patient"))
+    likely = with_finding(Finding("Consolidation", 0.61, (0.47, 0.72), 0.31))
+    assert "more images lack" not in text_of(tell(likely, "clinician"))
+    assert "So most people" not in text_of(tell(likely, "patient"))
+
+
+def test_sensitivity_from_few_cases_says_how_few() -> None:
+    """Sensitivity measured on three images is not told as if it were measured on all 312."""
+    figures = {"sensitivity": 0.0, "specificity": 0.96, "n": 312, "positives": 3, "data": "nih (unseen)"}
+    told = text_of(tell(with_finding(Finding("Effusion", 0.83, (0.74, 0.9), 0.35), per_finding={"Effusion": figures}),
+                        "clinician"))  # fmt: skip
+    assert "the model marked 0 % of 3 images with the finding and rightly passed 96 % of those without it" in told
+    assert "So few images" in told and "(n = 312, NIH films, of patients it never met)" in told
+    assert "So few images" not in text_of(tell(example_evidence(), "clinician"))
+
+
+def test_a_box_that_is_not_drawn_is_not_spoken_of() -> None:
+    base = example_evidence()
+    hidden = tuple(dataclasses.replace(h, shown=False, withheld_because="the map is empty") for h in base.heatmaps)
+    story = tell(dataclasses.replace(base, heatmaps=hidden), "clinician")
+    effusion = section_of(story, "Effusion")
+    text = " ".join(s.text for s in effusion.sentences)
+    assert "boxed area" not in text and "the right lung" in text and "to 0.19, below the threshold" in text
+    assert text.count("the map is empty") == 1 and "No map is shown and no place is stated" in text
+    assert effusion.figures == ("gauge/Effusion",), "no empty frames"
+
+
+def test_findings_not_dwelt_on_stand_in_brief() -> None:
+    base = with_finding(Finding("Mass", 0.05, (0.01, 0.3), 0.2))
+    told = {**base.provenance, "told": ["Effusion", "Consolidation", "Cardiomegaly"],
+            "settings": {**base.provenance["settings"], "most_told": 3}}
+    story = tell(dataclasses.replace(base, provenance=told), "clinician")
+    assert "Mass" not in [s.heading for s in story.sections]
+    brief = section_of(story, "Also judged indeterminate")
+    assert brief.sentences[0].text.endswith("not dwelt on: Mass.") and brief.figures == ("table/brief",)
+    assert "Mass (0.05)" in section_of(story, "In short").sentences[1].text
+
+
+def test_what_was_never_measured_is_named() -> None:
+    for audience in ("practitioner", "auditor"):
+        text = text_of(tell(example_evidence(), audience))
+        assert "holds no figures on: maps of the student beside its teacher's; subgroups by sex, age and view" in text
+        assert "scores of the student" not in text, "the example has them"
+
+
+def test_the_patient_is_told_in_plain_words_what_was_not_looked_for() -> None:
+    base = example_evidence()
+    names = ["rib and clavicle fractures", "free air under the diaphragm", "anything on a lateral view"]
+    text = text_of(tell(dataclasses.replace(base, model={**base.model, "cannot_see": names}), "patient"))
+    assert "It was not made to look for broken bones and air in the belly." in text
+    assert "“we” means the makers of the tool, not your doctor" in text
 
 
 def test_languages_are_data() -> None:
     words = load_words("en")
+    assert words.printed("nih (unseen)", "data") == "NIH films, of patients it never met"
+    assert words.printed("my own (films)", "data") == "my own (films)"
     assert json.dumps(words.data)
     assert words.listed(["a", "b", "c"]) == "a, b and c"
     assert [words.printed(v, "number") for v in (0.0, 3.0, 1200, 0.0312, -0.273, 12.34, 1e-30)] == [

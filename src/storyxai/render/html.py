@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from html import escape
@@ -59,7 +60,9 @@ class _Page:
         story, labels = self.story, self.labels
         body = "".join(self._section(section) for section in story.sections)
         study = self.record["study"]
-        facts = [f"{labels['study']} {study['study_id']}", study["image"]["source"], study["model_id"]]
+        facts = [f"{labels['study']} {study['study_id'].removeprefix('study-')}", study["image"]["source"]]
+        facts += [] if self.patient else [study["model_id"]]
+        kind = labels["audiences"].get(story.audience, story.audience)
         # No "<" may stand in a script element, whatever a file was called.
         embedded = json.dumps(story_as_record(story), ensure_ascii=False, sort_keys=True, indent=1)
         embedded = embedded.replace("<", "\\u003c")
@@ -73,15 +76,15 @@ class _Page:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="storyxai-seal" content="{SEAL_PLACE}">
 <meta name="robots" content="noindex">
-<title>{escape(story.title)}</title>
+<title>{escape(f"{story.title} - {kind}")}</title>
 <style>
 {_style()}</style>
 </head>
 <body class="{escape(story.audience)}">
 <p class="research">{research}</p>
 <header>
-<p class="kind">{escape(labels["audiences"].get(story.audience, story.audience))}</p>
-<h1>{escape(story.title)}</h1>
+<p class="kind">{escape(kind)}</p>
+<h1>{_unbroken(story.title)}</h1>
 <p class="facts">{" · ".join(escape(str(fact)) for fact in facts if fact)}</p>
 {held}</header>
 <main>
@@ -113,7 +116,7 @@ class _Page:
         # Many short sentences of their own read better as a list than run together.
         kind = "text many" if len(section.sentences) >= 4 and not pictures else "text"
         text = f'<div class="{kind}">\n{text}</div>\n' if text else ""
-        heading = f"<h2>{escape(section.heading)}</h2>\n"
+        heading = f"<h2>{_unbroken(section.heading)}</h2>\n"
         parts = (text, drawn, tabled) if self.patient else (drawn, text, tabled)
         return f"<section>\n{heading}{gauges}{''.join(parts)}</section>\n"
 
@@ -129,7 +132,8 @@ class _Page:
         side = SINGLE_SIDE_PX if alone else ROW_SIDE_PX
         if side not in self.films:
             self.films[side] = draw.image_png(image, long_side=side)
-        shown = [_tile(self.films[side], labels["untouched_alt"], escape(labels["untouched"]))]
+        caption = escape(labels["untouched_patient" if self.patient else "untouched"])
+        shown = [_tile(self.films[side], labels["untouched_alt"], caption)]
         shown += [self._tile_of(name) for name in names if name != "image"]
         kind = "single" if alone else f"row of{min(len(shown), 3)}"
         return f'<div class="{kind}">\n{"".join(shown)}</div>\n'
@@ -219,7 +223,8 @@ class _Page:
                 value = _value_span(self.record, path, labels)
                 rows.append(f"<tr>{mark}<td><code>{escape(path)}</code></td><td>{value}</td></tr>\n")
         head = "".join(f'<th scope="col">{escape(labels[key])}</th>' for key in ("note", "path", "value"))
-        title, about = escape(labels["evidence"]), escape(labels["evidence_about"])
+        whose = "_patient" if self.patient else ""
+        title, about = escape(labels[f"evidence{whose}"]), escape(labels[f"evidence_about{whose}"])
         return (
             f'<section class="evidence">\n<h2>{title}</h2>\n<p>{about}</p>\n'
             f'<div class="scroll" tabindex="0" role="region" aria-label="{title}"><table class="data">\n'
@@ -240,6 +245,11 @@ def _tile(png: bytes, alt: str, caption: str) -> str:
     source = base64.b64encode(png).decode()
     image = f'<img src="data:image/png;base64,{source}" alt="{escape(alt)}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>\n"
+
+
+def _unbroken(text: str) -> str:
+    """`text` escaped, words with a hyphen kept in one line: "X-" at the end of a line on a phone is hard to read."""
+    return re.sub(r"\b(\w+-\w+)\b", r'<span class="nb">\1</span>', escape(text))
 
 
 def _value_span(record: Mapping[str, Any], path: str, labels: Mapping[str, Any], *, exact: bool = True) -> str:

@@ -49,7 +49,7 @@ def format_value(value: Any, labels: Labels, *, exact: bool = False) -> str:
     if isinstance(value, list) and not any(isinstance(item, Mapping) for item in value):
         return ", ".join(format_value(item, labels, exact=exact) for item in value)
     if isinstance(value, Mapping | list):
-        return f"{len(value)} {labels['entries']}"
+        return f"{len(value)} {labels['entry' if len(value) == 1 else 'entries']}"
     return str(value)
 
 
@@ -83,6 +83,10 @@ def _plain(name: str) -> str:
     return escape(name.replace("_", " "))
 
 
+def _method(name: str, labels: Labels) -> str:
+    return f'<span class="nb">{escape(labels["methods"].get(name, name))}</span>'
+
+
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -101,6 +105,15 @@ def _over_findings(
 def _absent(record: Record, labels: Labels) -> Table:
     findings = record["findings"]
     names = [name for name, item in findings.items() if item["state"] == "absent"]
+    names.sort(key=lambda name: (-findings[name]["probability"], name))
+    fields = ("probability", "interval", "threshold")
+    return _over_findings(record, labels, names, [(field, f"findings.{{}}.{field}") for field in fields])
+
+
+def _brief(record: Record, labels: Labels) -> Table:
+    """Indeterminate findings that the story does not dwell on."""
+    findings, dwelt = record["findings"], record["provenance"].get("told", [])
+    names = [name for name, item in findings.items() if item["state"] == "indeterminate" and name not in dwelt]
     names.sort(key=lambda name: (-findings[name]["probability"], name))
     fields = ("probability", "interval", "threshold")
     return _over_findings(record, labels, names, [(field, f"findings.{{}}.{field}") for field in fields])
@@ -138,7 +151,7 @@ def _checks(record: Record, labels: Labels) -> Table:
     names = sorted({name for f, m in maps for name in checks[f][m]})
     rows = []
     for finding, method in maps:
-        cells = [_plain(finding), escape(labels["methods"].get(method, method))]
+        cells = [_plain(finding), _method(method, labels)]
         for name in names:
             check, path = checks[finding][method].get(name), f"checks.{finding}.{method}.{name}"
             if check is None or check["passed"] is None:
@@ -159,7 +172,7 @@ def _maps(record: Record, labels: Labels) -> Table:
         details = sorted(record["heatmaps"][finding][method]["details"])
         told = [f"{_plain(key)} {_cell(record, f'{path}.details.{key}', labels)}" for key in details]
         cells = [_cell(record, f"{path}.{field}", labels) for field in ("unit", "minimum", "maximum", "shown")]
-        rows.append([_plain(finding), escape(labels["methods"].get(method, method)), *cells, ", ".join(told)])
+        rows.append([_plain(finding), _method(method, labels), *cells, ", ".join(told)])
     return ["finding", "method", "unit", "minimum", "maximum", "shown", "details"], rows
 
 
@@ -189,13 +202,13 @@ def _failed(record: Record, labels: Labels) -> Table:
                     path = f"checks.{finding}.{method}.{name}"
                     cells = [_cell(record, f"{path}.{field}", labels) for field in ("value", "limit", "about")]
                     label = labels["columns"].get(name, _plain(name))
-                    rows.append([_plain(finding), escape(labels["methods"].get(method, method)), escape(label), *cells])
+                    rows.append([_plain(finding), _method(method, labels), escape(label), *cells])
     return ["finding", "method", "check", "value", "limit", "about"], rows
 
 
 def _withheld(record: Record, labels: Labels) -> Table:
     rows = [
-        [_plain(f), escape(labels["methods"].get(m, m)), _cell(record, f"heatmaps.{f}.{m}.withheld_because", labels)]
+        [_plain(f), _method(m, labels), _cell(record, f"heatmaps.{f}.{m}.withheld_because", labels)]
         for f, m in _maps_of(record)
         if not record["heatmaps"][f][m]["shown"]
     ]
@@ -218,6 +231,7 @@ def _leaves(value: Any, path: str) -> list[str]:
 
 TABLES: Final[Mapping[str, Callable[[Record, Labels], Table]]] = {
     "absent": _absent,
+    "brief": _brief,
     "findings": _findings,
     "performance": _performance,
     "agreement": _agreement,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storyxai.story.practitioner import failed_checks, states
+from storyxai.story.practitioner import failed_checks, gaps, states, withheld_maps
 from storyxai.story.words import Teller
 from storyxai.types import Section, Sentence
 
@@ -12,7 +12,7 @@ __all__ = ["auditor_sections"]
 def auditor_sections(t: Teller) -> tuple[Section, ...]:
     """The sections of the auditor's story."""
     said = t.words.heading
-    frame = ("purpose", "who", "misuse", "oversight", "no_claim", "layout")
+    frame = ("purpose", "who", "misuse", "oversight", "oversight_limits", "robustness", "no_claim", "layout")
     sections = t.section(said("auditor.regulation"), [t.say(f"auditor.{key}") for key in frame])
     sections += t.section(said("auditor.domain"), _domain(t), figures=("image", "table/gate"))
     sections += _data(t)
@@ -43,18 +43,16 @@ def _data(t: Teller) -> list[Section]:
     sets = t.value("model.trained_on") or []
     lines = []
     for i, item in enumerate(sets):
-        lines.append(t.say("auditor.trained", {"I": str(i)}))
-        if item.get("synthetic"):
-            lines.append(t.say("auditor.synthetic", {"I": str(i)}))
-    if any(item.get("n_patients") is not None for item in sets):
-        lines.append(t.say("auditor.patients"))
+        keys = ("synthetic",) if item.get("synthetic") else ("trained_patients", "trained")
+        lines.append(next((line for key in keys if (line := t.say(f"auditor.{key}", {"I": str(i)}))), []))
     return t.section(t.words.heading("auditor.data"), lines, figures=("table/trained_on",)) if sets else []
 
 
 def _model(t: Teller) -> list[list[Sentence]]:
     lines = [t.say("auditor.name")]
     lines += [t.say("auditor.limit", {"I": str(i)}) for i in range(len(t.value("model.limits") or ()))]
-    lines.append(t.say("auditor.cannot_see"))
+    lines += [t.say(f"auditor.{key}") for key in ("cannot_see", "lungs", "report")]
+    lines.append(gaps(t, "auditor"))
     unmeasured = [name for name in t.record["findings"] if t.value(f"model.per_finding.{name}.auroc") is None]
     if unmeasured:
         names = t.words.listed(t.words.word("finding", name) for name in unmeasured)
@@ -70,10 +68,12 @@ def _prediction(t: Teller) -> list[list[Sentence]]:
         if number := counts[f"checks_{outcome}"]:
             slots = {"count": str(number)}
             lines.append(t.say(f"auditor.checks_{outcome}", cites=[f"counts.checks_{outcome}"], slots=slots))
-    # Findings that were dwelt on in sentences; every failed check and withheld map stands in the tables.
-    told = t.told()
-    lines += failed_checks(t, "auditor", told)
-    lines += [t.say("auditor.withheld", {"F": name, "M": m}) for name in told for m in t.maps(name, shown=False)]
+    lines += failed_checks(t, "auditor")
+    against = [name for name in t.record["findings"] if t.value(f"checks.{name}.report.report_agrees.passed") is False]
+    if against:
+        cites = [f"checks.{name}.report.report_agrees.passed" for name in against]
+        lines.append(t.say("auditor.report_contradicts", cites=cites, slots={"names": t.words.listed(map(t.named, against))}))
+    lines += withheld_maps(t, "auditor")
     if t.record["heatmaps"] and not counts["maps_withheld"]:
         lines.append(t.say("auditor.nothing_withheld"))
     if t.record["counterfactuals"]:

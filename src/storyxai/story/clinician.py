@@ -8,6 +8,10 @@ from storyxai.types import Section, Sentence
 __all__ = ["clinician_sections"]
 
 COUNTERFACTUALS_TOLD = 2
+BOXED = "the boxed area"
+"""How counterfactuals call the strongest box of their finding."""
+FEW_POSITIVES = 20
+"""Measured on fewer images with the finding, sensitivity says little."""
 MIN_SHARE_TOLD = 0.4
 """A part of the lung is named as the place of a map only when it holds at least this share of it."""
 
@@ -19,6 +23,7 @@ def clinician_sections(t: Teller) -> tuple[Section, ...]:
     sections += t.section(said("clinician.quality"), _quality(t), figures=_first_figures(t))
     for name in t.told():
         sections += _finding(t, name)
+    sections += _in_brief(t)
     sections += _absent(t)
     ratio = t.say("clinician.ctr") or t.say("clinician.ctr_plain")
     measures = [ratio, t.say("clinician.asymmetry"), t.say("clinician.lungs_drawn")]
@@ -35,15 +40,21 @@ def _in_short(t: Teller) -> list[list[Sentence]]:
     lines = []
     for state in ("present", "indeterminate"):
         if found := t.findings_by_state(state):
-            lines.append(_listed(t, f"clinician.short_{state}", found))
+            lines.append(_listed(t, f"clinician.short_{state}", found, numbers=True))
     if not t.findings_by_state("present"):
         lines.append(t.say("clinician.short_none", cites=["findings"]))
     return [*lines, *_warnings(t), t.say("clinician.short_read")]
 
 
-def _listed(t: Teller, key: str, found: list[str]) -> list[Sentence]:
-    names = t.words.listed(t.words.word("finding", name) for name in found)
-    return t.say(key, cites=[f"findings.{name}.state" for name in found], slots={"names": names})
+def _listed(t: Teller, key: str, found: list[str], *, numbers: bool = False) -> list[Sentence]:
+    """One sentence about several findings, each with its probability where `numbers` are wanted."""
+    cites = [f"findings.{name}.state" for name in found]
+    named = [t.named(name) for name in found]
+    if numbers:
+        paths = [f"findings.{name}.probability" for name in found]
+        named = [f"{name} ({t.words.printed(t.value(path), 'decimal')})" for name, path in zip(named, paths, strict=True)]
+        cites += paths
+    return t.say(key, cites=cites, slots={"names": t.words.listed(named)})
 
 
 def _warnings(t: Teller) -> list[list[Sentence]]:
@@ -83,17 +94,31 @@ def _first_figures(t: Teller) -> tuple[str, ...]:
 def _finding(t: Teller, name: str) -> list[Section]:
     names = {"F": name}
     state = t.value(f"findings.{name}.state")
-    lines = [t.say(f"clinician.{key}", names) for key in (state, "in_patients", "operating")]
+    lines = [t.say(f"clinician.{key}", names) for key in (state, "in_patients")]
+    if state == "present" and t.value(f"findings.{name}.probability") < 0.5:
+        lines.append(t.say("clinician.below_half", names))
+    lines.append(t.say("clinician.operating", names))
+    if lines[-1] and t.value(f"model.per_finding.{name}.positives") < FEW_POSITIVES:
+        lines.append(t.say("clinician.few_positives", names))
     shown = t.maps(name, shown=True)
     lines += _place(t, name) if shown else []
     lines += _agreement(t, name)
-    withheld = t.maps(name, shown=False)
-    lines += [t.say("clinician.withheld", {"F": name, "M": method}) for method in withheld]
-    if withheld and not shown:
-        lines.append(t.say("clinician.no_place", cites=[f"heatmaps.{name}.{method}.shown" for method in withheld]))
+    lines += _withheld(t, name)
     lines += _what_if(t, name)
     lines += [t.say("clinician.look_alikes", names), t.say("clinician.teacher", names)]
-    return t.section(t.words.word("finding", name), lines, figures=(f"gauge/{name}", *t.map_figures(name)))
+    # Where every map is withheld the sentence says so; empty frames beside the film once more would say nothing else.
+    figures = t.map_figures(name) if shown else []
+    return t.section(t.named(name), lines, figures=(f"gauge/{name}", *figures))
+
+
+def _withheld(t: Teller, name: str) -> list[list[Sentence]]:
+    """Which maps are withheld and why, in one sentence where no map is shown and one reason holds for all."""
+    withheld, shown = t.maps(name, shown=False), t.maps(name, shown=True)
+    cites = [f"heatmaps.{name}.{method}.shown" for method in withheld]
+    if not shown and len(t.methods_by_reason(name)) == 1:
+        return [t.say("clinician.all_withheld", {"F": name, "M": withheld[0]}, cites=cites)]
+    lines = [t.say("clinician.withheld", {"F": name, "M": method}) for method in withheld]
+    return lines if shown or not withheld else [*lines, t.say("clinician.no_place", cites=cites)]
 
 
 def _place(t: Teller, name: str) -> list[list[Sentence]]:
@@ -116,9 +141,24 @@ def _agreement(t: Teller, name: str) -> list[list[Sentence]]:
 
 
 def _what_if(t: Teller, name: str) -> list[list[Sentence]]:
-    hidden = t.record["counterfactuals"].get(name, [])
-    strongest = sorted(range(len(hidden)), key=lambda i: (-abs(hidden[i]["change"]), i))[:COUNTERFACTUALS_TOLD]
-    return [t.say("clinician.what_if", {"F": name, "I": str(i)}) for i in strongest]
+    hidden, limit = t.record["counterfactuals"].get(name, []), t.value(f"findings.{name}.threshold")
+    # A box that is not drawn on the page cannot be spoken of.
+    told = [i for i in range(len(hidden)) if hidden[i]["region"] != BOXED or t.maps(name, shown=True)]
+    lines = []
+    for i in sorted(told, key=lambda i: (-abs(hidden[i]["change"]), i))[:COUNTERFACTUALS_TOLD]:
+        before, after = (p >= limit for p in (t.value(f"findings.{name}.probability"), hidden[i]["probability"]))
+        key = "what_if" if before == after else "what_if_above" if after else "what_if_below"
+        lines.append(t.say(f"clinician.{key}", {"F": name, "I": str(i)}))
+    return lines
+
+
+def _in_brief(t: Teller) -> list[Section]:
+    """Indeterminate findings that the story does not dwell on."""
+    rest = [name for name in t.findings_by_state("indeterminate") if name not in t.told()]
+    if not rest:
+        return []
+    lines = [_listed(t, "clinician.brief_list", rest)]
+    return t.section(t.words.heading("clinician.brief_heading"), lines, figures=("table/brief",))
 
 
 def _absent(t: Teller) -> list[Section]:

@@ -10,6 +10,8 @@ from storyxai.types import Section, Sentence, Story
 __all__ = ["GRADE_REFUSED", "WORDS_REFUSED", "check_readability", "patient_sections"]
 
 GRADE_REFUSED, WORDS_REFUSED = 8.0, 15.0
+FEWER_THAN_HALF = 0.45
+"""Below it "about 4 in 10" or fewer is printed, and most people with such a result do not have the finding."""
 
 
 def patient_sections(t: Teller) -> tuple[Section, ...]:
@@ -17,7 +19,7 @@ def patient_sections(t: Teller) -> tuple[Section, ...]:
     present, unsure = t.findings_by_state("present"), t.findings_by_state("indeterminate")
     absent = t.findings_by_state("absent")
     said = t.words.heading
-    looked = [t.say(f"patient.{key}") for key in ("looked", "how", "looks_for", "no_old", "not_doctor")]
+    looked = [t.say(f"patient.{key}") for key in ("looked", "how", "looks_for", "no_old", "not_doctor", "we")]
     if failed := [f"gate.{name}.passed" for name, check in t.record["gate"].items() if check["passed"] is False]:
         looked.append(t.say("patient.gate", cites=failed))
     sections = t.section(
@@ -37,7 +39,7 @@ def patient_sections(t: Teller) -> tuple[Section, ...]:
     if absent:
         lines = [t.say("patient.absent_line", {"F": name}) for name in absent]
         sections += t.section(said("patient.not_found"), [*lines, t.say("patient.absent_care")])
-    sections += t.section(said("patient.meaning"), [t.say(f"patient.mean_{i}") for i in (1, 2, 3)])
+    sections += t.section(said("patient.meaning"), [t.say(f"patient.mean_{i}") for i in (1, 2, 3, 4)])
     limits = [t.say("patient.cannot_1"), _cannot_see(t), t.say("patient.cannot_3")]
     sections += t.section(said("patient.cannot"), limits)
     sections += t.section(said("patient.next"), [t.say(f"patient.next_{i}") for i in (1, 2)])
@@ -63,7 +65,10 @@ def _present(t: Teller, name: str, *, first: bool) -> list[Section]:
     # A place is told only where a map passed its checks, and where the finding has one.
     if t.maps(name, shown=True) and t.value(f"terms.{name}.focal"):
         lines.append(t.say("patient.place", names))
-    lines += [t.say("patient.sure", names), t.say("patient.also_look", names)]
+    lines.append(t.say("patient.sure", names))
+    if t.value(f"findings.{name}.probability") < FEWER_THAN_HALF:
+        lines += [t.say("patient.most_not", names), t.say("patient.most_not_why", names)]
+    lines.append(t.say("patient.also_look", names))
     figures: tuple[str, ...] = ()
     if _has_picture(t, name):
         figures = (f"boxes/{name}",)
@@ -74,7 +79,7 @@ def _present(t: Teller, name: str, *, first: bool) -> list[Section]:
         withheld = [f"heatmaps.{name}.{method}.shown" for method in t.maps(name, shown=False)]
         lines.append(t.say("patient.no_picture", cites=withheld))
     heading = t.words.heading("patient.found" if first else "patient.found_also")
-    return t.section(heading, lines, figures=figures)
+    return t.section(f"{heading}: {t.value(f'terms.{name}.lay')}", lines, figures=figures)
 
 
 def _has_picture(t: Teller, name: str) -> bool:
@@ -83,7 +88,10 @@ def _has_picture(t: Teller, name: str) -> bool:
 
 def _cannot_see(t: Teller) -> list[Sentence]:
     """What the model was not made to find, named where the names are plain enough."""
-    named = t.say("patient.cannot_2")
+    plain = t.words.data["tables"]["lay_limit"]
+    names = [plain.get(name, name) for name in t.value("model.cannot_see") or ()]
+    listed = t.words.listed(dict.fromkeys(name for name in names if name))
+    named = t.say("patient.cannot_2", slots={"names": listed}) if listed else []
     if named and flesch_kincaid_grade(named[0].text) <= GRADE_REFUSED:
         return named
     return t.say("patient.cannot_2_plain")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from storyxai.story.words import Teller
 from storyxai.types import Section, Sentence
 
-__all__ = ["failed_checks", "practitioner_sections", "states"]
+__all__ = ["failed_checks", "gaps", "practitioner_sections", "states", "withheld_maps"]
 
 
 def practitioner_sections(t: Teller) -> tuple[Section, ...]:
@@ -17,13 +15,13 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     sections = t.section(said("practitioner.in_short"), [t.say("practitioner.model"), _map_counts(t)])
     if t.names("model.per_finding"):
         lines = [t.say("practitioner.mean_auroc", {"F": name}) for name in told]
-        lines += [t.say("practitioner.calibration", {"F": name}) for name in told]
-        lines.append(t.say("practitioner.intervals"))
+        lines += [_calibration(t), t.say("practitioner.intervals")]
         sections += t.section(said("practitioner.performance"), lines, figures=("table/performance",))
     if t.names("model.agreement"):
         lines = [t.say("practitioner.agreement")]
         sections += t.section(said("practitioner.students"), lines, figures=("table/agreement",))
     scores = [t.say("practitioner.dice") or t.say("practitioner.dice_plain"), t.say("practitioner.report")]
+    scores.append(gaps(t, "practitioner"))
     sections += t.section(said("practitioner.lungs"), scores)
     lines = [*states(t, "practitioner"), t.say("practitioner.logits")]
     sections += t.section(said("practitioner.prediction"), lines, figures=("table/findings",))
@@ -45,14 +43,58 @@ def states(t: Teller, audience: str) -> list[list[Sentence]]:
     return lines
 
 
-def failed_checks(t: Teller, audience: str, findings: list[str]) -> Iterator[list[Sentence]]:
-    """One sentence for each check of these findings that failed."""
-    for finding in findings:
-        for method, checks in t.record["checks"].get(finding, {}).items():
+def failed_checks(t: Teller, audience: str) -> list[list[Sentence]]:
+    """One sentence for each check that failed, naming the maps that failed it; their numbers stand in a table."""
+    failed: dict[str, list[tuple[str, str]]] = {}
+    for finding, methods in t.record["checks"].items():
+        for method, checks in methods.items():
             for name, check in checks.items():
-                if check["passed"] is False:
-                    names = {"F": finding, "M": method, "C": name}
-                    yield t.say(f"{audience}.check_failed", names, slots={"check": t.words.word("check", name)})
+                if check["passed"] is False and method in t.record["heatmaps"].get(finding, {}):
+                    failed.setdefault(name, []).append((finding, method))
+    lines = []
+    for name, maps in sorted(failed.items()):
+        cites = [f"checks.{finding}.{method}.{name}.passed" for finding, method in maps]
+        slots = {"check": t.words.word("check", name), "maps": _maps_listed(t, maps)}
+        lines.append(t.say(f"{audience}.check_failed", cites=cites, slots=slots))
+    return lines
+
+
+def withheld_maps(t: Teller, audience: str) -> list[list[Sentence]]:
+    """One sentence for each reason that withholds maps, naming these."""
+    reasons: dict[str, list[tuple[str, str]]] = {}
+    for finding in t.record["heatmaps"]:
+        for why, methods in t.methods_by_reason(finding).items():
+            reasons.setdefault(why, []).extend((finding, method) for method in methods)
+    lines = []
+    for why, maps in sorted(reasons.items()):
+        paths = [f"heatmaps.{finding}.{method}" for finding, method in maps]
+        cites = [f"{path}.{leaf}" for path in paths for leaf in ("shown", "withheld_because")]
+        lines.append(t.say(f"{audience}.withheld", cites=cites, slots={"why": why, "maps": _maps_listed(t, maps)}))
+    return lines
+
+
+def gaps(t: Teller, audience: str) -> list[Sentence]:
+    """Which figures the model's card lacks, empty where it lacks none."""
+    lacking = t.value("gaps") or []
+    names = "; ".join(t.words.word("gap", name) for name in lacking)  # the names hold commas
+    return t.say(f"{audience}.gaps", slots={"names": names}) if lacking else []
+
+
+def _maps_listed(t: Teller, maps: list[tuple[str, str]]) -> str:
+    """ "Grad-CAM of Mass and Nodule; LIME of Mass"."""
+    methods: dict[str, list[str]] = {}
+    for finding, method in maps:
+        methods.setdefault(method, []).append(t.named(finding))
+    named = (f"{t.words.word('method', method)} {t.words.data['joins']['of']} {t.words.listed(names)}"
+             for method, names in sorted(methods.items()))  # fmt: skip
+    return "; ".join(named)
+
+
+def _calibration(t: Teller) -> list[Sentence]:
+    paths = {name: f"model.per_finding.{name}.ece" for name in t.told()}
+    known = {name: path for name, path in paths.items() if t.value(path) is not None}
+    errors = t.words.listed(f"{t.named(name)} {t.words.printed(t.value(path), 'number')}" for name, path in known.items())
+    return t.say("practitioner.calibration", cites=known.values(), slots={"errors": errors}) if known else []
 
 
 def _map_counts(t: Teller) -> list[Sentence]:
@@ -63,17 +105,34 @@ def _map_counts(t: Teller) -> list[Sentence]:
 
 
 def _maps(t: Teller) -> list[Section]:
-    lines, figures = [], ["table/maps"]
+    lines, figures = [_lime(t)], []
+    if lines[0]:
+        lines.append(t.say("practitioner.lime_low"))
     for name in t.told():
-        lines.append(t.say("practitioner.lime", {"F": name}))
-        lines += [t.say("practitioner.range", {"F": name, "M": m}) for m in t.maps(name, shown=True)]
-        lines += [t.say("practitioner.withheld", {"F": name, "M": m}) for m in t.maps(name, shown=False)]
-        figures += t.map_figures(name)
+        shown = t.maps(name, shown=True)
+        lines += [t.say("practitioner.range", {"F": name, "M": m}) for m in shown]
+        figures += t.map_figures(name) if shown else []
+    lines += withheld_maps(t, "practitioner")
+    figures += ["table/maps"]
     return t.section(t.words.heading("practitioner.maps"), lines, figures=figures) if t.record["heatmaps"] else []
+
+
+def _lime(t: Teller) -> list[Sentence]:
+    """R² of every LIME fit; samples, seed and fill are those of the run, the same for all."""
+    paths = {name: f"heatmaps.{name}.lime.details" for name in t.told()}
+    known = {name: path for name, path in paths.items() if t.value(f"{path}.r2") is not None}
+    if not known:
+        return []
+    values = t.words.listed(f"{t.named(n)} {t.words.printed(t.value(f'{p}.r2'), 'decimal')}" for n, p in known.items())
+    first = next(iter(known.values()))
+    run = {leaf: t.words.printed(t.value(f"{first}.{leaf}"), how)
+           for leaf, how in (("samples", "number"), ("seed", "number"), ("fill", "text"))}  # fmt: skip
+    cites = [*(f"{path}.r2" for path in known.values()), *(f"{first}.{leaf}" for leaf in run)]
+    return t.say("practitioner.lime", cites=cites, slots={"values": values, **run})
 
 
 def _checks(t: Teller) -> list[Section]:
     if not t.record["checks"]:
         return []
-    lines = [t.say("practitioner.checks_what"), *failed_checks(t, "practitioner", t.told())]
+    lines = [t.say("practitioner.checks_what"), *failed_checks(t, "practitioner")]
     return t.section(t.words.heading("practitioner.checks"), lines, figures=("table/checks",))

@@ -125,8 +125,20 @@ class Teller:
         return sorted(found, key=lambda name: (-findings[name]["probability"], name))
 
     def told(self) -> list[str]:
-        """Present findings, then indeterminate ones."""
-        return self.findings_by_state("present") + self.findings_by_state("indeterminate")
+        """Findings to dwell on: present ones, then those indeterminate ones of which maps were compared."""
+        unsure, dwelt = self.findings_by_state("indeterminate"), self.value("provenance.told")
+        return self.findings_by_state("present") + [name for name in unsure if dwelt is None or name in dwelt]
+
+    def named(self, finding: str) -> str:
+        """The plain name of a finding."""
+        return self.words.word("finding", finding)
+
+    def methods_by_reason(self, finding: str) -> dict[str, list[str]]:
+        """Why maps of the finding are withheld, and which methods' maps each reason holds back."""
+        reasons: dict[str, list[str]] = {}
+        for method in self.maps(finding, shown=False):
+            reasons.setdefault(self.record["heatmaps"][finding][method]["withheld_because"], []).append(method)
+        return reasons
 
     def maps(self, finding: str, *, shown: bool) -> list[str]:
         """Methods whose map of the finding is shown, or was withheld."""
@@ -202,6 +214,15 @@ def _frequency(words: Words, value: Any, base: int) -> str:
     return str(joins["about"].format(many, base))
 
 
+def _data(words: Words, value: Any) -> str:
+    """A data set's name as readers know it: "nih (unseen)" in words; any other text as it is."""
+    match = re.fullmatch(r"(\w+) \((\w+)\)", str(value))
+    sets, parts = words.data["tables"]["data_set"], words.data["tables"]["data_part"]
+    if match is None or match[1] not in sets or match[2] not in parts:
+        return str(value)
+    return f"{sets[match[1]]}, {parts[match[2]]}"
+
+
 _FORMATS: Final[Mapping[str, Callable[[Words, Any], str]]] = {
     "text": lambda words, value: str(value),
     "decimal": _decimal,
@@ -216,5 +237,6 @@ _FORMATS: Final[Mapping[str, Callable[[Words, Any], str]]] = {
     "len": lambda words, value: str(len(value)),
     "list": lambda words, value: words.listed(map(str, value)),
     "short": lambda words, value: str(value)[:12],
+    "data": _data,
     "mm": lambda words, value: f"{float(value):.0f}",
 }
