@@ -138,6 +138,8 @@ def training_sets(train: Examples) -> tuple[Mapping[str, Any], ...]:
         "phantom": ("storyxai phantoms (synthetic)", "Apache-2.0", True),
         "nih": ("NIH ChestX-ray14, a selection (Wang et al. 2017; NIH Clinical Center)", "free use with attribution", False),
         "kermany": ("Kermany et al. 2018, children (CC BY 4.0), with v7 Labs lung masks (CC BY 4.0)", "CC BY 4.0", False),
+        "covid": ("COVID-19 Image Data Collection, films under CC BY alone (doi 10.6084/m9.figshare.12275009 and 4 articles), "
+                  "with v7 Labs lung masks (CC BY 4.0)", "CC BY 3.0 and 4.0", False),
     }
     sets = []
     for domain in sorted(set(train.domain)):
