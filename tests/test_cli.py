@@ -370,6 +370,31 @@ def test_explain_draws_a_map_and_keeps_its_raw_values(
     with PillowImage.open(out) as picture:
         assert picture.format == "PNG"
     _assert_refused(call("explain", film, "--finding", "Mass", "--out", tmp_path / "map.jpg"), "PNG")
+    (tmp_path / "folder.png").mkdir()
+    _assert_refused(call("explain", film, "--finding", "Mass", "--out", tmp_path / "folder.png"), "is a folder")
+    assert {"inside_lungs", "methods_agree", "not_empty"} < set(said["checks"])
+
+
+def test_explain_says_of_a_map_what_tell_says(call: Call, told: Path, film: Path, tmp_path: Path) -> None:
+    """A map that `explain` calls good and `tell` withholds would leave the reader with two answers."""
+    record = json.loads((told / "evidence.json").read_bytes())
+    finding = next(name for name, maps in record["heatmaps"].items() if "lime" in maps)
+    for method, kept in record["heatmaps"][finding].items():
+        words = ("explain", film, "--finding", finding, "--method", method, "--out", tmp_path / "map.png", "--json")
+        said = json.loads(call(*words, *FEW).out)
+        assert (said["shown"], said["withheld_because"]) == (kept["shown"], kept["withheld_because"])
+        assert set(said["checks"]) == set(record["checks"][finding][method])
+
+
+def test_explain_refuses_what_tell_refuses(call: Call, student: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (256, 256), dtype=np.uint8)
+    _write_png(tmp_path / "noise.png", pixels)
+    out = tmp_path / "maps" / "map.png"
+    ended = call("explain", tmp_path / "noise.png", "--finding", "Mass", "--out", out, *FEW)
+    assert ended.status == 3 and ended.sentence.startswith("storyxai: refused: noise.png: ")
+    assert not out.parent.exists()
+    assert call("explain", tmp_path / "noise.png", "--finding", "Mass", "--out", out, "--force", *FEW).status == 0
+    assert out.is_file()
 
 
 def test_phantoms_import_and_evaluate_on_a_small_scale(call: Call, student: Path, tmp_path: Path) -> None:

@@ -76,3 +76,9 @@ def test_an_added_heading_is_found_though_the_seal_holds(study: Path) -> None:
     path.write_bytes(sealed(path.read_bytes().replace(b"</body>", b"<h2>All is well</h2></body>")))
     (problem,) = api.verify(study)["problems"]
     assert problem.startswith("patient.html") and "this evidence" in problem
+
+
+def test_a_page_that_nobody_told_is_named(study: Path) -> None:
+    (study / "discharge.html").write_text("<p>All is well.</p>", encoding="utf-8")
+    (problem,) = api.verify(study)["problems"]
+    assert problem == "discharge.html: was not written by tell; it is not checked"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
 import time
@@ -14,8 +15,7 @@ import numpy as np
 
 from storyxai.archive import read_archive, require_writable, verify_hashes, write_archive
 from storyxai.errors import ArchiveError, GateRefusal, InputError, OutputError, StoryxaiError, UnknownNameError
-from storyxai.evidence.gather import ExplainSettings, explain_grad_cam, explain_lime, gather
-from storyxai.evidence.predict import predict
+from storyxai.evidence.gather import ExplainSettings, explain_finding, gather, look_at
 from storyxai.findings import find_term
 from storyxai.imaging.read import find_images, read_image
 from storyxai.models.runtime import Student, load_student
@@ -26,7 +26,7 @@ from storyxai.story.citations import check_page, contradictions, story_of_page
 from storyxai.story.tell import AUDIENCES
 from storyxai.story.tell import tell as tell_story
 from storyxai.story.words import load_words
-from storyxai.types import Evidence, Heatmap, Image, Story, Study
+from storyxai.types import Evidence, Image, Story, Study
 
 __all__ = [
     "AUDIENCES", "ablate", "check_data", "distil", "evaluate", "explain", "gather_evidence", "import_data", "make_phantoms",
@@ -120,6 +120,9 @@ def verify(folder: Path) -> dict[str, Any]:
             problems.append(f"{page.name}: {other}")
         stories.append(story)
         sentences += sum(len(section.sentences) for section in story.sections)
+    # A page that nobody told looks as if it had been checked with the others.
+    strays = sorted(path.name for path in folder.glob("*.html") if path.name not in pages)
+    problems += [f"{name}: was not written by tell; it is not checked" for name in strays]
     if not pages:
         problems.append("no story stands beside the evidence")
     problems += contradictions(stories)
@@ -128,11 +131,13 @@ def verify(folder: Path) -> dict[str, Any]:
 
 def explain(
     image_path: Path, out: Path, *, finding: str, method: str = "grad_cam", model: Path | None = None,
-    samples: int = 1000, seed: int = 0,
+    samples: int = 1000, seed: int = 0, force: bool = False,
 ) -> dict[str, Any]:
-    """One map of one finding, drawn beside the untouched image to `out` (PNG), its raw values to `out` with .npy."""
-    from storyxai.evidence import checks as check
-    from storyxai.evidence.anatomy import thorax_from_masks
+    """One map of one finding, drawn beside the untouched image to `out` (PNG), its raw values to `out` with .npy.
+
+    The map is asked every check that `tell` would ask of it; one that `tell` would withhold says so in the picture.
+    Raises: GateRefusal unless `force`.
+    """
     from storyxai.render.figure import pair_png
 
     if method not in METHODS:
@@ -140,33 +145,29 @@ def explain(
     name = find_term(finding).name
     if out.suffix.lower() != ".png":
         raise InputError(str(out), "is no PNG file name", mend="end it in .png")
-    require_writable(out.parent)
-    student = load_student(model)
-    if name not in student.findings:
-        raise UnknownNameError("finding", finding, student.findings)
-    image = read_image(image_path)
-    seen = predict(student, Study(study_id_of(image), (image,)))
-    index = student.findings.index(name)
-    if method == "grad_cam":
-        values, unit = explain_grad_cam(student, seen)[index], "logit per cell"
-    else:
-        from storyxai.explain.lime import lime_map
-
-        segments, result = explain_lime(student, seen.pixels, settings=ExplainSettings(samples=samples, seed=seed))
-        values, unit = seen.frame.grid_to_original(lime_map(result, segments)[index]), "logit per superpixel"
-    thorax = thorax_from_masks(
-        seen.prediction.masks, spacing_mm=image.spacing_mm, mask_pixel=max(image.pixels.shape) / seen.look.masks.shape[1]
-    )
-    found = [
-        check.not_empty(values, finding=name, method=method),
-        check.inside_lungs(values, thorax, finding=name, method=method),
-    ]
-    heatmap = check.decide_shown(Heatmap(name, method, values, unit), found)
-    out.write_bytes(pair_png(image, heatmap))
-    np.save(out.with_suffix(".npy"), values)
+    raw = out.with_suffix(".npy")
+    for place in (out, raw):
+        if place.is_dir():
+            raise OutputError(str(place), "is a folder", mend="name a file")
+    if samples < FEWEST_SAMPLES:
+        raise InputError("samples", f"{samples} are too few for LIME", mend=f"use {FEWEST_SAMPLES} or more, best 1000")
+    with _output_folder(out.parent):
+        student = load_student(model)
+        if name not in student.findings:
+            raise UnknownNameError("finding", finding, student.findings)
+        image = read_image(image_path)
+        seen, _ = look_at(student, Study(study_id_of(image), (image,)), force=force)
+        heatmap, found = explain_finding(
+            student, seen, finding=name, method=method, settings=ExplainSettings(samples=samples, seed=seed),
+            spacing_mm=image.spacing_mm,
+        )
+        values = heatmap.values
+        packed = io.BytesIO()
+        np.save(packed, values, allow_pickle=False)
+        _write_files({raw: packed.getvalue(), out: pair_png(image, heatmap)})
     return {
-        "finding": name, "method": method, "unit": unit, "minimum": float(values.min()), "maximum": float(values.max()),
-        "shown": heatmap.shown, "withheld_because": heatmap.withheld_because,
+        "finding": name, "method": method, "unit": heatmap.unit, "minimum": float(values.min()),
+        "maximum": float(values.max()), "shown": heatmap.shown, "withheld_because": heatmap.withheld_because,
         "checks": {c.name: f"{'passed' if c.passed else 'failed' if c.passed is False else 'not applicable'} - {c.about}"
                    for c in found},
     }
@@ -340,6 +341,18 @@ def _write_study(evidence: Evidence, out: Path, audiences: Sequence[str], langua
     """Evidence and pages, written beside the final place first and moved in whole."""
     study = out / evidence.prediction.study_id
     work = Path(tempfile.mkdtemp(prefix=f".{study.name}-", dir=out))
+def _write_files(files: dict[Path, bytes]) -> None:
+    """Each file whole or not at all. Raises: OutputError."""
+    for path, data in files.items():
+        try:
+            with tempfile.TemporaryDirectory(prefix=".storyxai-", dir=path.parent) as work:
+                part = Path(work) / path.name
+                part.write_bytes(data)
+                part.replace(path)
+        except OSError as error:
+            raise OutputError(str(path), f"cannot be written ({error.strerror})", mend="free some space") from error
+
+
     try:
         # Told and drawn from what the archive keeps, to its six digits: so it can be drawn again byte by byte.
         kept = read_archive(write_archive(evidence, work / study.name))

@@ -129,13 +129,14 @@ def explain(
     model: Model = None,
     samples: Annotated[int, typer.Option(help="LIME's perturbed images.")] = 1000,
     seed: Seed = 0,
+    force: Annotated[bool, typer.Option(help="Explain even if the gate refuses the image.")] = False,
     as_json: Json = False,
 ) -> None:
     """Draw one map of one finding beside the untouched image, with its scale and the checks it passed or failed.
 
     Example:  storyxai explain film.png --method lime --finding Effusion --out effusion.png
     """
-    result = api.explain(image, out, finding=finding, method=method, model=model, samples=samples, seed=seed)
+    result = api.explain(image, out, finding=finding, method=method, model=model, samples=samples, seed=seed, force=force)
     span = f"{result['minimum']:.3g} to {result['maximum']:.3g} {result['unit']}"
     lines = [f"{out}: {result['method']} of {result['finding']}, {span}"]
     if not result["shown"]:

@@ -45,6 +45,16 @@ def test_same_input_same_bytes_and_no_time_inside() -> None:
     assert figure.pair_png(EVIDENCE.image, LIME) == figure.pair_png(EVIDENCE.image, LIME)
 
 
+def test_a_picture_that_leaves_its_folder_says_that_its_map_failed() -> None:
+    reason = "too much of the map lies away from the part of the chest that this finding concerns"
+    failed = Heatmap(CAM.finding, CAM.method, CAM.values, CAM.unit, False, reason)
+    passed, warned = (opened(figure.pair_png(EVIDENCE.image, h)) for h in (CAM, failed))
+    assert warned.shape[1] == passed.shape[1] and warned.shape[0] > passed.shape[0], "the reason takes lines of its own"
+    paper = (250, 250, 248)
+    assert (warned[-8:] == paper).all() and (warned[:, -8:] == paper).all(), "no line runs off the sheet"
+    assert not (warned[-40:-8] == paper).all()
+
+
 def test_zero_hides_nothing_and_more_hides_more() -> None:
     image = grey_image(0.5)
     ramp = np.broadcast_to(np.linspace(0, 1, 64, dtype=np.float32), (64, 64))

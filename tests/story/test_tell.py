@@ -202,7 +202,7 @@ def test_sensitivity_from_few_cases_says_how_few() -> None:
     told = text_of(tell(with_finding(Finding("Effusion", 0.83, (0.74, 0.9), 0.35), per_finding={"Effusion": figures}),
                         "clinician"))  # fmt: skip
     assert "the model marked 0 % of 3 images with the finding and rightly passed 96 % of those without it" in told
-    assert "So few images" in told and "(n = 312, NIH films, of patients it never met)" in told
+    assert "So few images" in told and "(n = 312, NIH films, not trained on)" in told
     assert "So few images" not in text_of(tell(example_evidence(), "clinician"))
 
 
@@ -245,7 +245,7 @@ def test_the_patient_is_told_in_plain_words_what_was_not_looked_for() -> None:
 
 def test_languages_are_data() -> None:
     words = load_words("en")
-    assert words.printed("nih (unseen)", "data") == "NIH films, of patients it never met"
+    assert words.printed("nih (unseen)", "data") == "NIH films, not trained on"
     assert words.printed("my own (films)", "data") == "my own (films)"
     assert json.dumps(words.data)
     assert words.listed(["a", "b", "c"]) == "a, b and c"

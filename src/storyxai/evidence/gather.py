@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from storyxai.models.runtime import Student
 from storyxai.provenance import software_versions
 from storyxai.types import Array, Check, Counterfactual, Evidence, Finding, Heatmap, Mask, Study, Value
 
-__all__ = ["ExplainSettings", "explain_grad_cam", "explain_lime", "gather", "told_findings"]
+__all__ = ["ExplainSettings", "explain_finding", "gather", "look_at", "told_findings"]
 
 MOST_TOLD = 5
 MOST_PIXELS_FOR_ALL_MAPS = 2_000_000
@@ -51,50 +52,20 @@ def gather(
     """
     settings = settings or ExplainSettings()
     image = study.images[0]
-    if not force:
-        refuse(image, judge(image))
-    seen = predict(student, study)
-    lungs = {name: seen.prediction.masks[name] for name in ("left_lung", "right_lung")}
-    known = student.distance
-    gate = judge(
-        image, lungs=lungs, distance=known.of(seen.look.features) if known else None,
-        distance_limit=known.limit if known else None,
-    )
-    if not force:
-        refuse(image, gate)
-    mask_pixel = max(image.pixels.shape) / seen.look.masks.shape[1]
-    thorax = thorax_from_masks(seen.prediction.masks, spacing_mm=image.spacing_mm, mask_pixel=mask_pixel)
+    seen, gate = look_at(student, study, force=force)
+    witnesses = _witnesses(student, seen, settings, spacing_mm=image.spacing_mm)
+    thorax = witnesses.thorax
     told = told_findings(seen.prediction.findings)
-    cams = _grid_cams(student, seen)
-    # A second pass of the network, not the same numbers again: otherwise the repeatability check could not fail.
-    again = _grid_cams(student, seen._replace(look=student.look(seen.pixels)))
-    segments, result = explain_lime(student, seen.pixels, settings=settings)
     # In a very large film the maps of findings that no story dwells on would fill hundreds of megabytes.
     stored = student.findings if image.pixels.size <= MOST_PIXELS_FOR_ALL_MAPS else told
-    chest = _chest(seen)
     heatmaps, map_checks = [], []
-    concepts = list(image_concepts(seen.prediction.masks, mask_pixel=mask_pixel))
+    concepts = list(image_concepts(seen.prediction.masks, mask_pixel=_mask_pixel(seen)))
     for finding in stored:
-        index = student.findings.index(finding)
-        values = seen.frame.grid_to_original(cams[index])
-        found = _cam_checks(values, cams, again, index, student.findings, thorax)
-        if finding in told:
-            coarse, painted = _resized(cams, index, student.size), lime_map(result, segments)[index]
-            agree = {"segments": segments, "finding": finding, "seed": settings.seed, "within": chest}
-            found.append(check.methods_agree(coarse, painted, method="grad_cam", other="lime", **agree))  # type: ignore[arg-type]
-            lime_heatmap = _lime_heatmap(finding, index, seen.frame.grid_to_original(painted), result)
-            lime_found = _lime_checks(lime_heatmap, index, result, thorax)
-            lime_found.append(check.methods_agree(painted, coarse, method="lime", other="grad_cam", **agree))  # type: ignore[arg-type]
-            heatmaps.append(check.decide_shown(lime_heatmap, lime_found))
-            map_checks += lime_found
-        else:
-            found.append(Check("methods_agree", finding, "grad_cam", None, None, None, NOT_COMPARED))
-        layer = {"layer": "fused features at stride 16", "cells": cams.shape[1] * cams.shape[2]}
-        cam = check.decide_shown(Heatmap(finding, "grad_cam", values, "logit per cell", details=layer), found)
-        heatmaps.append(cam)
-        map_checks += found
-        if finding in told and cam.shown:
-            concepts += map_concepts(values, thorax, finding=finding)
+        for heatmap, found in _maps(witnesses, finding, both=finding in told):
+            heatmaps.append(heatmap)
+            map_checks += found
+            if finding in told and heatmap.method == "grad_cam" and heatmap.shown:
+                concepts += map_concepts(heatmap.values, thorax, finding=finding)
     return Evidence(
         image=image,
         prediction=seen.prediction,
@@ -109,6 +80,36 @@ def gather(
     )
 
 
+def look_at(student: Student, study: Study, *, force: bool = False) -> tuple[Seen, tuple[Check, ...]]:
+    """What the student sees in the study's first image, and what the gate says of it.
+
+    Raises: GateRefusal when the image is not one that the student may speak about, unless `force`.
+    """
+    image = study.images[0]
+    if not force:
+        refuse(image, judge(image))
+    seen = predict(student, study)
+    lungs = {name: seen.prediction.masks[name] for name in ("left_lung", "right_lung")}
+    known = student.distance
+    gate = judge(
+        image, lungs=lungs, distance=known.of(seen.look.features) if known else None,
+        distance_limit=known.limit if known else None,
+    )
+    if not force:
+        refuse(image, gate)
+    return seen, gate
+
+
+def explain_finding(
+    student: Student, seen: Seen, *, finding: str, method: str, settings: ExplainSettings,
+    spacing_mm: tuple[float, float] | None = None,
+) -> tuple[Heatmap, list[Check]]:
+    """The map of one finding by "grad_cam" or "lime", and every check that a story would ask of it."""
+    witnesses = _witnesses(student, seen, settings, spacing_mm=spacing_mm)
+    maps = {heatmap.method: (heatmap, found) for heatmap, found in _maps(witnesses, finding, both=True)}
+    return maps[method]
+
+
 def told_findings(findings: tuple[Finding, ...]) -> tuple[str, ...]:
     """The findings a story dwells on: every present one, then indeterminate ones while fewer than MOST_TOLD are told.
 
@@ -121,12 +122,7 @@ def told_findings(findings: tuple[Finding, ...]) -> tuple[str, ...]:
     return tuple(finding.name for finding in dwelt[: max(present, MOST_TOLD)])
 
 
-def explain_grad_cam(student: Student, seen: Seen) -> Array:
-    """Grad-CAM of every finding from the one pass that `seen` holds, float32 [F, H, W] in the original frame."""
-    return seen.frame.grid_to_original(_grid_cams(student, seen))
-
-
-def explain_lime(
+def _explain_lime(
     student: Student, pixels: Array, *, settings: ExplainSettings
 ) -> tuple[NDArray[np.int32], LimeResult]:
     """Superpixels [S, S] of the model's view and LIME's coefficients of every finding from one set of perturbations."""
@@ -137,6 +133,57 @@ def explain_lime(
         fill=fill,  # type: ignore[arg-type]
     )
     return segments, result
+
+
+class _Witnesses(NamedTuple):
+    """What both methods say of one image, of all findings at once. `cams`, `again` float32 [F, h, w]; the grid's own."""
+
+    seen: Seen
+    names: tuple[str, ...]
+    cams: Array
+    again: Array
+    segments: NDArray[np.int32]
+    lime: LimeResult
+    thorax: Thorax
+    chest: Mask | None
+    settings: ExplainSettings
+
+
+def _witnesses(
+    student: Student, seen: Seen, settings: ExplainSettings, *, spacing_mm: tuple[float, float] | None
+) -> _Witnesses:
+    # A second pass of the network, not the same numbers again: otherwise the repeatability check could not fail.
+    again = _grid_cams(student, seen._replace(look=student.look(seen.pixels)))
+    segments, result = _explain_lime(student, seen.pixels, settings=settings)
+    thorax = thorax_from_masks(seen.prediction.masks, spacing_mm=spacing_mm, mask_pixel=_mask_pixel(seen))
+    cams = _grid_cams(student, seen)
+    return _Witnesses(seen, student.findings, cams, again, segments, result, thorax, _chest(seen), settings)
+
+
+def _mask_pixel(seen: Seen) -> float:
+    """How many pixels of the original film one pixel of the drawn masks covers."""
+    drawn = next(iter(seen.prediction.masks.values()))
+    return float(max(drawn.shape) / seen.look.masks.shape[1])
+
+
+def _maps(w: _Witnesses, finding: str, *, both: bool) -> list[tuple[Heatmap, list[Check]]]:
+    """The finding's maps with their checks: LIME and Grad-CAM where `both` are asked, else Grad-CAM alone."""
+    index, out = w.names.index(finding), []
+    values = w.seen.frame.grid_to_original(w.cams[index])
+    found = _cam_checks(values, w.cams, w.again, index, w.names, w.thorax)
+    if both:
+        coarse, painted = _resized(w.cams, index, w.segments.shape[0]), lime_map(w.lime, w.segments)[index]
+        agree = {"segments": w.segments, "finding": finding, "seed": w.settings.seed, "within": w.chest}
+        found.append(check.methods_agree(coarse, painted, method="grad_cam", other="lime", **agree))  # type: ignore[arg-type]
+        lime_heatmap = _lime_heatmap(finding, index, w.seen.frame.grid_to_original(painted), w.lime)
+        lime_found = _lime_checks(lime_heatmap, index, w.lime, w.thorax)
+        lime_found.append(check.methods_agree(painted, coarse, method="lime", other="grad_cam", **agree))  # type: ignore[arg-type]
+        out.append((check.decide_shown(lime_heatmap, lime_found), lime_found))
+    else:
+        found.append(Check("methods_agree", finding, "grad_cam", None, None, None, NOT_COMPARED))
+    layer = {"layer": "fused features at stride 16", "cells": w.cams.shape[1] * w.cams.shape[2]}
+    cam = check.decide_shown(Heatmap(finding, "grad_cam", values, "logit per cell", details=layer), found)
+    return [*out, (cam, found)]
 
 
 def _grid_cams(student: Student, seen: Seen) -> Array:

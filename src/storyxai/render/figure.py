@@ -35,6 +35,7 @@ __all__ = [
 LONG_SIDE_PX = 900
 STRONGEST_COVER = 0.72
 """How much of the film the map's strongest colour hides."""
+METHOD_NAMES: Mapping[str, str] = {"grad_cam": "Grad-CAM", "lime": "LIME", "occlusion": "Occlusion"}
 LUNG_COLOUR, HEART_COLOUR = (126, 214, 223), (214, 196, 126)
 BOX_COLOUR, HALO_COLOUR = (255, 255, 255), (20, 24, 32)
 CALM_COLOUR = (96, 178, 242)
@@ -93,28 +94,54 @@ def scale_png(*, signed: bool, width: int = 240, height: int = 12) -> bytes:
 
 def pair_png(image: Image, heatmap: Heatmap, *, limit: float | None = None, masks: Mapping[str, Mask] | None = None,
              long_side: int = LONG_SIDE_PX) -> bytes:  # fmt: skip
-    """The untouched film and the map over it side by side, with what it is, its scale and its unit, as one PNG."""
+    """The untouched film and the map over it side by side, as one PNG.
+
+    Beneath: what it is, its scale, unit and colours, and whether it passed its checks, so that a picture that leaves its
+    folder keeps its warning.
+    """
     top = map_limit([heatmap]) if limit is None else limit
     grey = _grey(image, long_side)
     left, right = _colour(grey), np.asarray(_outlined(_overlay(grey, heatmap, top), _lungs(masks or {})))
     signed = is_signed(heatmap)
     height, width = grey.shape
-    gap, foot = 16, 84
+    gap, size = 16, 15
+    font = ImageFont.load_default(size=size)
+    method = METHOD_NAMES.get(heatmap.method, heatmap.method)
+    ends = "orange raised the model's score, blue lowered it" if signed else "yellow raised the model's score most"
+    failed = f"FAILED ITS CHECKS, stories withhold it: {heatmap.withheld_because}."
+    verdict = "It passed its checks." if heatmap.shown else failed
+    right_lines = [f"{method} of {heatmap.finding.replace('_', ' ')}, {heatmap.unit}: {ends}.", verdict]
+    left_lines = ["Untouched image", RESEARCH_USE]
+    rows = [[part for line in lines for part in _wrapped(line, font, width)] for lines in (left_lines, right_lines)]
+    line_height = size + 7
+    foot = 44 + line_height * max(len(rows[0]), len(rows[1]))
     sheet = Picture.new("RGB", (2 * width + 3 * gap, height + 2 * gap + foot), (250, 250, 248))
     sheet.paste(Picture.fromarray(left), (gap, gap))
     sheet.paste(Picture.fromarray(right), (2 * gap + width, gap))
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    pen, ink = ImageDraw.Draw(sheet), (35, 40, 48)
     x, y = 2 * gap + width, height + 2 * gap
     bar = _scale_bar(signed, max(60, width // 2), 12)
     sheet.paste(Picture.fromarray(bar), (x, y))
-    ink = (35, 40, 48)
+    middle = x + bar.shape[1] // 2
     pen.text((x, y + 16), f"{-top:.3g}" if signed else "0", fill=ink, font=font)
+    pen.text((middle, y + 16), "0" if signed else f"{top / 2:.3g}", fill=ink, font=font, anchor="ma")
     pen.text((x + bar.shape[1], y + 16), f"{top:.3g}", fill=ink, font=font, anchor="ra")
-    what = f"{heatmap.method} of {heatmap.finding.replace('_', ' ')}, {heatmap.unit}"
-    pen.text((x, y + 40), what, fill=ink, font=font)
-    pen.text((gap, y), "untouched image", fill=ink, font=font)
-    pen.text((gap, y + 40), RESEARCH_USE, fill=ink, font=font)
+    for lines, at in zip(rows, (gap, x), strict=True):
+        for number, line in enumerate(lines):
+            pen.text((at, y + 40 + line_height * number), line, fill=ink, font=font)
     return _png(sheet)
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """`text` in lines that are no wider than `width` pixels, where words allow it."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def is_signed(heatmap: Heatmap) -> bool:
