@@ -18,7 +18,7 @@ from storyxai.story.patient import check_readability
 from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.story.words import load_words
-from storyxai.types import Evidence, Finding, Section, Sentence, Story
+from storyxai.types import Check, Evidence, Finding, Section, Sentence, Story
 
 GOLD = Path(__file__).resolve().parents[1] / "gold"
 
@@ -226,6 +226,17 @@ def test_findings_not_dwelt_on_stand_in_brief() -> None:
     brief = section_of(story, "Also judged indeterminate")
     assert brief.sentences[0].text.endswith("not dwelt on: Mass.") and brief.figures == ("table/brief",)
     assert "Mass (0.05)" in section_of(story, "In short").sentences[1].text
+
+
+def test_a_side_is_told_only_where_the_film_shows_it() -> None:
+    """A patient does not learn the left from the right of a film that may be mirrored; two sides are not "most of it"."""
+    base = example_evidence()
+    assert "on your right side" in text_of(tell(base, "patient"))
+    doubt = Check("gate.mirrored", "", "gate", 0.9, 0.5, False, "Warning: the picture may be mirrored.")
+    assert "your right side" not in text_of(tell(dataclasses.replace(base, gate=(*base.gate, doubt)), "patient"))
+    both = tuple(dataclasses.replace(c, value="bilateral") if c.name == "side" else c for c in base.concepts)
+    text = text_of(tell(dataclasses.replace(base, concepts=both), "patient"))
+    assert "It seems to be on both sides." in text and "Most of it" not in text
 
 
 def test_what_was_never_measured_is_named() -> None:

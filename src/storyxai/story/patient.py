@@ -10,6 +10,7 @@ from storyxai.types import Section, Sentence, Story
 __all__ = ["GRADE_REFUSED", "WORDS_REFUSED", "check_readability", "patient_sections"]
 
 GRADE_REFUSED, WORDS_REFUSED = 8.0, 15.0
+SIDE_RULES = ("gate.mirrored", "gate.lung_sides")
 FEWER_THAN_HALF = 0.45
 """Below it "about 4 in 10" or fewer is printed, and most people with such a result do not have the finding."""
 
@@ -63,8 +64,11 @@ def _present(t: Teller, name: str, *, first: bool) -> list[Section]:
     names = {"F": name}
     lines = [t.say("patient.present", names)]
     # A place is told only where a map passed its checks, and where the finding has one.
-    if t.maps(name, shown=True) and t.value(f"terms.{name}.focal"):
-        lines.append(t.say("patient.place", names))
+    # On a film that may be mirrored the side may be the wrong one.
+    sided = all(t.record["gate"].get(rule, {}).get("passed") is not False for rule in SIDE_RULES)
+    if t.maps(name, shown=True) and t.value(f"terms.{name}.focal") and sided:
+        both = t.value(f"concepts.{name}.side.value") == "bilateral"
+        lines.append(t.say("patient.place_both" if both else "patient.place", names))
     lines.append(t.say("patient.sure", names))
     if t.value(f"findings.{name}.probability") < FEWER_THAN_HALF:
         lines += [t.say("patient.most_not", names), t.say("patient.most_not_why", names)]
