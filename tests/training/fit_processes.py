@@ -1,27 +1,33 @@
 """Run by test_fit_processes.py as a program: trainings that need processes of their own, forked after one slow import.
 
-    python fit_processes.py FOLDER      leaves FOLDER/killed/checkpoint.safetensors and FOLDER/rank-N.safetensors
+    python fit_processes.py FOLDER      leaves FOLDER/killed/checkpoint.safetensors, FOLDER/rank-N.safetensors and
+                                        FOLDER/own.safetensors with FOLDER/own.json
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import lightning_fabric  # noqa: F401 - what the children would each import is imported before they are forked
 import matplotlib.figure  # noqa: F401
 import numpy as np
 import tensorboardX  # noqa: F401
 import torch
+from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from storyxai.data.batches import Examples
+from storyxai.errors import StoryxaiError
 from storyxai.models.network import Network
+from storyxai.training import fit as fit_module
 from storyxai.training.config import FitConfig, TrainingRecipe
 from storyxai.training.fit import FitResult, fit
 from teaching_examples import tiny_network, toy_examples
@@ -66,26 +72,44 @@ def without_dropout() -> Network:
     return network
 
 
-def shared_run(config: FitConfig) -> FitResult:
+def shared_run(config: FitConfig, **how: Any) -> FitResult:
     """The training that one process or two do."""
-    return fit(without_dropout(), stated_alike(), config=config)
+    return fit(without_dropout(), stated_alike(), config=config, **how)
+
+
+def own_run(folder: Path) -> None:
+    """The same by processes that `fit` makes itself (forked here; users' are spawned), and one that cannot work."""
+    fit_module._OWN_PROCESSES = "ddp_fork"
+    told: list[tuple[str, int, int]] = []
+    result = shared_run(TOGETHER, progress=lambda *said: told.append(said), folder=folder / "own")
+    state = {name: tensor.contiguous() for name, tensor in result.network.state_dict().items()}
+    save_file({**state, "losses": torch.tensor(result.losses, dtype=torch.float64)}, folder / "own.safetensors")
+    broken, error = without_dropout(), None
+    with torch.no_grad():
+        next(broken.parameters()).fill_(torch.nan)
+    try:
+        fit(broken, stated_alike(), config=TOGETHER, name="broken")
+    except StoryxaiError as raised:
+        error = [type(raised).__name__, str(raised)]
+    (folder / "own.json").write_text(json.dumps({"told": told, "error": error}))
 
 
 def main(folder: Path) -> None:
-    """Fork: one child to be killed, two that train together as torchrun would have started them."""
-    from safetensors.torch import save_file
-
+    """Fork: a child to be killed, two that train together as torchrun would have started them, one that forks its own two."""
     torch.set_num_threads(1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     children = []
-    for child in (-1, 0, 1):
+    for child in (-2, -1, 0, 1):
         pid = os.fork()
         if pid:
             children.append(pid)
             continue
-        if child < 0:
+        if child == -2:
+            own_run(folder)
+            os._exit(0)
+        if child == -1:
             killed_run(folder / "killed", kill_at=KILL_AT)
             os._exit(0)
         os.environ |= {
@@ -97,7 +121,7 @@ def main(folder: Path) -> None:
         save_file({**state, "losses": torch.tensor(result.losses, dtype=torch.float64)}, folder / f"rank-{child}.safetensors")
         os._exit(0)
     ended = [os.waitpid(pid, 0)[1] for pid in children]
-    sys.exit(0 if ended == [signal.SIGKILL, 0, 0] else f"children ended with {ended}")
+    sys.exit(0 if ended == [0, signal.SIGKILL, 0, 0] else f"children ended with {ended}")
 
 
 if __name__ == "__main__":

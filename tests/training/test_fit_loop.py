@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from storyxai.data.batches import make_batch
-from storyxai.errors import RecipeError, StoryxaiError
+from storyxai.errors import RecipeError
 from storyxai.training import fit as fit_module
 from storyxai.training.balance import conflict_row, shared_parameters
 from storyxai.training.config import FitConfig, TrainingRecipe
@@ -108,7 +108,7 @@ def test_what_is_not_a_number_stops_it_and_leaves_the_last_good_checkpoint(tmp_p
 
     network.register_forward_hook(spoil)
     wrong = "the loss of masks is not a number" if moment == "loss" else "the gradient is not a number"
-    with pytest.raises(StoryxaiError, match=f"toy: {wrong} at step 2; lower the learning rate"):
+    with pytest.raises(RecipeError, match=f"toy: {wrong} at step 2 — lower the learning rate"):
         fit(network, toy_examples(16), config=with_training(checkpoint_steps=2), folder=tmp_path, name="toy")
     kept = load_file(tmp_path / CHECKPOINT)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())

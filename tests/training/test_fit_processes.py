@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import os
+import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from fit_processes import ALONE, KILL_AT, KILLED, killed_run, shared_run
+from fit_processes import ALONE, KILL_AT, KILLED, TOGETHER, killed_run, shared_run, stated_alike, without_dropout
+
+from storyxai.errors import OutputError, RecipeError, StoryxaiError, UnknownNameError
+from storyxai.training import apart
+from storyxai.training import fit as fit_module
+from storyxai.training.apart import threads_each
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +72,41 @@ def test_two_processes_have_the_loss_curve_of_one(folder: Path) -> None:
     apart = max(float((first[name] - tensor).abs().max()) for name, tensor in alone.network.state_dict().items())
     assert apart < 1e-3
     assert alone.losses[1] < alone.losses[0]
+
+
+def test_processes_of_our_own_learn_alike_and_tell_what_happens(folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    started, own = load_file(folder / "rank-0.safetensors"), load_file(folder / "own.safetensors")
+    assert own.pop("losses").numpy() == pytest.approx(started.pop("losses").numpy(), rel=5e-5)
+    assert max(float((own[name] - tensor).abs().max()) for name, tensor in started.items()) < 1e-3
+    record = json.loads((folder / "own.json").read_text())
+    assert [step for _, step, _ in record["told"]] == [1, 2, 3, 4]
+    assert record["told"][-1][0].startswith("network: epoch 2/2, loss ")
+    kind, said = record["error"]
+    assert kind == "RecipeError" and said.startswith("broken: the loss of findings is not a number at step 0 — lower")
+    assert (folder / "own" / "curves.png").is_file() and (folder / "own" / "log.csv").is_file()
+
+
+def test_what_goes_to_a_process_can_be_sent() -> None:
+    job = fit_module._Job(without_dropout(), stated_alike(), None, TOGETHER, (), None, "toy", None, None, time.perf_counter)
+    sent = pickle.loads(pickle.dumps(functools.partial(fit_module._train_apart, job=job)))
+    assert sent.keywords["job"].train.ids == job.train.ids
+
+
+def test_threads_are_shared_among_processes_and_never_more_than_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    assert [threads_each(count, given=8) for count in (1, 2, 3, 8, 16)] == [8, 4, 2, 1, 1]
+    assert threads_each(2, given=1) == 1
+
+
+def test_an_error_keeps_its_kind_on_the_way_back(tmp_path: Path) -> None:
+    for error in (
+        RecipeError("toy", "cannot work", mend="mend it"), OutputError("disk", "is full", mend="free some"),
+        StoryxaiError("something else"), UnknownNameError("finding", "Effusio", ["Effusion"]),
+    ):
+        apart._leave_error(error, tmp_path / "error.json")
+        back = apart._error_of(tmp_path / "error.json")
+        assert str(back) == str(error) and back.exit_status == error.exit_status
+        assert type(back) is type(error) or isinstance(error, UnknownNameError)
+    assert [path.name for path in tmp_path.iterdir()] == ["error.json"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from storyxai.data.batches import Batch, Examples, make_batch
 from storyxai.errors import RecipeError, StoryxaiError
 from storyxai.models.network import Network, Outputs
+from storyxai.training.apart import Trained, launched, threads_each
 from storyxai.training.balance import conflict_plot, conflict_row, make_balancer, shared_parameters
 from storyxai.training.checkpoint import TrainingState, read_checkpoint, training_mark, write_checkpoint
 from storyxai.training.config import FitConfig, TrainingRecipe
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["CHECKPOINT", "FitConfig", "FitResult", "fit"]
 
 CHECKPOINT = "checkpoint.safetensors"
+_OWN_PROCESSES = "ddp_spawn"
+_TOO_FAST = "lower the learning rate, and name another --out for the changed recipe"
 Progress = Callable[[str, int, int], None]
 
 
@@ -85,7 +89,7 @@ def fit(
     With a `folder` the run leaves checkpoint, log, events and curves there, and goes on from the checkpoint it finds.
     `clock` tells seconds, for progress and log alone. Under torchrun every process calls this and gets the result.
 
-    Raises: StoryxaiError on a loss that is not a number; RecipeError when the training cannot work; OutputError.
+    Raises: RecipeError when the training cannot work, and on a loss that is not a number; OutputError.
     """
     if len(targets) > 1 and len(targets) != config.views:
         # One set of answers may stand for every mild view, as labels do; several belong each to its own exact view.
@@ -95,14 +99,22 @@ def fit(
         raise RecipeError(name, why, mend="give it more images")
     check_metric(network, validation, config.training.stop_metric, name=name)
     fabric = _fabric(config.training, name)
-    job = _Job(network, train, validation, config, targets, positive_weights, name, folder, progress, clock)
-    if fabric.strategy.launcher is not None and config.training.processes > 1:
-        # Processes of our own making are handed the job as bytes, which a progress bar cannot be.
-        job = dataclasses.replace(job, progress=None)
-    weights, history, steps = fabric.launch(_train, job)  # type: ignore[arg-type]
+    ours = config.training.processes > 1 and not _under_torchrun()
+    # Processes of our own making are handed the job as bytes, which a progress bar cannot be: they tell us, and we tell it.
+    told = None if ours else progress
+    job = _Job(network, train, validation, config, targets, positive_weights, name, folder, told, clock)
+    if ours:
+        weights, history, steps = launched(fabric, functools.partial(_train_apart, job=job), progress=progress)
+    else:
+        weights, history, steps = fabric.launch(functools.partial(_train, job=job))
     average = copy.deepcopy(network).to("cpu").to(memory_format=torch.channels_last).eval()
     average.load_state_dict(weights)
     return FitResult(average, tuple(row["loss"] for row in history), steps, tuple(history))
+
+
+def _under_torchrun() -> bool:
+    """Whether the processes were made by torchrun, which then has each of them call us."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _fabric(how: TrainingRecipe, name: str) -> Fabric:
@@ -114,11 +126,18 @@ def _fabric(how: TrainingRecipe, name: str) -> Fabric:
         raise RecipeError(name, why, mend='set training.device = "cpu" or fewer processes')
     strategy = "auto"
     if how.processes > 1:
-        strategy = "ddp" if "TORCHELASTIC_RUN_ID" in os.environ else "ddp_spawn"
+        strategy = "ddp" if _under_torchrun() else _OWN_PROCESSES
     return Fabric(accelerator=how.device, devices=how.processes, strategy=strategy, precision=how.precision)  # type: ignore[arg-type]
 
 
-def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Tensor], list[dict[str, float]], int]:
+def _train_apart(fabric: Fabric, progress: Progress, job: _Job) -> Trained:
+    """What `_train` gives, in a process of our own making."""
+    torch.set_num_threads(threads_each(job.config.training.processes, given=torch.get_num_threads()))
+    # The network came in memory that the processes share: each is to change its own.
+    return _train(fabric, dataclasses.replace(job, network=copy.deepcopy(job.network), progress=progress))
+
+
+def _train(fabric: Fabric, job: _Job) -> Trained:
     """The average's weights, the history and the number of steps; each process runs this, the first one writes."""
     devices = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout draws from it; the caller's seed is put back, come what may
@@ -202,8 +221,7 @@ def _step(
     means = dict(zip(losses, _mean_of(fabric, torch.stack([loss.detach() for loss in losses.values()])).tolist(), strict=True))
     for task, value in means.items():
         if not math.isfinite(value):
-            why = f"the loss of {task} is not a number at step {state.step}"
-            raise StoryxaiError(f"{job.name}: {why}; lower the learning rate")
+            raise RecipeError(job.name, f"the loss of {task} is not a number at step {state.step}", mend=_TOO_FAST)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
@@ -214,7 +232,7 @@ def _step(
         _share(fabric, [*network.parameters(), *state.balancer.parameters()], network)
     norm = nn.utils.clip_grad_norm_(network.parameters(), config.training.gradient_clip)
     if not bool(torch.isfinite(norm)):
-        raise StoryxaiError(f"{job.name}: the gradient is not a number at step {state.step}; lower the learning rate")
+        raise RecipeError(job.name, f"the gradient is not a number at step {state.step}", mend=_TOO_FAST)
     state.optimizer.step()
     state.step += 1
     _follow(state.average, network, min(config.training.ema_decay, state.step / (state.step + 10)))

@@ -1,0 +1,120 @@
+"""Processes of our own making: what goes to them, what comes back, and how many threads each may use.
+
+They are spawned, so everything crosses as bytes. A result left in the launcher's queue would wait for a reader that waits
+for the process to end, and a tensor in it would be a handle that dies with its sender: so results and errors cross as files.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from storyxai.errors import InputError, OutputError, RecipeError, StoryxaiError, TableError, WeightsError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from torch import Tensor
+
+__all__ = ["Trained", "launched", "threads_each"]
+
+Progress = Callable[[str, int, int], None]
+Trained: TypeAlias = "tuple[dict[str, Tensor], list[dict[str, float]], int]"
+"""Weights by name, the history's rows, and the number of steps."""
+_KINDS = {kind.__name__: kind for kind in (OutputError, RecipeError, TableError, WeightsError)}
+_RESULT, _ERROR = "result.safetensors", "error.json"
+
+
+def threads_each(processes: int, *, given: int) -> int:
+    """How many threads each of `processes` on this machine may use: its share of the cores, never more than `given`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(given, cores // processes))
+
+
+def launched(
+    fabric: Fabric, work: Callable[[Fabric, Progress], Trained], *, progress: Progress | None = None
+) -> Trained:
+    """What `work` gives in the first of the fabric's processes; what that one tells its progress is told to ours.
+
+    `work` must be importable where it is unpickled. Raises: what `work` raises of ours, as it was raised.
+    """
+    from safetensors import safe_open
+    from torch.multiprocessing import get_context
+    from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+
+    ear, mouth = get_context("spawn").Pipe(duplex=False)
+    listener = threading.Thread(target=_relay, args=(ear, progress), daemon=True)
+    listener.start()
+    with tempfile.TemporaryDirectory(prefix="storyxai-") as folder:
+        # Inside the function, not as arguments: those are walked through by the launcher, which no frozen value allows.
+        errand = functools.partial(_run, work=work, folder=folder, mouth=mouth)
+        try:
+            fabric.launch(errand)
+        except (ProcessRaisedException, ProcessExitedException) as error:
+            told = Path(folder) / _ERROR
+            raise (_error_of(told) if told.exists() else StoryxaiError(str(error))) from error
+        finally:
+            mouth.close()
+            listener.join(timeout=5)
+            ear.close()
+        with safe_open(Path(folder) / _RESULT, framework="pt") as opened:
+            record = json.loads(opened.metadata()["record"])
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+    return weights, record["history"], int(record["steps"])
+
+
+def _run(fabric: Fabric, work: Callable[[Fabric, Progress], Trained], folder: str, mouth: Connection) -> None:
+    from safetensors.torch import save
+
+    def tell(said: str, done: int, total: int) -> None:
+        mouth.send((said, done, total))
+
+    try:
+        weights, history, steps = work(fabric, tell)
+        if fabric.is_global_zero:
+            record = json.dumps({"history": history, "steps": steps})
+            whole = {name: tensor.contiguous() for name, tensor in weights.items()}
+            try:
+                (Path(folder) / _RESULT).write_bytes(save(whole, metadata={"record": record}))
+            except OSError as error:
+                why = f"cannot be written ({error.strerror})"
+                raise OutputError(folder, why, mend="free some space there; the run goes on") from error
+    except StoryxaiError as error:
+        _leave_error(error, Path(folder) / _ERROR)
+        raise  # so that the launcher ends the others, which would wait for this one
+
+
+def _leave_error(error: StoryxaiError, path: Path) -> None:
+    """Nothing; the error stands at `path` as text, whole (every process may write it; the last one stays)."""
+    parts = {"what": error.what, "why": error.why, "mend": error.mend} if isinstance(error, InputError) else {}
+    own = path.with_suffix(f".{os.getpid()}")
+    try:
+        own.write_text(json.dumps({"kind": type(error).__name__, "said": str(error), **parts}), encoding="utf-8")
+        own.replace(path)
+    except OSError:  # no room for it: the launcher's own account of the error has to do
+        own.unlink(missing_ok=True)
+
+
+def _error_of(path: Path) -> StoryxaiError:
+    """The error that `_leave_error` left, of the same kind where a training raises it itself."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if "why" not in record:
+        return StoryxaiError(record["said"])
+    return _KINDS.get(record["kind"], InputError)(record["what"], record["why"], mend=record["mend"])
+
+
+def _relay(ear: Connection, progress: Progress | None) -> None:
+    """Nothing; all that is said is told to `progress`, until the last process that could speak has gone."""
+    while True:
+        try:
+            said, done, total = ear.recv()
+        except (EOFError, OSError):
+            return
+        if progress is not None:
+            progress(said, done, total)
