@@ -53,6 +53,20 @@ def test_events_say_what_was_noted_and_a_resumed_run_voids_what_it_repeats(tmp_p
     assert voided == [4]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said_at_once_and_holds_nobody_up(tmp_path: Path) -> None:
+    """Hundreds of steps, more than any buffer holds, go to a disk without room."""
+    log = RunLog(tmp_path)
+    log.events._py_recordio_writer._writer = Path("/dev/full").open("wb")  # noqa: SIM115 - the log closes it
+    with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\) — free some space"):
+        for step in range(1000):
+            log.note_step({"loss": 0.5}, step=step)
+    with pytest.raises(OutputError, match="No space left"):
+        log.note_epoch(HISTORY, step=3)
+    with pytest.raises(OutputError, match="No space left"):
+        log.close()
+
+
 def test_the_picture_shows_the_curves(tmp_path: Path) -> None:
     plot_curves(HISTORY, tmp_path / "curves.png", title="student")
     turned = [{**row, "loss_masks": last["loss_masks"]} for row, last in zip(HISTORY, reversed(HISTORY), strict=True)]

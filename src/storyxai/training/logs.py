@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from storyxai.errors import OutputError
 
 if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
+    from tensorboardX.event_file_writer import EventsWriter  # type: ignore[import-untyped]
 
 __all__ = ["RunLog", "duration", "plot_curves"]
 
@@ -23,28 +24,27 @@ class RunLog:
     stands in either twice. Raises: OutputError.
     """
 
-    def __init__(self, folder: Path, *, step: int = 0) -> None:
-        from tensorboardX import SummaryWriter
+    def __init__(self, folder: Path, *, step: int = 0, clock: Callable[[], float] = time.time) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog  # type: ignore[import-untyped]
 
-        self.folder = folder
+        self.folder, self._clock = folder, clock
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "events").mkdir(parents=True, exist_ok=True)
             # Event files are named by the second; the suffix keeps two starts within one from sharing a file.
-            self.events: SummaryWriter = SummaryWriter(
-                str(folder / "events"), purge_step=step or None, filename_suffix=f".from-{step}"
-            )
+            self.events: EventsWriter = EventsWriter(str(folder / "events" / "events"), f".from-{step}")
         except OSError as error:
             raise _unwritable(folder, error) from error
+        if step:
+            self._note(step, session_log=SessionLog(status=SessionLog.START))
 
     def note_step(self, values: Mapping[str, float], *, step: int) -> None:
         """Nothing; the values stand among the events as "step/NAME"."""
-        for name, value in values.items():
-            self.events.add_scalar(f"step/{name}", value, step)
+        self._note_all("step", values, step)
 
     def note_epoch(self, history: Sequence[Mapping[str, float]], *, step: int) -> None:
         """Nothing; the table holds all of `history`, the events its last row as "epoch/NAME"."""
-        for name, value in history[-1].items():
-            self.events.add_scalar(f"epoch/{name}", value, step)
+        self._note_all("epoch", history[-1], step)
         columns = list(dict.fromkeys(name for row in history for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, ["epoch", *columns], lineterminator="\n")
@@ -52,6 +52,7 @@ class RunLog:
         writer.writerows({"epoch": epoch, **row} for epoch, row in enumerate(history, start=1))
         part = self.folder / "log.part"
         try:
+            self.events.flush()
             part.write_text(text.getvalue(), encoding="utf-8")
             part.replace(self.folder / "log.csv")
         except OSError as error:
@@ -59,7 +60,25 @@ class RunLog:
 
     def close(self) -> None:
         """Nothing; the events are on disk."""
-        self.events.close()
+        try:
+            self.events.close()
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+    def _note_all(self, kind: str, values: Mapping[str, float], step: int) -> None:
+        from tensorboardX.summary import scalar  # type: ignore[import-untyped]
+
+        for name, value in values.items():
+            self._note(step, summary=scalar(f"{kind}/{name}", value))
+
+    def _note(self, step: int, **what: Any) -> None:
+        # Written here and now: tensorboardX's own writer has a thread, which dies on a full disk and lets us wait for ever.
+        from tensorboardX.proto.event_pb2 import Event
+
+        try:
+            self.events.write_event(Event(step=step, wall_time=self._clock(), **what))
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
 
 
 def plot_curves(history: Sequence[Mapping[str, float]], path: Path, *, title: str) -> None:
