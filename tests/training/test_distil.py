@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.special import expit, logit
@@ -48,9 +50,16 @@ def no_positive(given: Parts) -> Parts:
     return dataclasses.replace(given, train=dataclasses.replace(given.train, labels=labels))
 
 
+def one_finding_only_absent(given: Parts) -> Parts:
+    labels = given.train.labels.copy()
+    labels[:3, 13] = 0.0
+    return dataclasses.replace(given, train=dataclasses.replace(given.train, labels=labels))
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
+        (one_finding_only_absent, r"no training image has these findings.*: Hernia \(3\) — add images that have them"),
         (share_a_patient, "patient toy-0-2 stands in train and in test"),
         (lambda given: dataclasses.replace(given, validation=given.validation.take([])), "validation part is empty"),
         (no_positive, "no finding has a positive image"),
@@ -190,3 +199,21 @@ def test_a_perfect_mask_has_a_perfect_dice() -> None:
         network.mask_head.bias.copy_(torch.tensor([float(logit(0.9)), -3.0, 0.0]))
     everything = dataclasses.replace(examples, masks=np.ones_like(examples.masks))
     assert network_outputs(network, everything).dice.tolist() == [[1.0, 0.0, 0.0]] * 2
+
+
+def test_predictions_of_none_of_the_images_and_tables_without_a_train_part_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = ",".join(["Image Index", *(f"prob_{name}" for name in NAMES)])
+    (tmp_path / "densenet121_predictions.csv").write_text(f"{columns}\nelsewhere.png{',0.5' * len(NAMES)}\n")
+    recipe = dataclasses.replace(RECIPE, data=dataclasses.replace(RECIPE.data, soft_targets=str(tmp_path)))
+    with pytest.raises(RecipeError, match="are of none of the 8 training images — name the folder"):
+        distil_module.with_published_teacher(recipe, (), parts().train)
+
+    drawn_first = "phantoms were drawn first"
+    monkeypatch.setattr(distil_module, "examples_from_phantoms", lambda *_given, **_how: pytest.fail(drawn_first))
+    table = SimpleNamespace(frame=pd.DataFrame({"split": ["val", "test"]}))
+    monkeypatch.setattr(distil_module, "read_table", lambda _path: table)
+    recipe = dataclasses.replace(RECIPE, data=dataclasses.replace(RECIPE.data, tables=("films.parquet",)))
+    with pytest.raises(RecipeError, match=r"films\.parquet has no image in its train part — split it again"):
+        distil_module.gather_examples(recipe)

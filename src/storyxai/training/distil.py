@@ -116,6 +116,7 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
     def encode(tokens: object) -> NDArray[np.int64]:
         return encode_tokens(tokens, words, length=64)  # type: ignore[arg-type]
 
+    tables = [_recipe_table(recipe, name) for name in data.tables]  # before phantoms are drawn: a bad one is told at once
     first = data.phantom_seed * 1_000_000
     made: list[list[Examples]] = []
     for count in (data.phantom_train, data.phantom_validation, data.phantom_test):
@@ -125,8 +126,7 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
         )
         made.append([phantoms])
         first += count
-    for name in data.tables:
-        table = read_table(Path(name))
+    for table in tables:
         for part, split in zip(made, ("train", "val", "test"), strict=True):
             rows = StudyTable(table.frame[table.frame["split"] == split].reset_index(drop=True), table.root)
             if len(rows.frame):
@@ -134,8 +134,18 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
     return Parts(*(join_examples(part) for part in made))
 
 
+def _recipe_table(recipe: Recipe, name: str) -> StudyTable:
+    """A table that the recipe names. Raises: TableError, and RecipeError when it has nothing to learn from."""
+    table = read_table(Path(name))
+    if not bool((table.frame["split"] == "train").any()):
+        raise RecipeError(
+            recipe.name, f"{name} has no image in its train part", mend="split it again (`data import`), or leave it out"
+        )
+    return table
+
+
 def check_parts(recipe: Recipe, parts: Parts) -> None:
-    """Raises: RecipeError when a patient stands in two parts, a part is empty or no finding has a positive image."""
+    """Raises: RecipeError when a patient stands in two parts, a part is empty or a stated finding has no positive image."""
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     for name, part in named.items():
         if not len(part):
@@ -149,6 +159,14 @@ def check_parts(recipe: Recipe, parts: Parts) -> None:
             )
     if not np.nansum(parts.train.labels):
         raise RecipeError(recipe.name, "no finding has a positive image to learn from", mend="add labelled images")
+    labels = parts.train.labels
+    stated, present = (~np.isnan(labels)).sum(axis=0), (labels >= 0.5).sum(axis=0)
+    alone = [f"{name} ({stated[column]})" for column, name in enumerate(NAMES) if stated[column] and not present[column]]
+    if alone:
+        raise RecipeError(
+            recipe.name, f"no training image has these findings, though so many state their absence: {', '.join(alone)}",
+            mend="add images that have them, or leave their columns out of the table, which then states nothing",
+        )
 
 
 def new_network(
@@ -211,7 +229,13 @@ def with_published_teacher(
     """`targets` with the predictions of the recipe's published teacher mixed in, on the scale of the labels."""
     if not recipe.data.soft_targets:
         return targets
-    soft = standardise(read_densenet_targets(Path(recipe.data.soft_targets)), train)
+    given = read_densenet_targets(Path(recipe.data.soft_targets))
+    if not set(given.ids) & set(train.ids):
+        raise RecipeError(
+            recipe.name, f"the predictions in {recipe.data.soft_targets} are of none of the {len(train)} training images",
+            mend="name the folder whose images data.tables holds, or leave data.soft_targets out",
+        )
+    soft = standardise(given, train)
     weight = recipe.distillation.soft_target_weight
     return tuple(join_findings(item, soft, train, NAMES, weight=weight) for item in targets)
 
