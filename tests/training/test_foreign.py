@@ -13,7 +13,7 @@ from torch import Tensor
 
 from storyxai.data.batches import Examples, make_batch
 from storyxai.data.grammar import detokenize, tokenize, vocabulary
-from storyxai.errors import RecipeError, WeightsError
+from storyxai.errors import RecipeError, UnknownNameError, WeightsError
 from storyxai.findings import NAMES
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.teachers import KINDS, CallableTeacher, HuggingFaceWriter, OwnTeacher, TeacherAverage
@@ -54,6 +54,7 @@ path = "net.onnx"
 findings = ["Pleural Effusion", "Mass"]
 range = "-1024..1024"
 weight = 2
+finding_weights = {"Pleural Effusion" = 3, Mass = 0.0}
 [[foreign_teachers]]
 kind = "huggingface"
 task = "report"
@@ -112,6 +113,7 @@ def test_a_recipe_names_any_number_of_foreign_teachers(tmp_path: Path) -> None:
     path.write_text(TOML, encoding="utf-8")
     one, two = read_recipe(path).foreign_teachers
     assert (one.kind, one.findings, one.range, one.weight) == ("onnx", ("Pleural Effusion", "Mass"), "-1024..1024", 2.0)
+    assert one.finding_weights == {"Pleural Effusion": 3.0, "Mass": 0.0} and two.finding_weights == {}
     assert two.instead and not one.instead and not two.trusted
     assert replaced(read_recipe(path), "report") and not replaced(read_recipe(path), "findings")
 
@@ -121,6 +123,9 @@ def test_a_recipe_names_any_number_of_foreign_teachers(tmp_path: Path) -> None:
     [
         ('weight = 2', 'wieght = 2', r"'foreign_teachers\.wieght'.*did you mean 'foreign_teachers\.weight'"),
         ('weight = 2', 'weight = 0', r"'foreign_teachers\.weight' is 0\.0"),
+        ("Mass = 0.0", "Mass = -1", r"'foreign_teachers\.finding_weights\.Mass' is -1\.0"),
+        ("Mass = 0.0", 'Mass = "much"', r"'foreign_teachers\.finding_weights\.Mass' must be of type float"),
+        ('{"Pleural Effusion" = 3, Mass = 0.0}', "2.0", r"must be a table — write it as finding_weights = "),
         ('task = "report"', 'task = "reprot"', r"'reprot'.*did you mean 'report'"),
         ('kind = "huggingface"\n', "", r"lacks the key 'foreign_teachers\.kind'"),
         ('[[foreign_teachers]]\nkind = "onnx"', "[foreign_teachers]\nkind = 1", r"\[\[foreign_teachers\]\]|not readable"),
@@ -146,6 +151,8 @@ def test_all_of_them_are_opened_before_anything_is_trained(tmp_path: Path) -> No
         distil(recipe(path="nowhere.onnx", findings=("Mass",)), tmp_path / "run")
     with pytest.raises(RecipeError, match="no finding in common"):
         distil(recipe(path=path, findings=("Fracture", "Device")), tmp_path / "run")
+    with pytest.raises(UnknownNameError, match="finding with a weight 'Efusion': is not known — did you mean 'Effusion'"):
+        distil(recipe(path=path, findings=("Mass", "Nodule"), finding_weights={"Efusion": 2.0}), tmp_path / "run")
     reasons = dataclasses.replace(
         recipe(path=path, findings=("Mass", "Nodule"), instead=True), distillation=DistillationRecipe(reasons=1.0)
     )
@@ -165,6 +172,11 @@ def test_ours_and_theirs_are_averaged_by_their_weights() -> None:
     torch.testing.assert_close(said[:, effusion], (mine[:, effusion] + 3 * 3.0) / 4)
     others = [i for i in range(len(NAMES)) if i != effusion]
     assert torch.equal(said[:, others], mine[:, others])
+    # A weight of one finding, by a synonym, stands before the teacher's own; 0 silences it there.
+    for weight, expected in ((1.0, (mine[:, effusion] + 3.0) / 2), (0.0, mine[:, effusion])):
+        few = given("findings", weight=3.0, finding_weights={"Pleural Effusion": weight})
+        said = joined_teachers({"findings": own}, ((few, flat),))["findings"].answers(images).findings
+        torch.testing.assert_close(said[:, effusion], expected)
 
 
 def test_without_a_foreign_teacher_our_own_is_asked_as_it_is() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 import types
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -63,8 +64,9 @@ class ForeignTeacherRecipe:
     """A teacher from elsewhere, one [[foreign_teachers]] table each (`models/teachers`, docs/how-to/bring-your-teachers.md).
 
     Its logits are averaged with those of the recipe's own teacher of that `task`, which weighs 1, finding by finding over
-    those that know it; with `instead` no own teacher is trained. A report writer's sentences stand in where no reference
-    report is known, with `instead` everywhere. `range` names its numbers for black and white, `space` its answers.
+    those that know it; `finding_weights` says otherwise for the findings it names. With `instead` no own teacher is
+    trained. A report writer's sentences stand in where no reference report is known, with `instead` everywhere. `range`
+    names its numbers for black and white, `space` its answers.
     """
 
     kind: str
@@ -77,6 +79,7 @@ class ForeignTeacherRecipe:
     size: int = 0
     channels: int = 1
     weight: float = 1.0
+    finding_weights: Mapping[str, float] = field(default_factory=dict)
     instead: bool = False
     trusted: bool = False
 
@@ -253,6 +256,11 @@ def _value(hint: Any, given: Any, file: str, place: str) -> Any:
             mend = f"write each as [[{place}]]" if is_dataclass(inner) else "write it in square brackets"
             raise RecipeError(file, f"'{place}' must be a list", mend=mend)
         return tuple(_value(inner, item, file, place) for item in given)
+    if origin is Mapping:
+        if not isinstance(given, dict):
+            example = f"{place.rsplit('.', 1)[-1]} = {{Effusion = 1.0}}"
+            raise RecipeError(file, f"'{place}' must be a table", mend=f"write it as {example}")
+        return {name: _value(get_args(hint)[1], item, file, f"{place}.{name}") for name, item in given.items()}
     if hint is float and isinstance(given, int) and not isinstance(given, bool):
         return float(given)
     if type(given) is not hint:
@@ -294,6 +302,9 @@ def _check(recipe: Recipe, file: str) -> None:
             raise RecipeError(file, f"'foreign_teachers.task' is '{given.task}', which is not known", mend=mend)
         if not 0 < given.weight < math.inf:
             raise RecipeError(file, f"'foreign_teachers.weight' is {given.weight}", mend="it must be over 0")
+        for name, weight in given.finding_weights.items():
+            if not 0 <= weight < math.inf:
+                raise RecipeError(file, f"'foreign_teachers.finding_weights.{name}' is {weight}", mend="it must be 0 or more")
     _check_training(recipe, file)
 
 

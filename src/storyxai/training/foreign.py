@@ -9,8 +9,8 @@ import numpy as np
 
 from storyxai.data.batches import Examples, make_batch
 from storyxai.data.grammar import tokenize, vocabulary
-from storyxai.errors import RecipeError
-from storyxai.findings import NAMES
+from storyxai.errors import RecipeError, UnknownNameError
+from storyxai.findings import NAMES, match_name
 from storyxai.models.network import Network
 from storyxai.models.teachers import (
     OwnTeacher,
@@ -46,8 +46,23 @@ def open_foreign_teachers(recipe: Recipe) -> Foreign:
         )
         if given.task == "findings":
             columns_by_name(teacher.findings, NAMES)
+        _weights_by_name(given)
         opened.append((given, teacher))
     return tuple(opened)
+
+
+def _weights_by_name(given: ForeignTeacherRecipe) -> dict[str, float]:
+    """The teacher's own weights by our names of the findings. Raises: RecipeError, UnknownNameError."""
+    if given.finding_weights and given.task != "findings":
+        why = f"has finding_weights, but teaches {given.task}"
+        raise RecipeError(given.path or given.name or given.kind, why, mend="say weight instead")
+    found = {}
+    for name, weight in given.finding_weights.items():
+        ours = match_name(name)
+        if ours is None:
+            raise UnknownNameError("finding with a weight", name, NAMES)
+        found[ours] = weight
+    return found
 
 
 def replaced(recipe: Recipe, task: str) -> bool:
@@ -69,9 +84,12 @@ def joined_teachers(own: Mapping[str, Network], foreign: Foreign) -> dict[str, N
                 joined[task] = own[task]
             continue
         teachers: list[Teacher] = [OwnTeacher(own[task], f"teacher of {task}")] if task in own else []
-        weights = [1.0] * len(teachers) + [given.weight for given, _ in theirs]
+        own_weights, by_name = [1.0] * len(teachers), [_weights_by_name(given) for given, _ in theirs]
+        named = {
+            key: own_weights + [said.get(key, given.weight) for said, (given, _) in zip(by_name, theirs, strict=True)]
+            for key in (*NAMES, "masks", "report")
+        }
         teachers += [teacher for _, teacher in theirs]
-        named = dict.fromkeys((*NAMES, "masks", "report"), weights)
         joined[task] = TeacherAverage(tuple(teachers), NAMES, weights=named, name=f"teachers of {task}")
     return joined
 
