@@ -85,6 +85,9 @@ def test_speed_is_by_the_given_clock() -> None:
     ticks = iter(np.arange(0.0, 100.0, 0.5))
     (found,) = student_speed(load_student(), batches=2, clock=lambda: float(next(ticks)))["models"]
     assert (found["images_per_second"], found["batches"], found["batch_size"]) == (2.0, 2, 1)
+    ticks, student = iter(np.arange(0.0, 100.0, 0.5)), load_student()
+    _, other = student_speed(student, batches=2, clock=lambda: float(next(ticks)), beside=[student])["models"]
+    assert other["name"].startswith("beside: ") and other["student_times_faster"] == 1.0
 
 
 def test_covid_masks_of_both_lungs_give_dice(real_data: Path, tmp_path: Path) -> None:

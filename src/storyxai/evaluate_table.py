@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,7 @@ def evaluate_student(
     ids = tuple(table.frame["image_id"])
     outputs = [_spoken(student, judged, ids, "student")]
     for other in beside:
-        name = f"beside: {other.card.name} {other.card.model_id[-8:]}"
-        outputs.append(_spoken(other, _judge_rows(other, table, rows, seed, progress), ids, name))
+        outputs.append(_spoken(other, _judge_rows(other, table, rows, seed, progress), ids, _beside_name(other)))
     views = [str(row["view"]) for row in rows]
     if len(set(views)) > 1:
         scores = np.repeat(np.array([[float(view == "AP")] for view in views]), len(findings), axis=1)
@@ -120,14 +120,24 @@ def conformal_of(calibration: Sequence[Calibration]) -> tuple[ConformalLimits | 
     return tuple(None if item.conformal is None else ConformalLimits(*item.conformal) for item in calibration)
 
 
-def student_speed(student: Student, *, batches: int, clock: Callable[[], float]) -> dict[str, Any]:
-    """How fast the student looks at one image after another (findings, grid, masks; no report written), as plain values.
+def student_speed(
+    student: Student, *, batches: int, clock: Callable[[], float], beside: Sequence[Student] = ()
+) -> dict[str, Any]:
+    """How fast each student looks at one image after another (findings, grid, masks; no report written), as plain values.
 
-    Units: `clock` counts seconds.
+    The first is named "student"; those `beside` it say how many times faster it is. Units: `clock` counts seconds.
     """
-    grey = np.full((student.size, student.size), 0.5, dtype=np.float32)
-    found = images_per_second(lambda: student.look(grey), batch_size=1, batches=batches, clock=clock)
-    return {"models": [{"name": "student", **asdict(found)}]}
+    rows: list[dict[str, Any]] = []
+    for one, name in ((student, "student"), *((other, _beside_name(other)) for other in beside)):
+        grey = np.full((one.size, one.size), 0.5, dtype=np.float32)
+        found = images_per_second(partial(one.look, grey), batch_size=1, batches=batches, clock=clock)
+        ratio = {"student_times_faster": rows[0]["images_per_second"] / found.images_per_second} if rows else {}
+        rows.append({"name": name, **asdict(found), **ratio})
+    return {"models": rows}
+
+
+def _beside_name(other: Student) -> str:
+    return f"beside: {other.card.name} {other.card.model_id[-8:]}"
 
 
 def _size(student: Student) -> dict[str, int]:
