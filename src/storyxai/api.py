@@ -185,14 +185,18 @@ def make_phantoms(
 
 
 def import_data(
-    source: str, path: Path, out: Path, *, seed: int = 0, progress: Progress | None = None
+    source: str, path: Path, out: Path, *, seed: int = 0, own_split: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """The study table of a published set, written to `out`, and what was left out and why."""
+    """The study table of a published set, written to `out`, and what was left out and why.
+
+    `own_split` leaves the publisher's lists aside.
+    """
     from dataclasses import asdict
 
     from storyxai.data.importing import import_source
 
-    report = import_source(source, path, out, seed=seed, progress=progress)
+    with _output_folder(out.parent):  # a place that cannot be written is said before hours of reading
+        report = import_source(source, path, out, seed=seed, own_split=own_split, progress=progress)
     record = {key: value for key, value in asdict(report).items() if not key.startswith("_")}
     return {**record, "lines": list(report.lines())}
 
@@ -337,10 +341,6 @@ def _drawn_otherwise(page: bytes, story: Story, audience: str, evidence: Evidenc
     return "is not the page that this evidence makes: its pictures or layout were changed after it was told"
 
 
-def _write_study(evidence: Evidence, out: Path, audiences: Sequence[str], language: str) -> dict[str, Any]:
-    """Evidence and pages, written beside the final place first and moved in whole."""
-    study = out / evidence.prediction.study_id
-    work = Path(tempfile.mkdtemp(prefix=f".{study.name}-", dir=out))
 def _write_files(files: dict[Path, bytes]) -> None:
     """Each file whole or not at all. Raises: OutputError."""
     for path, data in files.items():
@@ -353,6 +353,10 @@ def _write_files(files: dict[Path, bytes]) -> None:
             raise OutputError(str(path), f"cannot be written ({error.strerror})", mend="free some space") from error
 
 
+def _write_study(evidence: Evidence, out: Path, audiences: Sequence[str], language: str) -> dict[str, Any]:
+    """Evidence and pages, written beside the final place first and moved in whole."""
+    study = out / evidence.prediction.study_id
+    work = Path(tempfile.mkdtemp(prefix=f".{study.name}-", dir=out))
     try:
         # Told and drawn from what the archive keeps, to its six digits: so it can be drawn again byte by byte.
         kept = read_archive(write_archive(evidence, work / study.name))

@@ -253,14 +253,20 @@ def data_import(
     path: Annotated[Path, typer.Argument(help="Its folder, laid out as it was published.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Study table (Parquet) to write.")],
     seed: Seed = 0,
+    own_split: Annotated[
+        bool, typer.Option("--own-split", help="Split anew, even where the publisher's lists say who is tested on.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Read a published data set as it comes into one study table, split by patient.
 
+    The publisher's own train and test lists are kept where they are there; a patient or a picture on both sides of
+    them is refused.
+
     Example:  storyxai data import nih ChestX-ray14 --out nih.parquet
     """
     with _progress() as progress:
-        result = api.import_data(source, path, out, seed=seed, progress=progress)
+        result = api.import_data(source, path, out, seed=seed, own_split=own_split, progress=progress)
     _answer(result, result["lines"], as_json)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from storyxai.data.importing import import_source
 from storyxai.data.sources import dicom_folder
+from storyxai.errors import TableError
 
 COUNT = 12
 # Each file takes a while, so that the kill falls into the walk.
@@ -22,6 +23,7 @@ WALK = """
 import sys, time
 from pathlib import Path
 from storyxai.data.sources import dicom_folder
+from storyxai.errors import TableError
 plain = dicom_folder.read_image
 def slow(path):
     time.sleep(0.15)
@@ -105,3 +107,65 @@ def test_what_was_left_out_is_listed_with_its_mend(archive: Path, tmp_path: Path
     assert set(lines) == {"broken.dcm", "readme.txt", "zz_copy.dcm"}
     assert all(line["why"] and line["mend"] for line in lines.values())
     assert not list(tmp_path.glob("*.journal"))
+
+
+def test_nothing_of_the_folder_is_lost_unsaid(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links into nothing, pipes, indexes and folders that do not open: each was passed over without a word."""
+    import os
+
+    (archive / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    (archive / "link.dcm").symlink_to("nowhere.dcm")
+    os.mkfifo(archive / "pipe.dcm")
+    (archive / "closed").mkdir()
+    elsewhere = archive.parent / "elsewhere"
+    elsewhere.mkdir()
+    dicom(elsewhere / "x.dcm", 99)
+    (archive / "linked").symlink_to(elsewhere)
+    plain = os.scandir
+
+    def denied(place: str) -> object:
+        if Path(place).name == "closed":  # whoever runs the tests may be allowed everything
+            raise PermissionError(13, "Permission denied", str(place))
+        return plain(place)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    table = dicom_folder.read_dicom_folder(archive)
+    said = {item.what: item for item in table.skipped}
+    assert len(table) == COUNT
+    assert set(said) == {"broken.dcm", "readme.txt", "DICOMDIR", "link.dcm", "pipe.dcm", "closed", "linked"}
+    assert all(item.why and item.mend for item in said.values())
+    assert "Permission denied" in said["closed"].why and "index" in said["DICOMDIR"].why and "link" in said["linked"].why
+
+
+def test_a_folder_without_a_radiograph_says_why(tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text("text")
+    with pytest.raises(TableError, match=r"none of its 2 files .*looks like text") as refused:
+        import_source("dicom-folder", folder, tmp_path / "t.parquet")
+    assert refused.value.mend and not (tmp_path / "t.parquet").exists()
+    with (tmp_path / "t.skipped.csv").open() as stream:
+        assert [line["what"] for line in csv.DictReader(stream)] == ["a.txt", "b.txt"]
+
+
+@pytest.mark.parametrize(("stated", "doubt"), [("", "does not say whether"), ("YES", "burnt"), ("NO", "")])
+def test_burnt_in_text_is_doubted_in_the_notes(tmp_path: Path, stated: str, doubt: str) -> None:
+    from pydicom import dcmread
+
+    dicom(tmp_path / "a.dcm", 1)
+    film = dcmread(tmp_path / "a.dcm")
+    film.BurnedInAnnotation = stated
+    film.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    notes = dicom_folder.read_dicom_folder(tmp_path).frame["notes"].iloc[0]
+    assert (doubt in notes) if doubt else ("burnt" not in notes)
+
+
+def test_rows_of_another_shape_in_a_journal_are_read_again(archive: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "walk.journal"
+    table = dicom_folder.read_dicom_folder(archive, journal=journal)
+    entries = [json.loads(line) for line in journal.read_text().splitlines() if line]
+    for entry, row in zip(entries, ({}, {"image_id": 3}, {"image_id": "x", "colour": "red"}, None), strict=False):
+        entry.update(row=row, why="")
+    journal.write_text("\n".join(json.dumps(entry) for entry in entries))
+    assert dicom_folder.read_dicom_folder(archive, journal=journal).frame.equals(table.frame)

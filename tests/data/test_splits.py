@@ -69,7 +69,7 @@ def test_official_lists_are_kept_and_val_is_cut_from_their_train_part() -> None:
     assert [p for p in range(50) if with_val[f"p{p}"] == "val"] == [49]
     torn = cohort(3, official={0: "train"})
     torn = torn.with_column("official_split", ["train", "test", *torn.frame["official_split"][2:]])
-    with pytest.raises(TableError, match="patient p0: is in the publisher's train and test lists"):
+    with pytest.raises(TableError, match="patient 'p0': is in the publisher's train and test lists"):
         split_by_patient(torn)
 
 

@@ -7,12 +7,12 @@ import importlib
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storyxai.data.splits import check_no_leak, near_duplicates, split_by_patient
 from storyxai.data.table import Skipped, StudyTable
-from storyxai.errors import OutputError, TableError, UnknownNameError
+from storyxai.errors import InputError, OutputError, StoryxaiError, TableError, UnknownNameError
 from storyxai.findings import NAMES
 
 __all__ = ["SOURCES", "ImportReport", "import_source", "read_source"]
@@ -55,6 +55,7 @@ class ImportReport:
     splits: Mapping[str, int]
     positives: Mapping[str, int]
     near_duplicates: int
+    left_lists_aside: bool
     skipped: tuple[Skipped, ...]
     skipped_file: Path | None
 
@@ -66,6 +67,8 @@ class ImportReport:
         if self.reports_without_image:
             lines.append(f"reports without an image: {self.reports_without_image}")
         lines.append(f"stated as present: {found or 'nothing'}")
+        if self.left_lists_aside:
+            lines.append("the published parts were left aside: this split is none that others report on")
         if self.near_duplicates:
             lines.append(f"pairs of nearly the same picture, kept in one part: {self.near_duplicates}")
         if self.skipped_file is not None:
@@ -84,28 +87,73 @@ def read_source(
     """
     if name not in SOURCES:
         raise UnknownNameError("source", name, SOURCES)
+    table = _read(name, folder, journal, progress)
+    _refuse_empty(table, name, folder)
+    return table
+
+
+def _read(
+    name: str, folder: Path, journal: Path | None, progress: Callable[[str, int, int], None] | None
+) -> StudyTable:
     module, _, function = SOURCES[name].partition(":")
     reader = getattr(importlib.import_module(module), function)
     table = reader(folder, journal=journal, progress=progress) if name == "dicom-folder" else reader(folder)
-    if not isinstance(table, StudyTable) or not len(table):
-        raise TableError(str(folder), f"gives no row as '{name}'", mend="name the folder of the unpacked data set")
+    if not isinstance(table, StudyTable):
+        raise TypeError(f"the reader of '{name}' gives {type(table).__name__}")
     return table
+
+
+def _refuse_empty(table: StudyTable, name: str, folder: Path, listed: Path | None = None) -> None:
+    """Raises TableError saying why nothing of the set became a row; `listed` is where each thing is named."""
+    if len(table):
+        return
+    if not table.skipped:
+        mend = "give a set that holds an image or a report"
+        raise TableError(str(folder), f"holds nothing that can be read as '{name}'", mend=mend)
+    why, count = Counter(item.why for item in table.skipped).most_common(1)[0]
+    noun = "files" if name == "dicom-folder" else "entries"
+    place = f"; each is named in {listed}" if listed else ""
+    raise TableError(
+        str(folder), f"none of its {len(table.skipped)} {noun} became a row ({count} x {why}{place})",
+        mend=table.skipped[0].mend or "put the images where the table says, or name the folder that holds both",
+    )
 
 
 def import_source(
     name: str, folder: Path, out: Path, *, seed: int = 0, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
-    compare_pictures: bool = True, progress: Callable[[str, int, int], None] | None = None,
+    compare_pictures: bool = True, own_split: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> ImportReport:
     """What became of the set in `folder`: read as source `name`, split by patient and written to `out` (Parquet).
 
-    With `compare_pictures`, patients who share a near-duplicate image go to one part; every file is opened for it.
-    Raises: UnknownNameError, TableError, OutputError; nothing is written when reading or splitting fails.
+    With `compare_pictures`, patients who share a near-duplicate image go to one part; every file is opened for it, and
+    one that cannot be read is named among what was left out, its row kept. With `own_split` the publisher's lists do not
+    decide: the way on where they tear a patient or a picture apart.
+    Raises: UnknownNameError, TableError, OutputError; nothing is written when reading or splitting fails, but where
+    every single thing was left out the list of them is.
     """
     # Paths are kept absolute: the table may be moved, the images stay where they are.
     journal = out.with_name(f"{out.name}.journal")
-    table = read_source(name, Path(folder).resolve(), journal=journal, progress=progress)
-    pairs = near_duplicates(table, progress=progress) if compare_pictures else ()
-    table = split_by_patient(table, fractions=fractions, seed=seed, look_alikes=pairs)
+    if name not in SOURCES:
+        raise UnknownNameError("source", name, SOURCES)
+    if out.is_dir():
+        raise OutputError(str(out), "is a folder", mend="name the file of the table, such as table.parquet")
+    folder = Path(folder).resolve()
+    table = _read(name, folder, journal, progress)
+    if not len(table):
+        journal.unlink(missing_ok=True)
+        _refuse_empty(table, name, folder, _write_skipped(out, table.skipped))
+    broken: list[Skipped] = []
+
+    def unreadable(name: str, error: StoryxaiError) -> None:
+        why, mend = (error.why, error.mend) if isinstance(error, InputError) else (str(error), "")
+        why = why if why.startswith("cannot be read") else f"cannot be read: {why}"
+        broken.append(Skipped(name, f"{why}; the row is kept", mend))
+
+    pairs = near_duplicates(table, progress=progress, unreadable=unreadable) if compare_pictures else ()
+    table = replace(table, skipped=(*table.skipped, *broken))
+    listed = bool((table.frame["official_split"] != "").any())
+    table = split_by_patient(table, fractions=fractions, seed=seed, look_alikes=pairs, honour_lists=not own_split)
     check_no_leak(table, look_alikes=pairs)
     table.write(out)
     journal.unlink(missing_ok=True)
@@ -116,7 +164,8 @@ def import_source(
         patients=int(frame["patient_id"].nunique()),
         splits={part: int((frame["split"] == part).sum()) for part in ("train", "val", "test")},
         positives={finding: int((frame[f"label_{finding}"] >= 0.5).sum()) for finding in NAMES},
-        near_duplicates=len(pairs), skipped=table.skipped, skipped_file=_write_skipped(out, table.skipped),
+        near_duplicates=len(pairs), left_lists_aside=own_split and listed, skipped=table.skipped,
+        skipped_file=_write_skipped(out, table.skipped),
     )
 
 

@@ -27,14 +27,15 @@ BLOCK = 2048
 
 def split_by_patient(
     table: StudyTable, *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 0,
-    stratify: Sequence[str] = NAMES, look_alikes: Sequence[DuplicatePair] = (),
+    stratify: Sequence[str] = NAMES, look_alikes: Sequence[DuplicatePair] = (), honour_lists: bool = True,
 ) -> StudyTable:
     """`table` with its split column filled: whole patients, fractions of (train, val, test) in every stratum.
 
     A patient's stratum is its origins and the rarest of the `stratify` findings it ever has. Within a stratum patients
     stand in the order of a hash of seed and patient_id, and the fractions are cut off that order: a patient who joins
     later moves only patients at a cut. Publishers' lists (official_split) are kept; where they name no "val", it is cut
-    from their train part alone, and patients they do not name are split as all others.
+    from their train part alone, and patients they do not name are split as all others. Without `honour_lists` they are
+    left aside.
     Patients of `look_alikes` (near-duplicate images) are dealt out as one.
     Raises: TableError for fractions that are no fractions, or an official list with a patient on two sides.
     """
@@ -42,7 +43,7 @@ def split_by_patient(
         raise TableError(f"fractions {fractions}", "do not add up to 1", mend="give train, val, test as 0.7, 0.1, 0.2")
     train, val, _ = fractions
     person = _persons(table, look_alikes)
-    official = _official_parts(table, person)
+    official = _official_parts(table, person) if honour_lists else {}
     strata = _strata(table, stratify, person)
     named_val = "val" in official.values()
     part_of: dict[str, str] = {}
@@ -103,12 +104,14 @@ def perceptual_hash(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
 def near_duplicates(
     table: StudyTable, *, bits: int = NEAR_BITS, correlation: float = NEAR_CORRELATION,
     progress: Callable[[str, int, int], None] | None = None,
+    unreadable: Callable[[str, StoryxaiError], None] | None = None,
 ) -> tuple[DuplicatePair, ...]:
     """Pairs of rows whose pictures differ in at most `bits` hash bits and correlate at least as said (thumbnail of 64).
 
-    Every pair is compared, in blocks: memory is 1 kB a row. Files that cannot be read are left to `data check`.
+    Every pair is compared, in blocks: memory is 1 kB a row. Files that cannot be read are passed over, and told
+    to `unreadable` by their place in the table.
     """
-    hashes, records = _hashes(table, progress)
+    hashes, records = _hashes(table, progress, unreadable)
     found = []
     for left, right in _close_pairs(hashes, bits):
         one, other = records[left], records[right]
@@ -137,13 +140,16 @@ def _persons(table: StudyTable, look_alikes: Sequence[DuplicatePair]) -> dict[st
 
 def _official_parts(table: StudyTable, person: dict[str, str]) -> dict[str, str]:
     rows = table.frame[table.frame["official_split"] != ""]
-    parts: dict[str, str] = {}
+    parts: dict[str, tuple[str, str]] = {}
     for patient, part in zip(rows["patient_id"], rows["official_split"], strict=True):
-        kept = parts.setdefault(person[patient], part)
+        first, kept = parts.setdefault(person[patient], (patient, part))
         if kept != part:
-            raise TableError(f"patient {patient}", f"is in the publisher's {kept} and {part} lists, itself or by a "
-                             "near-duplicate image", mend="clear official_split to make a split of your own")
-    return parts
+            mend = "make a split of your own (--own-split), or mend the lists"
+            if first == patient:
+                raise TableError(f"patient '{patient}'", f"is in the publisher's {kept} and {part} lists", mend=mend)
+            why = f"share nearly the same picture but are in the publisher's {kept} and {part} lists"
+            raise TableError(f"patients '{first}' and '{patient}'", why, mend=mend)
+    return {one: part for one, (_, part) in parts.items()}
 
 
 def _strata(table: StudyTable, stratify: Sequence[str], person: dict[str, str]) -> dict[str, str]:
@@ -177,7 +183,8 @@ def _dealt(patients: Sequence[str], fractions: tuple[float, float, float], seed:
 
 
 def _hashes(
-    table: StudyTable, progress: Callable[[str, int, int], None] | None
+    table: StudyTable, progress: Callable[[str, int, int], None] | None,
+    unreadable: Callable[[str, StoryxaiError], None] | None,
 ) -> tuple[NDArray[np.bool_], list[dict[str, str]]]:
     frame = table.frame[table.frame["image"] != ""]
     hashes, records = [], []
@@ -185,7 +192,9 @@ def _hashes(
         record = {"image_id": image_id, "study_id": image_id, "image": image}
         try:
             hashes.append(perceptual_hash(grey_of(table, record)))
-        except StoryxaiError:
+        except StoryxaiError as error:
+            if unreadable is not None:
+                unreadable(str(image), error)
             continue
         finally:
             if progress is not None:

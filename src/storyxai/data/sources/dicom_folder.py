@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any, TextIO
 
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import OutputError, ReadError, TableError
+from storyxai.imaging.deidentify import burnt_in_doubt
 from storyxai.imaging.read import read_image
 from storyxai.provenance import sha256_bytes
 
 __all__ = ["read_dicom_folder"]
 
 NAME_DIGITS = 16
+KEPT = ("study_id", "patient_id", "image", "source", "image_id", "view", "sex", "age_years", "notes")
 
 
 def read_dicom_folder(
@@ -23,19 +26,21 @@ def read_dicom_folder(
 ) -> StudyTable:
     """One row per readable radiograph anywhere below `folder`, whatever the files are called.
 
-    Every file is decoded once, under the limits of `read_image`; what is refused stands in `skipped` with its reason.
+    Every file is decoded once, under the limits of `read_image`; what is refused stands in `skipped` with its reason,
+    and so do links into nothing or to other folders, pipes, indexes (DICOMDIR) and folders that do not open.
     Patient and study are hashes of PatientID and StudyInstanceUID: nothing that names a person enters the table (the
-    path of the file does, and is the user's own). Without a PatientID each file counts as its own patient. Two files
+    path of the file does, and is the user's own). The hashes have no secret in them: whoever can guess an ID can find
+    its rows, so the table is to be kept as carefully as the files. `notes` doubt burnt-in text unless the file rules it
+    out. Without a PatientID each file counts as its own patient. Two files
     with the same bytes: the first by name is kept. No labels: a header states none that may be trusted.
     `journal` makes the walk resumable: a line of JSON per file, read back and continued when it is there; a file whose
     size or time of change differs is read again. Raises: TableError, OutputError.
     """
     if not folder.is_dir():
         raise TableError(str(folder), "is not a folder", mend="name the folder that holds the DICOM files")
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "DICOMDIR"]
+    paths, skipped = _found(folder)
     done = _journalled(journal)
     rows: dict[str, StudyRow] = {}
-    skipped = []
     for count, (path, entry) in enumerate(_entries(paths, folder, done, journal), start=1):
         name = path.relative_to(folder).as_posix()
         if entry["why"]:
@@ -48,6 +53,38 @@ def read_dicom_folder(
         if progress is not None:
             progress("files", count, len(paths))
     return StudyTable.from_rows(rows.values(), root=folder, skipped=skipped)
+
+
+def _found(folder: Path) -> tuple[list[Path], list[Skipped]]:
+    """The files below `folder`, sorted, and everything there that is none."""
+    skipped = []
+
+    def closed(error: OSError) -> None:
+        why = f"is a folder that cannot be opened ({error.strerror})"
+        skipped.append(Skipped(_name(Path(error.filename), folder), why, "check its permissions and import again"))
+
+    paths = []
+    for parent, folders, names in os.walk(folder, onerror=closed):
+        linked = [name for name in folders if (Path(parent) / name).is_symlink()]
+        skipped += [
+            Skipped(_name(Path(parent) / name, folder), "is a link to another folder, which is not followed",
+                    "import that folder, or put it here itself")
+            for name in linked
+        ]
+        for path in (Path(parent) / name for name in names):
+            if path.name == "DICOMDIR":
+                skipped.append(Skipped(_name(path, folder), "is an index of files, no image", "nothing to do"))
+            elif path.is_file():
+                paths.append(path)
+            elif path.is_symlink():
+                skipped.append(Skipped(_name(path, folder), "is a link into nothing", "put the file there itself"))
+            else:
+                skipped.append(Skipped(_name(path, folder), "is not a regular file", "nothing to do"))
+    return sorted(paths), sorted(skipped, key=lambda item: item.what)
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 def _entries(
@@ -101,7 +138,7 @@ def _state(path: Path) -> str:
 def _read(path: Path, name: str) -> dict[str, Any]:
     try:
         image = read_image(path)
-        tags = _tags(path)
+        tags, doubt = _tags(path)
     except ReadError as error:
         return {"row": None, "why": error.why, "mend": error.mend}
     patient = _hashed(tags["PatientID"] or f"file {image.sha256}")
@@ -109,23 +146,26 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     row = StudyRow(
         f"dicom-{study}", f"dicom-{patient}", name, "dicom-folder", image_id=f"dicom-{image.sha256[:NAME_DIGITS]}",
         view=image.view, sex=image.sex, age_years=float("nan") if image.age_years is None else image.age_years,
-        notes=image.notes if tags["PatientID"] else (*image.notes, "no patient told: counts as its own"),
+        notes=(*image.notes, *doubt, *(() if tags["PatientID"] else ("no patient told: counts as its own",))),
     )
-    keep = ("study_id", "patient_id", "image", "source", "image_id", "view", "sex", "age_years", "notes")
-    return {"row": {key: value for key, value in asdict(row).items() if key in keep}, "why": "", "mend": ""}
+    return {"row": {key: value for key, value in asdict(row).items() if key in KEPT}, "why": "", "mend": ""}
 
 
-def _tags(path: Path) -> dict[str, str]:
-    """PatientID and StudyInstanceUID; "" where there are none (a PNG, say). The file was vetted before."""
+def _tags(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """PatientID and StudyInstanceUID ("" where there are none: a PNG, say), and a doubt about burnt-in text.
+
+    The file was vetted before.
+    """
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
     wanted = ["PatientID", "StudyInstanceUID"]
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+        header = dcmread(path, stop_before_pixels=True, specific_tags=[*wanted, "BurnedInAnnotation"])
     except InvalidDicomError:
-        return dict.fromkeys(wanted, "")
-    return {name: str(header.get(name, "") or "").strip() for name in wanted}
+        return dict.fromkeys(wanted, ""), ()
+    doubt = burnt_in_doubt(header)
+    return {name: str(header.get(name, "") or "").strip() for name in wanted}, (doubt,) if doubt else ()
 
 
 def _hashed(text: str) -> str:
@@ -140,8 +180,16 @@ def _journalled(journal: Path | None) -> dict[str, dict[str, Any]]:
         try:
             entry = json.loads(line)
             said = {key: str(entry[key]) for key in ("mark", "why", "mend")}
-            if isinstance(entry["row"], dict | None):
+            if _holds(entry["row"], said["why"]):
                 done[str(entry["name"])] = {**said, "row": entry["row"]}
         except (ValueError, KeyError, TypeError):
             continue  # the line that was being written when the walk was cut off
     return done
+
+
+def _holds(row: Any, why: str) -> bool:
+    """Whether `row` can become a StudyRow, or a reason stands in its place."""
+    if row is None:
+        return bool(why)
+    kinds = {"age_years": float | int, "notes": list}
+    return isinstance(row, dict) and set(row) == set(KEPT) and all(isinstance(row[key], kinds.get(key, str)) for key in KEPT)

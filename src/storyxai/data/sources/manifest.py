@@ -105,8 +105,8 @@ def _row(text: Mapping[str, str], labels: Mapping[str, str], where: str) -> Stud
     sex = _meant(words["sex"], SEXES, where, "sex", "")
     return StudyRow(
         study, text["patient_id"], text["image"], text.get("source") or "manifest", image_id=text.get("image_id", ""),
-        origin=words["origin"], view=view, sex=sex, age_years=age_of(age), official_split=part, license=words["license"], labels=values,
-        uncertain=tuple(uncertain),
+        origin=words["origin"], view=view, sex=sex, age_years=age_of(age), official_split=part,
+        license=words["license"], labels=values, uncertain=tuple(uncertain),
         lung_mask=words["lung_mask"], left_lung_mask=words["left_lung_mask"], right_lung_mask=words["right_lung_mask"],
         heart_mask=words["heart_mask"], findings_text=words["findings_text"], impression_text=words["impression_text"],
         notes=tuple(notes),
