@@ -316,10 +316,10 @@ def _matrix(record: Plain, entries: Sequence[Plain]) -> Any:
         sure = gap["low"] is not None and (gap["low"] > 0 or gap["high"] < 0)
         span = "" if gap["low"] is None else f"\n{_signed(gap['low'])} to {_signed(gap['high'])}"
         span += "" if apart else f"\n{added(entry)}"
-        strong = abs(gap["value"]) > 0.7 * most
         axes.text(column, row, _signed(gap["value"]) + span, ha="center", va="center", fontsize=8.5,
-                  fontweight="bold" if sure else "normal", color="white" if strong else "#1e2733")
-    axes.imshow(values, cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
+                  fontweight="bold" if sure else "normal", color="#1e2733")
+    # The scale goes beyond what is there: the darkest colours would swallow the numbers.
+    axes.imshow(values, cmap="PuOr", vmin=-2.2 * most, vmax=2.2 * most, aspect="auto")
     words = {metric["name"]: metric["words"] for metric in record["metrics"]}
     main = {entry["judged"]: words[entry["metric"]] for entry in entries}
     axes.set_yticks(range(len(rows)), [f"{row}\n({main[row]})" for row in rows])

@@ -195,11 +195,12 @@ def _findings(scorecard: Plain) -> str:
     figure = _figure(
         forest(models, looks(scorecard)),
         "AUROC of every model by finding, with intervals",
-        "Area under the ROC curve; 0.5 is chance. Findings in the lower part have too few cases for the mean.",
+        "Area under the ROC curve; 0.5 is chance. Findings in the lower part have few cases: they enter the mean of all only.",
     )
     note = (
-        "Grey rows, last, have too few cases to enter a mean. Sensitivity and specificity are at thresholds that were chosen "
-        "elsewhere; a model without one has none. Average precision depends on how common a finding is here."
+        "Grey rows, last, have few cases and enter the mean of all findings only. Sensitivity and specificity are at "
+        "thresholds that were chosen elsewhere; a model without one has none. Average precision depends on how common a "
+        "finding is here."
     )
     silent = unique(words(row["finding"]) for model in models for row in model["findings"] if not row["n"])
     if silent:
