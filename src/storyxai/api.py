@@ -223,12 +223,12 @@ def evaluate(
     from storyxai.pipeline import evaluate_student, write_scorecard
 
     require_writable(out)
-    student = load_student(model)
+    student, others = load_student(model), [load_student(one) for one in beside]
     record = evaluate_student(
-        student, table, split=split, bootstrap=bootstrap, seed=seed, beside=[load_student(one) for one in beside],
-        progress=progress,
+        student, table, split=split, bootstrap=bootstrap, seed=seed, beside=others, progress=progress
     )
-    write_scorecard(record, out, speed=student_speed(student, batches=SPEED_BATCHES, clock=time.perf_counter))
+    speed = student_speed(student, batches=SPEED_BATCHES, clock=time.perf_counter, beside=others)
+    write_scorecard(record, out, speed=speed)
     return {"scorecard": str(out / "scorecard.json"), "headline": headline(record), "lines": score_lines(record)}
 
 
