@@ -14,7 +14,10 @@ import pandas as pd
 
 from storyxai.errors import TableError
 
-__all__ = ["age_of", "image_files", "is_there", "number", "read_csv", "read_json", "read_lines", "require_folder", "shown"]
+__all__ = [
+    "age_of", "image_files", "is_there", "number", "picture_size", "read_csv", "read_json", "read_lines",
+    "require_folder", "shown",
+]
 
 LARGEST_TEXT_BYTES = 2_000_000_000
 OLDEST_YEARS = 120
@@ -105,6 +108,18 @@ def is_there(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) as the picture is to be looked at, from its head alone; None where the head tells none (DICOM)."""
+    from PIL import Image as Picture
+
+    try:
+        with Picture.open(path) as picture:
+            turned = picture.getexif().get(0x0112, 1) in range(5, 9)
+            return picture.size[::-1] if turned else picture.size
+    except (OSError, ValueError, SyntaxError, Picture.DecompressionBombError):
+        return None
 
 
 def require_folder(folder: Path, *inside: str) -> None:
