@@ -151,3 +151,61 @@ def test_many_copies_of_one_file_are_compared_once_and_a_leak_through_them_is_fo
     assert "t29" in kinds(table.with_column("split", parts), tmp_path / "out")["leak"][0]
     parts = ["test" if name in ("s00", "u") else "train" for name in table.frame["image_id"]]
     assert "leak" in kinds(table.with_column("split", parts), tmp_path / "out")
+
+
+def test_marks_of_a_dicom_film_are_checked_too(tmp_path: Path) -> None:
+    """VinDr, RSNA and SIIM come as DICOM: the heads of picture files tell nothing of these."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    film = Dataset()
+    film.file_meta = FileMetaDataset()
+    film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    film.SOPClassUID, film.SOPInstanceUID, film.Modality = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.3", "DX"
+    film.Rows, film.Columns = SIDE, SIDE + 40
+    film.SamplesPerPixel, film.PhotometricInterpretation, film.PixelRepresentation = 1, "MONOCHROME2", 0
+    film.BitsAllocated, film.BitsStored, film.HighBit = 8, 8, 7
+    film.PixelData = np.pad(chest(1), ((0, 0), (0, 40))).tobytes()
+    film.save_as(tmp_path / "a.dicom", enforce_file_format=True)
+    wrong = encode_runs(np.ones((SIDE, SIDE), dtype=bool))
+    boxes = (BoxNote("Mass", SIDE + 30, 5, 60, 5, 0, 0), BoxNote("Mass", SIDE + 20, 5, 10, 5, 0, 0))
+    row = StudyRow("a", "p", "a.dicom", "x", labels={"Mass": 1.0}, boxes=boxes, lung_mask=wrong)
+    found = kinds(StudyTable.from_rows([row], root=tmp_path), tmp_path / "out")
+    assert found == {"mask": ["a"], "box": ["a"]}
+
+
+def test_a_box_frame_of_another_shape_than_the_film_is_told(tmp_path: Path) -> None:
+    rows = films(tmp_path, 2)
+    box = BoxNote("Mass", 10, 10, 20, 20, 300, 100)
+    rows.append(StudyRow("z", "z", "00.png", "x", labels={"Mass": 1.0}, boxes=(box,)))
+    problems = check_table(StudyTable.from_rows(rows, root=tmp_path), tmp_path / "out").problems
+    assert [(p.what, "300 x 100" in p.why) for p in problems if p.kind == "box"] == [("z", True)]
+
+
+def test_cells_that_hold_no_marks_are_problems_and_not_crashes(tmp_path: Path) -> None:
+    rows = films(tmp_path, 4)
+    table = StudyTable.from_rows(rows, root=tmp_path)
+    table = table.with_column("boxes", ["[", '[{"x": 1}]', "[]", "7"]).with_column("lesion_masks", ["{}", "{}", "[1]", "{}"])
+    found = kinds(table.with_column("heart_mask", ["", "", "", "runs:axb"]), tmp_path / "out")
+    assert sorted(found["marks"]) == ["s00", "s01", "s02", "s03"]
+    assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_counts_say_how_many_rows(tmp_path: Path) -> None:
+    rows = [*films(tmp_path, 3), StudyRow("r1", "q1", "", "x"), StudyRow("r2", "q2", "", "x")]
+    report = check_table(StudyTable.from_rows(rows, root=tmp_path), tmp_path / "out")
+    assert report.lines == ("3 images of 3 patients and 2 reports without an image, 1 problem", "  no label: 2 rows")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<td>no label<td>2 rows" in page and "2 reports without an image" in page
+
+
+def test_reports_alone_show_no_empty_sample_and_no_legend(tmp_path: Path) -> None:
+    check_table(StudyTable.from_rows([StudyRow("r", "q", "", "x", labels={"Mass": 1.0})], root=tmp_path), tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "lung outline" not in page and "No row has an image" in page
+
+
+def test_tables_wider_than_a_narrow_screen_scroll_for_themselves(tmp_path: Path) -> None:
+    check_table(StudyTable.from_rows(films(tmp_path, 3), root=tmp_path), tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("<div class=wide><table") == 2 and ".wide{overflow-x:auto}" in page

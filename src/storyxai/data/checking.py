@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.data.masks import read_grey_mask, runs_size
-from storyxai.data.overview import write_page
+from storyxai.data.overview import extent, write_page
+from storyxai.data.reading import picture_size
 from storyxai.data.splits import DuplicatePair, check_no_leak, grey_of, near_duplicates, thumbnail
 from storyxai.data.table import StudyTable
 from storyxai.errors import OutputError, StoryxaiError, TableError
@@ -95,15 +96,18 @@ def check_table(
     silent = int((~stated & (frame["uncertain"] == "")).sum())
     if silent:
         problems.append(Problem("no label", f"{silent} rows", "state no finding at all; they serve masks or reports only"))
-    counts = Counter(problem.kind for problem in problems)
+    counts = {kind: str(count) for kind, count in sorted(Counter(problem.kind for problem in problems).items())}
+    if silent:
+        counts["no label"] = f"{silent} rows"
     images = int((frame["image"] != "").sum())
-    lines = (f"{images} images of {frame['patient_id'].nunique()} patients, {len(problems)} problems",
-             *(f"  {kind}: {count}" for kind, count in sorted(counts.items())))
+    noun = "problem" if len(problems) == 1 else "problems"
+    lines = (f"{extent(table)}, {len(problems)} {noun}", *(f"  {kind}: {count}" for kind, count in counts.items()))
     try:
         out.mkdir(parents=True, exist_ok=True)
         _write_csv(out / "problems.csv", problems)
-        write_page(table, out / "index.html", problems=[(p.kind, p.what, p.why) for p in problems],
-                   rows=_sampled(table, sample, seed, {p.what for p in problems if p.kind in ("missing", "unreadable")}))
+        broken = {problem.what for problem in problems if problem.kind in ("missing", "unreadable", "marks")}
+        write_page(table, out / "index.html", problems=[(p.kind, p.what, p.why) for p in problems], counts=counts,
+                   rows=_sampled(table, sample, seed, broken))
     except OSError as error:
         why = f"cannot be written ({error.strerror or error})"
         raise OutputError(str(out), why, mend="choose a folder of yours with room") from error
@@ -128,7 +132,8 @@ def _look_at_files(table: StudyTable, problems: list[Problem], progress: Progres
             top = 65535.0 if grey.max() > 255 else 255.0 if grey.max() > 1 else 1.0
             thumbnails.append((small * (255 / top)).clip(0, 255).astype(np.uint8))
             ids.append(str(record["image_id"]))
-            _check_marks(table, record, problems)
+            height, width = grey.shape  # of a picture file it may have been read smaller
+            _check_marks(table, record, picture_size(path) or (width, height), problems)
         except FileNotFoundError:
             problems.append(Problem("missing", str(record["image_id"]), f"{record['image']} is not there"))
         except OSError as error:
@@ -141,11 +146,16 @@ def _look_at_files(table: StudyTable, problems: list[Problem], progress: Progres
     return _Seen(ids, digests, np.array(thumbnails, dtype=np.uint8).reshape(-1, SIDE, SIDE))
 
 
-def _check_marks(table: StudyTable, record: dict[str, Any], problems: list[Problem]) -> None:
-    """Masks of another size than the image, and boxes that leave it. Only heads of picture files are read."""
-    size = _size_of(table.image_path(record))
-    if size is None:
-        return
+def _check_marks(table: StudyTable, record: dict[str, Any], size: tuple[int, int], problems: list[Problem]) -> None:
+    """Masks of another size than the image, boxes that leave it, and cells that hold neither."""
+    try:
+        _compare_marks(table, record, size, problems)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        why = f"its boxes or lesion masks are not in the form of a study table ({type(error).__name__}: {error})"
+        problems.append(Problem("marks", str(record["image_id"]), why))
+
+
+def _compare_marks(table: StudyTable, record: dict[str, Any], size: tuple[int, int], problems: list[Problem]) -> None:
     width, height = size
     if min(size) < SMALLEST_SIDE:
         problems.append(Problem("small", str(record["image_id"]), f"is {width} x {height} pixels"))
@@ -155,7 +165,7 @@ def _check_marks(table: StudyTable, record: dict[str, Any], problems: list[Probl
         if not cell:
             continue
         try:
-            given = runs_size(cell)[::-1] if cell.startswith("runs:") else _size_of(table.root / cell)
+            given = runs_size(cell)[::-1] if cell.startswith("runs:") else picture_size(table.root / cell)
             if given is None:
                 given = read_grey_mask(cell, table.root).shape[::-1]
         except StoryxaiError as error:
@@ -167,20 +177,15 @@ def _check_marks(table: StudyTable, record: dict[str, Any], problems: list[Probl
             if not same_shape:
                 why = f"{name} is {given[0]} x {given[1]}, the image {width} x {height}"
                 problems.append(Problem("mask", str(record["image_id"]), why))
+    frames = {(note["frame_width"], note["frame_height"]) for note in json.loads(record["boxes"]) if note["frame_width"]}
+    for across, down in sorted(frames):
+        if abs(across * height - down * width) > max(across, down, *size):
+            why = f"its boxes are in a frame of {across:g} x {down:g}, of another shape than the image ({width} x {height})"
+            problems.append(Problem("box", str(record["image_id"]), why))
     for box in table.boxes_of(record, height=height, width=width):
         if box.x < -1 or box.y < -1 or box.x + box.width > width + 1 or box.y + box.height > height + 1:
             why = f"a box of {box.finding} leaves the image"
             problems.append(Problem("box", str(record["image_id"]), why))
-
-
-def _size_of(path: Path) -> tuple[int, int] | None:
-    from PIL import Image as Picture
-
-    try:
-        with Picture.open(path) as picture:
-            return picture.size
-    except (OSError, ValueError, Picture.DecompressionBombError):
-        return None
 
 
 def _pairs_of_copies(seen: _Seen) -> list[tuple[str, str]]:

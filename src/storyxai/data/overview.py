@@ -23,10 +23,11 @@ from storyxai.findings import NAMES
 from storyxai.imaging.read import read_image
 from storyxai.types import RESEARCH_USE
 
-__all__ = ["write_page"]
+__all__ = ["extent", "write_page"]
 
 PICTURE_SIDE = 300
 MOST_PROBLEMS = 500
+NAME_PIXELS = 12
 LUNG, LESION, BOX, HEART = (0, 200, 220), (255, 150, 40), (250, 220, 60), (200, 130, 250)
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#1b2733;max-width:1180px;margin:2rem auto;padding:0 1rem}
@@ -35,35 +36,36 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums} td,th{padding:
 td:first-child,th:first-child{text-align:left} th{font-weight:600;border-bottom:1px solid #ccd5dd}
 .bar{display:inline-block;height:.7rem;background:#4a7ba6;vertical-align:middle} .bar.no{background:#c6d0d9}
 .row{display:flex;flex-wrap:wrap;gap:1rem 2.2rem;align-items:flex-start}
-figure{margin:0;width:270px} figure img{width:100%;background:#000} figcaption{font-size:.8rem;overflow-wrap:anywhere}
+.wide{overflow-x:auto} .wide td{white-space:nowrap} .key span:first-child{margin-left:0}
+figure{margin:0;width:262px} figure img{width:100%;background:#000} figcaption{font-size:.8rem;overflow-wrap:anywhere}
 .co td{min-width:2.2rem;font-size:.8rem} .co th{font-size:.72rem;font-weight:500;writing-mode:vertical-rl;text-align:left}
-.co td:first-child{writing-mode:horizontal-tb} .quiet{color:#5a6b7a} .left td,.left th{text-align:left;vertical-align:top}
+.co td:first-child{writing-mode:horizontal-tb} .quiet{color:#5a6b7a} .left td:first-child{white-space:nowrap}
+.left td,.left th{text-align:left;vertical-align:top}
 .key span{display:inline-block;width:.8rem;height:.8rem;margin:0 .3rem 0 .9rem;vertical-align:-1px}
 @media print{figure{break-inside:avoid}}
 """
 
 
 def write_page(
-    table: StudyTable, path: Path, *, problems: Sequence[tuple[str, str, str]], rows: Sequence[Mapping[str, Any]]
+    table: StudyTable, path: Path, *, problems: Sequence[tuple[str, str, str]], counts: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Writes the page at `path`, whole or not at all. `problems` are (kind, what, why); `rows` are shown as pictures."""
+    """Writes the page at `path`, whole or not at all.
+
+    `problems` are (kind, what, why), `counts` says how many of each kind; `rows` are shown as pictures.
+    """
     frame = table.frame
-    images = int((frame["image"] != "").sum())
     sources = ", ".join(f"{name} {count}" for name, count in sorted(Counter(frame["source"]).items()))
     parts = [
-        f"<h1>Data check: {images} images of {frame['patient_id'].nunique()} patients</h1>",
+        f"<h1>Data check: {escape(extent(table))}</h1>",
         f"<p class=quiet>{escape(sources)} &middot; {len(frame)} rows &middot; {escape(RESEARCH_USE)}</p>",
-        _problem_section(problems),
+        _problem_section(problems, counts),
         "<h2>Findings</h2>", _findings(table),
         "<h2>Findings that stand together</h2>"
-        "<p class=quiet>Images in which both are stated as present; the diagonal counts the finding itself.</p>",
+        "<p class=quiet>Rows in which both are stated as present; the diagonal counts the finding itself.</p>",
         _together(table),
         "<h2>Who and how</h2><div class=row>", _people(table), "</div>",
-        "<h2>Sample</h2><p class=key><span style='background:rgb(0,200,220);margin-left:0'></span>lung outline"
-        "<span style='background:rgb(255,150,40)'></span>lesion outline"
-        "<span style='background:rgb(200,130,250)'></span>heart outline"
-        "<span style='background:rgb(250,220,60)'></span>box</p><div class=row>",
-        *(_figure(table, row) for row in rows), "</div>",
+        "<h2>Sample</h2>", _sample(table, rows),
     ]
     page = (
         "<!doctype html><html lang=en><head><meta charset=utf-8><title>Data check</title>"
@@ -74,11 +76,21 @@ def write_page(
     work.replace(path)
 
 
-def _problem_section(problems: Sequence[tuple[str, str, str]]) -> str:
+def extent(table: StudyTable) -> str:
+    """How many images and reports of how many patients, in words."""
+    frame = table.frame
+    images = int((frame["image"] != "").sum())
+    reports, patients = len(frame) - images, frame["patient_id"].nunique()
+    if not images:
+        return f"{reports} reports without an image, of {patients} patients"
+    with_image = frame["patient_id"][frame["image"] != ""].nunique()
+    return f"{images} images of {with_image} patients" + (f" and {reports} reports without an image" if reports else "")
+
+
+def _problem_section(problems: Sequence[tuple[str, str, str]], counts: Mapping[str, str]) -> str:
     if not problems:
         return "<h2>Problems</h2><p>None found.</p>"
-    counts = Counter(kind for kind, _, _ in problems)
-    summary = "".join(f"<tr><td>{escape(kind)}<td>{count}" for kind, count in sorted(counts.items()))
+    summary = "".join(f"<tr><td>{escape(kind)}<td>{escape(count)}" for kind, count in counts.items())
     lines = "".join(
         f"<tr><td>{escape(kind)}<td>{escape(what)}<td>{escape(why)}" for kind, what, why in problems[:MOST_PROBLEMS]
     )
@@ -108,7 +120,7 @@ def _findings(table: StudyTable) -> str:
         shown = escape(name.replace("_", " "))
         lines.append(f"<tr><td>{shown}<td>{present.sum()}<td>{absent.sum()}<td>{silent}<td>{doubtful}{inside}"
                      f"<td style='text-align:left'>{bar}")
-    return f"<table>{head}<th>{''.join(lines)}</table>"
+    return f"<div class=wide><table>{head}<th>{''.join(lines)}</table></div>"
 
 
 def _together(table: StudyTable) -> str:
@@ -124,7 +136,7 @@ def _together(table: StudyTable) -> str:
             for shade, count in zip(shades, counts[row], strict=True)
         )
         lines.append(f"<tr><td>{escape(name.replace('_', ' '))}{cells}")
-    return f"<table class=co>{head}{''.join(lines)}</table>"
+    return f"<div class=wide><table class=co>{head}{''.join(lines)}</table></div>"
 
 
 def _people(table: StudyTable) -> str:
@@ -158,6 +170,16 @@ def _counts(title: str, values: Sequence[str], *, by_name: bool = False) -> str:
     return f"<table><tr><th>{escape(title)}<th>n<th>{lines}</table>"
 
 
+def _sample(table: StudyTable, rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return "<p>No row has an image that can be shown.</p>"
+    key = "".join(
+        f"<span style='background:rgb{paint}'></span>{name}"
+        for name, paint in (("lung outline", LUNG), ("lesion outline", LESION), ("heart outline", HEART), ("box", BOX))
+    )
+    return f"<p class=key>{key}</p><div class=row>{''.join(_figure(table, row) for row in rows)}</div>"
+
+
 def _figure(table: StudyTable, row: Mapping[str, Any]) -> str:
     present = [name.replace("_", " ") for name in NAMES if row[f"label_{name}"] >= 0.5]
     caption = f"<b>{escape(str(row['image_id']))}</b><br>{escape(', '.join(present) or 'nothing stated as present')}"
@@ -189,7 +211,13 @@ def _overlay(table: StudyTable, row: Mapping[str, Any]) -> bytes:
     draw = ImageDraw.Draw(picture)
     for box in table.boxes_of(row, height=size[1], width=size[0]):
         draw.rectangle((box.x, box.y, box.x + box.width, box.y + box.height), outline=BOX, width=2)
-        draw.text((box.x + 4, box.y + 2), box.finding, fill=BOX)
+        name = box.finding.replace("_", " ")
+        left, top, right, bottom = draw.textbbox((0, 0), name, font_size=NAME_PIXELS)
+        x, y = min(box.x + 4, size[0] - right - 3), box.y + 3
+        if box.width < right + 8 or box.height < 3 * bottom:  # a name within would hide what is marked
+            y = box.y - bottom - 4 if box.y > bottom + 4 else box.y + box.height + 2
+        draw.rectangle((x + left - 2, y + top - 1, x + right + 2, y + bottom + 1), fill=(0, 0, 0))
+        draw.text((x, y), name, fill=BOX, font_size=NAME_PIXELS)
     stream = io.BytesIO()
     picture.save(stream, format="JPEG", quality=85)
     return stream.getvalue()
