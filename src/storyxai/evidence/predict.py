@@ -44,7 +44,7 @@ def predict(student: Student, study: Study) -> Seen:
         calibrated(name, float(look.logits[i]), _calibration(student, name)) for i, name in enumerate(student.findings)
     )
     words, confidence = student.write_report(look.memory)
-    masks = {name: _one_piece(frame.mask_to_original(look.masks[i], 0.5)) for i, name in enumerate(MASK_NAMES)}
+    masks = {name: _one_piece(_outline(look.masks[i], frame)) for i, name in enumerate(MASK_NAMES)}
     prediction = Prediction(
         study_id=study.study_id,
         findings=findings,
@@ -82,6 +82,18 @@ def grid_boxes(seen: Seen, finding: str, index: int) -> tuple[Box, ...]:
     cells = 1 / (1 + np.exp(-seen.look.grid[index].astype(np.float64)))
     drawn = seen.frame.grid_to_original(cells.astype(np.float32))
     return boxes_from_grid(drawn, finding=finding, threshold=0.5 * float(drawn.max()))
+
+
+def _outline(probability: NDArray[np.float32], frame: ModelFrame) -> NDArray[np.bool_]:
+    """Where a mask of probabilities is at least one half, in the original frame.
+
+    Log-odds are interpolated, not probabilities: these are flat on both sides of an edge, so that between two cells they
+    draw it halfway whatever the cells say. Cubic first, from the cells to the model's pixels.
+    """
+    sure = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
+    odds = np.log(sure / (1 - sure))
+    fine = ndimage.zoom(odds, frame.size / odds.shape[0], order=3, mode="nearest", grid_mode=True)
+    return np.asarray(frame.mask_to_original(fine.astype(np.float32), 0.0))
 
 
 def _one_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
