@@ -33,6 +33,7 @@ __all__ = [
     "UnknownNameError",
     "WeightsError",
     "nearest_name",
+    "printable",
 ]
 
 
@@ -61,7 +62,7 @@ class InputError(StoryxaiError):
     def __init__(self, what: str, why: str, *, mend: str = "") -> None:
         self.what, self.why, self.mend = what, why, mend
         sentence = f"{what}: {why}"
-        super().__init__(f"{sentence} — {mend}" if mend else sentence)
+        super().__init__(printable(f"{sentence} — {mend}" if mend else sentence))
 
 
 class ReadError(InputError):
@@ -106,7 +107,12 @@ class GateRefusal(StoryxaiError):
 
     def __init__(self, what: str, seen: str, *, mend: str) -> None:
         self.what, self.seen, self.mend = what, seen, mend
-        super().__init__(f"{what}: {seen} — {mend}")
+        super().__init__(printable(f"{what}: {seen} — {mend}"))
+
+
+def printable(text: str) -> str:
+    """`text` on one line, every sign that cannot be printed as "?": a file's name may hold whatever its maker liked."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def nearest_name(given: str, known: Iterable[str]) -> str | None:

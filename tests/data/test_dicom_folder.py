@@ -169,3 +169,18 @@ def test_rows_of_another_shape_in_a_journal_are_read_again(archive: Path, tmp_pa
         entry.update(row=row, why="")
     journal.write_text("\n".join(json.dumps(entry) for entry in entries))
     assert dicom_folder.read_dicom_folder(archive, journal=journal).frame.equals(table.frame)
+
+
+def test_names_of_another_encoding_are_named_and_stop_nothing(archive: Path, tmp_path: Path) -> None:
+    """Archives of the nineties: a name that is no UTF-8 can stand in no table, so its file is left out by name."""
+    import os
+
+    sound = (archive / "00.dcm").read_bytes()
+    for name, data in ((b"caf\xe9.dcm", sound[:-2] + b"\1\1"), (b"caf\xe8.txt", b"text")):
+        (archive / os.fsdecode(name)).write_bytes(data)
+    report = import_source("dicom-folder", archive, tmp_path / "t.parquet")
+    assert report.images == COUNT and report.skipped_file is not None
+    with report.skipped_file.open(encoding="utf-8") as stream:
+        lines = {line["what"]: line for line in csv.DictReader(stream)}
+    assert set(lines) == {"broken.dcm", "readme.txt", "caf\\xe9.dcm", "caf\\xe8.txt"}
+    assert "UTF-8" in lines["caf\\xe9.dcm"]["why"] and "rename" in lines["caf\\xe9.dcm"]["mend"]

@@ -156,7 +156,11 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "wide.png": (png_header(5000, 5000, colour=2), "5000 x 5000 pixels: larger .* at most 21 megapixels"),
         "moving.png": (saved(frames[0], "PNG", save_all=True, append_images=frames[1:]), "several pictures"),
         "pages.tif": (saved(frames[0], "TIFF", save_all=True, append_images=frames[1:]), "several pictures"),
-        "film.gif": (saved(film, "GIF"), "no known image format"),
+        "film.gif": (saved(film, "GIF"), r"\(it is a GIF picture\)"),
+        "film.bmp": (saved(film, "BMP"), r"\(it is a BMP picture\)"),
+        "film.webp": (saved(film, "WEBP"), r"\(it is a WebP picture\)"),
+        "film.jp2": (saved(film, "JPEG2000"), r"\(it is a JPEG 2000 picture\)"),
+        "report.pdf": (b"%PDF-1.7 text", r"\(it is a PDF document\)"),
         "scans.jpg": (saved(film, "JPEG") + b"\xff\xda" * 100, "far too many scans"),
     }
 
@@ -172,6 +176,13 @@ def test_a_bad_file_is_one_clear_sentence(tmp_path: Path, name: str) -> None:
     assert time.perf_counter() - start < 2
     assert refused.value.what == name and refused.value.mend and refused.value.exit_status == 2
     assert "\n" not in str(refused.value)
+
+
+def test_a_name_that_no_record_could_hold_is_made_printable(tmp_path: Path) -> None:
+    """A name of undecodable bytes ended as "our own fault: a number is not finite" when its story was written."""
+    path = tmp_path / os.fsdecode(b"caf\xe9\n.png")
+    path.write_bytes(saved(Picture.fromarray(stepped()), "PNG"))
+    assert read_image(path).source == "caf??.png"
 
 
 def test_what_is_no_file_at_all(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def _write_skipped(out: Path, skipped: tuple[Skipped, ...]) -> Path | None:
         writer.writerow(("what", "why", "mend"))
         writer.writerows((item.what, item.why, item.mend) for item in skipped)
         work = path.with_name(f".{path.name}-new")
-        work.write_text(text.getvalue(), encoding="utf-8")
+        work.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace")  # a name need not be text
         work.replace(path)
     except OSError as error:
         why = f"cannot be written ({error.strerror})"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
-from storyxai.errors import InputError, ReadError
+from storyxai.errors import InputError, ReadError, printable
 from storyxai.imaging.decode import unpack_tiff_apart
 from storyxai.imaging.dicom import is_dicom, read_dicom
 from storyxai.imaging.values import MAX_FILE_BYTES, MAX_PIXELS, check_size, robust_table
@@ -39,6 +39,11 @@ _DAMAGE = (
 _PILLOW_FORMATS = ("PNG", "JPEG", "TIFF")
 # A progressive JPEG repeats the whole picture per scan; real ones have about ten.
 _MAX_JPEG_SCANS = 64
+_OTHER_FORMATS = {
+    b"GIF8": "a GIF picture", b"BM": "a BMP picture", b"%PDF": "a PDF document", b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive", b"n+1\x00": "a NIfTI volume", b"\x00\x00\x00\x0cjP": "a JPEG 2000 picture",
+    b"\xff\x4f\xff\x51": "a JPEG 2000 picture",
+}  # fmt: skip
 _COLOURED_AT = 0.12
 _COLOURED_SHARE = 0.005
 
@@ -50,11 +55,12 @@ def read_image(path: Path) -> Image:
     VOI LUT or window, and then the inversion of MONOCHROME1. Raises: ReadError naming the file and the mend.
     """
     data = _bytes_of(path)
+    source = printable(path.name)  # it will stand in records and stories
     # Libraries warn about doubtful files on the console; what matters here is said in notes or in the error.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return read_dicom(data, source=path.name) if is_dicom(data) else _read_picture(data, path.name)
+            return read_dicom(data, source=source) if is_dicom(data) else _read_picture(data, source)
         except _DAMAGE as damage:
             raise ReadError(path.name, _what_is_wrong(damage), mend="export or copy the file again") from damage
 
@@ -212,6 +218,11 @@ def _deep(values: NDArray[np.generic], *, white_is_zero: bool) -> tuple[Array, l
 
 def _looks_like(data: bytes) -> str:
     head = data[:512]
+    for start, name in _OTHER_FORMATS.items():
+        if head.startswith(start):
+            return f"it is {name}"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "it is a WebP picture"
     if head.lstrip()[:1] == b"<":
         return "it looks like HTML or XML"
     if not any(byte < 9 for byte in head):

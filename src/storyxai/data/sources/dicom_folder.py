@@ -72,7 +72,9 @@ def _found(folder: Path) -> tuple[list[Path], list[Skipped]]:
             for name in linked
         ]
         for path in (Path(parent) / name for name in names):
-            if path.name == "DICOMDIR":
+            if not _is_text(str(path.relative_to(folder))):
+                skipped.append(Skipped(_name(path, folder), "has a name that is not UTF-8", "rename the file or its folder"))
+            elif path.name == "DICOMDIR":
                 skipped.append(Skipped(_name(path, folder), "is an index of files, no image", "nothing to do"))
             elif path.is_file():
                 paths.append(path)
@@ -84,7 +86,16 @@ def _found(folder: Path) -> tuple[list[Path], list[Skipped]]:
 
 
 def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+    """The path below `folder`, in signs that any file can hold."""
+    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _entries(
