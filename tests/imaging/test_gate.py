@@ -67,6 +67,23 @@ def test_a_fault_is_refused_with_what_was_seen(turn: object, rule: str, seen: st
     assert refused.value.exit_status == 3 and refused.value.mend
 
 
+@pytest.mark.parametrize(("turn", "seen", "mend"), [
+    (lambda p: 1 - p, "the grey values look inverted (bright lungs)", "invert the picture, or give the original DICOM file"),
+    (lambda p: p[::-1, ::-1], "the picture looks upside down", "turn it so that the head is up"),
+    (lambda p: p[::-1], "the picture looks upside down", "turn it so that the head is up"),
+    (lambda p: np.rot90(p), "the picture looks turned by 90 degrees", "turn it so that the head is up"),
+    (lambda p: np.rot90(p, -1), "the picture looks turned by 90 degrees", "turn it so that the head is up"),
+    (lambda p: np.random.default_rng(5).random(p.shape), "the picture does not resemble a frontal chest film",
+     "give a frontal chest radiograph"),
+])
+def test_a_refusal_names_the_one_fault_whose_mend_would_make_a_chest_film(turn: object, seen: str, mend: str) -> None:
+    """An inverted film was called inverted, upside down, turned by 90 degrees and no chest in one breath."""
+    spoiled = film(np.ascontiguousarray(turn(sketch(430, 430))))  # type: ignore[operator]
+    with pytest.raises(GateRefusal) as refused:
+        refuse(spoiled, judge(spoiled))
+    assert (refused.value.seen, refused.value.mend) == (seen, mend)
+
+
 def test_what_the_file_says_is_heard() -> None:
     fine = sketch()
     assert "gate.body_part" in failed(film(fine, notes=("body part: HIP",)))

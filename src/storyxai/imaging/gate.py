@@ -10,7 +10,7 @@ ever lands; where films and faults overlap, it warns.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,6 +91,16 @@ RULES: tuple[Rule, ...] = (
          "given with the model: 98.5 % of left-out training films are nearer; warns, for phantoms may lie beyond it"),
 )  # fmt: skip
 
+# What undoes each fault of pose on the ranks of a thumbnail.
+_MENDED: Mapping[str, Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], ...]]] = {
+    "gate.inverted": lambda ranks: (-ranks,),
+    "gate.upside_down": lambda ranks: (ranks[::-1, ::-1], ranks[::-1]),
+    "gate.rotated": lambda ranks: (np.rot90(ranks), np.rot90(ranks, -1)),
+}
+
+# Chance stays below; of 162 real films, turned or inverted and then mended, nearly all lie above.
+_MENDED_LIKENESS = 0.3
+
 # Body parts that are certainly no chest, as words within DICOM's free-text-like codes (PS3.16 annex L).
 _OTHER_PARTS = (
     "ABDOMEN", "ANKLE", "ARM", "BREAST", "CALCANEUS", "ELBOW", "EXTREMITY", "FEMUR", "FINGER", "FOOT", "FOREARM",
@@ -140,12 +150,30 @@ def judge(
 
 
 def refuse(image: Image, checks: tuple[Check, ...]) -> None:
-    """Nothing, when no hard rule failed. Raises: GateRefusal that says what was seen and what to do (status 3)."""
+    """Nothing, when no hard rule failed. Raises: GateRefusal that says what was seen and what to do (status 3).
+
+    A picture that lies wrongly fails several rules at once; it is told the one whose mend would make it most like a
+    frontal film, or that it resembles none where no mend would.
+    """
     failed = {check.name for check in checks if check.passed is False}
     hard = [rule for rule in RULES if rule.hard and rule.name in failed]
+    if failed & _MENDED.keys():
+        told = _told_pose(image, failed)
+        hard = [rule for rule in hard if rule.name == told or rule.name not in {*_MENDED, "gate.likeness"}]
     if hard:
         seen = "; ".join(rule.seen for rule in hard)
         raise GateRefusal(image.source, seen, mend=" and ".join(dict.fromkeys(rule.mend for rule in hard)))
+
+
+def _told_pose(image: Image, failed: set[str]) -> str:
+    """The failed rule of pose, or likeness, that says best what is wrong."""
+    ranks = thumbnail(image.pixels).reshape(THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    likeness = {
+        name: max(_likeness(np.ascontiguousarray(mended).ravel()) for mended in mend(ranks))
+        for name, mend in _MENDED.items() if name in failed
+    }
+    best = max(likeness, key=lambda name: likeness[name])
+    return "gate.likeness" if "gate.likeness" in failed and likeness[best] < _MENDED_LIKENESS else best
 
 
 def thumbnail(pixels: Array) -> NDArray[np.float64]:
