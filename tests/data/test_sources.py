@@ -39,8 +39,9 @@ from storyxai.data.sources import (
     vindr,
 )
 from storyxai.data.table import StudyTable, read_lung_mask, read_table
-from storyxai.errors import TableError, UnknownNameError
+from storyxai.errors import ReadError, TableError, UnknownNameError
 from storyxai.findings import NAMES
+from storyxai.imaging.read import read_image
 
 SIDE = 64
 MODEL_CLASSES = (
@@ -162,6 +163,10 @@ def test_nih_official_lists(tmp_path: Path) -> None:
     write(folder / "test_list.txt", "00000001_000.png\n")
     with pytest.raises(TableError, match=r"test_list\.txt: names '00000001_000\.png'"):
         nih.read_nih(folder)
+    write(folder / "test_list.txt", "30000001_000.png\n")  # of another set: to go on would test on training films
+    with pytest.raises(TableError, match=r"test_list\.txt: names no image of the entry table") as refused:
+        nih.read_nih(folder)
+    assert "take it away" in refused.value.mend
 
 
 def test_a_damaged_table_is_refused_by_name_and_column(tmp_path: Path) -> None:
@@ -476,12 +481,22 @@ def test_jsrt(tmp_path: Path) -> None:
     box = table.boxes_of(nodule, height=2048, width=2048)[0]
     assert (box.x + box.width / 2, box.y + box.height / 2, box.width) == (1634, 692, pytest.approx(14 / 0.175))
     assert stated(row_of(table, "jsrt-JPCNN001")) == {"Nodule": 0.0, "Mass": 0.0}
-    assert "write_jsrt_png" in left_out(table)["JPCLN002.IMG"]
+    large = row_of(table, "jsrt-JPCLN002")  # raw, as it was published
+    assert stated(large) == {"Mass": 1.0} and large["image"] == "All247images/JPCLN002.IMG" and not table.skipped
+    image = read_image(table.image_path(large))
+    assert image.pixels.shape == (2048, 2048) and image.pixels[3, 5] == 1 and image.pixels[5, 3] == 0  # bright was air
+    assert (image.view, image.spacing_mm, image.spacing_kind) == ("PA", (0.175, 0.175), "detector")
+    words[0, 0] = 5000
+    words.tofile(raw)
+    with pytest.raises(ReadError, match=r"JPCLN002\.IMG: holds more than 12 bits a pixel"):
+        read_image(raw)
+    words[0, 0] = 4095
+    words.tofile(raw)
     jsrt.write_jsrt_png(raw, tmp_path / "png" / "JPCLN002.png")
     with Picture.open(tmp_path / "png" / "JPCLN002.png") as picture:
         grey = np.asarray(picture)
     assert grey[3, 5] == 4095 * 16 and grey[5, 3] == 0  # air is bright in the raw file
-    assert stated(row_of(jsrt.read_jsrt(tmp_path), "jsrt-JPCLN002")) == {"Mass": 1.0}
+    assert row_of(jsrt.read_jsrt(tmp_path), "jsrt-JPCLN002")["image"] == "png/JPCLN002.png"  # a picture where there is one
 
 
 def test_chexmask_counts_from_one_row_by_row(tmp_path: Path) -> None:
@@ -567,8 +582,6 @@ def test_a_folder_of_dicom_is_resumable_and_loses_nothing_silently(
     def counted(path: Path) -> Any:
         decoded.append(path.name)
         return read_image(path)
-
-    from storyxai.imaging.read import read_image
 
     monkeypatch.setattr(dicom_folder, "read_image", counted)
     again = dicom_folder.read_dicom_folder(folder, journal=journal)

@@ -23,6 +23,7 @@ from PIL import ImageOps, UnidentifiedImageError
 from storyxai.errors import InputError, ReadError, printable
 from storyxai.imaging.decode import unpack_tiff_apart
 from storyxai.imaging.dicom import is_dicom, read_dicom
+from storyxai.imaging.jsrt_film import is_jsrt_film, read_jsrt_film
 from storyxai.imaging.values import MAX_FILE_BYTES, MAX_PIXELS, check_size, robust_table
 from storyxai.provenance import sha256_bytes
 from storyxai.types import Array, Image
@@ -52,7 +53,8 @@ def read_image(path: Path) -> Image:
     """The radiograph in `path`: float32 [H, W] in [0, 1], bright = dense, as it is to be looked at.
 
     8-bit values are divided by 255; 16-bit ones are scaled by their robust range; DICOM goes through its modality LUT,
-    VOI LUT or window, and then the inversion of MONOCHROME1. Raises: ReadError naming the file and the mend.
+    VOI LUT or window, and then the inversion of MONOCHROME1. Raw JSRT films (`.IMG`) are read too.
+    Raises: ReadError naming the file and the mend.
     """
     data = _bytes_of(path)
     source = printable(path.name)  # it will stand in records and stories
@@ -60,6 +62,8 @@ def read_image(path: Path) -> Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            if is_jsrt_film(data, source=source):
+                return read_jsrt_film(data, source=source)
             return read_dicom(data, source=source) if is_dicom(data) else _read_picture(data, source)
         except _DAMAGE as damage:
             raise ReadError(path.name, _what_is_wrong(damage), mend="export or copy the file again") from damage

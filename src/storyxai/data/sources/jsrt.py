@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from storyxai.data.reading import age_of, image_files, number, read_lines, require_folder, shown
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
+from storyxai.imaging.jsrt_film import MM_PER_PIXEL, SIDE, jsrt_words
 
 __all__ = ["read_jsrt", "read_jsrt_pixels", "write_jsrt_png"]
 
-SIDE = 2048
-MM_PER_PIXEL = 0.175
 LARGEST_NODULE_MM = 30.0
 LICENSE = "JSRT: free for research, with citation"
 SCR: Mapping[str, str] = {"left_lung_mask": "left lung", "right_lung_mask": "right lung", "heart_mask": "heart"}
@@ -28,8 +27,8 @@ def read_jsrt(folder: Path) -> StudyTable:
     The lists are tab-separated without a head: name, subtlety, size in mm, age, sex, x, y, malignancy, place,
     diagnosis; and name, age, sex, "non-nodule" (the user's guide describes other columns). Labels: a nodule up to
     30 mm is Nodule, a larger one Mass, with a square box of its size in the 2048 frame; a film without one makes both
-    0; nothing else is stated. Raw films (`.IMG`, 2048 x 2048 words, most significant byte first, bright = air) are not
-    read as images: `write_jsrt_png` turns one into PNG. Masks of the SCR set (`fold*/masks/left lung/<name>.gif`) are
+    0; nothing else is stated. Films are raw as published (`.IMG`, 2048 x 2048 words) or made into PNG (`write_jsrt_png`),
+    which is taken where both are there. Masks of the SCR set (`fold*/masks/left lung/<name>.gif`) are
     used where there.
     Source: Shiraishi et al., AJR 2000;174:71-74; van Ginneken et al., Medical Image Analysis 2006;10:19-40.
     Raises: TableError.
@@ -38,8 +37,9 @@ def read_jsrt(folder: Path) -> StudyTable:
     lists = {path.name.casefold(): path for path in folder.glob("**/C[LN]NDAT_EN.*")}
     if "clndat_en.txt" not in lists:
         raise TableError(str(folder), "holds no CLNDAT_EN.txt", mend="fetch Clinical_Information beside the films")
-    images = {Path(name).stem: name for name in image_files(folder)}
-    raw = {path.stem for path in folder.glob("**/*.IMG")}
+    raw = [path for path in folder.rglob("*") if path.suffix.casefold() == ".img" and path.is_file()]
+    images = {path.stem: path.relative_to(folder).as_posix() for path in sorted(raw)}
+    images |= {Path(name).stem: name for name in image_files(folder)}
     masks = {key: {path.stem: path.relative_to(folder).as_posix() for path in folder.glob(f"**/masks/{name}/*.gif")}
              for key, name in SCR.items()}
     rows, skipped = [], []
@@ -49,22 +49,18 @@ def read_jsrt(folder: Path) -> StudyTable:
             mine = {key: found.get(stem, "") for key, found in masks.items()}
             rows.append(_row(stem, images[stem], fields, nodule=nodule, masks=mine))
         else:
-            mend = "is raw: turn it into PNG with storyxai.data.sources.jsrt.write_jsrt_png"
-            skipped.append(Skipped(fields[0], mend if stem in raw else "is in the list but not in the folder"))
+            skipped.append(Skipped(fields[0], "is in the list but not in the folder"))
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
 
 
 def read_jsrt_pixels(path: Path) -> NDArray[np.uint16]:
     """The film in a raw `.IMG` file, 12 bits, turned so that bright = dense. Shapes: uint16 [2048, 2048].
 
-    Raises: TableError when the file is not of a film's size or holds more than 12 bits.
+    Raises: TableError when the file is not of a film's size, ReadError when it holds more than 12 bits.
     """
     if not path.is_file() or path.stat().st_size != SIDE * SIDE * 2:
         raise TableError(path.name, f"is not a raw film of {SIDE} x {SIDE} words", mend="fetch the file again")
-    words = np.fromfile(path, dtype=">u2").reshape(SIDE, SIDE)
-    if int(words.max()) > 4095:
-        raise TableError(path.name, "holds more than 12 bits a pixel", mend="fetch the file again")
-    return (4095 - words).astype(np.uint16)
+    return jsrt_words(path.read_bytes(), source=path.name)
 
 
 def write_jsrt_png(path: Path, out: Path) -> None:

@@ -41,7 +41,7 @@ def read_nih(folder: Path) -> StudyTable:
     ))
     files = _image_files(folder)
     stems = [Path(name).stem for name in entries["Image Index"]]
-    official = _official(folder)
+    official = _official(folder, set(stems))
     boxes = _nih_boxes(folder)
     rsna = _rsna_boxes(folder)
     strangers = sorted((set(boxes) | set(rsna)) - set(stems))
@@ -120,11 +120,16 @@ def _image_files(folder: Path) -> dict[str, str]:
     return files
 
 
-def _official(folder: Path) -> dict[str, str]:
+def _official(folder: Path, stems: set[str]) -> dict[str, str]:
+    """Part by stem. A list may name films that the entry table does not: a part of the set; but not only such."""
     parts: dict[str, str] = {}
     for name, part in (("train_val_list.txt", "train"), ("test_list.txt", "test")):
         if (folder / name).is_file():
-            for line in read_lines(folder / name):
+            lines = read_lines(folder / name)
+            if not any(Path(line).stem in stems for line in lines):
+                mend = "use the list that belongs to these images, or take it away"
+                raise TableError(name, "names no image of the entry table", mend=mend)
+            for line in lines:
                 if parts.setdefault(Path(line).stem, part) != part:
                     raise TableError(name, f"names '{shown(line)}', and so does the other list", mend="fetch both again")
     return parts
