@@ -35,17 +35,18 @@ def teach_to_folder(
     if task not in (*TASKS, "all"):
         raise UnknownNameError("task", task, (*TASKS, "all"))
     recipe = open_run(recipe_path, out)
-    from storyxai.training.distil import check_parts, gather_examples, train_teacher
+    from storyxai.training.distil import check_parts, gather_examples, train_teachers
 
     parts = gather_examples(recipe, progress=progress)
     check_parts(recipe, parts)
+    losses: dict[str, tuple[float, ...]] = {}
+    teachers = train_teachers(
+        recipe, TASKS if task == "all" else (task,), parts, out, losses=losses, progress=progress
+    )
     cards = []
-    for one in TASKS if task == "all" else (task,):
-        losses: dict[str, tuple[float, ...]] = {}
-        teacher = train_teacher(
-            recipe, one, parts.train, out, validation=parts.validation, losses=losses, progress=progress
-        )
-        cards.append(_write_card(recipe, one, teacher, parts, losses, out, progress))
+    for one, teacher in teachers.items():
+        own = {name: values for name, values in losses.items() if name == f"teacher of {one}"}
+        cards.append(_write_card(recipe, one, teacher, parts, own, out, progress))
     return cards
 
 

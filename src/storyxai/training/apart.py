@@ -11,24 +11,26 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from storyxai.errors import InputError, OutputError, RecipeError, StoryxaiError, TableError, WeightsError
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from lightning_fabric import Fabric
     from torch import Tensor
 
-__all__ = ["Trained", "launched", "threads_each"]
+__all__ = ["Trained", "launched", "side_by_side", "threads_each"]
 
 Progress = Callable[[str, int, int], None]
 Trained: TypeAlias = "tuple[dict[str, Tensor], list[dict[str, float]], int]"
 """Weights by name, the history's rows, and the number of steps."""
 _KINDS = {kind.__name__: kind for kind in (OutputError, RecipeError, TableError, WeightsError)}
-_RESULT, _ERROR = "result.safetensors", "error.json"
+_RESULT, _ANSWER, _ERROR = "result.safetensors", "answer.json", "error.json"
 
 
 def threads_each(processes: int, *, given: int) -> int:
@@ -67,6 +69,72 @@ def launched(
             record = json.loads(opened.metadata()["record"])
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
     return weights, record["history"], int(record["steps"])
+
+
+def side_by_side(
+    work: Mapping[str, Callable[[Progress], Any]], *, at_once: int, progress: Progress | None = None
+) -> dict[str, Any]:
+    """What each of `work` gives (plain JSON values), each in a process of its own, `at_once` at a time, begun in order.
+
+    Each is told where to tell its progress, must survive pickling with what it holds, and computes on its share of the
+    cores. Raises: what the first that fails raises of ours; the others are then ended.
+    """
+    import torch
+    from torch.multiprocessing import get_context
+
+    context = get_context("spawn")
+    threads = threads_each(at_once, given=torch.get_num_threads())
+    waiting, running = list(work.items()), dict[str, "BaseProcess"]()
+    given: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="storyxai-") as place:
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    name, one = waiting.pop(0)
+                    own = Path(place) / str(len(waiting))
+                    own.mkdir()
+                    given[name] = own / _ANSWER
+                    running[name] = _begin(context, one, own, threads, progress)
+                wait([process.sentinel for process in running.values()])
+                for name in [name for name, process in running.items() if process.exitcode is not None]:
+                    running.pop(name).join()
+                    if not given[name].exists():
+                        told = given[name].with_name(_ERROR)
+                        raise _error_of(told) if told.exists() else StoryxaiError(f"the process of {name} was lost")
+                    given[name] = json.loads(given[name].read_bytes())
+        finally:
+            for process in running.values():
+                process.terminate()
+                process.join()
+    return {name: given[name] for name in work}
+
+
+def _begin(
+    context: Any, one: Callable[[Progress], Any], folder: Path, threads: int, progress: Progress | None
+) -> BaseProcess:
+    """The process that has begun with `one`; what it tells is told to `progress` as long as it lives."""
+    ear, mouth = context.Pipe(duplex=False)
+    process: BaseProcess = context.Process(target=_run_one, args=(one, folder, threads, mouth))
+    process.start()
+    mouth.close()
+    threading.Thread(target=_relay, args=(ear, progress), daemon=True).start()
+    return process
+
+
+def _run_one(one: Callable[[Progress], Any], folder: Path, threads: int, mouth: Connection) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+    def tell(said: str, done: int, total: int) -> None:
+        mouth.send((said, done, total))
+
+    try:
+        answer, part = json.dumps(one(tell)), folder / f"{_ANSWER}.part"
+        part.write_text(answer, encoding="utf-8")
+        part.replace(folder / _ANSWER)
+    except StoryxaiError as error:
+        _leave_error(error, folder / _ERROR)
 
 
 def _run(fabric: Fabric, work: Callable[[Fabric, Progress], Trained], folder: str, mouth: Connection) -> None:

@@ -128,6 +128,7 @@ class TrainingRecipe:
     image once an epoch). `stop_metric` ("validation_loss", "validation_auroc", "validation_dice") ends training when
     `patience` epochs brought nothing better, and keeps the best average. `checkpoint_steps` is after how many steps a
     checkpoint is written (0: after each epoch). `frozen_norms` leaves batch norms at the statistics they came with.
+    `processes` share each batch; of own teachers, `teachers_at_once` above 1 are trained side by side, one process each.
     """
 
     weight_decay: float = 0.02
@@ -143,6 +144,7 @@ class TrainingRecipe:
     precision: str = "32-true"
     device: str = "cpu"
     processes: int = 1
+    teachers_at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -331,6 +333,7 @@ def _check_training(recipe: Recipe, file: str) -> None:
         ("ema_decay", training.ema_decay, 0.0, 1.0), ("rare_share", training.rare_share, 0.0, 1.0),
         ("gradient_clip", training.gradient_clip, 1e-6, math.inf), ("patience", training.patience, 1, math.inf),
         ("checkpoint_steps", training.checkpoint_steps, 0, math.inf), ("processes", training.processes, 1, 65),
+        ("teachers_at_once", training.teachers_at_once, 1, 4),
     ):
         if not least <= value < under:
             mend = f"it must be at least {least}" + (f" and under {under}" if under < math.inf else "")

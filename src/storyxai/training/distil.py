@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from storyxai.findings import NAMES
 from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import PAD, encode_tokens, full_vocabulary
+from storyxai.training.apart import side_by_side
 from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe, TrainingRecipe
 from storyxai.training.fit import CHECKPOINT, FitConfig, fit
 from storyxai.training.foreign import Foreign, joined_teachers, open_foreign_teachers, replaced, with_foreign_reports
@@ -29,7 +31,9 @@ from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_f
 from storyxai.training.weights import freeze_early_stages, load_encoder_weights, positive_weights
 from storyxai.types import SoftTargets
 
-__all__ = ["DistilledRun", "Parts", "distil", "gather_examples", "standardise", "train_student", "train_teacher"]
+__all__ = [
+    "DistilledRun", "Parts", "distil", "gather_examples", "standardise", "train_student", "train_teacher", "train_teachers",
+]
 
 Progress = Callable[[str, int, int], None]
 TASK_OF = {"findings": "teacher_findings", "masks": "teacher_masks", "report": "teacher_report"}
@@ -61,12 +65,8 @@ def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> Di
     parts = gather_examples(recipe, progress=progress)
     check_parts(recipe, parts)
     losses: dict[str, tuple[float, ...]] = {}
-    teachers = {
-        task: train_teacher(
-            recipe, task, parts.train, out, validation=parts.validation, losses=losses, progress=progress
-        )
-        for task in TASK_OF if not replaced(recipe, task)
-    }
+    tasks = tuple(task for task in TASK_OF if not replaced(recipe, task))
+    teachers = train_teachers(recipe, tasks, parts, out, losses=losses, progress=progress)
     train = with_foreign_reports(foreign, parts.train, progress=progress)
     if recipe.distillation.sentence_share and "report" in teachers:
         written = teacher_sentences(teachers["report"], train, progress=progress)
@@ -274,6 +274,30 @@ def _shift_for(values: NDArray[np.float32], share: float) -> float:
         else:
             high = middle
     return (low + high) / 2
+
+
+def train_teachers(
+    recipe: Recipe, tasks: Sequence[str], parts: Parts, out: Path, *, losses: dict[str, tuple[float, ...]],
+    progress: Progress | None = None,
+) -> dict[str, Network]:
+    """The recipe's own teachers of `tasks`, those found in `out` as they are, as many at once as the recipe says."""
+    missing = [task for task in tasks if not (out / f"teacher-{task}.safetensors").exists()]
+    if recipe.training.teachers_at_once > 1 and len(missing) > 1:
+        alone = replace(recipe, training=replace(recipe.training, processes=1))
+        work = {task: partial(_teach_apart, alone, task, parts, out) for task in missing}
+        for said in side_by_side(work, at_once=recipe.training.teachers_at_once, progress=progress).values():
+            losses.update({name: tuple(values) for name, values in said.items()})
+    return {
+        task: train_teacher(recipe, task, parts.train, out, validation=parts.validation, losses=losses, progress=progress)
+        for task in tasks
+    }
+
+
+def _teach_apart(recipe: Recipe, task: str, parts: Parts, out: Path, progress: Progress) -> dict[str, tuple[float, ...]]:
+    """The losses of a teacher that was trained in this process and now lies in `out`."""
+    losses: dict[str, tuple[float, ...]] = {}
+    train_teacher(recipe, task, parts.train, out, validation=parts.validation, losses=losses, progress=progress)
+    return losses
 
 
 def train_teacher(
