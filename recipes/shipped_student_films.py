@@ -10,7 +10,7 @@ A new teacher of lungs, started from ImageNet weights, learns from Kermany, COVI
 real training films, NIH's too, teaches a new mask branch of the student. All else is held still, so findings, maps of
 evidence and reports are version 2's to the bit. (Rounds that moved the encoder too gained no more on outlines and lost on
 validation films of NIH: mean AUROC over 14 findings 0.723 and 0.735 against 0.763.) `--only` runs one stage: the teacher
-and the student take a quarter of an hour each on a core; `control` trains the control of the figures.
+takes a quarter of an hour on a core, the student three quarters; `control` trains the control of the figures.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ PHANTOM_SEEDS = range(3_000_000, 3_003_000)
 BATCH = 32
 BRANCH = ("down_16", "from_8", "fuse_8", "from_4", "fuse_4", "mask_head")
 OPEN = ("CC BY", "CC BY 3.0", "CC BY 4.0")
+FIRST = {"nih": (5000, 1), "kermany": (5000, 2), "covid": (500, 3), "phantom": (900, 1)}
+LATER = {"nih": (5000, 1), "kermany": (5000, 3), "covid": (500, 3), "phantom": (600, 1)}
+PASSES = ((FIRST, 14, 3e-3, 0.997, 29), (LATER, 12, 2e-3, 0.998, 31), (LATER, 24, 2e-3, 0.998, 37))
+"""Of the mask branch: what an epoch shows, epochs, rate, decay of the average, seed. Each starts from the one before; on
+validation films of Kermany they ended at Dice 0.945, 0.947 and 0.948 (their teacher: 0.951)."""
 Loss = Callable[[Outputs, Batch, NDArray[np.int64], int], Tensor]
 
 
@@ -175,9 +180,12 @@ def draw(version_2: Network, train: Examples) -> Network:
     network.load_state_dict({**network.state_dict(), **kept_weights})
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.startswith(BRANCH))
-    shown = {"nih": (5000, 1), "kermany": (5000, 2), "covid": (500, 3), "phantom": (900, 1)}
-    return learn(network, train, loss_of_masks, shown=shown, epochs=14, rate=3e-3, decay=0.997, weight_decay=0.01, seed=29,
-                 plain=3, still=True)
+    for shown, epochs, rate, decay, seed in PASSES:
+        network = learn(network, train, loss_of_masks, shown=shown, epochs=epochs, rate=rate, decay=decay, weight_decay=0.01,
+                        seed=seed, plain=3, still=True)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name.startswith(BRANCH))
+    return network
 
 
 def control(train: Examples) -> Network:
