@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from storyxai.errors import InputError, TableError, UnknownNameError
 from storyxai.evaluate import NORMAL_REPORT, References, TaskOutputs, age_bands, build_scorecard, headline
@@ -276,6 +277,26 @@ def test_subgroups_have_counts_and_are_compared_on_the_same_findings(full: dict[
     assert female["minus_others"]["value"] == pytest.approx(-male["minus_others"]["value"], abs=1e-5)
     assert female["findings"] == male["findings"] == ["Effusion", "Nodule"]
     assert female["minus_others"]["value"] == pytest.approx(female["mean_auroc"]["value"] - male["mean_auroc"]["value"])
+
+
+def test_a_subgroup_has_the_mean_over_every_finding_that_it_can_judge(full: dict[str, Any]) -> None:
+    """Against scikit-learn on the group's own images; the two with a hernia are women, so men are judged on two findings."""
+    labels, group = np.asarray(references().labels), np.asarray(references().subgroups["sex"])
+    for row, names in zip(full["models"][0]["subgroups"], (FINDINGS, FINDINGS[:2]), strict=True):
+        mean, aurocs = row["mean_auroc_all"], []
+        for column in range(len(names)):
+            here = (group == row["group"]) & np.isfinite(labels[:, column])
+            aurocs.append(roc_auc_score(labels[here, column], scores(1, 2.0)[here, column]))
+        assert mean["findings"] == list(names) and mean["images"] == 48
+        assert mean["value"] == pytest.approx(np.mean(aurocs), abs=1e-5) and mean["low"] < mean["value"] < mean["high"]
+    page = render_scorecard(full).decode("utf-8")
+    groups = page[page.index("<h2>Subgroups") :]
+    assert f"{mean['value']:.3f}<small>({mean['low']:.3f} to {mean['high']:.3f})</small><small>2 findings</small>" in groups
+    older = json.loads(canonical_json(full))
+    for model in older["models"]:
+        for row in model["subgroups"]:
+            del row["mean_auroc_all"]
+    assert "<h2>Subgroups" in render_scorecard(older).decode("utf-8")
 
 
 def test_masks_and_maps_are_summed_up(full: dict[str, Any]) -> None:

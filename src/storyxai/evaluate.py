@@ -379,6 +379,7 @@ def _subgroups(bench: Bench, model: Spoken) -> list[Plain]:
                     "group": group,
                     **bench.counts(inside & model.scored),
                     "findings": [bench.references.findings[column] for column in columns],
+                    "mean_auroc_all": bench.mean_auroc_all(here) if model.scored.any() else None,
                     "mean_auroc": bench.estimate(first),
                     "minus_others": bench.estimate(gap_between(first, second)),
                     "dice": {

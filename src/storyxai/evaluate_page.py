@@ -350,16 +350,18 @@ def _subgroups(scorecard: Plain) -> str:
     for model in scorecard["models"]:
         rows = []
         for row in model["subgroups"]:
-            cells = [escape(row["group"]), row["images"], row["patients"], len(row["findings"])]
-            cells += [_estimate(row["mean_auroc"]), _gap(row["minus_others"])]
+            cells = [escape(row["group"]), row["images"], row["patients"], _mean(row.get("mean_auroc_all"))]
+            cells += [_mean({**row["mean_auroc"], "findings": row["findings"]}), _gap(row["minus_others"])]
             cells += [_estimate(dice) for dice in row["dice"].values()]
             rows.append((words(row["attribute"]), cells, ""))
         if rows:
-            heads = ["Attribute", "Group", "Images", "Patients", "Findings", "Mean AUROC", "Minus all others"]
+            heads = ["Attribute", "Group", "Images", "Patients", "Mean AUROC, all findings", "Mean AUROC, enough cases",
+                     "Minus all others"]
             table = _table([*heads, *[f"Dice, {words(name)}" for name in model["subgroups"][0]["dice"]]], rows)
             opened = " open" if model["role"] == "student" else ""
             parts.append(f"<details{opened}><summary>{escape(model['name'])}</summary>{table}</details>")
-    note = "Each group against all others, on the findings that have enough cases on both sides (their number stands)."
+    note = ("The first mean is over every finding with a present and an absent image in the group. The second, and its "
+            "difference from all others, is over the findings that have enough cases on both sides.")
     return f'<h2>Subgroups</h2><p class="note">{note}</p>{"".join(parts)}' if parts else ""
 
 
