@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from storyxai import api
-from storyxai.data.phantom import write_phantoms
+from storyxai.data.phantom import generate_phantom, write_phantoms
 from storyxai.models.card import read_card
 from storyxai.models.runtime import load_student
 from storyxai.provenance import sha256_file
@@ -51,7 +52,7 @@ def test_the_scorecard_puts_the_student_beside_its_teachers(run: tuple[Path, lis
     roles = {model["name"]: model["role"] for model in record["models"]}
     assert roles == {
         "student": "student", "teacher of findings": "teacher", "teacher of masks": "teacher",
-        "teacher of report": "teacher",
+        "teacher of report": "teacher", "centre map": "control", "random map": "control",
     }
     by_name = {model["name"]: model for model in record["models"]}
     for name in ("student", "teacher of findings"):
@@ -59,6 +60,23 @@ def test_the_scorecard_puts_the_student_beside_its_teachers(run: tuple[Path, lis
             assert item["n"] == recipe.data.phantom_test
             assert 0 <= item["positives"] <= item["n"]
     assert (run[0] / "scorecard.html").read_bytes().startswith(b"<!doctype html>")
+
+
+def test_the_scorecard_judges_places_outlines_and_views_of_student_and_teachers(run: tuple[Path, list[str]]) -> None:
+    """Boxes and views counted on the held-out phantoms themselves, drawn once more from their seeds."""
+    data = read_recipe(RECIPE).data
+    first = data.phantom_seed * 1_000_000 + data.phantom_train + data.phantom_validation
+    phantoms = [generate_phantom(first + row, size=data.phantom_size) for row in range(data.phantom_test)]
+    boxes = Counter(box.finding for phantom in phantoms for box in phantom.boxes)
+    views = Counter(phantom.image.view for phantom in phantoms)
+    by_name = {model["name"]: model for model in _scorecard(run[0])["models"]}
+    for name in ("student", "teacher of findings", "centre map"):
+        found = {item["finding"]: item["boxes"] for item in by_name[name]["detection"] if item["boxes"]}
+        assert found == dict(boxes)
+    for name in ("student", "teacher of masks"):
+        assert [item["mask"] for item in by_name[name]["masks"]] == ["lungs", "left_lung", "right_lung", "heart"]
+        assert by_name[name]["masks"][0]["images"] == data.phantom_test
+    assert {item["group"]: item["images"] for item in by_name["student"]["subgroups"]} == dict(views)
 
 
 def test_the_model_folder_loads_and_its_card_knows_where_it_came_from(run: tuple[Path, list[str]]) -> None:

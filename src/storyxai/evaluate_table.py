@@ -20,6 +20,7 @@ from storyxai.evaluate import age_bands, build_scorecard
 from storyxai.evaluate_inputs import DISTANCES, References, TaskOutputs
 from storyxai.evidence.anatomy import boxes_from_grid
 from storyxai.evidence.predict import Seen, grid_boxes, predict
+from storyxai.imaging.geometry import ModelFrame
 from storyxai.imaging.read import read_image
 from storyxai.metrics.calibration import ConformalLimits
 from storyxai.metrics.faithfulness import baseline_maps
@@ -29,7 +30,9 @@ from storyxai.models.card import Calibration
 from storyxai.models.runtime import Student
 from storyxai.types import Box, Image, Mask, Study
 
-__all__ = ["SPLITS", "conformal_of", "evaluate_student", "patient_mark", "student_speed", "unseen_rows"]
+__all__ = [
+    "SPLITS", "blind_boxes", "conformal_of", "evaluate_student", "patient_mark", "scored_boxes", "student_speed", "unseen_rows",
+]
 
 Progress = Callable[[str, int, int], None]
 Row = Mapping[Any, Any]
@@ -214,11 +217,12 @@ def _judge_boxes(
     for name in judged.boxed:
         mine = np.array([(b.x, b.y, b.width, b.height) for b in given if b.finding == name]).reshape(-1, 4)
         true[name] = mine if len(mine) or _searched(row, name) else None
-    blind = _blind_boxes(seen, image, seed) if any(boxes is not None for boxes in true.values()) else {}
+    asked = any(boxes is not None for boxes in true.values())
+    blind = blind_boxes(seen.frame, seed=seed ^ int(image.sha256[:8], 16)) if asked else {}
     nothing = np.zeros((0, 5))
     for name in judged.boxed:
         judged.true_boxes[name].append(true[name])
-        judged.boxes[name].append(_scored(grid_boxes(seen, name, student.findings.index(name))))
+        judged.boxes[name].append(scored_boxes(grid_boxes(seen, name, student.findings.index(name))))
         for shown, columns in judged.blind_boxes.items():
             columns[name].append(blind.get(shown, nothing))
 
@@ -231,17 +235,18 @@ def _searched(row: Row, finding: str) -> bool:
     return bool(row["boxes_complete"]) and (finding == "Pneumonia" or float(row[f"label_{finding}"]) == 0.0)
 
 
-def _blind_boxes(seen: Seen, image: Image, seed: int) -> dict[str, Numbers]:
-    """Boxes of maps that know nothing, made from a map as the student's boxes are made from its grid."""
-    maps = baseline_maps(np.zeros_like(seen.pixels), seed=seed ^ int(image.sha256[:8], 16))
+def blind_boxes(frame: ModelFrame, *, seed: int) -> dict[str, Numbers]:
+    """Boxes [K, 5] of maps that know nothing, by the name on the scorecard, made as a network's are made from its grid."""
+    maps = baseline_maps(np.zeros((frame.size, frame.size), dtype=np.float32), seed=seed)
     found = {}
     for name, shown in BLIND_MAPS.items():
-        drawn = seen.frame.grid_to_original(maps[name] / max(float(maps[name].max()), 1e-6))
-        found[shown] = _scored(boxes_from_grid(drawn, finding="", threshold=0.5 * float(drawn.max())))
+        drawn = frame.grid_to_original(maps[name] / max(float(maps[name].max()), 1e-6))
+        found[shown] = scored_boxes(boxes_from_grid(drawn, finding="", threshold=0.5 * float(drawn.max())))
     return found
 
 
-def _scored(boxes: Sequence[Box]) -> Numbers:
+def scored_boxes(boxes: Sequence[Box]) -> Numbers:
+    """Boxes as a scorecard takes them: x, y, width, height and score. Shapes: float64 [K, 5]."""
     return np.array([(b.x, b.y, b.width, b.height, b.score) for b in boxes], dtype=np.float64).reshape(-1, 5)
 
 

@@ -16,9 +16,10 @@ from storyxai.data.grammar import detokenize
 from storyxai.errors import RecipeError
 from storyxai.evaluate import References, Scorecard, TaskOutputs, build_scorecard
 from storyxai.evaluate_page import render_scorecard
-from storyxai.evaluate_table import conformal_of, evaluate_student, patient_mark
-from storyxai.evidence.predict import MASK_NAMES
+from storyxai.evaluate_table import blind_boxes, conformal_of, evaluate_student, patient_mark, scored_boxes
+from storyxai.evidence.predict import MASK_NAMES, evidence_boxes
 from storyxai.findings import NAMES
+from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.metrics.agreement import grid_cosines
 from storyxai.models.card import Calibration, ModelCard, write_card
 from storyxai.models.runtime import Student
@@ -160,20 +161,26 @@ def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: P
     test = run.parts.test.take(rows)
     findings = tuple(name for i, name in enumerate(NAMES) if not np.isnan(test.labels[:, i]).all())
     columns = [NAMES.index(name) for name in findings]
+    frame = model_frame(recipe.data.phantom_size, recipe.data.phantom_size, size=recipe.data.size)
     learnt = network_outputs(run.student, test, name="student", progress=progress)
     outputs = [replace(outputs_of("student", "student", learnt, test.ids, card.calibration, findings),
-                       facts=network_size(run.student))]
+                       boxes=_drawn_boxes(learnt.grid, findings, frame), facts=network_size(run.student))]
     cosines: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     for task, teacher in run.teachers.items():
         calibration = calibration_of(teacher, run.parts.validation, domain="phantom") if task == "findings" else {}
         name = f"teacher of {task}"
         said = network_outputs(teacher, test, name=name, progress=progress)
-        outputs.append(replace(outputs_of(name, "teacher", said, test.ids, calibration, findings), facts=network_size(teacher)))
+        outputs.append(replace(outputs_of(name, "teacher", said, test.ids, calibration, findings),
+                               boxes=_drawn_boxes(said.grid, findings, frame), facts=network_size(teacher)))
         if said.grid is not None and learnt.grid is not None:
             cosines["student", name] = {
                 finding: np.where(test.labels[:, i] >= 0.5, grid_cosines(said.grid[:, i], learnt.grid[:, i]), np.nan)
                 for finding, i in zip(findings, columns, strict=True)
             }
+    boxes, views = _phantom_truth(test.ids, findings, recipe.data.phantom_size, progress)
+    blind = [blind_boxes(frame, seed=recipe.seed ^ row) for row in range(len(test))]
+    outputs += [TaskOutputs(name, "control", test.ids, boxes={finding: [row[name] for row in blind] for finding in findings})
+                for name in sorted(blind[0])]
     reports = reports_of(test, run.student.spec.vocabulary)
     early = [i for i, name in enumerate(run.parts.train.domain[:500]) if name == "phantom"]
     train_reports = reports_of(run.parts.train.take(early), run.student.spec.vocabulary)
@@ -182,12 +189,43 @@ def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: P
         findings=findings, labels=test.labels[:, columns], reports=reports,
         baseline_reports={"constant": [constant_report(train_reports)] * len(test)},
         baselines_about={"constant": "the commonest training report for everybody, whatever the image"},
-        facts={"outlines": "measured in pixels of each network's own view"},
+        boxes=boxes, subgroups={"view": views}, facts={"outlines": "measured in pixels of each network's own view"},
     )
     return build_scorecard(
         outputs, references, seed=recipe.seed, count=recipe.evaluation.bootstrap,
         min_positives=recipe.evaluation.min_positives, map_cosines=cosines,
     )
+
+
+def _drawn_boxes(
+    grid: NDArray[np.float32] | None, findings: Sequence[str], frame: ModelFrame
+) -> dict[str, list[NDArray[np.float64]]]:
+    """By finding, the boxes [K, 5] that a network's evidence [N, F, h, w] draws on each phantom, in the phantom's frame."""
+    if grid is None:
+        return {}
+    return {
+        finding: [scored_boxes(evidence_boxes(one, frame, finding=finding)) for one in grid[:, NAMES.index(finding)]]
+        for finding in findings
+    }
+
+
+def _phantom_truth(
+    ids: Sequence[str], findings: Sequence[str], size: int, progress: Progress | None
+) -> tuple[dict[str, list[NDArray[np.float64]]], list[str]]:
+    """The true boxes [K, 4] of each phantom by finding, and its view: drawn again from the seed that its id names."""
+    from storyxai.data.phantom import generate_phantom
+
+    boxes: dict[str, list[NDArray[np.float64]]] = {finding: [] for finding in findings}
+    views = []
+    for row, name in enumerate(ids):
+        phantom = generate_phantom(int(name.removeprefix("phantom-")), size=size)
+        views.append(str(phantom.image.view))
+        for finding in findings:
+            mine = [(b.x, b.y, b.width, b.height) for b in phantom.boxes if b.finding == finding]
+            boxes[finding].append(np.array(mine, dtype=np.float64).reshape(-1, 4))
+        if progress:
+            progress("boxes of phantoms", row + 1, len(ids))
+    return boxes, views
 
 
 def _speeds(run: DistilledRun) -> dict[str, Any]:
@@ -250,7 +288,7 @@ def outputs_of(
     columns = [NAMES.index(finding) for finding in findings]
     chosen = [calibration[finding] for finding in findings] if calibration and said.logits is not None else None
     masks = {} if said.dice is None else {
-        mask: said.dice[:, i] for i, mask in enumerate(MASK_NAMES)
+        "lungs": said.lungs, **{mask: said.dice[:, i] for i, mask in enumerate(MASK_NAMES)}
     }
     apart = {} if said.apart is None else {
         mask: {"average_px": said.apart[:, i, 0], "hausdorff_95_px": said.apart[:, i, 1]} for i, mask in enumerate(MASK_NAMES)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.special import expit, logit
 
-from storyxai.data.batches import Examples
+from storyxai.data.batches import UNKNOWN_PIXEL, Examples
 from storyxai.errors import RecipeError, WeightsError
 from storyxai.findings import NAMES
 from storyxai.models.network import MASKS
@@ -198,7 +198,24 @@ def test_a_perfect_mask_has_a_perfect_dice() -> None:
         network.mask_head.weight.zero_()
         network.mask_head.bias.copy_(torch.tensor([float(logit(0.9)), -3.0, 0.0]))
     everything = dataclasses.replace(examples, masks=np.ones_like(examples.masks))
-    assert network_outputs(network, everything).dice.tolist() == [[1.0, 0.0, 0.0]] * 2
+    said = network_outputs(network, everything)
+    assert said.dice.tolist() == [[1.0, 0.0, 0.0]] * 2 and said.lungs.tolist() == [1.0, 1.0]
+
+
+def test_lungs_that_are_not_told_apart_are_judged_together() -> None:
+    network, examples = tiny_network(tasks=("masks",)), toy_examples(2)
+    with torch.no_grad():
+        network.mask_head.weight.zero_()
+        network.mask_head.bias.copy_(torch.tensor([-3.0, 3.0, 3.0]))  # the right lung and the heart everywhere
+    union = np.zeros_like(examples.union)
+    union[0, : union.shape[1] // 2], union[1] = 1, UNKNOWN_PIXEL
+    union[0, 0] = UNKNOWN_PIXEL  # counts neither way
+    both = dataclasses.replace(examples, masks=np.full_like(examples.masks, UNKNOWN_PIXEL), union=union)
+    said = network_outputs(network, both)
+    rows = union.shape[1]
+    inside = rows // 2 - 1
+    assert said.lungs[0] == pytest.approx(2 * inside / (inside + rows - 1)) and np.isnan(said.lungs[1])
+    assert np.isnan(said.dice).all()
 
 
 def test_predictions_of_none_of_the_images_and_tables_without_a_train_part_are_refused(

@@ -17,7 +17,7 @@ from storyxai.models.card import Calibration
 from storyxai.models.runtime import Look, Student
 from storyxai.types import Array, Box, Finding, Prediction, Study
 
-__all__ = ["Seen", "calibrated", "grid_boxes", "predict"]
+__all__ = ["Seen", "calibrated", "evidence_boxes", "grid_boxes", "predict"]
 
 MASK_NAMES = ("left_lung", "right_lung", "heart")
 INTERVAL = (5.0, 95.0)
@@ -79,8 +79,13 @@ def _calibration(student: Student, name: str) -> Calibration:
 
 def grid_boxes(seen: Seen, finding: str, index: int) -> tuple[Box, ...]:
     """Boxes of one finding where its evidence grid is at least half its highest cell, original frame, best first."""
-    cells = 1 / (1 + np.exp(-seen.look.grid[index].astype(np.float64)))
-    drawn = seen.frame.grid_to_original(cells.astype(np.float32))
+    return evidence_boxes(seen.look.grid[index], seen.frame, finding=finding)
+
+
+def evidence_boxes(grid: Array, frame: ModelFrame, *, finding: str) -> tuple[Box, ...]:
+    """Boxes where a grid of log-odds [h, w] is at least half as probable as at its highest cell, original frame."""
+    cells = 1 / (1 + np.exp(-grid.astype(np.float64)))
+    drawn = frame.grid_to_original(cells.astype(np.float32))
     return boxes_from_grid(drawn, finding=finding, threshold=0.5 * float(drawn.max()))
 
 

@@ -28,8 +28,9 @@ class NetworkOutputs:
 
     Shapes: logits [N, F]; grid [N, F, h, w] its evidence; dice [N, 3] of left lung, right lung and heart at the mask
     head's own grid, apart [N, 3, 2] their outlines' average distance and 95 % Hausdorff in pixels of the network's
-    input (nan where there is no reference, apart also where one mask is empty); `words` the tokens of each written
-    report; features [N, K] the spatial mean of the last shared layer.
+    input (nan where there is no reference, apart also where one mask is empty); lungs [N] Dice of both together, also
+    where a reference does not tell them apart; `words` the tokens of each written report; features [N, K] the spatial
+    mean of the last shared layer.
     """
 
     logits: NDArray[np.float32] | None
@@ -38,6 +39,7 @@ class NetworkOutputs:
     apart: NDArray[np.float64] | None = None
     grid: NDArray[np.float32] | None = None
     features: NDArray[np.float32] | None = None
+    lungs: NDArray[np.float64] | None = None
 
 
 def network_outputs(
@@ -48,7 +50,7 @@ def network_outputs(
     network = network.to(memory_format=torch.channels_last).eval()
     tasks = network.spec.tasks
     logits, scores, words = [], [], []
-    apart, grids, features = [], [], []
+    apart, grids, features, lungs = [], [], [], []
     for start in range(0, len(examples), batch_size):
         rows = np.arange(start, min(start + batch_size, len(examples)))
         batch = make_batch(examples, rows, 0)
@@ -60,7 +62,8 @@ def network_outputs(
                 grids.append(said.grid.numpy())
             if "masks" in tasks:
                 drawn = (said.masks > 0).numpy()
-                scores.append(_dice(drawn, examples.masks[rows], examples.union[rows]))
+                scores.append(_dice(drawn, examples.masks[rows]))
+                lungs.append(_both(drawn, examples.masks[rows], examples.union[rows]))
                 apart.append(_apart(drawn, examples.masks[rows]) * (network.spec.size / drawn.shape[-1]))
             if "report" in tasks:
                 words.extend(_write(network, said.memory))
@@ -73,6 +76,7 @@ def network_outputs(
         np.concatenate(apart) if apart else None,
         np.concatenate(grids) if grids else None,
         np.concatenate(features) if features else None,
+        np.concatenate(lungs) if lungs else None,
     )
 
 
@@ -101,7 +105,20 @@ def network_speeds(
     return {"models": rows, "threads": torch.get_num_threads()}
 
 
-def _dice(drawn: NDArray[np.bool_], masks: NDArray[np.uint8], union: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _both(drawn: NDArray[np.bool_], masks: NDArray[np.uint8], union: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Dice of both lungs together, from outlines told apart where there are any. Shapes: [N], nan = no reference."""
+    out = np.full(len(drawn), np.nan)
+    for row in range(len(drawn)):
+        sides = masks[row, :2]
+        told = (sides != UNKNOWN_PIXEL).any(axis=(1, 2)).all()
+        ignore = (sides == UNKNOWN_PIXEL).any(axis=0) if told else union[row] == UNKNOWN_PIXEL
+        if not ignore.all():
+            reference = (sides == 1).any(axis=0) if told else union[row] == 1
+            out[row] = dice(np.asarray(drawn[row, :2].any(axis=0)), reference, ignore=ignore)
+    return out
+
+
+def _dice(drawn: NDArray[np.bool_], masks: NDArray[np.uint8]) -> NDArray[np.float64]:
     out = np.full((len(drawn), 3), np.nan)
     for row in range(len(drawn)):
         for part in range(3):
