@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from storyxai.data.batches import Examples, make_batch
-from storyxai.errors import StoryxaiError
+from storyxai.errors import RecipeError
 from storyxai.models.network import Network
 
 __all__ = ["hidden_loss", "hide_cells", "start_from_films"]
@@ -32,7 +32,7 @@ def start_from_films(
 ) -> Network:
     """A copy of `network` whose encoder and neck have learnt to fill in hidden cells of `films`; its heads are as before.
 
-    Raises: StoryxaiError on a loss that is not a number.
+    Raises: RecipeError on a loss that is not a number.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -57,7 +57,7 @@ def start_from_films(
                 said = network(hide_cells(images, hidden).contiguous(memory_format=torch.channels_last))
                 loss = hidden_loss(teller(said.features), images, hidden)
                 if not bool(torch.isfinite(loss)):
-                    raise StoryxaiError(f"{name}: the loss is not a number at step {step}; lower the learning rate")
+                    raise RecipeError(name, f"the loss is not a number at step {step}", mend="lower the learning rate")
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
