@@ -147,8 +147,8 @@ def test_cardiothoracic_ratio_on_paper() -> None:
 
 
 def test_heart_width_adds_its_reaches_of_different_rows() -> None:
-    heart = mask(np.s_[100:130, 80:110], np.s_[125:170, 100:145])
-    assert cardiothoracic_ratio({**MASKS, "heart": heart}).value == pytest.approx(65 / 170)
+    heart = mask(np.s_[105:135, 80:135], np.s_[135:165, 85:140])
+    assert cardiothoracic_ratio({**MASKS, "heart": heart}).value == pytest.approx(60 / 170)
 
 
 def test_a_ragged_heart_has_a_larger_error() -> None:
@@ -167,6 +167,36 @@ def test_specks_do_not_widen_the_heart() -> None:
     heart = MASKS["heart"].copy()
     heart[10:12, 5:8] = True
     assert cardiothoracic_ratio({**MASKS, "heart": heart}).value == pytest.approx(70 / 170)
+
+
+def ellipse(row: float, column: float, half_height: float, half_width: float) -> np.ndarray:
+    y, x = np.mgrid[:H, :W]
+    return ((y - row) / half_height) ** 2 + ((x - column) / half_width) ** 2 <= 1
+
+
+NO_HEARTS = {
+    "ragged": ellipse(135, 115, 32, 40) & ~ellipse(120, 115, 25, 25),  # a crescent
+    "one side of the midline": ellipse(135, 150, 30, 35),
+    "too narrow": ellipse(110, 110, 55, 30),
+    "far above the bases": ellipse(80, 110, 30, 35),
+    "which no heart has": ellipse(140, 110, 20, 24),  # 49 of 170 columns
+}
+
+
+def test_a_heart_of_a_hearts_form_and_place_is_measured() -> None:
+    for heart in (ellipse(135, 115, 32, 40), ellipse(130, 110, 35, 45), ellipse(140, 120, 30, 60)):
+        width = int(heart.any(axis=0).sum())
+        assert cardiothoracic_ratio({**MASKS, "heart": heart}).value == pytest.approx(width / 170)
+
+
+@pytest.mark.parametrize("said", NO_HEARTS)
+def test_an_outline_that_cannot_be_a_hearts_gives_no_ratio_and_says_why(said: str) -> None:
+    concept = cardiothoracic_ratio({**MASKS, "heart": NO_HEARTS[said]})
+    assert concept.value is None and concept.error is None and said in concept.about
+
+
+def test_a_wide_heart_of_the_whole_thorax_is_none() -> None:
+    assert "0.82, which no heart has" in cardiothoracic_ratio({**MASKS, "heart": mask(np.s_[90:165, 35:175])}).about
 
 
 def test_lung_area_asymmetry_on_paper() -> None:
@@ -206,7 +236,8 @@ def test_a_map_without_positive_part_is_placed_nowhere() -> None:
 def test_no_heart_no_ratio() -> None:
     masks = {name: MASKS[name] for name in ("left_lung", "right_lung")}
     assert cardiothoracic_ratio(masks).value is None
-    assert "no heart" in cardiothoracic_ratio(masks).about
+    assert "drew no heart" in cardiothoracic_ratio(masks).about
+    assert "drew no heart" in cardiothoracic_ratio({**masks, "heart": mask()}).about
 
 
 def test_large_films_give_the_same_answers() -> None:

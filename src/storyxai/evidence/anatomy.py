@@ -22,6 +22,7 @@ __all__ = [
     "cardiothoracic_ratio",
     "costophrenic",
     "extent",
+    "heart_problem",
     "image_concepts",
     "inside_share",
     "lung_area_asymmetry",
@@ -48,6 +49,10 @@ MIDLINE_SHARE = 0.5
 ZONE_SHARE = 0.25
 # extent: a pixel counts when the map there is at least this share of the map's own largest value.
 EXTENT_LEVEL = 0.5
+# What a heart's outline must be like to be measured and shown: convex but for small dents, on both sides of the midline,
+# about as wide as high, down to the diaphragm, of a ratio that hearts have. Limits lie outside the extremes of 200 phantoms
+# as the student draws them (0.94, 0.21, 1.14, 0.78, 0.35 to 0.71).
+HEART_SOLIDITY, HEART_SIDE_SHARE, HEART_WIDTH_TO_HEIGHT, HEART_BOTTOM, HEART_RATIO = 0.92, 0.12, 0.9, 0.7, (0.3, 0.8)
 THIRDS = ("upper", "mid", "lower")
 
 
@@ -231,23 +236,17 @@ def cardiothoracic_ratio(masks: Mapping[str, Mask], *, mask_pixel: float = 1.0) 
     The heart's width is the sum of its largest reaches to the right and the left (they need not lie in one row); the
     thorax's is the widest row between the outer edges of the lung masks. The error adds, for each of the four edges,
     one mask pixel and the roughness of the outline there (distance of the edge from its running median).
+    A heart whose outline has not a heart's form and place is not measured (`about` says what it lacks).
     Source: Danzer 1919, as read on a PA film; AP films enlarge the heart, which the ratio does not know.
     """
-    problem = _problem_with(masks)
     heart = masks.get("heart")
-    if not problem and (heart is None or not heart.any()):
-        problem = "no heart mask was drawn"
+    problem = heart_problem(masks)
     if problem or heart is None:
         return _unmeasured("cardiothoracic_ratio", "", "ratio", problem)
     lungs = np.asarray(masks["left_lung"] | masks["right_lung"], dtype=bool)
     heart = _largest_part(heart)
-    heart_columns = np.flatnonzero(heart.any(axis=0))
-    heart_width = float(heart_columns[-1] - heart_columns[0] + 1)
-    first, last = _row_edges(lungs)
-    widths = np.where(first >= 0, last - first + 1, 0)
-    row = int(widths.argmax())
-    thorax_width = float(widths[row])
-    edges = [*_row_edges(heart), first, last]
+    heart_width, (thorax_width, row) = _width(heart), _thorax_width(lungs)
+    edges = [*_row_edges(heart), *_row_edges(lungs)]
     rough = [_roughness(edge) for edge in edges]
     heart_error = float(np.hypot(np.hypot(mask_pixel, rough[0]), np.hypot(mask_pixel, rough[1])))
     thorax_error = float(np.hypot(np.hypot(mask_pixel, rough[2]), np.hypot(mask_pixel, rough[3])))
@@ -314,6 +313,54 @@ def _problem_with(masks: Mapping[str, Mask]) -> str:
     if centres[0] >= centres[1]:
         return "the right lung in the mask lies where the left should be"
     return ""
+
+
+def heart_problem(masks: Mapping[str, Mask]) -> str:
+    """"" or, in words, what the masks lack for the heart among them to be measured or shown. Raises: as `image_concepts`."""
+    heart = masks.get("heart")
+    if problem := _problem_with(masks):
+        return problem
+    if heart is None or not heart.any():
+        return "the model drew no heart of a heart's form and place"
+    heart, lungs = _largest_part(heart), np.asarray(masks["left_lung"] | masks["right_lung"], dtype=bool)
+    rows, columns = np.flatnonzero(heart.any(axis=1)), np.flatnonzero(heart.any(axis=0))
+    lung_rows, lung_columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
+    midline = round((lung_columns[0] + lung_columns[-1]) / 2)
+    right = float(heart[:, :midline].sum()) / float(heart.sum())
+    ratio = _width(heart) / _thorax_width(lungs)[0]
+    faults = {
+        "the heart's outline is too ragged to be a heart's": _solidity(heart) < HEART_SOLIDITY,
+        "the heart's outline lies on one side of the midline": min(right, 1 - right) < HEART_SIDE_SHARE,
+        "the heart's outline is too narrow for its height": len(columns) < HEART_WIDTH_TO_HEIGHT * len(rows),
+        "the heart's outline ends far above the bases of the lungs":
+            rows[-1] - lung_rows[0] < HEART_BOTTOM * (lung_rows[-1] - lung_rows[0]),
+        f"the outlines give a ratio of {ratio:.2f}, which no heart has": not HEART_RATIO[0] <= ratio <= HEART_RATIO[1],
+    }
+    return next((words for words, found in faults.items() if found), "")
+
+
+def _solidity(mask: Mask) -> float:
+    """Area over that of the convex hull, measured on a mask of the working size at most."""
+    from skimage.morphology import convex_hull_image
+
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    stride = max(1, -(-max(mask.shape) // WORKING_SIDE_PX))
+    small = mask[rows[0] : rows[-1] + 1 : stride, columns[0] : columns[-1] + 1 : stride]
+    return float(small.sum()) / float(convex_hull_image(small, offset_coordinates=False).sum())
+
+
+def _width(mask: Mask) -> float:
+    """From the outermost column to the right to that to the left."""
+    columns = np.flatnonzero(mask.any(axis=0))
+    return float(columns[-1] - columns[0] + 1)
+
+
+def _thorax_width(lungs: Mask) -> tuple[float, int]:
+    """The widest row between the outer edges of the lungs, and which row it is."""
+    first, last = _row_edges(lungs)
+    widths = np.where(first >= 0, last - first + 1, 0)
+    row = int(widths.argmax())
+    return float(widths[row]), row
 
 
 def _regions(right: Mask, left: Mask) -> Regions:

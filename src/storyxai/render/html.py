@@ -148,7 +148,8 @@ class _Page:
             return self._withheld_tile(rest[0], rest[1])
         if kind == "lungs":
             png = draw.outline_png(image, masks, long_side=ROW_SIDE_PX)
-            return _tile(png, labels["outlines_alt"], escape(labels["outlines"]))
+            kind = "" if "heart" in masks and masks["heart"].any() else "_lungs"
+            return _tile(png, labels[f"outlines{kind}_alt"], escape(labels[f"outlines{kind}"]))
         boxes = [box for box in self.evidence.prediction.boxes if not rest or box.finding == rest[0]]
         png = draw.boxes_png(image, boxes[:1] if self.patient else boxes, calm=self.patient, long_side=ROW_SIDE_PX)
         return _tile(png, labels["boxes_alt"], escape(labels["boxes_patient" if self.patient else "boxes"]))

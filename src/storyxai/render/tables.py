@@ -8,10 +8,13 @@ from html import escape
 from typing import Any, Final
 
 from storyxai.errors import CitationError
-from storyxai.record import resolve
+from storyxai.record import digits_apart, resolve
 
 __all__ = ["TABLES", "format_value", "table_html"]
 
+DIGITS = 3
+SMALLEST = 1e-6
+"""Nearer to 0 than this is printed as 0.000: the digit would say nothing but how small."""
 Record = Mapping[str, Any]
 Labels = Mapping[str, Any]
 
@@ -38,14 +41,14 @@ def table_html(name: str, record: Record, labels: Labels) -> str:
     )
 
 
-def format_value(value: Any, labels: Labels, *, exact: bool = False) -> str:
-    """`value` as a reader sees it: numbers in three digits (or all that the record has), lists with commas."""
+def format_value(value: Any, labels: Labels, *, exact: bool = False, digits: int = DIGITS) -> str:
+    """`value` as a reader sees it: numbers in `digits` decimals (or all that the record has), lists with commas."""
     if isinstance(value, bool):
         return str(labels["yes"] if value else labels["no"])
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return _number(value, exact)
+        return _number(value, exact, digits)
     if isinstance(value, list) and not any(isinstance(item, Mapping) for item in value):
         return ", ".join(format_value(item, labels, exact=exact) for item in value)
     if isinstance(value, Mapping | list):
@@ -53,18 +56,31 @@ def format_value(value: Any, labels: Labels, *, exact: bool = False) -> str:
     return str(value)
 
 
-def _number(value: float, exact: bool) -> str:
+def _number(value: float, exact: bool, digits: int) -> str:
     if exact:
         text = f"{value:.12f}".rstrip("0")
         return text + "0" if text.endswith(".") else text
-    if 1e-9 < abs(value) < 0.001:  # one digit that says something, instead of 0.000
+    if SMALLEST <= abs(value) < 0.001 and digits == DIGITS:  # one digit that says something, instead of 0.000
         return f"{value:.{-math.floor(math.log10(abs(value)))}f}"
     if abs(value) < 10:
-        return f"{value:.3f}"
+        return f"{value:.{digits}f}"
+    if digits > DIGITS:
+        return f"{value:,.{digits}f}"
     return f"{value:.1f}" if value != int(value) and abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _cell(record: Record, path: str, labels: Labels) -> str:
+def _digits(record: Record, labels: Labels, limit: str, *compared: str) -> int:
+    """The decimals of cells that are read against the one at `limit`: more than three where they would print alike."""
+    known = []
+    for path in compared:
+        try:
+            known.append((resolve(record, path), resolve(record, limit)))
+        except CitationError:
+            continue
+    return digits_apart(known, lambda number, digits: format_value(float(number), labels, digits=digits), least=DIGITS)
+
+
+def _cell(record: Record, path: str, labels: Labels, *, digits: int = DIGITS) -> str:
     """The value at `path` with its path, or "" where it is not known."""
     try:
         value = resolve(record, path)
@@ -73,9 +89,9 @@ def _cell(record: Record, path: str, labels: Labels) -> str:
     if value in ("", []):
         return ""
     if path.endswith("interval"):
-        text = f" {labels['to']} ".join(format_value(end, labels) for end in value)
+        text = f" {labels['to']} ".join(format_value(end, labels, digits=digits) for end in value)
     else:
-        text = format_value(value, labels)
+        text = format_value(value, labels, digits=digits)
     return f'<span data-path="{escape(path)}">{escape(text)}</span>'
 
 
@@ -96,7 +112,11 @@ def _over_findings(
     """A row a finding, a cell for each (column, path pattern), rows without any value left out."""
     rows = []
     for name in names:
-        cells = [_cell(record, pattern.format(name), labels) for _, pattern in columns]
+        judged = [f"findings.{name}.{leaf}" for leaf in ("threshold", "probability", "interval.0", "interval.1")]
+        digits = _digits(record, labels, *judged)
+        told = {path: digits for path in (*judged, f"findings.{name}.interval")}
+        paths = [pattern.format(name) for _, pattern in columns]
+        cells = [_cell(record, path, labels, digits=told.get(path, DIGITS)) for path in paths]
         if any(cells):
             rows.append([_plain(name), *cells])
     return ["finding", *(column for column, _ in columns)], rows
@@ -157,7 +177,7 @@ def _checks(record: Record, labels: Labels) -> Table:
             if check is None or check["passed"] is None:
                 cells.append("")
                 continue
-            value, limit = (_cell(record, f"{path}.{leaf}", labels) for leaf in ("value", "limit"))
+            value, limit = _check_cells(record, labels, path, ("value", "limit"))
             kind, passed = ("pass", labels["yes"]) if check["passed"] else ("fail", labels["no"])
             mark = f'<span class="{kind}" data-path="{escape(path)}.passed">{passed}</span>'
             cells.append(f"{value} / {limit} {mark}" if value and limit else mark)
@@ -179,10 +199,15 @@ def _maps(record: Record, labels: Labels) -> Table:
 def _gate(record: Record, labels: Labels) -> Table:
     fields = ["value", "limit", "passed", "about"]
     rows = [
-        [_plain(name.removeprefix("gate.")), *(_cell(record, f"gate.{name}.{field}", labels) for field in fields)]
-        for name in record["gate"]
+        [_plain(name.removeprefix("gate.")), *_check_cells(record, labels, f"gate.{name}", fields)] for name in record["gate"]
     ]
     return ["rule", *fields], rows
+
+
+def _check_cells(record: Record, labels: Labels, path: str, fields: Iterable[str]) -> list[str]:
+    """A check's cells; its value and limit in so many digits that they differ where they are not the same."""
+    digits = _digits(record, labels, f"{path}.limit", f"{path}.value")
+    return [_cell(record, f"{path}.{field}", labels, digits=digits) for field in fields]
 
 
 def _trained_on(record: Record, labels: Labels) -> Table:
@@ -200,7 +225,7 @@ def _failed(record: Record, labels: Labels) -> Table:
             for name, check in checks.items():
                 if check["passed"] is False:
                     path = f"checks.{finding}.{method}.{name}"
-                    cells = [_cell(record, f"{path}.{field}", labels) for field in ("value", "limit", "about")]
+                    cells = _check_cells(record, labels, path, ("value", "limit", "about"))
                     label = labels["columns"].get(name, _plain(name))
                     rows.append([_plain(finding), _method(method, labels), escape(label), *cells])
     return ["finding", "method", "check", "value", "limit", "about"], rows
