@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 from PIL import Image as Picture
@@ -15,12 +16,13 @@ from checks.renderer_checks import PageFacts, check_renderer
 from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import CitationError, UnknownNameError
 from storyxai.record import as_record, story_as_record
+from storyxai.render import tables
 from storyxai.render.html import render_html
 from storyxai.render.json import render_json
-from storyxai.render.tables import TABLES, format_value
+from storyxai.render.tables import TABLES, format_value, table_html
 from storyxai.story.citations import check_page
 from storyxai.story.tell import AUDIENCES, tell
-from storyxai.types import Evidence, Section
+from storyxai.types import Evidence, Finding, Section
 
 PAGES = {audience: render_html(tell(example_evidence(), audience), example_evidence()) for audience in AUDIENCES}
 
@@ -46,6 +48,20 @@ def test_the_untouched_image_stands_first_and_of_one_size(audience: str) -> None
         sizes = {Picture.open(io.BytesIO(base64.b64decode(data))).size for data, _ in images}
         assert len(sizes) == 1
         assert not any("untouched" in alt for _, alt in images[1:])
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.04, 0.1, 0.5, 0.93, 0.99])
+def test_the_label_of_a_threshold_lies_within_the_picture(threshold: float) -> None:
+    base = example_evidence()
+    found = tuple(dataclasses.replace(f, threshold=threshold) for f in base.prediction.findings)
+    evidence = dataclasses.replace(base, prediction=dataclasses.replace(base.prediction, findings=found))
+    page = render_html(tell(evidence, "clinician"), evidence).decode("utf-8")
+    labels = re.findall(r'<text x="([\d.]+)" y="11" text-anchor="(\w+)">([^<]+)</text>', page)
+    assert labels
+    for x, anchor, words in labels:
+        width = 7 * len(words)  # letters of 12 units are narrower than 7 on average
+        left = float(x) - {"start": 0, "middle": width / 2, "end": width}[anchor]
+        assert left >= 0 and left + width <= 500 and words.endswith(f"{threshold:.2f}")
 
 
 def test_withheld_maps_are_said_not_drawn() -> None:
@@ -124,6 +140,37 @@ def test_tables_print_values_at_their_paths() -> None:
                                                  "settings": {"most_told": 2}})  # fmt: skip
     pages = [*PAGES.values(), render_html(tell(told, "clinician"), told)]
     assert set(re.findall(r"table-(\w+)", "".join(p.decode() for p in pages))) >= set(TABLES)
+
+
+def cells_of(table: str) -> list[list[str]]:
+    """The printed cells of a table's rows."""
+    rows = re.findall(r"<tr><th scope=\"row\">.*?</tr>", table)
+    return [[re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+
+
+def test_numbers_that_tables_compare_never_print_alike() -> None:
+    """ "0.062 / 0.062 no" and "absent" up to 0.062 at a threshold of 0.062 read as false."""
+    base = example_evidence()
+    labels = json.loads((Path(tables.__file__).parent / "templates" / "en.json").read_text(encoding="utf-8"))
+    near = Finding("Mass", 0.03, (0.01, 0.19968), 0.2)
+    findings = tuple(near if f.name == "Mass" else f for f in base.prediction.findings)
+    checks = tuple(
+        dataclasses.replace(c, value=0.60996) if c.name == "inside_lungs" and c.passed is False else c for c in base.checks
+    )
+    gate = tuple(dataclasses.replace(c, value=0.6002) if c.name == "gate.cropped" else c for c in base.gate)
+    changed = dataclasses.replace(
+        base, prediction=dataclasses.replace(base.prediction, findings=findings), checks=checks, gate=gate
+    )
+    record = as_record(changed)
+    mass = next(row for row in cells_of(table_html("findings", record, labels)) if row[0] == "Mass")
+    assert mass[1:5] == ["absent", "0.0300", "0.0100 to 0.1997", "0.2000"]
+    hernia = next(row for row in cells_of(table_html("findings", record, labels)) if row[0] == "Hernia")
+    assert hernia[2:5] == ["0.004", "0.001 to 0.010", "0.100"], "three digits where they say enough"
+    assert ["0.60996", "0.61000"] in [row[3:5] for row in cells_of(table_html("failed", record, labels))]
+    assert "0.60996 / 0.61000 no" in [cell for row in cells_of(table_html("checks", record, labels)) for cell in row]
+    assert ["0.6002", "0.6000", "no"] in [row[1:4] for row in cells_of(table_html("gate", record, labels))]
+    for audience in AUDIENCES:
+        assert check_page(render_html(tell(changed, audience), changed), record) == []
 
 
 def test_lines_do_not_break_where_they_should_not() -> None:

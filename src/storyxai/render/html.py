@@ -203,6 +203,8 @@ class _Page:
         )
         x = {name: 10 + 480 * value for name, value in (("low", low), ("high", high), ("at", at), ("limit", limit))}
         state = f'<span class="chip {item["state"]}">{escape(labels["states"][item["state"]])}</span>'
+        # Near an end the label begins or ends at its mark, or the picture would cut it off.
+        anchor = "start" if x["limit"] < 60 else "end" if x["limit"] > 440 else "middle"
         ticks = (0, 0.25, 0.5, 0.75, 1)
         ends = "".join(f'<text x="{10 + 480 * t:.0f}" y="47" text-anchor="middle">{t:g}</text>' for t in ticks)
         return f"""<div class="gauge">{state}
@@ -210,7 +212,7 @@ class _Page:
 <line x1="10" y1="27" x2="490" y2="27" class="axis"/>{ends}
 <rect x="{x["low"]:.1f}" y="20" width="{max(2.0, x["high"] - x["low"]):.1f}" height="14" rx="3" class="interval"/>
 <line x1="{x["limit"]:.1f}" y1="15" x2="{x["limit"]:.1f}" y2="35" class="limit"/>
-<text x="{x["limit"]:.1f}" y="11" text-anchor="middle">{escape(labels["gauge_threshold"])} {limit:.2f}</text>
+<text x="{x["limit"]:.1f}" y="11" text-anchor="{anchor}">{escape(labels["gauge_threshold"])} {limit:.2f}</text>
 <circle cx="{x["at"]:.1f}" cy="27" r="6" class="point"/>
 </svg></div>
 """
