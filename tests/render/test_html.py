@@ -53,7 +53,8 @@ def test_the_untouched_image_stands_first_and_of_one_size(audience: str) -> None
 @pytest.mark.parametrize("threshold", [0.01, 0.04, 0.1, 0.5, 0.93, 0.99])
 def test_the_label_of_a_threshold_lies_within_the_picture(threshold: float) -> None:
     base = example_evidence()
-    found = tuple(dataclasses.replace(f, threshold=threshold) for f in base.prediction.findings)
+    sure = {"probability": 0.996, "interval": (0.995, 0.998), "threshold": threshold}
+    found = tuple(dataclasses.replace(f, **sure) for f in base.prediction.findings)
     evidence = dataclasses.replace(base, prediction=dataclasses.replace(base.prediction, findings=found))
     page = render_html(tell(evidence, "clinician"), evidence).decode("utf-8")
     labels = re.findall(r'<text x="([\d.]+)" y="11" text-anchor="(\w+)">([^<]+)</text>', page)
@@ -129,8 +130,8 @@ def test_unknown_parts_are_refused() -> None:
 
 def test_tables_print_values_at_their_paths() -> None:
     labels = {"yes": "yes", "no": "no", "entry": "entry", "entries": "entries"}
-    assert [format_value(v, labels) for v in (0.83, 1e-6, 0.000769763, 1234.0, 12.34, True, [1, 2], {"a": 1}, [{}], "x")] == [
-        "0.830", "0.000001", "0.0008", "1,234", "12.3", "yes", "1, 2", "1 entry", "1 entry", "x"
+    assert [format_value(v, labels) for v in (0.83, 1e-6, 8e-9, 0.000769763, 1234.0, 12.34, True, [1, 2], {"a": 1}, [{}], "x")] == [
+        "0.830", "0.000001", "0.000", "0.0008", "1,234", "12.3", "yes", "1, 2", "1 entry", "1 entry", "x"
     ]  # fmt: skip
     page = PAGES["practitioner"].decode("utf-8")
     assert '<span data-path="model.per_finding.Effusion.auroc_interval">0.830 to 0.910</span>' in page
