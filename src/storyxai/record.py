@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -41,6 +41,7 @@ __all__ = [
     "NOTICES",
     "arrays_of",
     "as_record",
+    "digits_apart",
     "from_record",
     "record_sha256",
     "resolve",
@@ -49,6 +50,8 @@ __all__ = [
 ]
 
 FORMAT = "storyxai-evidence/1"
+MOST_DIGITS = 6
+"""Decimals that are printed at most: the record keeps six significant digits."""
 WHOLE_IMAGE, ALL_METHODS = "image", "all"
 """Keys that stand for an empty `finding` and an empty `method`."""
 
@@ -109,6 +112,20 @@ def resolve(record: Mapping[str, Any], path: str) -> Any:
                 raise CitationError(f"'{path}' is not known in this evidence (its value is null)")
             return value
     raise CitationError(f"'{path}' is not in this evidence")
+
+
+def digits_apart(
+    pairs: Iterable[tuple[Any, Any]], printed: Callable[[float, int], str], *, least: int
+) -> int:
+    """Decimals, `least` or more, at which the two numbers of each pair print differently wherever they differ.
+
+    For sentences and tables that say which of two numbers is larger: "0.06, below 0.06" reads as false.
+    """
+    unlike = [(a, b) for a, b in pairs if isinstance(a, int | float) and isinstance(b, int | float) and a != b]
+    for digits in range(least, MOST_DIGITS):
+        if all(printed(a, digits) != printed(b, digits) for a, b in unlike):
+            return digits
+    return MOST_DIGITS if unlike else least
 
 
 def story_as_record(story: Story) -> dict[str, Any]:

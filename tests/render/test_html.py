@@ -130,7 +130,8 @@ def test_unknown_parts_are_refused() -> None:
 
 def test_tables_print_values_at_their_paths() -> None:
     labels = {"yes": "yes", "no": "no", "entry": "entry", "entries": "entries"}
-    assert [format_value(v, labels) for v in (0.83, 1e-6, 8e-9, 0.000769763, 1234.0, 12.34, True, [1, 2], {"a": 1}, [{}], "x")] == [
+    values = (0.83, 1e-6, 8e-9, 0.000769763, 1234.0, 12.34, True, [1, 2], {"a": 1}, [{}], "x")
+    assert [format_value(v, labels) for v in values] == [
         "0.830", "0.000001", "0.000", "0.0008", "1,234", "12.3", "yes", "1, 2", "1 entry", "1 entry", "x"
     ]  # fmt: skip
     page = PAGES["practitioner"].decode("utf-8")

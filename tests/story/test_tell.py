@@ -18,7 +18,7 @@ from storyxai.story.patient import check_readability
 from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.story.words import load_words
-from storyxai.types import Check, Evidence, Finding, Section, Sentence, Story
+from storyxai.types import Check, Counterfactual, Evidence, Finding, Section, Sentence, Story
 
 GOLD = Path(__file__).resolve().parents[1] / "gold"
 
@@ -194,6 +194,46 @@ def test_present_at_a_low_probability_is_not_read_as_likely() -> None:
     likely = with_finding(Finding("Consolidation", 0.61, (0.47, 0.72), 0.31))
     assert "more images lack" not in text_of(tell(likely, "clinician"))
     assert "So most people" not in text_of(tell(likely, "patient"))
+
+
+def with_what_if(finding: Finding, after: float) -> str:
+    """The clinician's section on `finding` when hiding a lung brings its probability to `after`."""
+    base = with_finding(finding)
+    hidden = (Counterfactual(finding.name, "the left lung", "blur", after, after - finding.probability),)
+    story = tell(dataclasses.replace(base, counterfactuals=hidden), "clinician")
+    return " ".join(s.text for s in section_of(story, finding.name).sentences)
+
+
+def test_numbers_that_are_compared_never_print_alike() -> None:
+    """ "To 0.06, below the threshold" beside a threshold of 0.06 reads as false: the digits grow until it reads as true."""
+    low = Finding("Consolidation", 0.12, (0.07, 0.19), 0.0621)
+    assert "goes from 0.120 to 0.058, below the threshold of 0.062." in with_what_if(low, 0.0584)
+    assert "goes from 0.1200 to 0.0618, below the threshold of 0.0621." in with_what_if(low, 0.06183)
+    assert "goes from 0.12 to 0.04, below the threshold of 0.06." in with_what_if(low, 0.04)
+    assert "its probability stays near 0.12." in with_what_if(low, 0.1214)
+    unsure = Finding("Consolidation", 0.0584, (0.03, 0.0644), 0.0621)
+    assert "goes from 0.0584 to 0.0622, above the threshold of 0.0621." in with_what_if(unsure, 0.0622)
+    spans = "probability 0.058, 90 % interval 0.030 to 0.064, which spans the threshold of 0.062."
+    assert spans in with_what_if(unsure, 0.01)
+    edge = Finding("Consolidation", 0.12, (0.0624, 0.19), 0.0621)
+    assert "probability 0.1200, 90 % interval 0.0624 to 0.1900, threshold 0.0621." in with_what_if(edge, 0.01)
+    on_it = Finding("Consolidation", 0.12, (0.0621, 0.19), 0.0621)
+    assert "interval 0.06 to 0.19, threshold 0.06." in with_what_if(on_it, 0.01), "equal numbers may print alike"
+
+
+def test_agreement_of_methods_and_its_limit_print_apart() -> None:
+    base = example_evidence()
+    checks = tuple(
+        dataclasses.replace(c, value=0.2183, limit=0.2216, passed=False) if c.passed and c.name == "methods_agree" else c
+        for c in base.checks
+    )
+    text = text_of(tell(dataclasses.replace(base, checks=checks), "clinician"))
+    assert "do not point to the same parts of the image: agreement 0.218, limit 0.222." in text
+
+
+def test_about_one_half_is_not_said_to_be_less_than_half() -> None:
+    text = with_what_if(Finding("Consolidation", 0.498, (0.4, 0.6), 0.3), 0.1)
+    assert "about 50 in 100 images" in text and "more images lack" not in text
 
 
 def test_sensitivity_from_few_cases_says_how_few() -> None:

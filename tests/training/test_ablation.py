@@ -257,7 +257,7 @@ def test_self_supervision_moves_the_encoder_and_nothing_else() -> None:
 
 def test_a_loss_that_is_not_a_number_is_the_recipes_fault() -> None:
     """As in `fit`: status 2 and a mend, for the call chose the learning rate."""
-    with pytest.raises(RecipeError, match="self-supervision: the loss is not a number at step .* lower the learning rate"):
+    with pytest.raises(RecipeError, match=r"self-supervision: the loss is not a number at step .* lower the learning rate"):
         start_from_films(tiny_network(), toy_examples(6), epochs=4, batch_size=4, learning_rate=1e30, seed=0)
 
 

@@ -114,7 +114,7 @@ def _over_findings(
     for name in names:
         judged = [f"findings.{name}.{leaf}" for leaf in ("threshold", "probability", "interval.0", "interval.1")]
         digits = _digits(record, labels, *judged)
-        told = {path: digits for path in (*judged, f"findings.{name}.interval")}
+        told = dict.fromkeys((*judged, f"findings.{name}.interval"), digits)
         paths = [pattern.format(name) for _, pattern in columns]
         cells = [_cell(record, path, labels, digits=told.get(path, DIGITS)) for path in paths]
         if any(cells):

@@ -12,6 +12,8 @@ BOXED = "the boxed area"
 """How counterfactuals call the strongest box of their finding."""
 FEW_POSITIVES = 20
 """Measured on fewer images with the finding, sensitivity says little."""
+FEWER_THAN_HALF = 0.495
+"""Below it 49 in 100 or fewer is printed, so that "more lack it than show it" is not said beside "about 50 in 100"."""
 MIN_SHARE_TOLD = 0.4
 """A part of the lung is named as the place of a map only when it holds at least this share of it."""
 
@@ -25,7 +27,7 @@ def clinician_sections(t: Teller) -> tuple[Section, ...]:
         sections += _finding(t, name)
     sections += _in_brief(t)
     sections += _absent(t)
-    ratio = t.say("clinician.ctr") or t.say("clinician.ctr_plain")
+    ratio = t.say("clinician.ctr") or t.say("clinician.ctr_plain") or t.say("clinician.ctr_none")
     measures = [ratio, t.say("clinician.asymmetry"), t.say("clinician.lungs_drawn")]
     sections += t.section(said("clinician.measures"), measures)
     sections += t.section(said("clinician.report_heading"), _report(t))
@@ -95,7 +97,7 @@ def _finding(t: Teller, name: str) -> list[Section]:
     names = {"F": name}
     state = t.value(f"findings.{name}.state")
     lines = [t.say(f"clinician.{key}", names) for key in (state, "in_patients")]
-    if state == "present" and t.value(f"findings.{name}.probability") < 0.5:
+    if state == "present" and t.value(f"findings.{name}.probability") < FEWER_THAN_HALF:
         lines.append(t.say("clinician.below_half", names))
     lines.append(t.say("clinician.operating", names))
     if lines[-1] and t.value(f"model.per_finding.{name}.positives") < FEW_POSITIVES:
@@ -146,8 +148,11 @@ def _what_if(t: Teller, name: str) -> list[list[Sentence]]:
     told = [i for i in range(len(hidden)) if hidden[i]["region"] != BOXED or t.maps(name, shown=True)]
     lines = []
     for i in sorted(told, key=lambda i: (-abs(hidden[i]["change"]), i))[:COUNTERFACTUALS_TOLD]:
-        before, after = (p >= limit for p in (t.value(f"findings.{name}.probability"), hidden[i]["probability"]))
+        numbers = (t.value(f"findings.{name}.probability"), hidden[i]["probability"])
+        before, after = (p >= limit for p in numbers)
         key = "what_if" if before == after else "what_if_above" if after else "what_if_below"
+        if key == "what_if" and len({t.words.printed(p, "decimal") for p in numbers}) == 1:
+            key = "what_if_same"
         lines.append(t.say(f"clinician.{key}", {"F": name, "I": str(i)}))
     return lines
 

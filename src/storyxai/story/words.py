@@ -1,6 +1,7 @@
 """Sentences from templates that are data: what a template states it cites, and what is not known it does not say.
 
-A template is a text with marks `[path|format]`, or {"text": ..., "cites": [...]} where it rests on more than it prints.
+A template is a text with marks `[path|format]`, or {"text": ..., "cites": [...]} where it rests on more than it prints;
+"apart" there holds pairs of paths: numbers that the sentence compares, printed with so many digits that they differ.
 `<F>` in a path is replaced by the name of a finding, `<M>` of a method; `[F|name]` and `[M|name]` print these names.
 When a path is not in the record, or is null there, the sentence is left out.
 Another language is another file in `languages/`.
@@ -18,7 +19,7 @@ from importlib import resources
 from typing import Any, Final
 
 from storyxai.errors import CitationError, UnknownNameError
-from storyxai.record import resolve
+from storyxai.record import digits_apart, resolve
 from storyxai.types import Section, Sentence
 
 __all__ = ["Teller", "Words", "known_languages", "load_words"]
@@ -42,6 +43,12 @@ class Words:
             return found, ()
         return found["text"], tuple(found["cites"])
 
+    def compared(self, key: str) -> tuple[tuple[str, str], ...]:
+        """The pairs of paths whose numbers the template called `key` compares."""
+        room, name = key.split(".", 1)
+        found = self.data[room][name]
+        return () if isinstance(found, str) else tuple((a, b) for a, b in found.get("apart", ()))
+
     def heading(self, key: str) -> str:
         """The plain text called `key`."""
         return self.template(key)[0]
@@ -57,11 +64,13 @@ class Words:
             return "".join(many)
         return f"{', '.join(many[:-1])} {self.data['joins']['and']} {many[-1]}"
 
-    def printed(self, value: Any, how: str) -> str:
-        """`value` printed by the format called `how`; "table:NAME" looks a word up."""
+    def printed(self, value: Any, how: str, *, digits: int = 2) -> str:
+        """`value` printed by the format called `how`; "table:NAME" looks a word up; `digits` are those of decimals."""
         kind, _, table = how.partition(":")
         if kind == "table":
             return self.word(table, str(value))
+        if kind in ("decimal", "interval"):
+            return (_bounded if kind == "decimal" else _interval)(self, value, digits)
         return _FORMATS[kind](self, value)
 
 
@@ -97,6 +106,7 @@ class Teller:
         for slot, words in (slots or {}).items():
             text = text.replace("{" + slot + "}", words)
         unknown = [path for path in paths if self.value(path) is None]
+        digits = self._digits(key, names)
 
         def fill(mark: re.Match[str]) -> str:
             if mark[2] == "name":
@@ -104,7 +114,7 @@ class Teller:
             path = self._named(mark[1], names)
             value = self.value(path)
             (paths if value is not None else unknown).append(path)
-            return "" if value is None else self.words.printed(value, mark[2])
+            return "" if value is None else self.words.printed(value, mark[2], digits=digits)
 
         text = _MARK.sub(fill, text)
         if unknown or not paths:
@@ -150,6 +160,11 @@ class Teller:
         methods = self.record["heatmaps"].get(finding, {})
         return [f"{'map' if methods[m]['shown'] else 'withheld'}/{finding}/{m}" for m in sorted(methods)]
 
+    def _digits(self, key: str, names: Mapping[str, str] | None) -> int:
+        """The decimals of the sentence of template `key`: two, or more where what it compares would print alike."""
+        pairs = [(self.value(self._named(a, names)), self.value(self._named(b, names))) for a, b in self.words.compared(key)]
+        return digits_apart(pairs, lambda number, digits: _bounded(self.words, number, digits), least=2)
+
     def _named(self, path: str, names: Mapping[str, str] | None) -> str:
         return _NAME.sub(lambda mark: (names or {})[mark[1]], path)
 
@@ -169,12 +184,8 @@ def load_words(language: str) -> Words:
     return Words(language, json.loads(text))
 
 
-def _decimal(words: Words, value: Any) -> str:
-    """Two decimals; what would round to 0 or 1 without being it is said to lie below or above."""
-    return _bounded(words, float(value), 2)
-
-
 def _bounded(words: Words, value: float, digits: int) -> str:
+    """`value` in `digits` decimals; what would round to 0 or 1 without being it is said to lie below or above."""
     step = 10.0**-digits
     if 0 < value < step / 2:
         return str(words.data["joins"]["below"].format(f"{step:.{digits}f}"))
@@ -195,14 +206,9 @@ def _number(words: Words, value: Any) -> str:
     return text
 
 
-def _interval(words: Words, value: Any) -> str:
+def _interval(words: Words, value: Any, digits: int) -> str:
     low, high = value
-    return f"{_decimal(words, low)} {words.data['joins']['to']} {_decimal(words, high)}"
-
-
-def _interval_3(words: Words, value: Any) -> str:
-    low, high = value
-    return f"{_bounded(words, low, 3)} {words.data['joins']['to']} {_bounded(words, high, 3)}"
+    return f"{_bounded(words, low, digits)} {words.data['joins']['to']} {_bounded(words, high, digits)}"
 
 
 def _frequency(words: Words, value: Any, base: int) -> str:
@@ -225,12 +231,10 @@ def _data(words: Words, value: Any) -> str:
 
 _FORMATS: Final[Mapping[str, Callable[[Words, Any], str]]] = {
     "text": lambda words, value: str(value),
-    "decimal": _decimal,
     "signed": lambda words, value: f"{float(value):+.2f}",
     "number": _number,
     "percent": lambda words, value: f"{100 * float(value):.0f} %",
-    "interval": _interval,
-    "interval_3": _interval_3,
+    "interval_3": lambda words, value: _interval(words, value, 3),
     "of_100": lambda words, value: f"{100 * float(value):.0f}",
     "in_10": lambda words, value: _frequency(words, value, 10),
     "in_100": lambda words, value: _frequency(words, value, 100),
