@@ -279,6 +279,53 @@ def test_a_side_is_told_only_where_the_film_shows_it() -> None:
     assert "It seems to be on both sides." in text and "Most of it" not in text
 
 
+def mirrored_evidence() -> Evidence:
+    base = example_evidence()
+    doubt = Check("gate.mirrored", "", "gate", 0.9, 0.5, False, "Warning: the picture may be mirrored.")
+    return dataclasses.replace(base, gate=(*base.gate, doubt))
+
+
+def test_no_reader_takes_the_sides_of_a_mirrored_film_for_certain() -> None:
+    told = {audience: text_of(tell(mirrored_evidence(), audience)) for audience in AUDIENCES}
+    assert "left and right may be swapped" in told["patient"] and "are swapped" not in told["patient"]
+    assert "So every side that this page names is in doubt." in told["clinician"]
+    assert "lies on the right, mainly in the right lower zone. That side is in doubt" in told["clinician"]
+    for audience in ("clinician", "practitioner", "auditor"):
+        assert "Warning: the picture may be mirrored." in told[audience], audience
+    plain = {audience: text_of(tell(example_evidence(), audience)) for audience in AUDIENCES}
+    assert "left and right are swapped" in plain["patient"] and "may be swapped" not in plain["patient"]
+    assert "in doubt" not in " ".join(plain.values())
+
+
+def test_the_patient_learns_what_the_pictures_are_where_the_first_stands() -> None:
+    """The first sign may have no marked picture: the two pictures are explained beside the first that has one."""
+    base = example_evidence()
+    maps = tuple(
+        dataclasses.replace(h, shown=False, withheld_because="the map is empty") if h.finding == "Effusion" else h
+        for h in base.heatmaps
+    )
+    story = tell(dataclasses.replace(base, heatmaps=maps), "patient")
+    found = {s.heading: " ".join(one.text for one in s.sentences) for s in story.sections}
+    with_picture = found["Another possible sign: a part of the lung that looks filled in"]
+    for words in ("The first picture is", "a blue frame shows", "left and right are swapped"):
+        assert words in with_picture and text_of(story).count(words) == 1, words
+    none = dataclasses.replace(base, heatmaps=(), prediction=dataclasses.replace(base.prediction, boxes=()))
+    looked = section_of(tell(none, "patient"), "What was looked at")
+    assert looked.figures == ("image",) and looked.sentences[-1].text.endswith("left and right are swapped.")
+
+
+def test_the_patient_is_not_told_the_same_advice_at_each_sign() -> None:
+    base = example_evidence()
+    findings = tuple(
+        dataclasses.replace(f, interval=(0.3, 0.4), probability=0.35, threshold=0.2) for f in base.prediction.findings
+    )
+    changed = dataclasses.replace(base, prediction=dataclasses.replace(base.prediction, findings=findings))
+    text = text_of(tell(changed, "patient"))
+    assert text.count("So most people with a result like this do not have it.") == len(findings)
+    assert text.count("A doctor should still take a look.") == 1
+    assert text.count("Other things can look the same on an X-ray.") == 1
+
+
 def test_what_was_never_measured_is_named() -> None:
     for audience in ("practitioner", "auditor"):
         text = text_of(tell(example_evidence(), audience))

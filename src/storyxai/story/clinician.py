@@ -62,6 +62,8 @@ def _listed(t: Teller, key: str, found: list[str], *, numbers: bool = False) -> 
 def _warnings(t: Teller) -> list[list[Sentence]]:
     failed = [name for name, check in t.record["gate"].items() if check["passed"] is False]
     lines = [t.say("clinician.gate_failed", {"G": name}) for name in failed]
+    if doubts := t.side_doubts():
+        lines.append(t.say("clinician.sides_doubt", cites=doubts))
     if t.value("study.image.view") == "AP":
         lines.append(t.say("clinician.view_ap"))
     return lines
@@ -125,7 +127,10 @@ def _withheld(t: Teller, name: str) -> list[list[Sentence]]:
 
 def _place(t: Teller, name: str) -> list[list[Sentence]]:
     names = {"F": name}
-    lines = [t.say("clinician.place", names) or t.say("clinician.place_side", names), t.say("clinician.inside", names)]
+    lines = [t.say("clinician.place", names) or t.say("clinician.place_side", names)]
+    if lines[0] and (doubts := t.side_doubts()):
+        lines.append(t.say("clinician.side_doubt", cites=doubts))
+    lines.append(t.say("clinician.inside", names))
     for part in ("costophrenic", "perihilar"):
         if (t.value(f"concepts.{name}.{part}.value") or 0) >= MIN_SHARE_TOLD:
             lines.append(t.say(f"clinician.{part}", names))

@@ -10,7 +10,6 @@ from storyxai.types import Section, Sentence, Story
 __all__ = ["GRADE_REFUSED", "WORDS_REFUSED", "check_readability", "patient_sections"]
 
 GRADE_REFUSED, WORDS_REFUSED = 8.0, 15.0
-SIDE_RULES = ("gate.mirrored", "gate.lung_sides")
 FEWER_THAN_HALF = 0.45
 """Below it "about 4 in 10" or fewer is printed, and most people with such a result do not have the finding."""
 
@@ -23,13 +22,15 @@ def patient_sections(t: Teller) -> tuple[Section, ...]:
     looked = [t.say(f"patient.{key}") for key in ("looked", "how", "looks_for", "no_old", "not_doctor", "we")]
     if failed := [f"gate.{name}.passed" for name, check in t.record["gate"].items() if check["passed"] is False]:
         looked.append(t.say("patient.gate", cites=failed))
-    sections = t.section(
-        said("patient.what"),
-        looked,
-        figures=() if any(_has_picture(t, name) for name in present) else ("image",),
-    )
+    pictured = [name for name in present if _has_picture(t, name)]
+    if not pictured:  # the film stands here; else beside the first finding that has a marked one
+        looked.append(_sides(t))
+    sections = t.section(said("patient.what"), looked, figures=() if pictured else ("image",))
+    rare = [name for name in present if t.value(f"findings.{name}.probability") < FEWER_THAN_HALF]
     for index, name in enumerate(present):
-        sections += _present(t, name, first=index == 0)
+        # What holds for every sign, and what the two pictures are, is said once.
+        once = {"first": index == 0, "first_rare": name in rare[:1], "first_picture": name in pictured[:1]}
+        sections += _present(t, name, **once)
     states = [f"findings.{name}.state" for name in t.record["findings"]]
     if not present and states:
         sections += t.section(said("patient.found"), [t.say("patient.none", cites=["findings"])])
@@ -60,30 +61,37 @@ def check_readability(story: Story) -> None:
         raise EvidenceError(f"the patient's sentences have {length:.1f} words on average, above {WORDS_REFUSED:.0f}")
 
 
-def _present(t: Teller, name: str, *, first: bool) -> list[Section]:
+def _present(t: Teller, name: str, *, first: bool, first_rare: bool, first_picture: bool) -> list[Section]:
     names = {"F": name}
     lines = [t.say("patient.present", names)]
     # A place is told only where a map passed its checks, and where the finding has one.
     # On a film that may be mirrored the side may be the wrong one.
-    sided = all(t.record["gate"].get(rule, {}).get("passed") is not False for rule in SIDE_RULES)
-    if t.maps(name, shown=True) and t.value(f"terms.{name}.focal") and sided:
+    if t.maps(name, shown=True) and t.value(f"terms.{name}.focal") and not t.side_doubts():
         both = t.value(f"concepts.{name}.side.value") == "bilateral"
         lines.append(t.say("patient.place_both" if both else "patient.place", names))
     lines.append(t.say("patient.sure", names))
     if t.value(f"findings.{name}.probability") < FEWER_THAN_HALF:
-        lines += [t.say("patient.most_not", names), t.say("patient.most_not_why", names)]
-    lines.append(t.say("patient.also_look", names))
+        lines.append(t.say("patient.most_not", names))
+    if first_rare:
+        lines.append(t.say("patient.most_not_why", names))
+    if first:
+        lines.append(t.say("patient.also_look", names))
     figures: tuple[str, ...] = ()
     if _has_picture(t, name):
         figures = (f"boxes/{name}",)
-        # What the two pictures are is said once.
-        for key in ("marked", "marked_box", "mirrored") if first else ():
-            lines.append(t.say(f"patient.{key}", names))
+        if first_picture:
+            lines += [t.say("patient.marked"), t.say("patient.marked_box", names), _sides(t)]
     elif t.maps(name, shown=False) and not t.maps(name, shown=True):
         withheld = [f"heatmaps.{name}.{method}.shown" for method in t.maps(name, shown=False)]
         lines.append(t.say("patient.no_picture", cites=withheld))
     heading = t.words.heading("patient.found" if first else "patient.found_also")
     return t.section(f"{heading}: {t.value(f'terms.{name}.lay')}", lines, figures=figures)
+
+
+def _sides(t: Teller) -> list[Sentence]:
+    """How left and right lie on the film, which no one knows of a film that may be mirrored."""
+    doubts = t.side_doubts()
+    return t.say("patient.sides_doubt", cites=doubts) if doubts else t.say("patient.sides")
 
 
 def _has_picture(t: Teller, name: str) -> bool:

@@ -23,7 +23,9 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     scores = [t.say("practitioner.dice") or t.say("practitioner.dice_plain"), t.say("practitioner.report")]
     scores.append(gaps(t, "practitioner"))
     sections += t.section(said("practitioner.lungs"), scores)
-    lines = [*states(t, "practitioner"), t.say("practitioner.logits")]
+    failed = [name for name, check in t.record["gate"].items() if check["passed"] is False]
+    lines = [t.say("practitioner.gate_failed", {"G": name}) for name in failed]
+    lines += [*states(t, "practitioner"), t.say("practitioner.logits")]
     sections += t.section(said("practitioner.prediction"), lines, figures=("table/findings",))
     sections += _maps(t)
     sections += _checks(t)

@@ -26,6 +26,7 @@ __all__ = ["Teller", "Words", "known_languages", "load_words"]
 
 _MARK = re.compile(r"\[([^\]|]+)\|([^\]]+)\]")
 _NAME = re.compile(r"<(\w+)>")
+_SIDE_RULES = ("gate.mirrored", "gate.lung_sides")
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +139,11 @@ class Teller:
         """Findings to dwell on: present ones, then those indeterminate ones of which maps were compared."""
         unsure, dwelt = self.findings_by_state("indeterminate"), self.value("provenance.told")
         return self.findings_by_state("present") + [name for name in unsure if dwelt is None or name in dwelt]
+
+    def side_doubts(self) -> list[str]:
+        """Paths of the failed checks that put the film's left and right in doubt."""
+        gate = self.record["gate"]
+        return [f"gate.{rule}.passed" for rule in _SIDE_RULES if gate.get(rule, {}).get("passed") is False]
 
     def named(self, finding: str) -> str:
         """The plain name of a finding."""
