@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -231,6 +234,43 @@ def test_a_place_that_cannot_be_written_is_named(call: Call, film: Path, tmp_pat
     for out in (in_the_way, in_the_way / "deeper"):
         _assert_refused(call("tell", film, "--out", out), str(out), "cannot be written")
     assert in_the_way.read_text() == "not a folder"
+
+
+@pytest.mark.parametrize("full_at", ["write_bytes", "mkdtemp"])
+def test_a_full_disk_is_told_by_the_name_that_was_typed(
+    full_at: str, call: Call, film: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by that of the hidden folder in which the files are made: that one is gone when the reader looks for it."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path if full_at == "write_bytes" else tempfile, full_at, full)
+    stories, map_ = tmp_path / "stories", tmp_path / "maps" / "map.png"
+    words = ("tell", film, "--model", student, "--out", stories, *FEW)
+    for out, ended in ((stories, call(*words)), (map_, call("explain", film, "--finding", "Mass", "--out", map_, *FEW))):
+        _assert_refused(ended, "free some space")
+        assert ended.sentence.startswith(f"storyxai: {out}: cannot be written (No space left on device)")
+    assert not stories.exists() and not map_.parent.exists()
+
+
+def test_a_scorecard_on_a_full_disk_is_told_in_a_sentence(
+    call: Call, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("storyxai.pipeline.evaluate_student", full)
+    ended = call("evaluate", "--data", tmp_path / "t.parquet", "--out", tmp_path / "score", "--model", student)
+    _assert_refused(ended, f"{tmp_path / 'score'}: cannot be written (No space left on device)")
+
+
+def test_a_file_whose_folder_cannot_be_made_is_named_itself(call: Call, film: Path, tmp_path: Path) -> None:
+    """The reader typed the file's name, perhaps without any folder: "." would not say which option is meant."""
+    (tmp_path / "file").write_text("not a folder")
+    png, table = tmp_path / "file" / "map.png", tmp_path / "file" / "t.parquet"
+    _assert_refused(call("explain", film, "--finding", "Mass", "--out", png), f"{png}: cannot be written")
+    _assert_refused(call("data", "import", "phantom", tmp_path, "--out", table), f"{table}: cannot be written")
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(call: Call, film: Path, student: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import shutil
 import tempfile
@@ -37,6 +38,9 @@ Progress = Callable[[str, int, int], None]
 METHODS = ("grad_cam", "lime")
 FEWEST_SAMPLES = 100
 SPEED_BATCHES = 10
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""What an operating system calls a disk that takes no more, whichever file it was met at."""
+MORE_ROOM = "free some space or name another place"
 
 
 def tell(
@@ -151,7 +155,7 @@ def explain(
             raise OutputError(str(place), "is a folder", mend="name a file")
     if samples < FEWEST_SAMPLES:
         raise InputError("samples", f"{samples} are too few for LIME", mend=f"use {FEWEST_SAMPLES} or more, best 1000")
-    with _output_folder(out.parent):
+    with _output_folder(out.parent, typed=out):
         student = load_student(model)
         if name not in student.findings:
             raise UnknownNameError("finding", finding, student.findings)
@@ -164,7 +168,7 @@ def explain(
         values = heatmap.values
         packed = io.BytesIO()
         np.save(packed, values, allow_pickle=False)
-        _write_files({raw: packed.getvalue(), out: pair_png(image, heatmap)})
+        _write_files({raw: packed.getvalue(), out: pair_png(image, heatmap)}, typed=out)
     return {
         "finding": name, "method": method, "unit": heatmap.unit, "minimum": float(values.min()),
         "maximum": float(values.max()), "shown": heatmap.shown, "withheld_because": heatmap.withheld_because,
@@ -195,7 +199,7 @@ def import_data(
 
     from storyxai.data.importing import import_source
 
-    with _output_folder(out.parent):  # a place that cannot be written is said before hours of reading
+    with _output_folder(out.parent, typed=out):  # a place that cannot be written is said before hours of reading
         report = import_source(source, path, out, seed=seed, own_split=own_split, progress=progress)
     record = {key: value for key, value in asdict(report).items() if not key.startswith("_")}
     return {**record, "lines": list(report.lines())}
@@ -224,11 +228,12 @@ def evaluate(
 
     require_writable(out)
     student, others = load_student(model), [load_student(one) for one in beside]
-    record = evaluate_student(
-        student, table, split=split, bootstrap=bootstrap, seed=seed, beside=others, progress=progress
-    )
-    speed = student_speed(student, batches=SPEED_BATCHES, clock=time.perf_counter, beside=others)
-    write_scorecard(record, out, speed=speed)
+    with _naming(out):
+        record = evaluate_student(
+            student, table, split=split, bootstrap=bootstrap, seed=seed, beside=others, progress=progress
+        )
+        speed = student_speed(student, batches=SPEED_BATCHES, clock=time.perf_counter, beside=others)
+        write_scorecard(record, out, speed=speed)
     return {"scorecard": str(out / "scorecard.json"), "headline": headline(record), "lines": score_lines(record)}
 
 
@@ -236,7 +241,8 @@ def teach(recipe: Path, out: Path, *, task: str = "all", progress: Progress | No
     """The teachers of a recipe in `out`, weights and a card each, with their figures on the validation part."""
     from storyxai.teach import teach_to_folder
 
-    cards = teach_to_folder(recipe, out, task=task, progress=progress)
+    with _naming(out):
+        cards = teach_to_folder(recipe, out, task=task, progress=progress)
     lines = [f"{out / card['weights']['file']}: {line}" for card in cards for line in teacher_lines(card)]
     teachers = [
         {"task": card["task"], "weights": str(out / card["weights"]["file"]), "hash": card["hash"],
@@ -270,7 +276,8 @@ def distil(recipe: Path, out: Path, *, progress: Progress | None = None) -> dict
     """The student of a recipe in `out`/model."""
     from storyxai.pipeline import distil_to_folder
 
-    student, _ = distil_to_folder(recipe, out, progress=progress)
+    with _naming(out):
+        student, _ = distil_to_folder(recipe, out, progress=progress)
     return {"model": str(out / "model"), "model_id": student.card.model_id}
 
 
@@ -302,7 +309,8 @@ def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> di
     from storyxai.training.config import read_recipe
 
     read = read_recipe(recipe)
-    _, record = run_pipeline(recipe, out, progress=progress)
+    with _naming(out):
+        _, record = run_pipeline(recipe, out, progress=progress)
     first = read.data.phantom_seed * 1_000_000 + read.data.phantom_train + read.data.phantom_validation
     count = min(read.evaluation.stories, read.data.phantom_test)
     if count:
@@ -341,8 +349,8 @@ def _drawn_otherwise(page: bytes, story: Story, audience: str, evidence: Evidenc
     return "is not the page that this evidence makes: its pictures or layout were changed after it was told"
 
 
-def _write_files(files: dict[Path, bytes]) -> None:
-    """Each file whole or not at all. Raises: OutputError."""
+def _write_files(files: dict[Path, bytes], *, typed: Path) -> None:
+    """Each file whole or not at all. Raises: OutputError naming what was `typed`."""
     for path, data in files.items():
         try:
             with tempfile.TemporaryDirectory(prefix=".storyxai-", dir=path.parent) as work:
@@ -350,14 +358,15 @@ def _write_files(files: dict[Path, bytes]) -> None:
                 part.write_bytes(data)
                 part.replace(path)
         except OSError as error:
-            raise OutputError(str(path), f"cannot be written ({error.strerror})", mend="free some space") from error
+            raise OutputError(str(typed), f"cannot be written ({error.strerror})", mend=MORE_ROOM) from error
 
 
 def _write_study(evidence: Evidence, out: Path, audiences: Sequence[str], language: str) -> dict[str, Any]:
     """Evidence and pages, written beside the final place first and moved in whole."""
     study = out / evidence.prediction.study_id
-    work = Path(tempfile.mkdtemp(prefix=f".{study.name}-", dir=out))
+    work = study
     try:
+        work = Path(tempfile.mkdtemp(prefix=f".{study.name}-", dir=out))
         # Told and drawn from what the archive keeps, to its six digits: so it can be drawn again byte by byte.
         kept = read_archive(write_archive(evidence, work / study.name))
         stories = {audience: tell_story(kept, audience, language) for audience in audiences}
@@ -369,10 +378,13 @@ def _write_study(evidence: Evidence, out: Path, audiences: Sequence[str], langua
         if study.exists():
             study.rename(work / "older")
         (work / study.name).rename(study)
+    except OutputError as error:  # it names a part of the hidden folder
+        raise OutputError(str(out), error.why, mend=MORE_ROOM) from error
     except OSError as error:
-        raise OutputError(str(study), f"cannot be written ({error.strerror})", mend="free some space") from error
+        raise OutputError(str(out), f"cannot be written ({error.strerror})", mend=MORE_ROOM) from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if work != study:
+            shutil.rmtree(work, ignore_errors=True)
     states = [f"{f.name} {f.state} ({f.probability:.2f})" for f in evidence.prediction.findings if f.state != "absent"]
     return {
         "source": evidence.image.source, "folder": str(study), "pages": list(pages),
@@ -383,14 +395,32 @@ def _write_study(evidence: Evidence, out: Path, audiences: Sequence[str], langua
 
 
 @contextmanager
-def _output_folder(folder: Path) -> Iterator[None]:
-    """`folder`, made and seen to be writable; where the block fails and nothing was written, it is gone again."""
+def _output_folder(folder: Path, *, typed: Path | None = None) -> Iterator[None]:
+    """`folder`, made and seen to be writable; where the block fails and nothing was written, it is gone again.
+
+    Raises: OutputError naming what was `typed` (by default the folder) when the folder cannot be written.
+    """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    require_writable(folder)
     try:
-        yield
+        require_writable(folder)
+    except OutputError as error:
+        raise OutputError(str(typed or folder), error.why, mend=error.mend) from error
+    try:
+        with _naming(typed or folder):
+            yield
     except BaseException:
         for place in made:
             with suppress(OSError):  # something was written there, so it stays
                 place.rmdir()
         raise
+
+
+@contextmanager
+def _naming(out: Path) -> Iterator[None]:
+    """A disk that takes no more within the block is told in a sentence that names `out`. Raises: OutputError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        raise OutputError(str(out), f"cannot be written ({error.strerror})", mend=MORE_ROOM) from error
