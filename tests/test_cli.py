@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -413,6 +414,19 @@ def test_explain_draws_a_map_and_keeps_its_raw_values(
     (tmp_path / "folder.png").mkdir()
     _assert_refused(call("explain", film, "--finding", "Mass", "--out", tmp_path / "folder.png"), "is a folder")
     assert {"inside_lungs", "methods_agree", "not_empty"} < set(said["checks"])
+
+
+@pytest.mark.parametrize(("typed", "machine", "called"), [("lime", "lime", "LIME"), ("Grad-CAM", "grad_cam", "Grad-CAM")])
+def test_explain_calls_methods_as_the_field_does(
+    typed: str, machine: str, called: str, call: Call, film: Path, student: Path, tmp_path: Path
+) -> None:
+    """In text; the JSON keeps the machine's names. Pleural_Thickening and inside_lungs are no words either."""
+    words = ("explain", film, "--finding", "Pleural Thickening", "--method", typed, "--out", tmp_path / "map.png", *FEW)
+    text = call(*words).out
+    assert f"map.png: {called} of Pleural Thickening, " in text and "  inside lungs: " in text
+    assert not re.search(r"\b(lime|grad_cam)\b|[a-z]_[A-Za-z]", text.replace(str(tmp_path), ""))
+    said = json.loads(call(*words, "--json").out)
+    assert (said["finding"], said["method"]) == ("Pleural_Thickening", machine) and "inside_lungs" in said["checks"]
 
 
 def test_explain_says_of_a_map_what_tell_says(call: Call, told: Path, film: Path, tmp_path: Path) -> None:

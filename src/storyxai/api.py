@@ -144,6 +144,7 @@ def explain(
     """
     from storyxai.render.figure import pair_png
 
+    method = method.casefold().replace("-", "_")  # "Grad-CAM" and "LIME" too, as pictures and pages call them
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
     name = find_term(finding).name

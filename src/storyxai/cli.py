@@ -17,6 +17,7 @@ import typer
 
 from storyxai import api
 from storyxai.errors import GateRefusal, InputError, StoryxaiError
+from storyxai.types import METHOD_NAMES
 
 __all__ = ["app", "main"]
 
@@ -125,7 +126,7 @@ def explain(
     image: Annotated[Path, typer.Argument(help="One radiograph.")],
     finding: Annotated[str, typer.Option(help="Which finding to explain, such as Effusion.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write; the raw map goes beside it as .npy.")],
-    method: Annotated[str, typer.Option(help="grad_cam or lime.")] = "grad_cam",
+    method: Annotated[str, typer.Option(help="grad_cam (Grad-CAM) or lime (LIME).")] = "grad_cam",
     model: Model = None,
     samples: Annotated[int, typer.Option(help="LIME's perturbed images.")] = 1000,
     seed: Seed = 0,
@@ -138,10 +139,11 @@ def explain(
     """
     result = api.explain(image, out, finding=finding, method=method, model=model, samples=samples, seed=seed, force=force)
     span = f"{result['minimum']:.3g} to {result['maximum']:.3g} {result['unit']}"
-    lines = [f"{out}: {result['method']} of {result['finding']}, {span}"]
+    named = METHOD_NAMES.get(result["method"], result["method"])
+    lines = [f"{out}: {named} of {result['finding'].replace('_', ' ')}, {span}"]
     if not result["shown"]:
         lines.append(f"  tell would withhold this map: {result['withheld_because']}")
-    lines += [f"  {name}: {about}" for name, about in result["checks"].items()]
+    lines += [f"  {name.replace('_', ' ')}: {about}" for name, about in result["checks"].items()]
     _answer(result, lines, as_json)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "METHOD_NAMES",
     "RESEARCH_USE",
     "Array",
     "Box",
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 RESEARCH_USE = "Research use only - not for diagnostic use"
+METHOD_NAMES: Mapping[str, str] = {"grad_cam": "Grad-CAM", "lime": "LIME", "occlusion": "Occlusion"}
+"""What the field calls the methods, in text and pictures; records and options keep the names on the left."""
 
 Array: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]

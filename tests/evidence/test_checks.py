@@ -130,7 +130,8 @@ def test_black_borders_do_not_count_as_agreement() -> None:
 
 
 def test_agreement_needs_positive_evidence_of_both() -> None:
-    assert methods_agree(noise_map(0), -EVEN, SEGMENTS, **WHO, other="lime").passed is None
+    unasked = methods_agree(noise_map(0), -EVEN, SEGMENTS, **WHO, other="lime")
+    assert unasked.passed is None and unasked.about == "not measured: Grad-CAM or LIME has no positive part"
     assert top_regions_agree(noise_map(0), at(np.s_[0:5, 0:5]), SEGMENTS, **WHO, other="lime").passed is None
 
 

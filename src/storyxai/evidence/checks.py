@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from storyxai.errors import InputError
 from storyxai.evidence.anatomy import Thorax
 from storyxai.explain.superpixels import segment_means
-from storyxai.types import Array, Check, Heatmap, Mask
+from storyxai.types import METHOD_NAMES, Array, Check, Heatmap, Mask
 
 __all__ = [
     "LIMITS",
@@ -142,7 +142,8 @@ def methods_agree(
     name = "methods_agree"
     a, b = _compared(first, second, segments, within)
     if len(a) < 2 or not (np.ptp(a) > 0 and np.ptp(b) > 0):
-        return Check(name, finding, method, None, None, None, f"not measured: {method} or {other} has no positive part")
+        about = f"not measured: {_either(method, other)} has no positive part"
+        return Check(name, finding, method, None, None, None, about)
     value = rank_correlation(a, b)
     # With fixed ranks the correlation of a shuffle is one dot product.
     ranks_a, ranks_b = _standard(_ranks(a)), _standard(_ranks(b))
@@ -177,7 +178,7 @@ def top_regions_agree(
     a, b = _compared(first, second, segments, within)
     count = len(a)
     if count < 2 * k or min((a > 0).sum(), (b > 0).sum()) < k:
-        about = f"not measured: {method} or {other} has fewer than {k} superpixels with positive evidence"
+        about = f"not measured: {_either(method, other)} has fewer than {k} superpixels with positive evidence"
         return Check(name, finding, method, None, None, None, about)
     # Stable sorting: equal superpixels are taken in label order, whatever the machine.
     top_a, top_b = (set(np.argsort(-x, kind="stable")[:k].tolist()) for x in (a, b))
@@ -234,7 +235,7 @@ def label_specific(
     if not cosines or not values.any():
         return Check(name, finding, method, None, limit, None, "not measured: no other finding's map to compare with")
     nearest = max(sorted(cosines), key=lambda key: cosines[key])
-    about = f"highest cosine with the map of another finding ({nearest}); one means the same map"
+    about = f"highest cosine with the map of another finding ({nearest.replace('_', ' ')}); one means the same map"
     return Check(name, finding, method, cosines[nearest], limit, cosines[nearest] <= limit, about)
 
 
@@ -275,6 +276,10 @@ def rank_correlation(first: NDArray[np.floating], second: NDArray[np.floating]) 
     if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
         raise InputError("values", "are not two equal rows of at least two", mend="compare maps of one frame")
     return float(np.einsum("s,s->", _standard(_ranks(first)), _standard(_ranks(second))))
+
+
+def _either(*methods: str) -> str:
+    return " or ".join(METHOD_NAMES.get(method, method) for method in methods)
 
 
 def _compared(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
-from storyxai.types import RESEARCH_USE, Array, Box, Heatmap, Image, Mask
+from storyxai.types import METHOD_NAMES, RESEARCH_USE, Array, Box, Heatmap, Image, Mask
 
 __all__ = [
     "LONG_SIDE_PX",
@@ -35,7 +35,6 @@ __all__ = [
 LONG_SIDE_PX = 900
 STRONGEST_COVER = 0.72
 """How much of the film the map's strongest colour hides."""
-METHOD_NAMES: Mapping[str, str] = {"grad_cam": "Grad-CAM", "lime": "LIME", "occlusion": "Occlusion"}
 LUNG_COLOUR, HEART_COLOUR = (126, 214, 223), (214, 196, 126)
 BOX_COLOUR, HALO_COLOUR = (255, 255, 255), (20, 24, 32)
 CALM_COLOUR = (96, 178, 242)
