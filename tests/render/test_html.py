@@ -78,6 +78,26 @@ def test_withheld_maps_are_said_not_drawn() -> None:
     ]
 
 
+def test_a_box_is_drawn_and_named_only_where_its_grad_cam_map_is_shown() -> None:
+    """The box rests on the grid of the Grad-CAM map: where that is withheld, LIME's picture does not show it either."""
+    base = example_evidence()
+
+    def lime_tile(*, cam_shown: bool) -> str:
+        maps = tuple(
+            dataclasses.replace(h, shown=cam_shown, withheld_because="" if cam_shown else "the map lies off the lungs")
+            if (h.finding, h.method) == ("Effusion", "grad_cam") else h
+            for h in base.heatmaps
+        )  # fmt: skip
+        changed = dataclasses.replace(base, heatmaps=maps)
+        page = render_html(tell(changed, "practitioner"), changed).decode("utf-8")
+        return next(tile for tile in re.findall(r"<figure><img.*?</figure>", page) if "Effusion: LIME" in tile)
+
+    framed, plain = lime_tile(cam_shown=True), lime_tile(cam_shown=False)
+    assert "white frame: " in framed and "white frame" not in plain and "light blue: lungs" in plain
+    pictures = [re.findall(r'src="([^"]+)"', tile)[0] for tile in (framed, plain)]
+    assert pictures[0] != pictures[1]
+
+
 def test_scales_are_shared_by_method_and_carry_their_unit() -> None:
     page = PAGES["clinician"].decode("utf-8")
     ends = re.findall(r'<span class="scale"><span>([^<]+)</span><img[^>]+><span>([^<]+)</span>', page)
@@ -178,7 +198,9 @@ def test_numbers_that_tables_compare_never_print_alike() -> None:
 def test_lines_do_not_break_where_they_should_not() -> None:
     """On a phone an interval ran over three lines, and the title ended its first line in "X-"."""
     assert b'<h1>Your chest <span class="nb">X-ray</span>, in plain words</h1>' in PAGES["patient"]
+    assert b'on an <bdi class="nb">X-ray</bdi>.</span>' in PAGES["patient"]
     style = PAGES["practitioner"].decode("utf-8").split("</style>")[0]
+    assert ".data.table-trained_on tbody th { white-space: normal;" in style, "long names pushed the other columns away"
     assert '.data [data-path$="interval"] { white-space: nowrap; }' in style
 
 

@@ -326,6 +326,32 @@ def test_the_patient_is_not_told_the_same_advice_at_each_sign() -> None:
     assert text.count("Other things can look the same on an X-ray.") == 1
 
 
+def test_a_box_falls_with_the_grad_cam_map_that_it_rests_on() -> None:
+    """A box of evidence that lies off the lungs is neither spoken of nor framed, though LIME's map is shown."""
+    base = example_evidence()
+    maps = tuple(
+        dataclasses.replace(h, shown=False, withheld_because="the map lies off the lungs")
+        if (h.finding, h.method) == ("Effusion", "grad_cam") else h
+        for h in base.heatmaps
+    )  # fmt: skip
+    changed = dataclasses.replace(base, heatmaps=maps)
+    effusion = section_of(tell(changed, "clinician"), "Effusion")
+    text = " ".join(s.text for s in effusion.sentences)
+    assert "map/Effusion/lime" in effusion.figures and "box" not in text
+    assert "boxes/Effusion" not in {f for s in tell(changed, "patient").sections for f in s.figures}
+    assert "strongest box" in " ".join(s.text for s in section_of(tell(base, "clinician"), "Effusion").sentences)
+
+
+def test_several_zones_are_told_as_zones() -> None:
+    base = example_evidence()
+    zones = tuple(
+        dataclasses.replace(c, value="right mid, right lower") if (c.name, c.finding) == ("zones", "Effusion") else c
+        for c in base.concepts
+    )
+    told = text_of(tell(dataclasses.replace(base, concepts=zones), "clinician"))
+    assert "mainly in the right mid and right lower zones." in told and "in the left mid zone." in told
+
+
 def test_what_was_never_measured_is_named() -> None:
     for audience in ("practitioner", "auditor"):
         text = text_of(tell(example_evidence(), audience))

@@ -20,7 +20,7 @@ from storyxai.provenance import sha256_bytes
 from storyxai.record import as_record, resolve, story_as_record
 from storyxai.render import figure as draw
 from storyxai.render.tables import format_value, table_html
-from storyxai.types import Evidence, Heatmap, Section, Sentence, Story
+from storyxai.types import Box, Evidence, Heatmap, Section, Sentence, Story
 
 __all__ = ["render_html"]
 
@@ -123,7 +123,8 @@ class _Page:
     def _sentence(self, sentence: Sentence) -> str:
         number = self.notes.setdefault(tuple(sorted(sentence.cites)), len(self.notes) + 1)
         note = f'<sup><a href="#e{number}" aria-label="{escape(self.labels["evidence"])} {number}">{number}</a></sup>'
-        return f'<p><span class="s">{escape(sentence.text, quote=False)}</span>{note}</p>\n'
+        text = _unbroken(sentence.text, tag="bdi") if self.patient else escape(sentence.text, quote=False)
+        return f'<p><span class="s">{text}</span>{note}</p>\n'
 
     def _picture_row(self, names: Sequence[str]) -> str:
         """The untouched image first, then what belongs to it, all of one size."""
@@ -165,11 +166,8 @@ class _Page:
         labels, signed = self.labels, draw.is_signed(heatmap)
         method = labels["methods"].get(heatmap.method, heatmap.method)
         limit = self.limits[heatmap.method, heatmap.unit]
-        boxes = [box for box in self.evidence.prediction.boxes if box.finding == heatmap.finding][:1]
-        png = draw.map_png(
-            self.evidence.image, heatmap, limit=limit, masks=self.evidence.prediction.masks, boxes=boxes,
-            long_side=ROW_SIDE_PX,
-        )
+        masks, boxes = self.evidence.prediction.masks, self._box_over(heatmap)
+        png = draw.map_png(self.evidence.image, heatmap, limit=limit, masks=masks, boxes=boxes, long_side=ROW_SIDE_PX)
         path = f"heatmaps.{heatmap.finding}.{heatmap.method}"
         own = {leaf: _value_span(self.record, f"{path}.{leaf}", labels, exact=False) for leaf in ("minimum", "maximum")}
         shared = escape(labels["shared_scale"]).format(method=escape(method), low=own["minimum"], high=own["maximum"])
@@ -179,10 +177,19 @@ class _Page:
             f'<span class="scale"><span>{low}</span><img src="data:image/png;base64,{bar}" alt="">'
             f"<span>{high}</span></span>"
         )
+        over = [labels["drawn_over"][kind] for kind, there in (("box", boxes), ("lungs", masks)) if there]
+        drawn = f"<small>{escape('; '.join(over))}</small>" if over else ""
         finding = heatmap.finding.replace("_", " ")
         what = escape(f"{finding}: {method}")
-        caption = f"<strong>{what}</strong>, {escape(heatmap.unit)}{scale}<small>{shared}</small>"
+        caption = f"<strong>{what}</strong>, {escape(heatmap.unit)}{scale}<small>{shared}</small>{drawn}"
         return _tile(png, labels["map_alt"].format(method=method, finding=finding), caption)
+
+    def _box_over(self, heatmap: Heatmap) -> list[Box]:
+        """The finding's strongest box; it rests on the grid of the Grad-CAM map, and is not drawn where that is withheld."""
+        cam = self.drawn.get(f"map/{heatmap.finding}/grad_cam")
+        if cam is not None and not cam.shown:
+            return []
+        return [box for box in self.evidence.prediction.boxes if box.finding == heatmap.finding][:1]
 
     def _withheld_tile(self, finding: str, method: str) -> str:
         reason = _value_span(self.record, f"heatmaps.{finding}.{method}.withheld_because", self.labels)
@@ -250,9 +257,9 @@ def _tile(png: bytes, alt: str, caption: str) -> str:
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>\n"
 
 
-def _unbroken(text: str) -> str:
+def _unbroken(text: str, *, tag: str = "span") -> str:
     """`text` escaped, words with a hyphen kept in one line: "X-" at the end of a line on a phone is hard to read."""
-    return re.sub(r"\b(\w+-\w+)\b", r'<span class="nb">\1</span>', escape(text))
+    return re.sub(r"\b(\w+-\w+)\b", rf'<{tag} class="nb">\1</{tag}>', escape(text, quote=False))
 
 
 def _value_span(record: Mapping[str, Any], path: str, labels: Mapping[str, Any], *, exact: bool = True) -> str:

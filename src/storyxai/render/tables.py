@@ -190,7 +190,8 @@ def _maps(record: Record, labels: Labels) -> Table:
     for finding, method in _maps_of(record):
         path = f"heatmaps.{finding}.{method}"
         details = sorted(record["heatmaps"][finding][method]["details"])
-        told = [f"{_plain(key)} {_cell(record, f'{path}.details.{key}', labels)}" for key in details]
+        named = {key: escape(labels["details"].get(key, key.replace("_", " "))) for key in details}
+        told = [f"{named[key]} {_cell(record, f'{path}.details.{key}', labels)}" for key in details]
         cells = [_cell(record, f"{path}.{field}", labels) for field in ("unit", "minimum", "maximum", "shown")]
         rows.append([_plain(finding), _method(method, labels), *cells, ", ".join(told)])
     return ["finding", "method", "unit", "minimum", "maximum", "shown", "details"], rows
@@ -231,15 +232,6 @@ def _failed(record: Record, labels: Labels) -> Table:
     return ["finding", "method", "check", "value", "limit", "about"], rows
 
 
-def _withheld(record: Record, labels: Labels) -> Table:
-    rows = [
-        [_plain(f), _method(m, labels), _cell(record, f"heatmaps.{f}.{m}.withheld_because", labels)]
-        for f, m in _maps_of(record)
-        if not record["heatmaps"][f][m]["shown"]
-    ]
-    return ["finding", "method", "withheld_because"], rows
-
-
 def _provenance(record: Record, labels: Labels) -> Table:
     paths = [*_leaves(record["provenance"], "provenance"), "study.model_id", "study.image.sha256"]
     rows = [[f"<code>{escape(path)}</code>", _cell(record, path, labels)] for path in paths]
@@ -265,6 +257,5 @@ TABLES: Final[Mapping[str, Callable[[Record, Labels], Table]]] = {
     "gate": _gate,
     "trained_on": _trained_on,
     "failed": _failed,
-    "withheld": _withheld,
     "provenance": _provenance,
 }

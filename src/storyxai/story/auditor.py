@@ -18,7 +18,7 @@ def auditor_sections(t: Teller) -> tuple[Section, ...]:
     sections += _data(t)
     figures: tuple[str, ...] = ("table/performance",) if t.names("model.per_finding") else ()
     sections += t.section(said("auditor.model"), _model(t), figures=figures)
-    figures = ("table/findings", "table/failed", "table/withheld")
+    figures = ("table/findings", "table/failed")
     sections += t.section(said("auditor.prediction"), _prediction(t), figures=figures)
     logged = [t.say(f"auditor.{key}") for key in ("logged", "input", "same")]
     sections += t.section(said("auditor.log"), logged, figures=("table/provenance",))

@@ -134,7 +134,8 @@ def _place(t: Teller, name: str) -> list[list[Sentence]]:
     for part in ("costophrenic", "perihilar"):
         if (t.value(f"concepts.{name}.{part}.value") or 0) >= MIN_SHARE_TOLD:
             lines.append(t.say(f"clinician.{part}", names))
-    lines.append(t.say("clinician.box_mm", names) or t.say("clinician.box", names))
+    if t.box_told(name):
+        lines.append(t.say("clinician.box_mm", names) or t.say("clinician.box", names))
     return lines
 
 
@@ -150,7 +151,7 @@ def _agreement(t: Teller, name: str) -> list[list[Sentence]]:
 def _what_if(t: Teller, name: str) -> list[list[Sentence]]:
     hidden, limit = t.record["counterfactuals"].get(name, []), t.value(f"findings.{name}.threshold")
     # A box that is not drawn on the page cannot be spoken of.
-    told = [i for i in range(len(hidden)) if hidden[i]["region"] != BOXED or t.maps(name, shown=True)]
+    told = [i for i in range(len(hidden)) if hidden[i]["region"] != BOXED or t.box_told(name)]
     lines = []
     for i in sorted(told, key=lambda i: (-abs(hidden[i]["change"]), i))[:COUNTERFACTUALS_TOLD]:
         numbers = (t.value(f"findings.{name}.probability"), hidden[i]["probability"])

@@ -22,7 +22,7 @@ def patient_sections(t: Teller) -> tuple[Section, ...]:
     looked = [t.say(f"patient.{key}") for key in ("looked", "how", "looks_for", "no_old", "not_doctor", "we")]
     if failed := [f"gate.{name}.passed" for name, check in t.record["gate"].items() if check["passed"] is False]:
         looked.append(t.say("patient.gate", cites=failed))
-    pictured = [name for name in present if _has_picture(t, name)]
+    pictured = [name for name in present if t.box_told(name)]
     if not pictured:  # the film stands here; else beside the first finding that has a marked one
         looked.append(_sides(t))
     sections = t.section(said("patient.what"), looked, figures=() if pictured else ("image",))
@@ -77,7 +77,7 @@ def _present(t: Teller, name: str, *, first: bool, first_rare: bool, first_pictu
     if first:
         lines.append(t.say("patient.also_look", names))
     figures: tuple[str, ...] = ()
-    if _has_picture(t, name):
+    if t.box_told(name):
         figures = (f"boxes/{name}",)
         if first_picture:
             lines += [t.say("patient.marked"), t.say("patient.marked_box", names), _sides(t)]
@@ -92,10 +92,6 @@ def _sides(t: Teller) -> list[Sentence]:
     """How left and right lie on the film, which no one knows of a film that may be mirrored."""
     doubts = t.side_doubts()
     return t.say("patient.sides_doubt", cites=doubts) if doubts else t.say("patient.sides")
-
-
-def _has_picture(t: Teller, name: str) -> bool:
-    return bool(t.maps(name, shown=True) and t.value(f"boxes.{name}"))
 
 
 def _cannot_see(t: Teller) -> list[Sentence]:

@@ -161,6 +161,11 @@ class Teller:
         methods = self.record["heatmaps"].get(finding, {})
         return sorted(method for method, item in methods.items() if item["shown"] == shown)
 
+    def box_told(self, finding: str) -> bool:
+        """Whether the finding's box may be drawn and spoken of: it rests on the grid of its Grad-CAM map, and falls with it."""
+        cam = self.record["heatmaps"].get(finding, {}).get("grad_cam", {"shown": True})
+        return bool(cam["shown"] and self.maps(finding, shown=True) and self.value(f"boxes.{finding}"))
+
     def map_figures(self, finding: str) -> list[str]:
         """The figures of the finding's maps, withheld ones as what says why."""
         methods = self.record["heatmaps"].get(finding, {})
@@ -217,6 +222,12 @@ def _interval(words: Words, value: Any, digits: int) -> str:
     return f"{_bounded(words, low, digits)} {words.data['joins']['to']} {_bounded(words, high, digits)}"
 
 
+def _zones(words: Words, value: Any) -> str:
+    """ "right mid, right lower" as "right mid and right lower zones"."""
+    zones = str(value).split(", ")
+    return f"{words.listed(zones)} {words.data['joins']['zone' if len(zones) == 1 else 'zones']}"
+
+
 def _frequency(words: Words, value: Any, base: int) -> str:
     joins, many = words.data["joins"], round(float(value) * base)
     if many >= base and value < 1:
@@ -248,5 +259,6 @@ _FORMATS: Final[Mapping[str, Callable[[Words, Any], str]]] = {
     "list": lambda words, value: words.listed(map(str, value)),
     "short": lambda words, value: str(value)[:12],
     "data": _data,
+    "zones": _zones,
     "mm": lambda words, value: f"{float(value):.0f}",
 }
