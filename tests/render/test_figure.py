@@ -117,6 +117,15 @@ def test_boxes_stand_where_they_were_measured() -> None:
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (80, 100, 40, 100)
 
 
+def test_a_box_at_the_films_edge_keeps_its_four_sides() -> None:
+    drawn = opened(figure.boxes_png(grey_image(0.5, side=480), [Box("Mass", 0, 200, 480, 280, 0.9)], long_side=480))
+    white = (drawn == 255).all(axis=2)
+    halo = (drawn == np.array(figure.HALO_COLOUR)).all(axis=2)
+    assert white[477:, 10:470].any(axis=0).all(), "its lower side, just inside the picture"
+    assert white[210:470, 477:].any(axis=1).all() and white[210:470, :3].any(axis=1).all(), "its right and left sides"
+    assert halo[479].all() and halo[200:, 0].all() and halo[200:, 479].all()
+
+
 def test_outlines_run_along_the_mask_inside_it() -> None:
     image = grey_image(0.0, side=100)
     mask = np.zeros((100, 100), dtype=np.bool_)

@@ -195,6 +195,15 @@ def test_numbers_that_tables_compare_never_print_alike() -> None:
         assert check_page(render_html(tell(changed, audience), changed), record) == []
 
 
+def test_no_patients_are_counted_behind_synthetic_images() -> None:
+    base = example_evidence()
+    sets = [{**item, "n_patients": 800} for item in base.model["trained_on"]]
+    labels = json.loads((Path(tables.__file__).parent / "templates" / "en.json").read_text(encoding="utf-8"))
+    record = as_record(dataclasses.replace(base, model={**base.model, "trained_on": sets}))
+    rows = {row[0]: row for row in cells_of(table_html("trained_on", record, labels))}
+    assert rows["Example films"][2] == "800" and rows["Phantom"][2] == labels["unknown"]
+
+
 def test_lines_do_not_break_where_they_should_not() -> None:
     """On a phone an interval ran over three lines, and the title ended its first line in "X-"."""
     assert b'<h1>Your chest <span class="nb">X-ray</span>, in plain words</h1>' in PAGES["patient"]

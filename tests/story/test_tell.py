@@ -289,7 +289,7 @@ def test_no_reader_takes_the_sides_of_a_mirrored_film_for_certain() -> None:
     told = {audience: text_of(tell(mirrored_evidence(), audience)) for audience in AUDIENCES}
     assert "left and right may be swapped" in told["patient"] and "are swapped" not in told["patient"]
     assert "So every side that this page names is in doubt." in told["clinician"]
-    assert "lies on the right, mainly in the right lower zone. That side is in doubt" in told["clinician"]
+    assert "lies on the right, mainly in the right lower zone. The sides are in doubt" in told["clinician"]
     for audience in ("clinician", "practitioner", "auditor"):
         assert "Warning: the picture may be mirrored." in told[audience], audience
     plain = {audience: text_of(tell(example_evidence(), audience)) for audience in AUDIENCES}

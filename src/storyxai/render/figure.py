@@ -78,8 +78,10 @@ def _framed(drawn: Colours, image: Image, boxes: Iterable[Box], colour: tuple[in
     for box in boxes:
         across, down = picture.width / width, picture.height / height
         edges = [box.x * across, box.y * down, (box.x + box.width) * across, (box.y + box.height) * down]
-        corners = [round(edge) for edge in edges]
         thick = max(1, picture.height // 240)
+        # A box that reaches the film's edge is drawn just inside, halo and all: a frame cut off looks like an error.
+        ends = (picture.width, picture.height, picture.width, picture.height)
+        corners = [min(max(round(edge), thick), end - 1 - thick) for edge, end in zip(edges, ends, strict=True)]
         halo = [corners[0] - thick, corners[1] - thick, corners[2] + thick, corners[3] + thick]
         pen.rectangle(halo, outline=HALO_COLOUR, width=thick)
         pen.rectangle(corners, outline=colour, width=thick)

@@ -215,7 +215,10 @@ def _trained_on(record: Record, labels: Labels) -> Table:
     sets = record["model"].get("trained_on", [])
     fields = ["name", "n_images", "n_patients", "licence", "synthetic"]
     fields += sorted({key for item in sets for key in item} - set(fields))
-    rows = [[_cell(record, f"model.trained_on.{i}.{field}", labels) for field in fields] for i in range(len(sets))]
+    rows = [
+        ["" if field == "n_patients" and sets[i].get("synthetic") else _cell(record, f"model.trained_on.{i}.{field}", labels)
+         for field in fields] for i in range(len(sets))
+    ]  # no patient stands behind a synthetic image, however its set counts them
     return fields, rows
 
 
