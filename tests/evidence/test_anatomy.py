@@ -195,6 +195,15 @@ def test_an_outline_that_cannot_be_a_hearts_gives_no_ratio_and_says_why(said: st
     assert concept.value is None and concept.error is None and said in concept.about
 
 
+def test_a_speck_or_a_line_is_no_heart_however_large_the_film() -> None:
+    for place in (np.s_[150, 110], np.s_[150, 100:120], np.s_[140:160, 110], np.s_[150:152, 109:111]):
+        assert "not measured" in cardiothoracic_ratio({**MASKS, "heart": mask(place)}).about
+        large = {name: np.kron(m, np.ones((10, 10), dtype=bool)) for name, m in MASKS.items()}
+        heart = np.zeros_like(large["heart"])
+        heart[tuple(part if isinstance(part, int) else slice(part.start, part.stop) for part in place)] = True
+        assert cardiothoracic_ratio({**large, "heart": heart}).value is None
+
+
 def test_a_wide_heart_of_the_whole_thorax_is_none() -> None:
     assert "0.82, which no heart has" in cardiothoracic_ratio({**MASKS, "heart": mask(np.s_[90:165, 35:175])}).about
 

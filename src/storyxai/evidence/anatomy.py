@@ -344,9 +344,12 @@ def _solidity(mask: Mask) -> float:
     from skimage.morphology import convex_hull_image
 
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    stride = max(1, -(-max(mask.shape) // WORKING_SIDE_PX))
-    small = mask[rows[0] : rows[-1] + 1 : stride, columns[0] : columns[-1] + 1 : stride]
-    return float(small.sum()) / float(convex_hull_image(small, offset_coordinates=False).sum())
+    box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    stride = max(1, -(-max(box.shape) // WORKING_SIDE_PX))
+    small = box[::stride, ::stride]
+    if min(small.shape) < 3 or not small.any():
+        return 0.0  # a speck or a line has no hull to speak of
+    return float(small.sum()) / float(convex_hull_image(small).sum())
 
 
 def _width(mask: Mask) -> float:
