@@ -81,8 +81,7 @@ def _present(t: Teller, name: str, *, first: bool, first_rare: bool, first_pictu
         figures = (f"boxes/{name}",)
         if first_picture:
             lines += [t.say("patient.marked"), t.say("patient.marked_box", names), _sides(t)]
-    elif t.maps(name, shown=False) and not t.maps(name, shown=True):
-        withheld = [f"heatmaps.{name}.{method}.shown" for method in t.maps(name, shown=False)]
+    elif withheld := [f"heatmaps.{name}.{method}.shown" for method in t.maps(name, shown=False)]:
         lines.append(t.say("patient.no_picture", cites=withheld))
     heading = t.words.heading("patient.found" if first else "patient.found_also")
     return t.section(f"{heading}: {t.value(f'terms.{name}.lay')}", lines, figures=figures)
