@@ -95,7 +95,7 @@ def test_each_teacher_gets_weights_and_a_card_that_holds(call: Call, tmp_path: P
         assert {one["name"] for one in card["trained_on"]} != set() and card["seed"] == 0
         assert [one["data"]["name"] for one in card["figures"]] == ["nih, validation", "phantom, validation"]
     masks = told["masks"]["figures"][1]["model"]["masks"]
-    assert {one["mask"] for one in masks if one["dice"]["value"] is not None} == {"left_lung", "right_lung"}
+    assert {one["mask"] for one in masks if one["dice"]["value"] is not None} == {"left_lung", "right_lung", "lungs"}
     assert told["report"]["figures"][0]["model"]["reports"] is None or not told["report"]["figures"][0]["baselines"]
     assert {one["name"] for one in told["report"]["figures"][1]["baselines"]} >= {"constant"}
 
