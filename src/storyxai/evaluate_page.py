@@ -402,7 +402,10 @@ def _speed(speed: Plain) -> str:
         cells += [str(found["batches"]), str(found["batch_size"]), "–" if ratio is None else f"{ratio:.1f}"]
         rows.append((found["name"], cells, ""))
     heads = ["Model", "Images a second", "Slowest and fastest batch", "Batches", "Images a batch", "Student faster, times"]
-    note = "One pass each, no report written, on the machine and in the run that made this page; not part of scorecard.json."
+    note = (
+        "One pass each under onnxruntime, no report written, on the machine and in the run that made this page; not part of "
+        "scorecard.json."
+    )
     return f'<h2>Speed</h2>{_table(heads, rows)}<p class="note">{note}</p>' if rows else ""
 
 

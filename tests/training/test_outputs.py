@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="torch absent: install storyxai[teach]")
+import torch
 
 from storyxai.metrics.calibration import ConformalLimits, conformal_coverage, conformal_sets
+from storyxai.models.export import as_session
 from storyxai.training.calibrate import calibrate, conformal_limits
 from storyxai.training.outputs import _apart, network_outputs, network_size, network_speeds
 from teaching_examples import tiny_network, toy_examples
@@ -41,13 +43,28 @@ def test_size_counts_every_number_and_speed_is_beside_the_first() -> None:
     size = network_size(student)
     assert size["parameters"] == sum(p.numel() for p in student.parameters())
     assert size["bytes"] > 4 * size["parameters"]  # running means of normalisation come on top
-    steps = iter([0.0, 1.0, 1.0, 2.0, 2.0, 6.0, 6.0, 10.0])  # student 1 s a batch, teacher 4 s
+    # Two batches a row: the student takes 0.5 s for one image and 1 s for four, the teacher 1 s and 4 s.
+    spans = [0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 4.0, 4.0]
+    steps = iter([edge for row, span in enumerate(spans) for edge in (10.0 * row, 10.0 * row + span)])
     found = network_speeds(
-        {"student": student, "teacher": teacher}, toy_examples(6), clock=lambda: next(steps), batches=2, batch_size=4
+        {"student": student, "teacher": teacher}, toy_examples(6), clock=lambda: next(steps), batches=2, batch_sizes=(1, 4)
     )
-    ours, theirs = found["models"]
-    assert (ours["images_per_second"], theirs["images_per_second"]) == (4.0, 1.0)
-    assert (ours["student_times_faster"], theirs["student_times_faster"]) == (None, 4.0)
+    told = [(row["name"], row["batch_size"], row["images_per_second"], row["student_times_faster"]) for row in found["models"]]
+    assert told == [("student", 1, 2.0, None), ("student", 4, 4.0, None), ("teacher", 1, 1.0, 2.0), ("teacher", 4, 1.0, 4.0)]
+
+
+@pytest.mark.parametrize("tasks", [("masks",), ("report",)])
+def test_a_session_answers_as_its_network_does(tasks: tuple[str, ...]) -> None:
+    network = tiny_network(tasks=tasks).eval()
+    images = torch.rand(3, 1, network.spec.size, network.spec.size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = network(images)
+    heads = {"logits": expected.logits, "masks": expected.masks, "memory": expected.memory}
+    session = as_session(network)
+    names = [output.name for output in session.get_outputs()]
+    assert names == [name for name, head in heads.items() if head is not None]
+    for name, answer in zip(names, session.run(None, {"images": images.numpy()}), strict=True):
+        assert np.allclose(answer, heads[name].numpy(), atol=1e-4)
 
 
 def test_conformal_limits_cover_their_own_cases_and_promise_nothing_of_too_few() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.runtime import GRAPHS, open_graph
 from storyxai.provenance import sha256_file
 
-__all__ = ["export_student", "load_network", "save_network"]
+__all__ = ["as_session", "export_student", "load_network", "save_network"]
 
 
 class _Look(nn.Module):
@@ -27,6 +29,18 @@ class _Look(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         said = self.network(images)
         return said.features, said.grid, said.logits, torch.sigmoid(said.masks), said.memory
+
+
+class _Answers(nn.Module):
+    """What the heads of any network answer about images: a teacher's single head, a student's three."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        said = self.network(images)
+        return tuple(head for head in (said.logits, said.masks, said.memory) if head is not None)
 
 
 class _Words(nn.Module):
@@ -100,6 +114,18 @@ def export_student(network: Network, folder: Path) -> dict[str, str]:
             if float(np.abs(got - wanted).max()) > 1e-3:
                 raise EvidenceError(f"the exported decoder differs from the network's at length {length}")
     return {name: sha256_file(folder / name) for name in ("student.safetensors", *GRAPHS.values())}
+
+
+def as_session(network: Network) -> Any:
+    """`network` as an onnxruntime session, one float32 input "images" [B, 1, S, S]: the form in which students run."""
+    network = network.to(memory_format=torch.contiguous_format).eval()
+    images = torch.zeros(2, 1, network.spec.size, network.spec.size)
+    heads = ["logits"] * (network.spec.tasks != ("masks",)) + ["masks"] * ("masks" in network.spec.tasks)
+    heads += ["memory"] * ("report" in network.spec.tasks)
+    with tempfile.TemporaryDirectory(prefix="storyxai-") as folder:
+        path = Path(folder) / "network.onnx"
+        _export(_Answers(network), (images,), path, ["images"], heads, {"images": {0: "batch"}})
+        return open_graph(path)
 
 
 def _export(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from storyxai.data.batches import UNKNOWN_PIXEL, Examples, make_batch
 from storyxai.metrics.segmentation import dice, surface_distances
 from storyxai.metrics.speed import images_per_second
+from storyxai.models.export import as_session
 from storyxai.models.network import Network, count_parameters
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
 
@@ -87,22 +88,27 @@ def network_size(network: Network) -> dict[str, int]:
 
 
 def network_speeds(
-    networks: Mapping[str, Network], examples: Examples, *, clock: Callable[[], float], batches: int = 5, batch_size: int = 16
+    networks: Mapping[str, Network], examples: Examples, *, clock: Callable[[], float], batches: int = 9,
+    batch_sizes: Sequence[int] = (1, 16),
 ) -> dict[str, Any]:
     """How fast each network passes the same batch (no report written), and how many times faster the first one is.
 
-    The first network is the student. Units: `clock` counts seconds. Plain values, for a file beside the scorecard.
+    The first network is the student. All run under onnxruntime, as a student does when a story is told, one after the
+    other: two sessions at once would wait for each other's threads. Units: `clock` counts seconds. Plain values, for a
+    file beside the scorecard.
     """
-    batch_size = min(batch_size, len(examples))
-    images = make_batch(examples, np.arange(batch_size), 0).images.contiguous(memory_format=torch.channels_last)
+    sizes = sorted({min(size, len(examples)) for size in batch_sizes})
     rows: list[dict[str, Any]] = []
+    first: dict[int, float] = {}
     for name, network in networks.items():
-        ready = network.to(memory_format=torch.channels_last).eval()
-        with torch.inference_mode():
-            found = images_per_second(partial(ready, images), batch_size=batch_size, batches=batches, clock=clock)
-        ratio = rows[0]["images_per_second"] / found.images_per_second if rows else None
-        rows.append({"name": name, **asdict(found), "student_times_faster": ratio})
-    return {"models": rows, "threads": torch.get_num_threads()}
+        session = as_session(network)
+        for size in sizes:
+            feed = {"images": make_batch(examples, np.arange(size), 0).images.numpy()}
+            found = images_per_second(partial(session.run, None, feed), batch_size=size, batches=batches, clock=clock)
+            ratio = first[size] / found.images_per_second if size in first else None
+            first.setdefault(size, found.images_per_second)
+            rows.append({"name": name, **asdict(found), "student_times_faster": ratio})
+    return {"models": rows}
 
 
 def _both(drawn: NDArray[np.bool_], masks: NDArray[np.uint8], union: NDArray[np.uint8]) -> NDArray[np.float64]:
