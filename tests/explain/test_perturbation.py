@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from storyxai.errors import InputError
+from storyxai.explain.lime import lime
 from storyxai.explain.perturbation import hidden_image, occlude, occlusion_map, rise_map
 
 IMAGE = np.random.default_rng(0).uniform(0.2, 1, (24, 30)).astype(np.float32)
@@ -66,6 +67,24 @@ def test_blur_removes_a_lesion_but_not_the_level() -> None:
     assert abs(float(hidden.mean()) - float(image.mean())) < 1e-3
     assert hidden.min() >= 0
     assert hidden.max() <= 1
+
+
+def test_an_image_may_stand_for_what_is_hidden() -> None:
+    """The mean of an 8 by 8 corner whose upper half is replaced by known pixels; LIME's coefficients tell the same sums."""
+    other = np.linspace(0, 1, IMAGE.size, dtype=np.float32).reshape(IMAGE.shape)
+    half = occlude(mean_of_corner, IMAGE, {"half": region(slice(0, 4), slice(0, 30))}, other)["half"][0]
+    assert half == pytest.approx((other[:4, :8].sum() + IMAGE[4:8, :8].sum()) / 64, rel=1e-5)
+    segments = (np.arange(24)[:, None] // 4 * np.ones((1, 30))).astype(np.int32)
+    found = lime(mean_of_corner, IMAGE, segments, samples=200, fill=other, ridge=0.0)
+    expected = [(IMAGE[top : top + 4, :8] - other[top : top + 4, :8]).sum() / 64 for top in (0, 4)]
+    np.testing.assert_allclose(found.coefficients[0], [*expected, 0, 0, 0, 0], atol=1e-6)
+    assert found.fill == "image"
+
+
+@pytest.mark.parametrize("fill", [np.zeros((3, 3), np.float32), np.full(IMAGE.shape, 1.5, np.float32), "white", 2.0])
+def test_a_fill_that_cannot_be_is_refused(fill: object) -> None:
+    with pytest.raises(InputError, match=r"fill|image"):
+        hidden_image(IMAGE, fill=fill)  # type: ignore[arg-type]
 
 
 def test_occlusion_map_on_paper() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,32 +14,37 @@ from storyxai.evidence.anatomy import Thorax, image_concepts, map_concepts, thor
 from storyxai.evidence.predict import Seen, calibrated, predict
 from storyxai.explain.cam import grad_cam, grid_head_gradients, resize_maps
 from storyxai.explain.lime import LimeResult, lime, lime_map
-from storyxai.explain.perturbation import occlude
+from storyxai.explain.perturbation import Fill, hidden_image, occlude
 from storyxai.explain.superpixels import slic_segments
 from storyxai.imaging.gate import judge, refuse
 from storyxai.models.runtime import Student
 from storyxai.provenance import software_versions
 from storyxai.types import Array, Check, Counterfactual, Evidence, Finding, Heatmap, Mask, Study, Value
 
-__all__ = ["ExplainSettings", "explain_finding", "gather", "look_at", "told_findings"]
+__all__ = ["ExplainSettings", "explain_finding", "gather", "look_at", "lung_fill", "told_findings"]
 
 MOST_TOLD = 5
 MOST_PIXELS_FOR_ALL_MAPS = 2_000_000
 CHEST_MARGIN_SHARE = 0.03
 """Margin around lungs and heart, as a share of the model frame's side, within which two methods are compared."""
 OCCLUSION_FILL = "blur"
+LUNG_QUANTILE = 0.25
+"""The darker quarter of the drawn lungs: below most opacities, and no darker than lung is."""
 NOT_COMPARED = "not asked: LIME is laid beside Grad-CAM only for findings that the stories dwell on"
 
 
 @dataclass(frozen=True)
 class ExplainSettings:
-    """How maps are made. `samples` of LIME, `superpixels` wanted, `width` of its kernel, `fill` of what is hidden."""
+    """How maps are made. `samples` of LIME, `superpixels` wanted, `width` of its kernel, `fill` of what is hidden.
+
+    `fill` is "lung" (`lung_fill`), "blur", "mean" or a grey value in [0, 1].
+    """
 
     samples: int = 1000
     seed: int = 0
     superpixels: int = 60
     width: float = 0.25
-    fill: str = "blur"
+    fill: str = "lung"
 
 
 def gather(
@@ -122,17 +127,32 @@ def told_findings(findings: tuple[Finding, ...]) -> tuple[str, ...]:
     return tuple(finding.name for finding in dwelt[: max(present, MOST_TOLD)])
 
 
-def _explain_lime(
-    student: Student, pixels: Array, *, settings: ExplainSettings
-) -> tuple[NDArray[np.int32], LimeResult]:
+def lung_fill(seen: Seen) -> tuple[Array, float] | None:
+    """What stands where LIME hides something, and its grey in the lungs (three digits); None where no lung was drawn.
+
+    Shapes: float32 [S, S], the model's view. In the drawn lungs the grey of the darker lung, elsewhere the blurred film:
+    a blurred opacity is still an opacity, so a blur hides little of one, and lung-grey would be wrong outside the lungs.
+    """
+    masks = seen.prediction.masks
+    lungs = seen.frame.mask_to_model(masks["left_lung"] | masks["right_lung"]) >= 0.5
+    if not lungs.any():
+        return None
+    grey = round(float(np.quantile(seen.pixels[lungs], LUNG_QUANTILE)), 3)
+    return np.where(lungs, np.float32(grey), hidden_image(seen.pixels, fill="blur")), grey
+
+
+def _explain_lime(student: Student, seen: Seen, *, settings: ExplainSettings) -> tuple[NDArray[np.int32], LimeResult]:
     """Superpixels [S, S] of the model's view and LIME's coefficients of every finding from one set of perturbations."""
-    segments = slic_segments(pixels, count=settings.superpixels)
-    fill = settings.fill if settings.fill in ("blur", "mean") else float(settings.fill)
+    segments = slic_segments(seen.pixels, count=settings.superpixels)
+    filled = lung_fill(seen) if settings.fill == "lung" else None
+    fill: Fill = "blur" if settings.fill in ("blur", "lung") else "mean" if settings.fill == "mean" else float(settings.fill)
     result = lime(
-        student.logits, pixels, segments, samples=settings.samples, seed=settings.seed, width=settings.width,
-        fill=fill,  # type: ignore[arg-type]
+        student.logits, seen.pixels, segments, samples=settings.samples, seed=settings.seed, width=settings.width,
+        fill=fill if filled is None else filled[0],
     )
-    return segments, result
+    if filled is None:
+        return segments, result
+    return segments, replace(result, fill=f"the darker lung's grey ({filled[1]:g}) in the lungs and by a blur elsewhere")
 
 
 class _Witnesses(NamedTuple):
@@ -154,7 +174,7 @@ def _witnesses(
 ) -> _Witnesses:
     # A second pass of the network, not the same numbers again: otherwise the repeatability check could not fail.
     again = _grid_cams(student, seen._replace(look=student.look(seen.pixels)))
-    segments, result = _explain_lime(student, seen.pixels, settings=settings)
+    segments, result = _explain_lime(student, seen, settings=settings)
     thorax = thorax_from_masks(seen.prediction.masks, spacing_mm=spacing_mm, mask_pixel=_mask_pixel(seen))
     cams = _grid_cams(student, seen)
     return _Witnesses(seen, student.findings, cams, again, segments, result, thorax, _chest(seen), settings)

@@ -26,7 +26,7 @@ __all__ = [
 
 # A model as this room sees it: float32 [B, 1, H, W] in [0, 1] -> logits float32 [B, F].
 Predict: TypeAlias = Callable[[Array], Array]
-Fill: TypeAlias = Literal["blur", "mean"] | float  # float: a constant grey value
+Fill: TypeAlias = Literal["blur", "mean"] | float | Array  # float: a constant grey value; an array: that image
 # Gaussian sigma of the "blur" fill, as a share of the longer side: wide enough to remove a lesion of one superpixel.
 BLUR_SHARE = 1 / 8
 
@@ -58,17 +58,22 @@ def checked_image(image: NDArray[np.floating]) -> Array:
 
 
 def fill_words(fill: Fill) -> str:
-    """The fill as it is written beside results: "blur", "mean" or the constant."""
-    return fill if isinstance(fill, str) else f"{float(fill):g}"
+    """The fill as it is written beside results: "blur", "mean", the constant, or "image"."""
+    return fill if isinstance(fill, str) else "image" if isinstance(fill, np.ndarray) else f"{float(fill):g}"
 
 
 def hidden_image(image: Array, *, fill: Fill, segments: NDArray[np.int32] | None = None) -> Array:
     """What stands where something is hidden, float32 [H, W].
 
     "blur": the image under a Gaussian of sigma `BLUR_SHARE` x the longer side; "mean": the mean of each segment (of the
-    whole image where no segments are given); a number: that grey value.
+    whole image where no segments are given); a number: that grey value; an image of the same shape: itself.
     Raises: InputError for another fill.
     """
+    if isinstance(fill, np.ndarray):
+        given = checked_image(fill)
+        if given.shape != image.shape:
+            raise InputError("fill", f"has shape {given.shape} beside an image of {image.shape}", mend="give one of its shape")
+        return given
     if fill == "blur":
         from scipy.ndimage import gaussian_filter
 
@@ -82,7 +87,7 @@ def hidden_image(image: Array, *, fill: Fill, segments: NDArray[np.int32] | None
         return means.astype(np.float32)[segments]
     # Text from a user reaches this line although the type does not allow it.
     if not isinstance(fill, int | float) or not 0 <= fill <= 1:
-        raise InputError("fill", f"{fill!r} is not known", mend="use 'blur', 'mean' or a grey value in [0, 1]")
+        raise InputError("fill", f"{fill!r} is not known", mend="use 'blur', 'mean', a grey value in [0, 1] or an image")
     return np.full_like(image, fill)
 
 
@@ -99,7 +104,7 @@ def occlude(
     for name, mask in zip(names, masks, strict=True):
         if mask.shape != pixels.shape or not mask.any():
             raise InputError(f"region '{name}'", "is empty or not of the image's shape", mend="leave it out")
-    shared = None if fill == "mean" else hidden_image(pixels, fill=fill)
+    shared = None if isinstance(fill, str) and fill == "mean" else hidden_image(pixels, fill=fill)
     answers: dict[str, NDArray[np.float64]] = {}
     for start in range(0, len(names), batch):
         part = masks[start : start + batch]
