@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from storyxai.data.phantom import generate_phantom
-from storyxai.evidence.gather import MOST_TOLD, ExplainSettings, explain_finding, lung_fill, told_findings
+from storyxai.evidence.gather import MOST_TOLD, ExplainSettings, explain_finding, gather, lung_fill, told_findings
 from storyxai.evidence.predict import Seen, predict
 from storyxai.explain.perturbation import hidden_image
 from storyxai.models.runtime import Student, load_student
+from storyxai.story.words import load_words
 from storyxai.types import Finding, Study
 
 
@@ -96,3 +97,15 @@ def test_lime_finds_the_opacity_that_a_blur_would_keep(student: Student, seen: S
         )
         found[fill] = float(heatmap.values[left].mean())
     assert found["lung"] > 2 * found["blur"] > 0
+
+
+def test_a_what_if_says_how_it_hid_and_hides_so(student: Student) -> None:
+    """A large effusion: without its lung it is far less likely, and every way of hiding has its words."""
+    phantoms = (generate_phantom(seed, size=256) for seed in range(9_310_000, 9_310_100))
+    phantom = next(p for p in phantoms if p.severity.get("Effusion", 0) > 0.7)
+    found = gather(student, Study("phantom", (phantom.image,)), settings=ExplainSettings(samples=80)).counterfactuals
+    mine = {item.region: item for item in found if item.finding == "Effusion"}
+    fills = {region: item.fill for region, item in mine.items()}
+    assert fills == {"the right lung": "lung", "the left lung": "lung", "the heart": "blur", "the boxed area": "lung_blur"}
+    assert set(fills.values()) <= set(load_words("en").data["tables"]["fill"])
+    assert min(mine["the right lung"].change, mine["the left lung"].change) < -0.2

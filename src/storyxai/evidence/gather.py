@@ -27,7 +27,8 @@ MOST_TOLD = 5
 MOST_PIXELS_FOR_ALL_MAPS = 2_000_000
 CHEST_MARGIN_SHARE = 0.03
 """Margin around lungs and heart, as a share of the model frame's side, within which two methods are compared."""
-OCCLUSION_FILL = "blur"
+FILL_OF = {"right lung": "lung", "left lung": "lung", "heart": "blur", "box": "lung_blur"}
+"""How a what-if calls the part of `lung_fill` that covers its region: a heart lies in the blurred part, a box in both."""
 LUNG_QUANTILE = 0.25
 """The darker quarter of the drawn lungs: below most opacities, and no darker than lung is."""
 NOT_COMPARED = "not asked: LIME is laid beside Grad-CAM only for findings that the stories dwell on"
@@ -276,7 +277,8 @@ def _counterfactuals(student: Student, seen: Seen, told: tuple[str, ...]) -> tup
     small = {name: mask for name, mask in small.items() if mask.any()}
     if not small or not told:
         return ()
-    answers = occlude(student.logits, seen.pixels, small, OCCLUSION_FILL)  # type: ignore[arg-type]
+    filled = lung_fill(seen)
+    answers = occlude(student.logits, seen.pixels, small, "blur" if filled is None else filled[0])
     probability = {finding.name: finding.probability for finding in seen.prediction.findings}
     out = []
     for name in told:
@@ -285,8 +287,10 @@ def _counterfactuals(student: Student, seen: Seen, told: tuple[str, ...]) -> tup
             if region.startswith("box of ") and region != f"box of {name}":
                 continue
             hidden = calibrated(name, float(logits[index]), student.card.calibration[name]).probability
-            words = "the boxed area" if region.startswith("box of ") else f"the {region}"
-            out.append(Counterfactual(name, words, OCCLUSION_FILL, hidden, hidden - probability[name]))
+            boxed = region.startswith("box of ")
+            fill = "blur" if filled is None else FILL_OF["box" if boxed else region]
+            words = "the boxed area" if boxed else f"the {region}"
+            out.append(Counterfactual(name, words, fill, hidden, hidden - probability[name]))
     return tuple(out)
 
 
