@@ -221,6 +221,16 @@ def test_numbers_that_are_compared_never_print_alike() -> None:
     assert "interval 0.06 to 0.19, threshold 0.06." in with_what_if(on_it, 0.01), "equal numbers may print alike"
 
 
+def test_what_hardly_changes_a_finding_is_not_called_what_would_change_it() -> None:
+    finding = Finding("Consolidation", 0.61, (0.47, 0.72), 0.31)
+    assert "Changes little: with the left lung replaced by a blurred copy, its probability goes from 0.61 to 0.63." in (
+        with_what_if(finding, 0.63)
+    )
+    assert "What would change it: with the left lung replaced by a blurred copy" in with_what_if(finding, 0.50)
+    crossing = Finding("Consolidation", 0.33, (0.32, 0.4), 0.31)
+    assert "What would change it" in with_what_if(crossing, 0.30), "a small step over the threshold changes the answer"
+
+
 def test_agreement_of_methods_and_its_limit_print_apart() -> None:
     base = example_evidence()
     checks = tuple(

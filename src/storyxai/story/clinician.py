@@ -7,6 +7,8 @@ from storyxai.types import Section, Sentence
 
 __all__ = ["clinician_sections"]
 
+LITTLE = 0.05
+"""A change of probability below this, on one side of the threshold, is not what would change the answer."""
 COUNTERFACTUALS_TOLD = 2
 BOXED = "the boxed area"
 """How counterfactuals call the strongest box of their finding."""
@@ -157,7 +159,9 @@ def _what_if(t: Teller, name: str) -> list[list[Sentence]]:
         numbers = (t.value(f"findings.{name}.probability"), hidden[i]["probability"])
         before, after = (p >= limit for p in numbers)
         key = "what_if" if before == after else "what_if_above" if after else "what_if_below"
-        if key == "what_if" and len({t.words.printed(p, "decimal") for p in numbers}) == 1:
+        if key == "what_if" and abs(numbers[0] - numbers[1]) < LITTLE:
+            key = "what_if_little"
+        if before == after and len({t.words.printed(p, "decimal") for p in numbers}) == 1:
             key = "what_if_same"
         lines.append(t.say(f"clinician.{key}", {"F": name, "I": str(i)}))
     return lines
