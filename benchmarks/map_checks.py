@@ -5,7 +5,8 @@
 For every finding that a story dwells on and that a reader (NIH, RSNA) or the phantom's maker boxed: whether its map was shown,
 and whether its strongest point lies in a box (the pointing game of Zhang et al., ECCV 2016). Beside it the chance that a point
 anywhere in the drawn lungs would hit. DATA is the folder that holds nih/ (default: STORYXAI_REAL_DATA or ../shared/data).
-Intervals are 95 %, by patient. With --write the figures go into results/map-checks/figures.json.
+Intervals are 95 %, by patient. With --write the figures go into results/map-checks/figures.json,
+and NIH's into the model card, from which stories cite them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from storyxai.evaluate_table import unseen_rows
 from storyxai.evidence.gather import gather
 from storyxai.imaging.read import read_image
 from storyxai.metrics.bootstrap import Estimate, bootstrap_interval, mean_statistic, paired_difference
-from storyxai.models.runtime import Student, load_student
+from storyxai.models.card import read_card, write_card
+from storyxai.models.runtime import SHIPPED, Student, load_student
 from storyxai.provenance import canonical_json
 from storyxai.types import Box, Evidence, Study
 
@@ -59,6 +62,9 @@ def main() -> None:
             records[name] = judged(maps_of(student, table))
             sys.stdout.write("\n".join(lines(name, records[name])) + "\n")
     if given.write:
+        if "nih" in records:
+            card = read_card(SHIPPED)
+            write_card(replace(card, figures={**card.figures, "map_hits": hits_of(records["nih"])}), SHIPPED)
         out = ROOT / "results" / "map-checks"
         out.mkdir(exist_ok=True)
         (out / "figures.json").write_bytes(canonical_json({"model": student.card.model_id, "sets": records}))
@@ -136,6 +142,20 @@ def judged(maps: pd.DataFrame) -> list[dict[str, Any]]:
             "findings": {str(name): int(count) for name, count in rows["finding"].value_counts().sort_index().items()},
         })
     return out
+
+
+def hits_of(record: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What stories cite of it, by method."""
+    return {
+        one["method"]: {"data": "nih (unseen)"} | {
+            group: {
+                "hit_rate": found["hit_rate"]["value"], "interval": [found["hit_rate"]["low"], found["hit_rate"]["high"]],
+                "n": found["maps"], "chance": found["chance"],
+            }
+            for group, found in one["groups"].items() if group in ("shown", "withheld") and found["maps"]
+        }
+        for one in record
+    }
 
 
 def lines(name: str, record: Sequence[dict[str, Any]]) -> list[str]:

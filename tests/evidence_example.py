@@ -202,4 +202,13 @@ def _model() -> dict[str, Any]:
         "lungs": {"dice": 0.957, "interval": [0.951, 0.962], "n": 140, "data": "made-up masks"},
         "report": {"finding_f1": 0.71, "constant_f1": 0.38, "n": 312, "data": "made-up test part"},
         "agreement": {"Effusion": {"correlation": 0.94, "mean_difference": -0.02, "n": 312, "teacher": "example"}},
+        "subgroups": {
+            "sex": {name: {
+                "mean_auroc": mean, "auroc_interval": [round(mean - 0.04, 2), round(mean + 0.04, 2)], "finding_count": 3,
+                "n_images": images, "n_patients": images - 20, "data": "made-up test part",
+            } for name, mean, images in (("F", 0.86, 150), ("M", 0.84, 162))},
+        },
+        "map_hits": {"lime": {"data": "made-up boxes", **{name: {
+            "hit_rate": rate, "interval": [round(rate - 0.1, 2), round(rate + 0.1, 2)], "n": maps, "chance": 0.2,
+        } for name, rate, maps in (("shown", 0.71, 40), ("withheld", 0.35, 21))}}},
     }

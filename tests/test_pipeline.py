@@ -94,6 +94,14 @@ def test_the_model_folder_loads_and_its_card_knows_where_it_came_from(run: tuple
              for item in model["findings"]}
     for name, figures in per_finding.items():
         assert figures["auroc"] == shown[name]["auroc"]["value"]
+    groups = {(item["attribute"], item["group"]): item for model in _scorecard(run[0])["models"] if model["role"] == "student"
+              for item in model["subgroups"] if item["mean_auroc_all"] and item["mean_auroc_all"]["value"] is not None}
+    told = {(attribute, group): item for attribute, found in card.figures.get("subgroups", {}).items()
+            for group, item in found.items()}
+    assert {key: item["mean_auroc"] for key, item in told.items()} == {
+        key: item["mean_auroc_all"]["value"] for key, item in groups.items()
+    }
+    assert told, "the toy run has views and sexes"
 
 
 def test_the_stories_are_of_a_film_that_the_student_never_met(run: tuple[Path, list[str]], tmp_path: Path) -> None:

@@ -259,6 +259,13 @@ def figures_of(record: Mapping[str, Any]) -> dict[str, Any]:
             "ece": _value(item, "ece"), "sensitivity": _value(item, "sensitivity"),
             "specificity": _value(item, "specificity"), "threshold": item["threshold"], "data": data,
         }
+    for item in student["subgroups"]:
+        mean = item["mean_auroc_all"]
+        if mean and mean["value"] is not None:
+            figures.setdefault("subgroups", {}).setdefault(item["attribute"], {})[item["group"]] = {
+                "mean_auroc": mean["value"], "auroc_interval": _interval(mean), "finding_count": mean["finding_count"],
+                "n_images": item["images"], "n_patients": item["patients"], "data": data,
+            }
     lungs = [mask for mask in student["masks"] if mask["mask"] in ("lungs", "left_lung") and mask["dice"]["value"] is not None]
     if lungs:
         best = next((mask for mask in lungs if mask["mask"] == "lungs"), lungs[0])

@@ -367,8 +367,11 @@ def test_several_zones_are_told_as_zones() -> None:
 def test_what_was_never_measured_is_named() -> None:
     for audience in ("practitioner", "auditor"):
         text = text_of(tell(example_evidence(), audience))
-        assert "holds no figures on: maps of the student beside its teacher's; subgroups by sex, age and view" in text
-        assert "scores of the student" not in text, "the example has them"
+        assert "holds no figures on: maps of the student beside its teacher's; faithfulness of the maps" in text
+        assert "scores of the student" not in text and "subgroups by" not in text, "the example has them"
+    text = text_of(tell(normal_evidence(), "auditor"))
+    assert "subgroups by sex, age and view" in text and "stand apart in a table" not in text
+    assert "strongest point" not in text_of(tell(normal_evidence(), "practitioner"))
 
 
 def test_the_patient_is_told_in_plain_words_what_was_not_looked_for() -> None:

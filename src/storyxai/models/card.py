@@ -37,6 +37,10 @@ class Calibration:
     conformal: tuple[float, float, float] | None = None
 
 
+CITED = ("per_finding", "lungs", "report", "agreement", "subgroups", "map_hits")
+"""The figures of a card that stories may cite."""
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """A model's card. `figures` holds what stories cite (see `model_record`); `files` maps file name to SHA-256."""
@@ -67,7 +71,7 @@ class ModelCard:
             "trained_on": [dict(item) for item in self.trained_on],
             "limits": list(self.limits),
             "cannot_see": list(self.cannot_see),
-            **{key: self.figures.get(key, {}) for key in ("per_finding", "lungs", "report", "agreement")},
+            **{key: self.figures.get(key, {}) for key in CITED},
         }
 
 

@@ -159,6 +159,17 @@ def _agreement(record: Record, labels: Labels) -> Table:
     return _over_findings(record, labels, names, [(f, f"model.agreement.{{}}.{f}") for f in fields])
 
 
+def _subgroups(record: Record, labels: Labels) -> Table:
+    """A row a group: the mean AUROC over the findings that it has cases of, which differ from group to group."""
+    fields = ("mean_auroc", "auroc_interval", "finding_count", "n_images", "n_patients", "data")
+    found, rows = record["model"].get("subgroups", {}), []
+    for attribute in sorted(found):
+        for group in sorted(found[attribute]):
+            path = f"model.subgroups.{attribute}.{group}"
+            rows.append([f"{_plain(attribute)}: {escape(group)}", *(_cell(record, f"{path}.{f}", labels) for f in fields)])
+    return ["group", *fields], rows
+
+
 def _maps_of(record: Record) -> list[tuple[str, str]]:
     maps = record["heatmaps"]
     return [(finding, method) for finding in sorted(maps) for method in sorted(maps[finding])]
@@ -255,6 +266,7 @@ TABLES: Final[Mapping[str, Callable[[Record, Labels], Table]]] = {
     "findings": _findings,
     "performance": _performance,
     "agreement": _agreement,
+    "subgroups": _subgroups,
     "checks": _checks,
     "maps": _maps,
     "gate": _gate,

@@ -17,6 +17,8 @@ def auditor_sections(t: Teller) -> tuple[Section, ...]:
     sections += t.section(said("auditor.domain"), _domain(t), figures=("image", "table/gate"))
     sections += _data(t)
     figures: tuple[str, ...] = ("table/performance",) if t.names("model.per_finding") else ()
+    if t.names("model.subgroups"):
+        figures += ("table/subgroups",)
     sections += t.section(said("auditor.model"), _model(t), figures=figures)
     figures = ("table/findings", "table/failed")
     sections += t.section(said("auditor.prediction"), _prediction(t), figures=figures)
@@ -52,6 +54,8 @@ def _model(t: Teller) -> list[list[Sentence]]:
     lines = [t.say("auditor.name")]
     lines += [t.say("auditor.limit", {"I": str(i)}) for i in range(len(t.value("model.limits") or ()))]
     lines += [t.say(f"auditor.{key}") for key in ("cannot_see", "lungs", "report")]
+    if t.names("model.subgroups"):
+        lines.append(t.say("auditor.groups"))
     lines.append(gaps(t, "auditor"))
     unmeasured = [name for name in t.record["findings"] if t.value(f"model.per_finding.{name}.auroc") is None]
     if unmeasured:

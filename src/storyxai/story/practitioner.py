@@ -16,7 +16,11 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     if t.names("model.per_finding"):
         lines = [t.say("practitioner.mean_auroc", {"F": name}) for name in told]
         lines += [_calibration(t), t.say("practitioner.intervals")]
-        sections += t.section(said("practitioner.performance"), lines, figures=("table/performance",))
+        tables: tuple[str, ...] = ("table/performance",)
+        if t.names("model.subgroups"):
+            lines.append(t.say("practitioner.groups"))
+            tables += ("table/subgroups",)
+        sections += t.section(said("practitioner.performance"), lines, figures=tables)
     if t.names("model.agreement"):
         lines = [t.say("practitioner.agreement")]
         sections += t.section(said("practitioner.students"), lines, figures=("table/agreement",))
@@ -136,5 +140,7 @@ def _lime(t: Teller) -> list[Sentence]:
 def _checks(t: Teller) -> list[Section]:
     if not t.record["checks"]:
         return []
-    lines = [t.say("practitioner.checks_what"), *failed_checks(t, "practitioner")]
+    lines = [t.say("practitioner.checks_what")]
+    lines += [t.say("practitioner.map_hits", {"M": method}) for method in t.names("model.map_hits")]
+    lines += failed_checks(t, "practitioner")
     return t.section(t.words.heading("practitioner.checks"), lines, figures=("table/checks",))
