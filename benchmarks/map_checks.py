@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shipped_figures import said
 from storyxai import api
 from storyxai.data.table import StudyTable, read_table
 from storyxai.evaluate_table import unseen_rows
@@ -36,7 +37,6 @@ from storyxai.types import Box, Evidence, Study
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM_SEED, SIZE = 9_000_000, 512
-MEAN = mean_statistic
 
 
 def main() -> None:
@@ -129,12 +129,12 @@ def judged(maps: pd.DataFrame) -> list[dict[str, Any]]:
             apart[f"failing {check}"] = np.array([check in failed.split() for failed in rows["failed"]])
         groups = {
             name: {"maps": int(mask.sum()), "patients": len(set(patients[mask])),
-                   "hit_rate": _plain(bootstrap_interval(MEAN(np.where(mask, hit, np.nan)), patients, seed=0)),
+                   "hit_rate": _plain(bootstrap_interval(mean_statistic(np.where(mask, hit, np.nan)), patients, seed=0)),
                    "chance": float(np.nanmean(rows["chance"].to_numpy()[mask])) if mask.any() else None}
             for name, mask in apart.items()
         }
         gap = paired_difference(
-            MEAN(np.where(shown, hit, np.nan)), MEAN(np.where(shown, np.nan, hit)), patients, seed=0
+            mean_statistic(np.where(shown, hit, np.nan)), mean_statistic(np.where(shown, np.nan, hit)), patients, seed=0
         )
         out.append({
             "method": str(method), "maps": len(rows), "images": int(rows["image"].nunique()), "groups": groups,
@@ -165,20 +165,14 @@ def lines(name: str, record: Sequence[dict[str, Any]]) -> list[str]:
         out.append(f"{name}, {one['method']}: {one['maps']} maps of boxed findings in {one['images']} films")
         for group, found in one["groups"].items():
             chance = "" if found["chance"] is None else f" (chance {found['chance']:.3f})"
-            out.append(f"  {group}: hit rate {_said(found['hit_rate'])}{chance}, {found['maps']} maps, "
+            out.append(f"  {group}: hit rate {said(found['hit_rate'])}{chance}, {found['maps']} maps, "
                        f"{found['patients']} patients")
-        out.append(f"  shown minus withheld: {_said(one['shown_minus_withheld'])}")
+        out.append(f"  shown minus withheld: {said(one['shown_minus_withheld'])}")
     return out
 
 
 def _plain(found: Estimate) -> dict[str, Any]:
     return {"value": found.value, "low": found.low, "high": found.high}
-
-
-def _said(found: dict[str, Any]) -> str:
-    if found["value"] is None or found["low"] is None:
-        return "not defined" if found["value"] is None else f"{found['value']:.3f} (no interval)"
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
 
 
 if __name__ == "__main__":

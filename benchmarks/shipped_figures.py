@@ -95,30 +95,31 @@ def lines(name: str, record: dict[str, Any]) -> list[str]:
     for model in record["models"]:
         for which, mean in (("all ", model["mean_auroc_all"]), ("", model["mean_auroc"])):
             if mean and mean["value"] is not None:
-                out.append(f"  {model['name']}: mean AUROC of {which}{mean['finding_count']} findings {_said(mean)}")
+                out.append(f"  {model['name']}: mean AUROC of {which}{mean['finding_count']} findings {said(mean)}")
         for item in model["findings"]:
             if model["role"] == "student" and item["positives"] >= 3:
-                out.append(f"    {item['finding']}: AUROC {_said(item['auroc'])}, positives {item['positives']} of {item['n']}")
+                out.append(f"    {item['finding']}: AUROC {said(item['auroc'])}, positives {item['positives']} of {item['n']}")
         for mask in model["masks"]:
-            out.append(f"  {model['name']}: Dice of {mask['mask']} {_said(mask['dice'])}, n = {mask['images']}")
+            out.append(f"  {model['name']}: Dice of {mask['mask']} {said(mask['dice'])}, n = {mask['images']}")
         for box in model["detection"]:
             if box["boxes"] >= 5:
-                out.append(f"  {model['name']}: {box['finding']}, hit rate {_said(box['hit_rate'])}, best box's IoU "
-                           f"{_said(box['top_box_iou'])}, {box['boxes']} boxes, {box['images']} images")
+                out.append(f"  {model['name']}: {box['finding']}, hit rate {said(box['hit_rate'])}, best box's IoU "
+                           f"{said(box['top_box_iou'])}, {box['boxes']} boxes, {box['images']} images")
         if model["reports"]:
-            out.append(f"  {model['name']}: report finding F1 {_said(model['reports']['finding_f1_micro'])}")
+            out.append(f"  {model['name']}: report finding F1 {said(model['reports']['finding_f1_micro'])}")
     for baseline in record["report_baselines"]:
         if baseline["reports"]:
-            out.append(f"  {baseline['name']}: report finding F1 {_said(baseline['reports']['finding_f1_micro'])}")
+            out.append(f"  {baseline['name']}: report finding F1 {said(baseline['reports']['finding_f1_micro'])}")
     for item in record["differences"]:
         for which, gap in (("all ", item["mean_auroc_all"]), ("", item["mean_auroc"])):
             if gap and gap["value"] is not None:
                 pair = f"{item['student']} minus {item['other']}"
-                out.append(f"  {pair}, mean AUROC of {which}{gap['finding_count']} findings: {_said(gap)}")
+                out.append(f"  {pair}, mean AUROC of {which}{gap['finding_count']} findings: {said(gap)}")
     return out
 
 
-def _said(estimate: dict[str, Any]) -> str:
+def said(estimate: dict[str, Any]) -> str:
+    """A figure with its interval, in words."""
     if estimate["value"] is None:
         return "not defined"
     if estimate["low"] is None:
