@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from storyxai.data.masks import read_grey_mask, runs_size
 from storyxai.data.overview import extent, write_page
 from storyxai.data.reading import picture_size
+from storyxai.data.repeats import compare_repeats, say_repeats
 from storyxai.data.splits import DuplicatePair, check_no_leak, grey_of, near_duplicates, thumbnail
 from storyxai.data.table import StudyTable
 from storyxai.errors import OutputError, StoryxaiError, TableError
@@ -70,8 +71,9 @@ def check_table(
     """What is wrong with `table`, also written to the folder `out`: index.html (self-contained) and problems.csv.
 
     Missing and unreadable files, masks of another size, boxes outside their image, exact and near duplicates, patients
-    or pictures in two parts of the split, images unlike the others, rows without a label. `sample` images, chosen by a
-    hash of `seed` and id with marked ones first, are shown with their masks and boxes.
+    or pictures in two parts of the split, images unlike the others, rows without a label; and how far the references of
+    films that stand twice agree. `sample` images, chosen by a hash of `seed` and id with marked ones first, are shown with
+    their masks and boxes.
     Raises: OutputError when `out` cannot be written.
     """
     problems: list[Problem] = []
@@ -101,13 +103,15 @@ def check_table(
         counts["no label"] = f"{silent} rows"
     images = int((frame["image"] != "").sum())
     noun = "problem" if len(problems) == 1 else "problems"
-    lines = (f"{extent(table)}, {len(problems)} {noun}", *(f"  {kind}: {count}" for kind, count in counts.items()))
+    twice = say_repeats(compare_repeats(table, [*copies, *((pair.first, pair.second) for pair in pairs)]))
+    lines = (f"{extent(table)}, {len(problems)} {noun}", *(f"  {kind}: {count}" for kind, count in counts.items()),
+             *(f"  {line}" for line in twice))
     try:
         out.mkdir(parents=True, exist_ok=True)
         _write_csv(out / "problems.csv", problems)
         broken = {problem.what for problem in problems if problem.kind in ("missing", "unreadable", "marks")}
         write_page(table, out / "index.html", problems=[(p.kind, p.what, p.why) for p in problems], counts=counts,
-                   rows=_sampled(table, sample, seed, broken))
+                   twice=twice, rows=_sampled(table, sample, seed, broken))
     except OSError as error:
         why = f"cannot be written ({error.strerror or error})"
         raise OutputError(str(out), why, mend="choose a folder of yours with room") from error

@@ -48,11 +48,12 @@ figure{margin:0;width:262px} figure img{width:100%;background:#000} figcaption{f
 
 def write_page(
     table: StudyTable, path: Path, *, problems: Sequence[tuple[str, str, str]], counts: Mapping[str, str],
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]], twice: Sequence[str] = (),
 ) -> None:
     """Writes the page at `path`, whole or not at all.
 
-    `problems` are (kind, what, why), `counts` says how many of each kind; `rows` are shown as pictures.
+    `problems` are (kind, what, why), `counts` says how many of each kind; `rows` are shown as pictures; `twice` says how
+    far the references of films that stand twice agree.
     """
     frame = table.frame
     sources = ", ".join(f"{name} {count}" for name, count in sorted(Counter(frame["source"]).items()))
@@ -60,6 +61,7 @@ def write_page(
         f"<h1>Data check: {escape(extent(table))}</h1>",
         f"<p class=quiet>{escape(sources)} &middot; {len(frame)} rows &middot; {escape(RESEARCH_USE)}</p>",
         _problem_section(problems, counts),
+        _twice(twice),
         "<h2>Findings</h2>", _findings(table),
         "<h2>Findings that stand together</h2>"
         "<p class=quiet>Rows in which both are stated as present; the diagonal counts the finding itself.</p>",
@@ -101,6 +103,12 @@ def _problem_section(problems: Sequence[tuple[str, str, str]], counts: Mapping[s
         f"<h2>Problems</h2><table>{summary}</table><details{fold}><summary>Each one ({len(problems)})</summary>"
         f"<table class=left><tr><th>kind<th>what<th>why{lines}</table>{rest}</details>"
     )
+
+
+def _twice(lines: Sequence[str]) -> str:
+    if not lines:
+        return ""
+    return "<h2>Films that stand twice</h2>" + "".join(f"<p>{escape(line[0].upper() + line[1:])}." for line in lines)
 
 
 def _findings(table: StudyTable) -> str:

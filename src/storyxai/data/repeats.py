@@ -1,0 +1,97 @@
+"""What a set says twice: films that stand in it under two names, and how far their references agree.
+
+Nobody who is judged by such references can be expected to agree with them better than they agree with themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+
+from storyxai.data.table import StudyTable, read_lung_mask
+from storyxai.errors import StoryxaiError
+from storyxai.findings import NAMES
+from storyxai.metrics.segmentation import dice
+
+__all__ = ["Repeat", "compare_repeats", "say_repeats"]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One film under two names: the overlap of its two lung outlines (None: not drawn twice), and its two labellings.
+
+    `stated` are the findings that both state, `differing` those of them that one calls present and the other absent.
+    """
+
+    first: str
+    second: str
+    dice: float | None
+    stated: tuple[str, ...]
+    differing: tuple[str, ...]
+
+
+def compare_repeats(table: StudyTable, pairs: Iterable[tuple[str, str]]) -> tuple[Repeat, ...]:
+    """The references of each pair of image_ids side by side; outlines are compared in the frame of the larger.
+
+    Outlines that are the very same (one file, or a copy of it) were drawn once and say nothing: they count as None.
+    """
+    row_of = {name: row for row, name in enumerate(table.frame["image_id"])}
+    labels = table.labels().values
+    found = []
+    for first, second in pairs:
+        one, other = labels[row_of[first]], labels[row_of[second]]
+        both = ~np.isnan(one) & ~np.isnan(other)
+        apart = both & ((one >= 0.5) != (other >= 0.5))
+        found.append(Repeat(
+            first, second, _overlap(table, row_of[first], row_of[second]),
+            tuple(np.array(NAMES)[both].tolist()), tuple(np.array(NAMES)[apart].tolist()),
+        ))
+    return tuple(found)
+
+
+def say_repeats(repeats: Iterable[Repeat]) -> tuple[str, ...]:
+    """What the repeats of a set say of its references, in at most two sentences."""
+    given = tuple(repeats)
+    lines = []
+    overlaps = [item.dice for item in given if item.dice is not None]
+    if overlaps:
+        lines.append(
+            f"lungs outlined twice on {_films(len(overlaps))} agree at Dice {np.mean(overlaps):.3f} "
+            f"({min(overlaps):.3f} to {max(overlaps):.3f}): expect no more of a model"
+        )
+    stated = sum(len(item.stated) for item in given)
+    if stated:
+        differing = sum(len(item.differing) for item in given)
+        lines.append(f"findings stated twice on the same film: {stated}, of which {differing} contradict each other")
+    return tuple(lines)
+
+
+def _films(count: int) -> str:
+    return f"{count} film" if count == 1 else f"{count} films"
+
+
+def _overlap(table: StudyTable, first: int, second: int) -> float | None:
+    rows = [table.frame.iloc[row].to_dict() for row in (first, second)]
+    try:
+        masks = [read_lung_mask(table, {str(key): cell for key, cell in row.items()}) for row in rows]
+    except StoryxaiError:
+        return None  # named among the problems already
+    if masks[0] is None or masks[1] is None:
+        return None
+    (one, unsure), (other, doubtful) = masks[0], masks[1]
+    height, width = max(one.shape[0], other.shape[0]), max(one.shape[1], other.shape[1])
+    one, other, unsure, doubtful = (_resized(mask, height, width) for mask in (one, other, unsure, doubtful))
+    if np.array_equal(one, other):
+        return None
+    return dice(one, other, ignore=unsure | doubtful)
+
+
+def _resized(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+    if mask.shape == (height, width):
+        return mask
+    picture = Picture.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(picture.resize((width, height), Picture.Resampling.NEAREST)) > 127
