@@ -1,9 +1,10 @@
 """The figures of the shipped student on patients it never met: NIH, Kermany, COVID, and fresh phantoms.
 
-    python benchmarks/shipped_figures.py [DATA] [--only NAME] [--control MODEL] [--write]
+    python benchmarks/shipped_figures.py [DATA] [--only NAME] [--control MODEL] [--teacher WEIGHTS ...] [--write]
 
 DATA is the folder that holds nih/, kermany/ and covid/ (default: STORYXAI_REAL_DATA or ../shared/data). --control names a
-student that is judged beside it on the NIH films (the same network taught by labels alone). With --write the figures go into
+student that is judged beside it on the NIH films (the same network taught by labels alone), --teacher the weights of its
+teachers of findings, whose answers there are averaged. With --write the figures go into
 the model card, from which stories cite them, and the scorecards into results/.
 """
 
@@ -18,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storyxai import api
 from storyxai.data.table import read_lung_mask, read_table
+from storyxai.imaging.geometry import model_frame
+from storyxai.imaging.read import read_image
 from storyxai.models.card import read_card, write_card
 from storyxai.models.runtime import SHIPPED, load_student
 from storyxai.pipeline import evaluate_student, figures_of, write_scorecard
@@ -43,6 +47,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?", default=Path(default))
     parser.add_argument("--only", action="append", choices=SETS, help="may be repeated; default: all")
     parser.add_argument("--control", type=Path)
+    parser.add_argument("--teacher", type=Path, action="append", default=[], help="may be repeated")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     chosen = given.only or list(SETS)
@@ -62,8 +67,9 @@ def main() -> None:
             if name == "covid":
                 keep_outlined(table)
             beside = [load_student(given.control)] if given.control and name == "nih" else []
+            heard = {"teachers of findings": answers_of(given.teacher, table)} if given.teacher and name == "nih" else {}
             records[name] = evaluate_student(
-                student, table, split="unseen", bootstrap=1000, seed=0, beside=beside, progress=say
+                student, table, split="unseen", bootstrap=1000, seed=0, beside=beside, teachers=heard, progress=say
             )
             for line in lines(name, records[name]):
                 sys.stdout.write(line + "\n")
@@ -80,6 +86,27 @@ def main() -> None:
         write_card(replace(read_card(SHIPPED), figures=figures), SHIPPED)
         for name, record in records.items():
             write_scorecard(record, ROOT / "results" / f"shipped-{name}")
+
+
+def answers_of(weights: list[Path], table: Path) -> dict[str, NDArray[np.float32]]:
+    """The mean log-odds of the networks of `weights` for every image of a table, each seen as the network sees films."""
+    import torch
+
+    from storyxai.models.export import load_network
+
+    networks = [load_network(path).eval() for path in weights]
+    read = read_table(table)
+    answers = {}
+    for done, row in enumerate(read.frame.to_dict("records"), start=1):
+        pixels = read_image(read.image_path(row)).pixels
+        said = []
+        for network in networks:
+            shown = model_frame(*pixels.shape, size=network.spec.size).to_model(pixels)
+            with torch.no_grad():
+                said.append(network(torch.from_numpy(shown)[None, None]).logits[0].numpy())
+        answers[str(row["image_id"])] = np.mean(said, axis=0)
+        say("teachers", done, len(read.frame))
+    return answers
 
 
 def keep_outlined(table: Path) -> None:

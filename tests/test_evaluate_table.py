@@ -81,6 +81,24 @@ def test_a_table_of_phantoms_gives_outlines_hearts_and_maps_that_know_nothing(tm
     assert 0 < models["student"]["facts"]["bytes"] - 4 * models["student"]["facts"]["parameters"] < 100_000
 
 
+def test_a_teacher_is_judged_by_its_answers_on_the_images_that_it_saw(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "films", count=12, seed=5, size=128)
+    api.import_data("phantom", tmp_path / "films", tmp_path / "films.parquet")
+    table = read_table(tmp_path / "films.parquet")
+    student, labels = load_student(), table.labels()
+    order = [labels.findings.index(name) for name in student.findings]
+    answers = {str(name): (10 * labels.values[i, order] - 5).astype(np.float32)
+               for i, name in enumerate(table.frame["image_id"]) if i != 7}
+    teachers = {"one who knows": answers, "one who saw nothing": {"elsewhere": np.zeros(14, np.float32)}}
+    found = evaluate_student(student, tmp_path / "films.parquet", split="all", bootstrap=20, seed=0, teachers=teachers)
+    (teacher,) = [model for model in found["models"] if model["role"] == "teacher"]
+    assert teacher["name"] == "one who knows" and teacher["mean_auroc_all"]["value"] == 1.0
+    assert {item["n"] for item in teacher["findings"] if item["n"]} == {11}
+    (gap,) = [item for item in found["differences"] if item["other"] == "one who knows"]
+    assert gap["mean_auroc_all"]["value"] <= 0.0
+    assert [(item["student"], item["teacher"]) for item in found["agreement"]] == [("student", "one who knows")]
+
+
 def test_speed_is_by_the_given_clock() -> None:
     ticks = iter(np.arange(0.0, 100.0, 0.5))
     (found,) = student_speed(load_student(), batches=2, clock=lambda: float(next(ticks)))["models"]

@@ -45,13 +45,15 @@ MASKS = ("lungs", "left_lung", "right_lung", "heart")
 
 def evaluate_student(
     student: Student, table_path: Path, *, split: str, bootstrap: int, seed: int, beside: Sequence[Student] = (),
-    progress: Progress | None = None,
+    teachers: Mapping[str, Mapping[str, NDArray[np.float32]]] | None = None, progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The scorecard of a student on a study table, in the frame of the original images, as plain JSON values.
 
     `split` "unseen" takes every patient whom no card names as trained or calibrated on, whatever the table's own split
-    says. The students `beside` it are judged on the same images, as controls. Raises: UnknownNameError for another
-    split; InputError when no row is left, or when a patient of the chosen split was trained on.
+    says. The students `beside` it are judged on the same images, as controls. `teachers` hold what others answered: by
+    the teacher's name and the image_id its log-odds [F] of the student's findings, nan = it does not know.
+    Raises: UnknownNameError for another split; InputError when no row is left, or when a patient of the chosen split was
+    trained on.
     """
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
@@ -69,6 +71,11 @@ def evaluate_student(
     if len(set(views)) > 1:
         scores = np.repeat(np.array([[float(view == "AP")] for view in views]), len(findings), axis=1)
         outputs.append(TaskOutputs("view position alone", "control", ids, findings=findings, logits=scores))
+    for name, answers in (teachers or {}).items():
+        asked = [image_id for image_id in ids if image_id in answers]
+        if asked:
+            said = np.stack([answers[image_id] for image_id in asked])
+            outputs.append(TaskOutputs(name, "teacher", asked, findings=findings, logits=said))
     outputs += _published_teacher(table, findings)
     if judged.boxes:
         outputs += [TaskOutputs(name, "control", ids, boxes=boxes) for name, boxes in judged.blind_boxes.items()]
