@@ -24,10 +24,11 @@ from storyxai.models.export import load_network
 from storyxai.models.runtime import SHIPPED
 from storyxai.models.tokens import encode_tokens, full_vocabulary
 from storyxai.pipeline import _only
-from storyxai.training.calibrate import calibrate
+from storyxai.training.calibrate import calibrate, conformal_limits
 from storyxai.training.outputs import network_outputs
 
 FIRST_SEED = 12_000_000
+SPLITS = 200
 
 
 def said_of(count: int, workers: int) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[str, ...]]:
@@ -49,6 +50,24 @@ def said_of(count: int, workers: int) -> tuple[NDArray[np.float32], NDArray[np.f
         patients += made.patient_ids
         sys.stderr.write(f"phantoms ({start + len(made)}/{count})\n")
     return np.concatenate(logits), np.concatenate(labels), tuple(patients)
+
+
+def over_halves(
+    probability: NDArray[np.float64], stated: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coverage of present and of absent in the second half of each of many random orders, with limits of the first half.
+
+    What a conformal set promises holds on average over the cases that fix its limits; one half alone may miss by chance.
+    """
+    generator = np.random.default_rng(0)
+    found = np.zeros((SPLITS, 2))
+    for row in found:
+        order = generator.permutation(len(stated))
+        fit, judge = order[: len(order) // 2], order[len(order) // 2 :]
+        limits = ConformalLimits(*conformal_limits(probability[fit], stated[fit]))
+        cover = conformal_coverage(conformal_sets(limits, probability[judge]), stated[judge])
+        row[:] = cover["present_coverage"], cover["absent_coverage"]
+    return found[:, 0], found[:, 1]
 
 
 def main() -> None:
@@ -74,6 +93,11 @@ def main() -> None:
             f"(n {cover['present_n']}), absent {cover['absent_coverage']:.3f} (n {cover['absent_n']}); "
             f"one answer in {cover['single_share']:.2f}\n"
         )
+        present, absent = over_halves(calibrated(logits[:, column], one.scale, one.bias), labels[:, column])
+        for answer, shares in (("present", present), ("absent", absent)):
+            low, high = np.quantile(shares, (0.025, 0.975))
+            middle = f"{shares.mean():.3f} (95 % of halves {low:.3f} to {high:.3f})"
+            sys.stdout.write(f"  over {SPLITS} random halves, {answer}: {middle}\n")
 
 
 if __name__ == "__main__":

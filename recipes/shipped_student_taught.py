@@ -71,7 +71,7 @@ def teach_findings(nih: Examples, data: Path, encoder_weights: Path, *, seed: in
 
 
 def taught(version_3: Network, teachers: Sequence[Network], train: Examples) -> Network:
-    """The student: every weight of version 3 may move."""
+    """The student: every weight of version 3 may move. Without `teachers` labels take their place, for the control."""
     torch.manual_seed(41)
     network = copy.deepcopy(version_3)
     before = copy.deepcopy(version_3).eval().to(memory_format=torch.channels_last)
@@ -84,6 +84,7 @@ def taught(version_3: Network, teachers: Sequence[Network], train: Examples) -> 
         assert said.logits is not None and said.grid is not None and said.memory is not None
         phantoms = torch.from_numpy(domain[rows] == "phantom")
         films = ~phantoms if mirrored else torch.from_numpy(domain[rows] == "nih")
+        films = films & bool(teachers)
         known = torch.full_like(said.logits, torch.nan).detach()
         with torch.no_grad():
             for chosen, asked in ((films, masters), (phantoms, [before])):
@@ -91,10 +92,12 @@ def taught(version_3: Network, teachers: Sequence[Network], train: Examples) -> 
                     shown = batch.images[chosen].contiguous(memory_format=torch.channels_last)
                     answers = [one(shown).logits for one in asked]
                     known[chosen] = torch.stack([answer for answer in answers if answer is not None]).mean(dim=0)
+        if mirrored and teachers:  # who is blended with whom is stated, but a teacher's answer says more
+            batch = batch._replace(labels=batch.labels.masked_fill(films[:, None], torch.nan))
         share = float((films | phantoms).float().mean())
         loss = share * TEMPERATURE**2 * losses.bernoulli_kl(said.logits, known, TEMPERATURE)
         stated = losses.finding_loss(said.logits, batch.labels, weights) + losses.box_loss(said.grid, batch.cells)
-        loss = loss + 0.3 * stated
+        loss = loss + (0.3 if teachers else 1.0) * stated
         if mirrored:  # sides of lungs and of sentences would be wrong
             return loss
         there = (batch.tokens != 0).any(dim=1)
@@ -116,11 +119,12 @@ def halfway(one: Network, other: Network) -> Network:
 
 
 def blended(batch: Batch, films: NDArray[np.int64], generator: np.random.Generator) -> Batch:
-    """`batch` with each of its `films` under a fainter other one: nobody states what is there, only teachers answer."""
-    share = 0.5 + 0.5 * float(generator.random())
+    """`batch` with each of its `films` under a fainter other one; labels are blended alike, boxes no longer hold."""
+    share, others = 0.5 + 0.5 * float(generator.random()), generator.permutation(films)
     images, labels, cells = batch.images.clone(), batch.labels.clone(), batch.cells.clone()
-    images[films] = share * batch.images[films] + (1 - share) * batch.images[generator.permutation(films)]
-    labels[films], cells[films] = torch.nan, torch.nan
+    images[films] = share * batch.images[films] + (1 - share) * batch.images[others]
+    labels[films] = share * batch.labels[films] + (1 - share) * batch.labels[others]
+    cells[films] = torch.nan
     return batch._replace(images=images, labels=labels, cells=cells)
 
 
@@ -179,10 +183,17 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--start", type=Path, required=True)
     parser.add_argument("--encoder-weights", type=Path, required=True)
-    parser.add_argument("--only", choices=("0", "1"), help="train this teacher alone")
+    parser.add_argument("--only", choices=("0", "1", "control"), help="this teacher alone; the student without teachers")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     train, real, parts = prepared(given.data, given.out / "prepared.npz")
+    if given.only == "control":
+        version_3 = load_network(given.start)
+        drawn = outlined(train, version_3, given.out)
+        plain = kept(given.out / "student-untaught.safetensors", lambda: taught(version_3, (), drawn))
+        write_model(halfway(version_3, plain), real, parts, train, given.out / "untaught", version="untaught",
+                    script="recipes/shipped_student_taught.py --only control")
+        return
     nih = train.take(np.flatnonzero(np.array(train.domain) == "nih"))
     teachers = [
         kept(given.out / f"findings-{seed}.safetensors",
