@@ -83,6 +83,8 @@ def main() -> None:
         if "nih" in records:
             real = figures_of(records["nih"])
             figures |= {"per_finding": real["per_finding"], "subgroups": real["subgroups"]}
+            if given.teacher:
+                figures |= {"agreement": real["agreement"]}
         write_card(replace(read_card(SHIPPED), figures=figures), SHIPPED)
         for name, record in records.items():
             write_scorecard(record, ROOT / "results" / f"shipped-{name}")

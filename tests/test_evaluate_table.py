@@ -13,6 +13,7 @@ from storyxai.data.table import read_table
 from storyxai.evaluate_table import _judge_masks, _searched, conformal_of, evaluate_student, student_speed
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import load_student
+from storyxai.pipeline import figures_of
 
 
 def square(top: int, left: int, side: int) -> np.ndarray:
@@ -97,6 +98,11 @@ def test_a_teacher_is_judged_by_its_answers_on_the_images_that_it_saw(tmp_path: 
     (gap,) = [item for item in found["differences"] if item["other"] == "one who knows"]
     assert gap["mean_auroc_all"]["value"] <= 0.0
     assert [(item["student"], item["teacher"]) for item in found["agreement"]] == [("student", "one who knows")]
+    twice = evaluate_student(student, tmp_path / "films.parquet", split="all", bootstrap=20, seed=0,
+                             teachers={"one who knows": answers, "another": {name: -said for name, said in answers.items()}})
+    cited = figures_of(twice)["agreement"]
+    assert {item["teacher"] for item in cited.values()} == {"one who knows"}  # of several teachers the first speaks
+    assert cited == figures_of(found)["agreement"]
 
 
 def test_speed_is_by_the_given_clock() -> None:

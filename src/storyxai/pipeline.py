@@ -281,10 +281,11 @@ def figures_of(record: Mapping[str, Any]) -> dict[str, Any]:
         }
     for pair in record["agreement"]:
         for item in pair["findings"]:
-            figures.setdefault("agreement", {})[item["finding"]] = {
+            # Of several teachers the first speaks: those that taught stand before published ones.
+            figures.setdefault("agreement", {}).setdefault(item["finding"], {
                 "correlation": item["correlation"], "mean_difference": item["mean_probability_difference"],
                 "n": item["n"], "teacher": pair["teacher"],
-            }
+            })
     return figures
 
 
