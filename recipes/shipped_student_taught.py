@@ -10,6 +10,7 @@ answers of a DenseNet-121 (project reproduce-chexnet). The student sees each fil
 moment, in some batches mirrored and blended with another film, and learns what they and version 3 answer there on average.
 Of phantoms version 3 answers alone, beside their exact references; on outlined films half of the target is its own outline.
 Shipped is the mean of version 3's weights and of those that this ends with (validation films: docs/reference/model-card.md).
+`--only control` runs the same round with labels in the teachers' place.
 The teachers take six minutes each on a core, the student forty on two.
 """
 
