@@ -18,11 +18,11 @@ from storyxai.data.importing import read_source
 from storyxai.data.repeats import compare_repeats, say_repeats
 from storyxai.data.splits import near_duplicates
 from storyxai.data.table import StudyTable, read_lung_mask
+from storyxai.evaluate_table import unseen_rows
 from storyxai.evidence.predict import predict
 from storyxai.imaging.read import read_image
 from storyxai.metrics.segmentation import dice
 from storyxai.models.runtime import Student, load_student
-from storyxai.pipeline import patient_mark
 from storyxai.types import Study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,13 +35,12 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", default=["covid", "kermany"])
     given = parser.parse_args()
     student = load_student()
-    met = set(student.card.training.get("patients", ()))
     for name in given.sets:
         if not (given.data / name).is_dir():
             sys.stdout.write(f"{name}: skipped, it is absent\n")
             continue
-        table = read_source(name, given.data / name)
-        table = table.select(rows=np.array([patient_mark(str(who)) not in met for who in table.frame["patient_id"]]))
+        folder = given.data / name
+        table = unseen_rows(student, read_source(name, folder), "unseen", folder)
         pairs = near_duplicates(table)
         repeats = compare_repeats(table, [(pair.first, pair.second) for pair in pairs])
         row_of: dict[str, Any] = {str(row["image_id"]): row for row in table.frame.to_dict("records")}

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai import api
-from storyxai.data.table import read_lung_mask, read_table
+from storyxai.data.table import StudyTable, read_lung_mask, read_table
+from storyxai.evaluate_table import unseen_rows
 from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
 from storyxai.models.card import read_card, write_card
@@ -67,7 +68,10 @@ def main() -> None:
             if name == "covid":
                 keep_outlined(table)
             beside = [load_student(given.control)] if given.control and name == "nih" else []
-            heard = {"teachers of findings": answers_of(given.teacher, table)} if given.teacher and name == "nih" else {}
+            heard = {}
+            if given.teacher and name == "nih":
+                rows = unseen_rows(student, read_table(table), "unseen", table)
+                heard = {"teachers of findings": answers_of(given.teacher, rows)}
             records[name] = evaluate_student(
                 student, table, split="unseen", bootstrap=1000, seed=0, beside=beside, teachers=heard, progress=say
             )
@@ -90,24 +94,23 @@ def main() -> None:
             write_scorecard(record, ROOT / "results" / f"shipped-{name}")
 
 
-def answers_of(weights: list[Path], table: Path) -> dict[str, NDArray[np.float32]]:
+def answers_of(weights: list[Path], table: StudyTable) -> dict[str, NDArray[np.float32]]:
     """The mean log-odds of the networks of `weights` for every image of a table, each seen as the network sees films."""
     import torch
 
     from storyxai.models.export import load_network
 
     networks = [load_network(path).eval() for path in weights]
-    read = read_table(table)
     answers = {}
-    for done, row in enumerate(read.frame.to_dict("records"), start=1):
-        pixels = read_image(read.image_path(row)).pixels
+    for done, row in enumerate(table.frame.to_dict("records"), start=1):
+        pixels = read_image(table.image_path(row)).pixels
         said = []
         for network in networks:
             shown = model_frame(*pixels.shape, size=network.spec.size).to_model(pixels)
             with torch.no_grad():
                 said.append(network(torch.from_numpy(shown)[None, None]).logits[0].numpy())
         answers[str(row["image_id"])] = np.mean(said, axis=0)
-        say("teachers", done, len(read.frame))
+        say("teachers", done, len(table.frame))
     return answers
 
 

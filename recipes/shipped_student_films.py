@@ -50,7 +50,9 @@ LATER = {"nih": (5000, 1), "kermany": (5000, 3), "covid": (500, 3), "phantom": (
 PASSES = ((FIRST, 14, 3e-3, 0.997, 29), (LATER, 12, 2e-3, 0.998, 31), (LATER, 24, 2e-3, 0.998, 37))
 """Of the mask branch: what an epoch shows, epochs, rate, decay of the average, seed. Each starts from the one before; on
 validation films of Kermany they ended at Dice 0.945, 0.947 and 0.948 (their teacher: 0.951)."""
-Loss = Callable[[Outputs, Batch, NDArray[np.int64], int], Tensor]
+Loss = Callable[[Outputs, Batch, NDArray[np.int64], bool], Tensor]
+"""Of what was said of a batch, of the rows shown, and whether the batch was changed."""
+Change = Callable[[Batch, NDArray[np.int64], np.random.Generator], Batch]
 
 
 def covid_open(folder: Path) -> StudyTable:
@@ -92,11 +94,13 @@ def prepare(data: Path) -> tuple[Examples, Examples, NDArray[np.str_]]:
 
 
 def learn(network: Network, train: Examples, loss_of: Loss, *, shown: dict[str, tuple[int, int]], epochs: int, rate: float,
-          decay: float, weight_decay: float, seed: int, plain: int = 0, still: bool = False) -> Network:
+          decay: float, weight_decay: float, seed: int, plain: int = 0, still: bool = False, change: Change | None = None,
+          chance: float = 0.0) -> Network:
     """The running average of `network` after training.
 
     `shown` gives for each set how many of its films an epoch draws, and how often it shows each. Epoch e shows view e + 1,
     but every `plain`-th the films as they are. With `still`, batch norms that learn nothing keep their statistics too.
+    With `change` each batch is changed by it with that `chance`, and the loss is told.
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
@@ -126,7 +130,10 @@ def learn(network: Network, train: Examples, loss_of: Loss, *, shown: dict[str, 
             for group in optimizer.param_groups:
                 group["lr"] = rate * _rate(step / total, 0.05)
             batch = make_batch(train, mine, view)
-            loss = loss_of(forward(batch.images.contiguous(memory_format=torch.channels_last)), batch, mine, view)
+            changed = change is not None and bool(generator.random() < chance)
+            if change is not None and changed:
+                batch = change(batch, mine, generator)
+            loss = loss_of(forward(batch.images.contiguous(memory_format=torch.channels_last)), batch, mine, changed)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(learnt, 1.0)
@@ -138,7 +145,7 @@ def learn(network: Network, train: Examples, loss_of: Loss, *, shown: dict[str, 
     return average
 
 
-def loss_of_masks(said: Outputs, batch: Batch, mine: NDArray[np.int64], view: int) -> Tensor:
+def loss_of_masks(said: Outputs, batch: Batch, mine: NDArray[np.int64], changed: bool) -> Tensor:
     """Outlines against shares of cells, sides apart and together."""
     assert said.masks is not None
     return losses.mask_loss(said.masks, batch.masks / SHARE) + losses.union_loss(said.masks, batch.union)
@@ -194,7 +201,7 @@ def control(train: Examples) -> Network:
     network = Network(NetworkSpec(encoder="mobilenetv3_small_100", size=SIZE, vocabulary=WORDS))
     weights = positive_weights(torch.from_numpy(train.labels[np.flatnonzero(np.array(train.domain) == "nih")]))
 
-    def loss_of(said: Outputs, batch: Batch, mine: NDArray[np.int64], view: int) -> Tensor:
+    def loss_of(said: Outputs, batch: Batch, mine: NDArray[np.int64], changed: bool) -> Tensor:
         assert said.logits is not None
         return losses.finding_loss(said.logits, batch.labels, weights)
 

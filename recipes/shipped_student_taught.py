@@ -20,17 +20,15 @@ import argparse
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from shipped_student import SIZE, WORDS, kept, say, write_model
-from shipped_student_films import BATCH, loss_of_masks, outlined, prepared
-from shipped_student_longer import _follow, _rate
+from shipped_student import SIZE, WORDS, kept, write_model
+from shipped_student_films import learn, loss_of_masks, outlined, prepared
 from torch import Tensor
 
-from storyxai.data.batches import Batch, Examples, make_batch
+from storyxai.data.batches import Batch, Examples
 from storyxai.data.sources.nih import read_densenet_targets
 from storyxai.findings import NAMES
 from storyxai.models.export import load_network
@@ -67,19 +65,21 @@ def teach_findings(nih: Examples, data: Path, encoder_weights: Path, *, seed: in
         loss = losses.finding_loss(said.logits, batch.labels, weights) + 0.3 * losses.box_loss(said.grid, batch.cells)
         return loss + TEMPERATURE**2 * losses.bernoulli_kl(said.logits, told[rows], TEMPERATURE)
 
-    return learn(network, nih, loss_of, shown={"nih": (5000, 1)}, epochs=16, rate=1e-3, decay=0.99, mirrored=0.5,
-                 seed=seed)
+    return learn(network, nih, loss_of, shown={"nih": (5000, 1)}, epochs=16, rate=1e-3, decay=0.99,
+                 weight_decay=0.02, seed=seed, change=flipped, chance=0.5)
 
 
 def taught(version_3: Network, teachers: Sequence[Network], train: Examples) -> Network:
     """The student: every weight of version 3 may move. Without `teachers` labels take their place, for the control."""
-    torch.manual_seed(41)
     network = copy.deepcopy(version_3)
     before = copy.deepcopy(version_3).eval().to(memory_format=torch.channels_last)
     masters = [*(teacher.eval().to(memory_format=torch.channels_last) for teacher in teachers), before]
     domain = np.array(train.domain)
     counted = np.concatenate([np.flatnonzero(domain == name) for name in ("phantom", "nih", "nih", "nih")])
     weights = positive_weights(torch.from_numpy(train.labels[counted]))
+
+    def flipped_and_blended(batch: Batch, rows: NDArray[np.int64], generator: np.random.Generator) -> Batch:
+        return blended(flipped(batch, rows, generator), np.flatnonzero(domain[rows] != "phantom"), generator)
 
     def loss_of(said: Outputs, batch: Batch, rows: NDArray[np.int64], mirrored: bool) -> Tensor:
         assert said.logits is not None and said.grid is not None and said.memory is not None
@@ -105,10 +105,10 @@ def taught(version_3: Network, teachers: Sequence[Network], train: Examples) -> 
         tokens = batch.tokens[there]
         tokens = tokens[:, : int((tokens != 0).sum(dim=1).max())]
         words = network.decoder(tokens[:, :-1], said.memory[there])
-        return loss + 1.5 * loss_of_masks(said, batch, rows, 0) + 0.3 * losses.token_loss(words, tokens)
+        return loss + 1.5 * loss_of_masks(said, batch, rows, mirrored) + 0.3 * losses.token_loss(words, tokens)
 
-    return learn(network, train, loss_of, shown=SHOWN, epochs=EPOCHS, rate=RATE, decay=DECAY, mirrored=0.4, mixed=True,
-                 seed=41, plain=3)
+    return learn(network, train, loss_of, shown=SHOWN, epochs=EPOCHS, rate=RATE, decay=DECAY, weight_decay=0.02, seed=41,
+                 plain=3, change=flipped_and_blended, chance=0.4)
 
 
 def halfway(one: Network, other: Network) -> Network:
@@ -119,6 +119,11 @@ def halfway(one: Network, other: Network) -> Network:
     return middle
 
 
+def flipped(batch: Batch, rows: NDArray[np.int64], generator: np.random.Generator) -> Batch:
+    """`batch` in the mirror: findings and boxes move along, what has a side would be wrong."""
+    return batch._replace(images=batch.images.flip(3), cells=batch.cells.flip(3))
+
+
 def blended(batch: Batch, films: NDArray[np.int64], generator: np.random.Generator) -> Batch:
     """`batch` with each of its `films` under a fainter other one; labels are blended alike, boxes no longer hold."""
     share, others = 0.5 + 0.5 * float(generator.random()), generator.permutation(films)
@@ -127,54 +132,6 @@ def blended(batch: Batch, films: NDArray[np.int64], generator: np.random.Generat
     labels[films] = share * batch.labels[films] + (1 - share) * batch.labels[others]
     cells[films] = torch.nan
     return batch._replace(images=images, labels=labels, cells=cells)
-
-
-def learn(
-    network: Network, train: Examples, loss_of: Any, *, shown: dict[str, tuple[int, int]], epochs: int, rate: float,
-    decay: float, mirrored: float, seed: int, plain: int = 0, mixed: bool = False,
-) -> Network:
-    """The running average of `network`: each epoch shows a view of its own, but every `plain`-th the films as they are.
-
-    Each batch is mirrored with the chance given, and when `mixed` its real films are then blended with one another too.
-    """
-    generator = np.random.default_rng(seed)
-    domain = np.array(train.domain)
-    places = {name: np.flatnonzero(domain == name) for name in shown}
-    network = network.to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network).eval()
-    optimizer = torch.optim.AdamW([
-        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": 0.02},
-        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ])
-    forward: Any = torch.compile(network)
-    batches = sum(min(count, len(places[name])) * times for name, (count, times) in shown.items()) // BATCH
-    total, step, noted = batches * epochs, 0, 0.0
-    for epoch in range(epochs):
-        network.train()
-        rows = np.concatenate([np.tile(generator.permutation(places[name])[:count], times)
-                               for name, (count, times) in shown.items()])
-        rows = generator.permutation(rows)
-        for start in range(0, batches * BATCH, BATCH):
-            mine = rows[start : start + BATCH]
-            for group in optimizer.param_groups:
-                group["lr"] = rate * _rate(step / total, 0.05)
-            batch = make_batch(train, mine, 0 if plain and (epoch + 1) % plain == 0 else epoch + 1)
-            flip = bool(generator.random() < mirrored)
-            if flip:
-                batch = batch._replace(images=batch.images.flip(3), cells=batch.cells.flip(3))
-                if mixed:
-                    batch = blended(batch, np.flatnonzero(domain[mine] != "phantom"), generator)
-            said = forward(batch.images.contiguous(memory_format=torch.channels_last))
-            loss = loss_of(said, batch, mine, flip)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            step += 1
-            noted = 0.95 * noted + 0.05 * float(loss.detach())
-            _follow(average, network, min(decay, step / (step + 10)))
-            say(f"epoch {epoch + 1}, loss {noted / (1 - 0.95**step):.3f}", step, total)
-    return average
 
 
 def main() -> None:

@@ -48,8 +48,15 @@ def test_outlines_of_two_sizes_are_compared_in_the_larger_frame(tmp_path: Path) 
     assert repeat.dice == pytest.approx(2 * 30 / 80)
 
 
+def disc(side: int) -> str:
+    """A round outline, as runs."""
+    rows, places = np.mgrid[0:side, 0:side] / side - 0.5
+    return encode_runs(rows**2 + places**2 < 0.09)
+
+
 @pytest.mark.parametrize(
-    ("first", "second"), [(columns(0, 40), columns(0, 40)), (columns(0, 40), ""), ("gone.png", columns(0, 9))]
+    ("first", "second"),
+    [(columns(0, 40), columns(0, 40)), (columns(0, 40), ""), ("gone.png", columns(0, 9)), (disc(SIDE), disc(240))],
 )
 def test_an_outline_drawn_once_or_missing_says_nothing(tmp_path: Path, first: str, second: str) -> None:
     (repeat,) = compare_repeats(pair(tmp_path, first, second), [("a", "b")])

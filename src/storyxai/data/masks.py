@@ -12,7 +12,7 @@ from PIL import UnidentifiedImageError
 from storyxai.errors import TableError
 from storyxai.types import Mask
 
-__all__ = ["RUNS_PREFIX", "decode_runs", "encode_runs", "fill_runs", "read_grey_mask", "runs_size", "split_lungs"]
+__all__ = ["RUNS_PREFIX", "decode_runs", "encode_runs", "fill_runs", "read_grey_mask", "resized", "runs_size", "split_lungs"]
 
 RUNS_PREFIX = "runs:"
 RUNS_MEND = "write it as runs:<height>x<width>:<start> <length> ..., row by row from 0"
@@ -36,6 +36,12 @@ def read_grey_mask(cell: str, root: Path) -> NDArray[np.uint8]:
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
         why = f"cannot be read as a mask ({error})"
         raise TableError(path.name, why, mend="put the mask back or clear its cell") from error
+
+
+def resized(mask: Mask, height: int, width: int) -> Mask:
+    """`mask` in another frame, each pixel from the nearest. Shapes: bool [H, W] to bool [height, width]."""
+    picture = Picture.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(picture.resize((width, height), Picture.Resampling.NEAREST)) > 0
 
 
 def encode_runs(mask: Mask) -> str:

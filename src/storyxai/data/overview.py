@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageDraw
 
-from storyxai.data.masks import read_grey_mask
+from storyxai.data.masks import read_grey_mask, resized
 from storyxai.data.table import StudyTable, read_lung_mask
 from storyxai.errors import StoryxaiError
 from storyxai.findings import NAMES
@@ -232,8 +232,7 @@ def _overlay(table: StudyTable, row: Mapping[str, Any]) -> bytes:
 
 
 def _draw_outline(colour: NDArray[np.uint8], mask: NDArray[np.bool_], paint: tuple[int, int, int]) -> None:
-    height, width = colour.shape[:2]
-    small = np.asarray(Picture.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Picture.Resampling.NEAREST)) > 0
+    small = resized(mask, *colour.shape[:2])
     inner = np.zeros_like(small)
     inner[1:-1, 1:-1] = small[1:-1, 1:-1] & small[:-2, 1:-1] & small[2:, 1:-1] & small[1:-1, :-2] & small[1:-1, 2:]
     colour[small & ~inner] = paint

@@ -9,15 +9,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image as Picture
 
+from storyxai.data.masks import resized
 from storyxai.data.table import StudyTable, read_lung_mask
 from storyxai.errors import StoryxaiError
 from storyxai.findings import NAMES
 from storyxai.metrics.segmentation import dice
 
 __all__ = ["Repeat", "compare_repeats", "say_repeats"]
+
+COPY = 0.99
+"""Outlines that overlap so much are one drawing, copied or brought to another size: nobody draws a lung twice so alike."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Repeat:
 def compare_repeats(table: StudyTable, pairs: Iterable[tuple[str, str]]) -> tuple[Repeat, ...]:
     """The references of each pair of image_ids side by side; outlines are compared in the frame of the larger.
 
-    Outlines that are the very same (one file, or a copy of it) were drawn once and say nothing: they count as None.
+    Outlines that overlap by `COPY` or more were drawn once and say nothing: they count as None.
     """
     row_of = {name: row for row, name in enumerate(table.frame["image_id"])}
     labels = table.labels().values
@@ -84,14 +86,6 @@ def _overlap(table: StudyTable, first: int, second: int) -> float | None:
         return None
     (one, unsure), (other, doubtful) = masks[0], masks[1]
     height, width = max(one.shape[0], other.shape[0]), max(one.shape[1], other.shape[1])
-    one, other, unsure, doubtful = (_resized(mask, height, width) for mask in (one, other, unsure, doubtful))
-    if np.array_equal(one, other):
-        return None
-    return dice(one, other, ignore=unsure | doubtful)
-
-
-def _resized(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
-    if mask.shape == (height, width):
-        return mask
-    picture = Picture.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(picture.resize((width, height), Picture.Resampling.NEAREST)) > 127
+    one, other, unsure, doubtful = (resized(mask, height, width) for mask in (one, other, unsure, doubtful))
+    overlap = dice(one, other, ignore=unsure | doubtful)
+    return None if overlap >= COPY else overlap
