@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from storyxai.data.importing import read_source
-from storyxai.data.phantom import generate_phantom
 from storyxai.imaging.distance import DISTANCE_NAME, calibrate_distance
 from storyxai.imaging.read import read_image
 from storyxai.models.card import write_card
 from storyxai.models.runtime import SHIPPED, load_student
-from storyxai.pipeline import patient_mark
+from storyxai.phantoms.generate import generate_phantom
+from storyxai.programs.pipeline import patient_mark
 from storyxai.provenance import sha256_file
 from storyxai.types import Array
 

@@ -20,7 +20,7 @@ import torch
 
 from storyxai.data.assemble import examples_from_phantoms
 from storyxai.data.batches import Examples
-from storyxai.data.grammar import vocabulary
+from storyxai.modalities.chest_radiograph.grammar import vocabulary
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import encode_tokens, full_vocabulary
 from storyxai.training.fit import FitConfig, fit

@@ -24,7 +24,7 @@ from storyxai.data.importing import import_source
 from storyxai.data.sources.nih import read_densenet_targets, read_google_labels
 from storyxai.data.table import read_table
 from storyxai.errors import InputError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.training.config import read_recipe
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "toy.toml"

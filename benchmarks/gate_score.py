@@ -26,7 +26,7 @@ from storyxai.imaging import gate
 from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
 from storyxai.models.runtime import Student, load_student
-from storyxai.pipeline import patient_mark
+from storyxai.programs.pipeline import patient_mark
 from storyxai.types import Array, Check, Image
 
 ROOT = Path(__file__).resolve().parents[1]

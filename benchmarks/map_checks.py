@@ -24,15 +24,15 @@ import numpy as np
 import pandas as pd
 
 from shipped_figures import said
-from storyxai import api
 from storyxai.data.table import StudyTable, read_table
-from storyxai.evaluate_table import unseen_rows
 from storyxai.evidence.gather import gather
 from storyxai.imaging.read import read_image
 from storyxai.metrics.bootstrap import Estimate, bootstrap_interval, mean_statistic, paired_difference
 from storyxai.models.card import read_card, write_card
 from storyxai.models.runtime import SHIPPED, Student, load_student
+from storyxai.programs import api
 from storyxai.provenance import canonical_json
+from storyxai.scorecard.judge import unseen_rows
 from storyxai.types import Box, Evidence, Study
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.data.assemble import examples_from_phantoms
-from storyxai.data.grammar import vocabulary
-from storyxai.findings import NAMES
 from storyxai.metrics.calibration import ConformalLimits, calibrated, conformal_coverage, conformal_sets, ece
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.chest_radiograph.grammar import vocabulary
 from storyxai.models.export import load_network
 from storyxai.models.runtime import SHIPPED
 from storyxai.models.tokens import encode_tokens, full_vocabulary
-from storyxai.pipeline import _only
+from storyxai.programs.pipeline import _only
 from storyxai.training.calibrate import calibrate, conformal_limits
 from storyxai.training.outputs import network_outputs
 

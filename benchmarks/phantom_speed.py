@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from storyxai.data.phantom import generate_phantom
+from storyxai.phantoms.generate import generate_phantom
 
 
 def main(count: int = 100, size: int = 256) -> float:

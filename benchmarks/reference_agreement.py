@@ -18,11 +18,11 @@ from storyxai.data.importing import read_source
 from storyxai.data.repeats import compare_repeats, say_repeats
 from storyxai.data.splits import near_duplicates
 from storyxai.data.table import StudyTable, read_lung_mask
-from storyxai.evaluate_table import unseen_rows
 from storyxai.evidence.predict import predict
 from storyxai.imaging.read import read_image
 from storyxai.metrics.segmentation import dice
 from storyxai.models.runtime import Student, load_student
+from storyxai.scorecard.judge import unseen_rows
 from storyxai.types import Study
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai import api
 from storyxai.data.table import StudyTable, read_lung_mask, read_table
-from storyxai.evaluate_table import unseen_rows
 from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
 from storyxai.models.card import read_card, write_card
 from storyxai.models.runtime import SHIPPED, load_student
-from storyxai.pipeline import evaluate_student, figures_of, write_scorecard
+from storyxai.programs import api
+from storyxai.programs.pipeline import evaluate_student, figures_of, write_scorecard
+from storyxai.scorecard.judge import unseen_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM_SEED, PHANTOMS = 9_000_000, 200

@@ -20,17 +20,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from storyxai import pipeline
 from storyxai.data.assemble import examples_from_phantoms, examples_from_table
 from storyxai.data.batches import Examples, join_examples
-from storyxai.data.grammar import vocabulary
 from storyxai.data.sources.kermany import read_kermany
 from storyxai.data.sources.nih import read_densenet_targets, read_nih
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.chest_radiograph.grammar import vocabulary
 from storyxai.models.card import ModelCard, write_card
 from storyxai.models.export import export_student, load_network, save_network
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import encode_tokens, full_vocabulary
+from storyxai.programs import pipeline
 from storyxai.training.distil import standardise
 from storyxai.training.fit import FitConfig, fit
 from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_findings

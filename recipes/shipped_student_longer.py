@@ -31,8 +31,8 @@ from storyxai.data.sources.covid import read_covid
 from storyxai.data.sources.kermany import read_kermany
 from storyxai.data.sources.nih import read_densenet_targets, read_nih
 from storyxai.data.table import read_lung_mask, split_lungs
-from storyxai.findings import NAMES
 from storyxai.imaging.geometry import model_frame
+from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.models.export import load_network
 from storyxai.models.network import Network, Outputs
 from storyxai.training import losses

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from storyxai.data.batches import Batch, Examples
 from storyxai.data.sources.nih import read_densenet_targets
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.models.export import load_network
 from storyxai.models.network import Network, NetworkSpec, Outputs
 from storyxai.training import losses

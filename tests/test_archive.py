@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from evidence_example import example_evidence, normal_evidence
-from storyxai.archive import ARRAYS_NAME, EVIDENCE_NAME, read_archive, verify_hashes, write_archive
 from storyxai.errors import ArchiveError, OutputError
+from storyxai.evidence.archive import ARRAYS_NAME, EVIDENCE_NAME, read_archive, verify_hashes, write_archive
 from storyxai.provenance import canonical_json
 from storyxai.types import Evidence
 from test_record import same

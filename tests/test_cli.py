@@ -24,8 +24,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from storyxai import cli
-from storyxai.data.phantom import generate_phantom
 from storyxai.models.runtime import SHIPPED
+from storyxai.phantoms.generate import generate_phantom
 
 CR, CT = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
 FEW = ("--samples", "100")
@@ -261,7 +261,7 @@ def test_a_scorecard_on_a_full_disk_is_told_in_a_sentence(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("storyxai.pipeline.evaluate_student", full)
+    monkeypatch.setattr("storyxai.programs.pipeline.evaluate_student", full)
     ended = call("evaluate", "--data", tmp_path / "t.parquet", "--out", tmp_path / "score", "--model", student)
     _assert_refused(ended, f"{tmp_path / 'score'}: cannot be written (No space left on device)")
 

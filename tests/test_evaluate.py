@@ -13,11 +13,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from storyxai.errors import InputError, TableError, UnknownNameError
-from storyxai.evaluate import NORMAL_REPORT, References, TaskOutputs, age_bands, build_scorecard, headline
-from storyxai.evaluate_page import render_scorecard
 from storyxai.metrics.calibration import ConformalLimits
 from storyxai.metrics.classification import auroc
 from storyxai.provenance import canonical_json
+from storyxai.scorecard.build import NORMAL_REPORT, References, TaskOutputs, age_bands, build_scorecard, headline
+from storyxai.scorecard.page import render_scorecard
 
 FINDINGS = ("Effusion", "Nodule", "Hernia")
 COUNT = 120
@@ -251,7 +251,7 @@ def test_reports_stand_beside_what_knowing_nothing_earns(full: dict[str, Any]) -
 
 
 def test_the_normal_report_denies_and_claims_nothing() -> None:
-    from storyxai.metrics.labeler import label_report
+    from storyxai.modalities.chest_radiograph.labeler import label_report
 
     read = label_report(NORMAL_REPORT)
     assert 1.0 not in read.values()
@@ -521,7 +521,7 @@ def test_page_says_in_whose_pixels_outlines_are_and_who_a_baseline_is(full: dict
 
 
 def test_the_plot_leaves_out_findings_that_no_model_could_be_judged_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    from storyxai import evaluate_plots
+    from storyxai.scorecard import plots as evaluate_plots
 
     drawn: list[Any] = []
     monkeypatch.setattr(evaluate_plots, "_svg", lambda draw: drawn.append(draw()) or b"")

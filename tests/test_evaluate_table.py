@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storyxai import api
-from storyxai.data.phantom import write_phantoms
 from storyxai.data.table import read_table
-from storyxai.evaluate_table import _judge_masks, _searched, conformal_of, evaluate_student, student_speed
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import load_student
-from storyxai.pipeline import figures_of
+from storyxai.phantoms.generate import write_phantoms
+from storyxai.programs import api
+from storyxai.programs.pipeline import figures_of
+from storyxai.scorecard.judge import _judge_masks, _searched, conformal_of, evaluate_student, student_speed
 
 
 def square(top: int, left: int, side: int) -> np.ndarray:

@@ -11,44 +11,34 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "storyxai"
 
-BASE = {"errors", "types", "findings", "provenance"}
+BASE = {"errors", "types", "files", "provenance"}
+LOW = BASE | {"modalities", "imaging", "metrics", "explain"}
+MIDDLE = LOW | {"data", "models", "phantoms"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
-    "findings": {"errors", "types"},
+    "files": {"errors"},
     "provenance": {"errors", "types"},
-    "record": BASE,
-    "archive": BASE | {"record"},
-    "imaging": BASE,
-    "metrics": BASE,
-    "explain": BASE,
-    "data": BASE | {"archive", "imaging", "metrics"},
-    "models": BASE | {"archive", "imaging", "metrics", "explain"},
-    "training": BASE | {"archive", "imaging", "metrics", "explain", "data", "models"},
-    "evidence": BASE | {"record", "archive", "imaging", "metrics", "explain", "data", "models"},
-    "story": BASE | {"record"},
-    "render": BASE | {"record"},
-    "evaluate_inputs": BASE | {"metrics"},
-    "evaluate": BASE
-    | {"archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate_inputs"},
-    "evaluate_table": BASE
-    | {"archive", "imaging", "metrics", "data", "models", "evidence", "evaluate_inputs", "evaluate"},
-    "evaluate_plots": BASE,
-    "evaluate_page": BASE | {"evaluate_plots"},
-    "ablation_page": BASE,
-    "pipeline": BASE
-    | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence", "evaluate"}
-    | {"evaluate_table", "evaluate_page"},
-    "teach": BASE | {"models", "training", "evaluate", "pipeline"},
-    "api": BASE
-    | {"record", "archive", "imaging", "metrics", "explain", "data", "models", "training", "evidence"}
-    | {"story", "render", "evaluate", "evaluate_table", "pipeline", "teach", "ablation_page"},
-    "cli": {"api", "errors", "types", "findings"},
-    "__init__": {"api", "errors", "types"},
+    "modalities": BASE,
+    "imaging": BASE | {"modalities"},
+    "metrics": BASE | {"modalities"},
+    "explain": BASE | {"modalities"},
+    "data": LOW | {"phantoms"},
+    "models": LOW,
+    "phantoms": LOW,
+    "training": MIDDLE,
+    "evidence": MIDDLE,
+    "story": MIDDLE | {"evidence"},
+    "pages": MIDDLE | {"evidence"},
+    "scorecard": MIDDLE | {"training", "evidence", "story", "pages"},
+    "ablation": MIDDLE | {"training", "evidence", "story", "pages"},
+    "programs": MIDDLE | {"training", "evidence", "story", "pages", "scorecard", "ablation"},
+    "cli": {"programs", "errors", "types"},
+    "__init__": {"programs", "errors", "types"},
     "__main__": {"cli"},
 }
 # Telling must stay light: these rooms never import torch, not even inside a function.
-NO_TORCH = {"errors", "types", "findings", "provenance", "record", "archive", "story", "render", "imaging"}
+NO_TORCH = {"errors", "types", "files", "provenance", "modalities", "story", "pages", "imaging"}
 NO_TORCH |= {"evidence", "cli"}
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from storyxai import api
-from storyxai.data.phantom import generate_phantom, write_phantoms
 from storyxai.models.card import read_card
 from storyxai.models.runtime import load_student
+from storyxai.phantoms.generate import generate_phantom, write_phantoms
+from storyxai.programs import api
 from storyxai.provenance import sha256_file
 from storyxai.training.config import read_recipe
 

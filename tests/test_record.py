@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import ArchiveError, CitationError, EvidenceError
+from storyxai.evidence.record import FORMAT, arrays_of, as_record, from_record, resolve, story_as_record, story_from_record
 from storyxai.provenance import canonical_json
-from storyxai.record import FORMAT, arrays_of, as_record, from_record, resolve, story_as_record, story_from_record
 from storyxai.types import Box, Check, Concept, Evidence, Finding, Section, Sentence, Story
 
 NAMES = st.sampled_from(["Effusion", "Mass", "Hernia", "Own_Finding", "v1.2 finding"])

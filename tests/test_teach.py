@@ -14,14 +14,14 @@ import torch
 
 from checks.teacher_checks import check_sides, check_teacher
 from storyxai import cli
-from storyxai.data.grammar import tokenize, vocabulary
-from storyxai.data.phantom import generate_phantom
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.chest_radiograph.grammar import tokenize, vocabulary
 from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.runtime import SHIPPED
 from storyxai.models.teachers import OwnTeacher, network_hash
 from storyxai.models.tokens import encode_tokens, full_vocabulary
+from storyxai.phantoms.generate import generate_phantom
 from storyxai.provenance import sha256_file
 from storyxai.training import distil as distil_module
 from storyxai.training.config import Recipe

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image as Picture
 
 from evidence_example import example_evidence
-from storyxai import api
-from storyxai.archive import write_archive
+from storyxai.evidence.archive import write_archive
+from storyxai.pages.story import render_html
+from storyxai.programs import api
 from storyxai.provenance import software_versions
-from storyxai.render.html import render_html
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.types import Evidence
 

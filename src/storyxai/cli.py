@@ -1,4 +1,4 @@
-"""The command line: the verbs of `storyxai.api`, words in, words out."""
+"""The command line: the verbs of `storyxai.programs.api`, words in, words out."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from storyxai import api
 from storyxai.errors import GateRefusal, InputError, StoryxaiError
+from storyxai.programs import api
 from storyxai.types import METHOD_NAMES
 
 __all__ = ["app", "main"]

@@ -6,6 +6,7 @@
     ├── InputError                   2  the call or its input is at fault; `mend` says how to put it right
     │   ├── ReadError                2  a file that cannot be read as a radiograph
     │   ├── UnknownNameError         2  a name that is not in a list; names the nearest one
+    │   ├── UnsupportedMethodError   2  a method of explanation that this model cannot serve
     │   ├── RecipeError              2  a recipe that cannot work
     │   ├── TableError               2  a study table or a data set that does not hold together
     │   ├── WeightsError             2  model weights that are missing, altered or do not fit
@@ -31,6 +32,7 @@ __all__ = [
     "StoryxaiError",
     "TableError",
     "UnknownNameError",
+    "UnsupportedMethodError",
     "WeightsError",
     "nearest_name",
     "printable",
@@ -98,6 +100,10 @@ class UnknownNameError(InputError):
         mend = f"did you mean '{nearest}'? " if nearest else ""
         super().__init__(f"{kind} '{given}'", "is not known", mend=f"{mend}known: {', '.join(names)}")
         self.nearest = nearest
+
+
+class UnsupportedMethodError(InputError):
+    """A method of explanation that the model cannot serve: it cannot be looked into, or gives no gradients."""
 
 
 class GateRefusal(StoryxaiError):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from storyxai.errors import WeightsError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.models.network import MASKS, TASKS
 from storyxai.models.teachers import ReportWriter, Teacher, columns_by_name
 

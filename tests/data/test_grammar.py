@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storyxai.data import grammar
-from storyxai.data.grammar import Fact
 from storyxai.errors import UnknownNameError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph import grammar
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.chest_radiograph.grammar import Fact
 
 fact = st.builds(
     Fact, st.sampled_from(NAMES), st.booleans(), st.sampled_from(grammar.SIDE_WORDS),

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from storyxai import api, cli
+from storyxai import cli
 from storyxai.data import importing
 from storyxai.data.importing import import_source
 from storyxai.data.table import read_table
 from storyxai.errors import OutputError, TableError
+from storyxai.programs import api
 
 
 def film(path: Path, seed: int) -> None:

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image as Picture
 from scipy import ndimage
 
-from storyxai.data import phantom as module
-from storyxai.data.phantom import FINDINGS, Phantom, generate_phantom, write_phantoms
-from storyxai.data.phantom_anatomy import Anatomy, Grid, build_anatomy, splat
-from storyxai.data.phantom_film import line_integral
-from storyxai.data.phantom_findings import Insertion, aerated, insert
 from storyxai.errors import InputError, OutputError
-from storyxai.metrics.labeler import label_report
+from storyxai.modalities.chest_radiograph.labeler import label_report
+from storyxai.phantoms import generate as module
+from storyxai.phantoms.film import line_integral
+from storyxai.phantoms.findings import Insertion, aerated, insert
+from storyxai.phantoms.generate import FINDINGS, Phantom, generate_phantom, write_phantoms
+from storyxai.phantoms.thorax import Anatomy, Grid, build_anatomy, splat
 from storyxai.provenance import sha256_bytes
 
 SMALL = 96

@@ -12,7 +12,7 @@ from checks.source_checks import check_round_trip, check_source
 from storyxai.data.importing import SOURCES, read_source
 from storyxai.data.sources import nih, openi
 from storyxai.errors import TableError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 
 
 def test_densenet_targets_are_log_odds(tmp_path: Path) -> None:

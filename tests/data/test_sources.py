@@ -40,8 +40,8 @@ from storyxai.data.sources import (
 )
 from storyxai.data.table import StudyTable, read_lung_mask, read_table
 from storyxai.errors import ReadError, TableError, UnknownNameError
-from storyxai.findings import NAMES
 from storyxai.imaging.read import read_image
+from storyxai.modalities.chest_radiograph.findings import NAMES
 
 SIDE = 64
 MODEL_CLASSES = (
@@ -285,7 +285,7 @@ def test_openi_from_the_archive_in_memory(tmp_path: Path) -> None:
 
 
 def test_phantoms_come_back_as_they_were_made(tmp_path: Path) -> None:
-    from storyxai.data.phantom import generate_phantom, write_phantoms
+    from storyxai.phantoms.generate import generate_phantom, write_phantoms
 
     write_phantoms(tmp_path / "phantoms", count=4, seed=3, size=96)
     table = check_source(phantom.read_phantom, tmp_path / "phantoms")

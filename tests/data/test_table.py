@@ -26,7 +26,7 @@ from storyxai.data.table import (
     split_lungs,
 )
 from storyxai.errors import OutputError, TableError, UnknownNameError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 
 
 def table_of(*rows: StudyRow, root: Path = Path()) -> StudyTable:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from storyxai.errors import InputError
-from storyxai.evidence.anatomy import (
+from storyxai.modalities.chest_radiograph.anatomy import (
     boxes_from_grid,
     cardiothoracic_ratio,
     costophrenic,

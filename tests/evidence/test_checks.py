@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from storyxai.errors import InputError
-from storyxai.evidence.anatomy import thorax_from_masks
 from storyxai.evidence.checks import (
     LIMITS,
     REASONS,
@@ -24,6 +23,7 @@ from storyxai.evidence.checks import (
     top_regions_agree,
 )
 from storyxai.explain.superpixels import grid_segments
+from storyxai.modalities.chest_radiograph.anatomy import thorax_from_masks
 from storyxai.types import Check, Heatmap
 
 H, W = 120, 140

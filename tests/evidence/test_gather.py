@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from storyxai.data.phantom import generate_phantom
 from storyxai.evidence.gather import MOST_TOLD, ExplainSettings, explain_finding, gather, lung_fill, told_findings
 from storyxai.evidence.predict import Seen, predict
 from storyxai.explain.perturbation import hidden_image
 from storyxai.models.runtime import Student, load_student
+from storyxai.phantoms.generate import generate_phantom
 from storyxai.story.words import load_words
 from storyxai.types import Finding, Study
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storyxai.data.phantom import generate_phantom
-from storyxai.evidence.anatomy import cardiothoracic_ratio, heart_problem
 from storyxai.evidence.predict import _outline, predict
 from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
+from storyxai.modalities.chest_radiograph.anatomy import cardiothoracic_ratio, heart_problem
 from storyxai.models.runtime import SHIPPED, Student, load_student
+from storyxai.phantoms.generate import generate_phantom
 from storyxai.types import Study
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
-from storyxai.data import grammar
-from storyxai.data.grammar import Fact
-from storyxai.findings import NAMES
-from storyxai.metrics.labeler import label_report
+from storyxai.modalities.chest_radiograph import grammar
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.chest_radiograph.grammar import Fact
+from storyxai.modalities.chest_radiograph.labeler import label_report
 
 
 def random_facts(rng: np.random.Generator) -> list[Fact]:

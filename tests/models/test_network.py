@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from storyxai.data.grammar import vocabulary
 from storyxai.errors import WeightsError
+from storyxai.modalities.chest_radiograph.grammar import vocabulary
 from storyxai.models.network import TASKS, FindingHead, Network, NetworkSpec, count_parameters
 from storyxai.models.tokens import full_vocabulary
 from storyxai.training.config import StudentRecipe

@@ -10,7 +10,7 @@ import torch
 
 from checks.teacher_checks import check_sides, check_teacher
 from storyxai.errors import RecipeError, UnknownNameError, WeightsError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.models.network import MASKS
 from storyxai.models.teachers import (
     CallableTeacher,

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from checks.teacher_checks import check_teacher
-from storyxai.data.grammar import detokenize, tokenize, vocabulary
 from storyxai.errors import UnknownNameError, WeightsError
+from storyxai.modalities.chest_radiograph.grammar import detokenize, tokenize, vocabulary
 from storyxai.models.teachers import huggingface_writer, open_teacher, packages, retokenize, xrv_anatomy, xrv_classifier
 from storyxai.models.tokens import END, START, decode_tokens, full_vocabulary
 from teaching_examples import toy_examples

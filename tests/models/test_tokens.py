@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storyxai.data.grammar import vocabulary
+from storyxai.modalities.chest_radiograph.grammar import vocabulary
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens, encode_tokens, full_vocabulary
 
 WORDS = full_vocabulary(("no", "effusion", "."))

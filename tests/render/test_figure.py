@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Picture
 
 from evidence_example import example_evidence
-from storyxai.render import figure
+from storyxai.pages import figures as figure
 from storyxai.types import Box, Heatmap, Image
 
 EVIDENCE = example_evidence()

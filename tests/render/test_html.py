@@ -15,11 +15,11 @@ from PIL import Image as Picture
 from checks.renderer_checks import PageFacts, check_renderer
 from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import CitationError, UnknownNameError
-from storyxai.record import as_record, story_as_record
-from storyxai.render import tables
-from storyxai.render.html import render_html
-from storyxai.render.json import render_json
-from storyxai.render.tables import TABLES, format_value, table_html
+from storyxai.evidence.record import as_record, story_as_record
+from storyxai.pages import tables
+from storyxai.pages.json import render_json
+from storyxai.pages.story import render_html
+from storyxai.pages.tables import TABLES, format_value, table_html
 from storyxai.story.citations import check_page
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.types import Evidence, Finding, Section

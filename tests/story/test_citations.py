@@ -10,8 +10,8 @@ import pytest
 
 from evidence_example import example_evidence
 from storyxai.errors import CitationError
-from storyxai.record import as_record
-from storyxai.render.html import render_html
+from storyxai.evidence.record import as_record
+from storyxai.pages.story import render_html
 from storyxai.story.citations import SEAL, check_page, check_story, claims, contradictions, story_of_page
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.types import Section, Sentence, Story

@@ -11,10 +11,10 @@ import pytest
 
 from checks.teller_checks import check_teller
 from evidence_example import example_evidence, normal_evidence
-from storyxai.archive import read_archive, write_archive
 from storyxai.errors import EvidenceError, UnknownNameError
-from storyxai.record import as_record, story_as_record
-from storyxai.story.patient import check_readability
+from storyxai.evidence.archive import read_archive, write_archive
+from storyxai.evidence.record import as_record, story_as_record
+from storyxai.story.audiences.patient import check_readability
 from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.story.words import load_words

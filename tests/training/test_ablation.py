@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from storyxai.ablation_page import render_ablation
-from storyxai.data.phantom import generate_phantom
+from storyxai.ablation import run as ablation
+from storyxai.ablation.figures import METRICS, Answers, References, ablation_record, conclusions
+from storyxai.ablation.page import render_ablation
+from storyxai.ablation.run import Cell, plan_cells, run_ablation
+from storyxai.ablation.truth import floors_of, ground_of, lesion_shares, map_figures
 from storyxai.errors import InputError, RecipeError, UnknownNameError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.phantoms.generate import generate_phantom
 from storyxai.provenance import canonical_json
-from storyxai.training import ablation
-from storyxai.training.ablation import Cell, plan_cells, run_ablation
-from storyxai.training.ablation_figures import METRICS, Answers, References, ablation_record, conclusions
-from storyxai.training.ablation_truth import floors_of, ground_of, lesion_shares, map_figures
 from storyxai.training.config import AblationRecipe, DesignRecipe, Recipe, read_recipe
 from storyxai.training.distil import Parts
 from storyxai.training.hidden_parts import hidden_loss, hide_cells, start_from_films

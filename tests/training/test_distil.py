@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 
 from storyxai.data.batches import UNKNOWN_PIXEL, Examples
 from storyxai.errors import RecipeError, WeightsError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.models.network import MASKS
 from storyxai.training import distil as distil_module
 from storyxai.training.config import DataRecipe, DistillationRecipe, Recipe, StudentRecipe, TeacherRecipe

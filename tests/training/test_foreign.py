@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, save
 from torch import Tensor
 
 from storyxai.data.batches import Examples, make_batch
-from storyxai.data.grammar import detokenize, tokenize, vocabulary
 from storyxai.errors import RecipeError, UnknownNameError, WeightsError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.chest_radiograph.grammar import detokenize, tokenize, vocabulary
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.teachers import KINDS, CallableTeacher, HuggingFaceWriter, OwnTeacher, TeacherAverage
 from storyxai.models.tokens import PAD, decode_tokens, encode_tokens, full_vocabulary

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.data.batches import UNKNOWN_PIXEL, Examples
-from storyxai.data.grammar import facts_from_labels, tokenize, write_report
-from storyxai.data.phantom import Phantom, generate_phantom
 from storyxai.data.table import StudyTable, read_lung_mask, split_lungs
-from storyxai.findings import NAMES
 from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.imaging.read import read_image
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.chest_radiograph.grammar import facts_from_labels, tokenize, write_report
+from storyxai.phantoms.generate import Phantom, generate_phantom
 from storyxai.types import Box
 
 __all__ = ["examples_from_phantoms", "examples_from_table"]

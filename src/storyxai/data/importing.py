@@ -13,7 +13,7 @@ from pathlib import Path
 from storyxai.data.splits import check_no_leak, near_duplicates, split_by_patient
 from storyxai.data.table import Skipped, StudyTable
 from storyxai.errors import InputError, OutputError, StoryxaiError, TableError, UnknownNameError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 
 __all__ = ["SOURCES", "ImportReport", "import_source", "read_source"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 from storyxai.errors import UnknownNameError
-from storyxai.findings import NAMES, match_name
+from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 
 __all__ = ["POLICIES", "UncertainPolicy", "labels_from_codes", "labels_from_list", "settle_uncertain"]
 

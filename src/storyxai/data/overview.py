@@ -19,8 +19,8 @@ from PIL import ImageDraw
 from storyxai.data.masks import read_grey_mask, resized
 from storyxai.data.table import StudyTable, read_lung_mask
 from storyxai.errors import StoryxaiError
-from storyxai.findings import NAMES
 from storyxai.imaging.read import read_image
+from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.types import RESEARCH_USE
 
 __all__ = ["extent", "write_page"]

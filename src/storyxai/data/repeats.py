@@ -13,8 +13,8 @@ import numpy as np
 from storyxai.data.masks import resized
 from storyxai.data.table import StudyTable, read_lung_mask
 from storyxai.errors import StoryxaiError
-from storyxai.findings import NAMES
 from storyxai.metrics.segmentation import dice
+from storyxai.modalities.chest_radiograph.findings import NAMES
 
 __all__ = ["Repeat", "compare_repeats", "say_repeats"]
 

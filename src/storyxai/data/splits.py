@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from storyxai.data.table import StudyTable
 from storyxai.errors import StoryxaiError, TableError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 
 __all__ = [
     "DuplicatePair", "check_no_leak", "grey_of", "near_duplicates", "perceptual_hash", "split_by_patient", "thumbnail",

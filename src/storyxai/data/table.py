@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from storyxai.data.labels import settle_uncertain
 from storyxai.data.masks import read_grey_mask, split_lungs
 from storyxai.errors import OutputError, TableError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.types import Box, Labels, Mask
 
 __all__ = [

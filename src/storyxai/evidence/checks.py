@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError
-from storyxai.evidence.anatomy import Thorax
 from storyxai.explain.superpixels import segment_means
+from storyxai.modalities.chest_radiograph.anatomy import Thorax
 from storyxai.types import METHOD_NAMES, Array, Check, Heatmap, Mask
 
 __all__ = [

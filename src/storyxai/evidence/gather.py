@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from storyxai.evidence import checks as check
-from storyxai.evidence.anatomy import Thorax, image_concepts, map_concepts, thorax_from_masks
 from storyxai.evidence.predict import Seen, calibrated, predict
 from storyxai.explain.cam import grad_cam, grid_head_gradients, resize_maps
 from storyxai.explain.lime import LimeResult, lime, lime_map
 from storyxai.explain.perturbation import Fill, hidden_image, occlude
 from storyxai.explain.superpixels import slic_segments
 from storyxai.imaging.gate import judge, refuse
+from storyxai.modalities.chest_radiograph.anatomy import Thorax, image_concepts, map_concepts, thorax_from_masks
 from storyxai.models.runtime import Student
 from storyxai.provenance import software_versions
 from storyxai.types import Array, Check, Counterfactual, Evidence, Finding, Heatmap, Mask, Study, Value
@@ -296,7 +296,7 @@ def _counterfactuals(student: Student, seen: Seen, told: tuple[str, ...]) -> tup
 
 def _whole_checks(seen: Seen, student: Student) -> tuple[Check, ...]:
     """Checks of the record as a whole: does the generated report say what the findings say?"""
-    from storyxai.metrics.labeler import label_report
+    from storyxai.modalities.chest_radiograph.labeler import label_report
 
     said = label_report(seen.prediction.report)
     found = []

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from storyxai.data.grammar import detokenize
 from storyxai.errors import WeightsError
-from storyxai.evidence.anatomy import boxes_from_grid, heart_problem
 from storyxai.imaging.geometry import ModelFrame, model_frame
+from storyxai.modalities.chest_radiograph.anatomy import boxes_from_grid, heart_problem
+from storyxai.modalities.chest_radiograph.grammar import detokenize
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import Look, Student
 from storyxai.types import Array, Box, Finding, Prediction, Study

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from storyxai.errors import InputError
-from storyxai.findings import NAMES
 from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic, ratio, value_of
-from storyxai.metrics.labeler import label_report
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.chest_radiograph.labeler import label_report
 
 __all__ = [
     "FindingScore",

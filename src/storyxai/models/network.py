@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from storyxai.errors import WeightsError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.models.decoder import ReportDecoder
 
 __all__ = ["MASKS", "TASKS", "Network", "NetworkSpec", "Outputs", "count_parameters"]

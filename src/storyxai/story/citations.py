@@ -16,7 +16,7 @@ from html.parser import HTMLParser
 from typing import Any, Final
 
 from storyxai.errors import CitationError, StoryxaiError
-from storyxai.record import record_sha256, resolve, story_from_record
+from storyxai.evidence.record import record_sha256, resolve, story_from_record
 from storyxai.story.words import Words, load_words
 from storyxai.types import Sentence, Story
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from storyxai.errors import UnknownNameError
-from storyxai.record import as_record, record_sha256
-from storyxai.story.auditor import auditor_sections
+from storyxai.evidence.record import as_record, record_sha256
+from storyxai.story.audiences.auditor import auditor_sections
+from storyxai.story.audiences.clinician import clinician_sections
+from storyxai.story.audiences.patient import check_readability, patient_sections
+from storyxai.story.audiences.practitioner import practitioner_sections
 from storyxai.story.citations import check_story
-from storyxai.story.clinician import clinician_sections
-from storyxai.story.patient import check_readability, patient_sections
-from storyxai.story.practitioner import practitioner_sections
 from storyxai.story.words import Teller, load_words
 from storyxai.types import Evidence, Section, Story
 

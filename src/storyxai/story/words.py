@@ -19,7 +19,7 @@ from importlib import resources
 from typing import Any, Final
 
 from storyxai.errors import CitationError, UnknownNameError
-from storyxai.record import digits_apart, resolve
+from storyxai.evidence.record import digits_apart, resolve
 from storyxai.types import Section, Sentence
 
 __all__ = ["Teller", "Words", "known_languages", "load_words"]

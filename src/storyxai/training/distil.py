@@ -14,11 +14,11 @@ from safetensors import SafetensorError
 
 from storyxai.data.assemble import examples_from_phantoms, examples_from_table
 from storyxai.data.batches import Examples, join_examples
-from storyxai.data.grammar import vocabulary
 from storyxai.data.sources.nih import read_densenet_targets
 from storyxai.data.table import StudyTable, read_table
 from storyxai.errors import OutputError, RecipeError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.chest_radiograph.grammar import vocabulary
 from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import PAD, encode_tokens, full_vocabulary

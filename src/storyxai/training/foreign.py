@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from storyxai.data.batches import Examples, make_batch
-from storyxai.data.grammar import tokenize, vocabulary
 from storyxai.errors import RecipeError, UnknownNameError
-from storyxai.findings import NAMES, match_name
+from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
+from storyxai.modalities.chest_radiograph.grammar import tokenize, vocabulary
 from storyxai.models.network import Network
 from storyxai.models.teachers import (
     OwnTeacher,

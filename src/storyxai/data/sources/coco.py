@@ -9,7 +9,7 @@ from typing import Any
 from storyxai.data.reading import is_there, picture_size, read_json, shown
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
-from storyxai.findings import match_name
+from storyxai.modalities.chest_radiograph.findings import match_name
 
 __all__ = ["read_coco"]
 

@@ -13,7 +13,7 @@ from storyxai.data.masks import RUNS_PREFIX, decode_runs
 from storyxai.data.reading import age_of, is_there, number, read_csv, shown
 from storyxai.data.table import SPLITS, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError, nearest_name
-from storyxai.findings import NAMES, match_name
+from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 
 __all__ = ["read_manifest"]
 

@@ -11,7 +11,7 @@ from storyxai.data.labels import labels_from_list
 from storyxai.data.reading import read_csv, read_lines, shown
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
-from storyxai.findings import NAMES, match_name
+from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 from storyxai.types import Labels, SoftTargets
 
 __all__ = ["read_densenet_targets", "read_google_labels", "read_nih"]

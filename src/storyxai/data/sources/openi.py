@@ -11,7 +11,7 @@ from typing import Any
 from storyxai.data.reading import image_files, require_folder
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 
 __all__ = ["read_openi"]
 

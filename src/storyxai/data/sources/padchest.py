@@ -9,7 +9,7 @@ from pathlib import Path
 from storyxai.data.reading import image_files, number, read_csv, require_folder
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
-from storyxai.findings import NAMES, match_name
+from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 
 __all__ = ["read_padchest"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from storyxai.data.reading import age_of, is_there, read_json, require_folder
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 
 __all__ = ["read_phantom"]
 

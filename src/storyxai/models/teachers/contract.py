@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from storyxai.errors import RecipeError, WeightsError, nearest_name
-from storyxai.findings import match_name
+from storyxai.modalities.chest_radiograph.findings import match_name
 from storyxai.models.network import Network
 
 __all__ = [

@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 from storyxai.data.masks import read_grey_mask
 from storyxai.data.table import StudyTable, read_lung_mask, read_table, split_lungs
 from storyxai.errors import InputError, UnknownNameError, WeightsError
-from storyxai.evaluate import age_bands, build_scorecard
-from storyxai.evaluate_inputs import DISTANCES, References, TaskOutputs
-from storyxai.evidence.anatomy import boxes_from_grid
 from storyxai.evidence.predict import Seen, grid_boxes, predict
 from storyxai.imaging.geometry import ModelFrame
 from storyxai.imaging.read import read_image
@@ -26,8 +23,11 @@ from storyxai.metrics.calibration import ConformalLimits
 from storyxai.metrics.faithfulness import baseline_maps
 from storyxai.metrics.segmentation import dice, surface_distances
 from storyxai.metrics.speed import images_per_second
+from storyxai.modalities.chest_radiograph.anatomy import boxes_from_grid
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import Student
+from storyxai.scorecard.build import age_bands, build_scorecard
+from storyxai.scorecard.inputs import DISTANCES, References, TaskOutputs
 from storyxai.types import Box, Image, Mask, Study
 
 __all__ = [

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.archive import require_writable
-from storyxai.data.grammar import detokenize
 from storyxai.errors import RecipeError
-from storyxai.evaluate import References, Scorecard, TaskOutputs, build_scorecard
-from storyxai.evaluate_page import render_scorecard
-from storyxai.evaluate_table import blind_boxes, conformal_of, evaluate_student, patient_mark, scored_boxes
 from storyxai.evidence.predict import MASK_NAMES, evidence_boxes
-from storyxai.findings import NAMES
+from storyxai.files import require_writable
 from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.metrics.agreement import grid_cosines
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.chest_radiograph.grammar import detokenize
 from storyxai.models.card import Calibration, ModelCard, write_card
 from storyxai.models.runtime import Student
 from storyxai.provenance import canonical_json
+from storyxai.scorecard.build import References, Scorecard, TaskOutputs, build_scorecard
+from storyxai.scorecard.judge import blind_boxes, conformal_of, evaluate_student, patient_mark, scored_boxes
+from storyxai.scorecard.page import render_scorecard
 
 if TYPE_CHECKING:
     from storyxai.data.batches import Examples
@@ -213,7 +213,7 @@ def _phantom_truth(
     ids: Sequence[str], findings: Sequence[str], size: int, progress: Progress | None
 ) -> tuple[dict[str, list[NDArray[np.float64]]], list[str]]:
     """The true boxes [K, 4] of each phantom by finding, and its view: drawn again from the seed that its id names."""
-    from storyxai.data.phantom import generate_phantom
+    from storyxai.phantoms.generate import generate_phantom
 
     boxes: dict[str, list[NDArray[np.float64]]] = {finding: [] for finding in findings}
     views = []

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from storyxai.findings import NAMES
+from storyxai.modalities.chest_radiograph.findings import NAMES
 
 __all__ = ["label_report"]
 

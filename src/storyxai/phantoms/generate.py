@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image as Picture
 
-from storyxai.data.grammar import Fact, write_report
-from storyxai.data.phantom_anatomy import SIDES, Anatomy, Body, Grid, build_anatomy
-from storyxai.data.phantom_film import develop, devices_mm, line_integral
-from storyxai.data.phantom_findings import INSERTED, Insertion, Shadow, insert
 from storyxai.errors import InputError, OutputError
+from storyxai.modalities.chest_radiograph.grammar import Fact, write_report
+from storyxai.phantoms.film import develop, devices_mm, line_integral
+from storyxai.phantoms.findings import INSERTED, Insertion, Shadow, insert
+from storyxai.phantoms.thorax import SIDES, Anatomy, Body, Grid, build_anatomy
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.types import Box, Image, Mask
 

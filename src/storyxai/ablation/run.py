@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storyxai.ablation.figures import ARMS, Answers, References, ablation_record
+from storyxai.ablation.truth import Ground, answers_of, floors_of, ground_of, lesion_shares
 from storyxai.data.batches import Examples
 from storyxai.data.sources.nih import read_densenet_targets
-from storyxai.errors import OutputError, RecipeError, UnknownNameError
-from storyxai.findings import NAMES
+from storyxai.errors import RecipeError, UnknownNameError
+from storyxai.files import write_whole
+from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.models.network import TASKS, Network
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
-from storyxai.training.ablation_figures import ARMS, Answers, References, ablation_record
-from storyxai.training.ablation_truth import Ground, answers_of, floors_of, ground_of, lesion_shares
 from storyxai.training.config import Recipe
 from storyxai.training.distil import (
     Parts,
@@ -40,7 +41,7 @@ from storyxai.training.distil import (
 from storyxai.training.hidden_parts import start_from_films
 from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_findings
 
-__all__ = ["Cell", "plan_cells", "run_ablation", "write_whole"]
+__all__ = ["Cell", "plan_cells", "run_ablation"]
 
 Progress = Callable[[str, int, int], None]
 Clock = Callable[[], float]
@@ -348,15 +349,3 @@ def _write_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     write_whole(stream.getvalue(), path)
-
-
-def write_whole(data: bytes, path: Path) -> None:
-    """Write whole or not at all: a file that is there is a finished one. Raises: OutputError."""
-    part = path.with_suffix(".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(str(path.parent), f"cannot be written ({error.strerror})", mend="free some space") from error

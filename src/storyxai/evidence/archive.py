@@ -21,28 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import ArchiveError, OutputError
+from storyxai.evidence.record import FORMAT, arrays_of, as_record, from_record
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
-from storyxai.record import FORMAT, arrays_of, as_record, from_record
 from storyxai.types import Evidence
 
-__all__ = ["ARRAYS_NAME", "EVIDENCE_NAME", "read_archive", "require_writable", "verify_hashes", "write_archive"]
+__all__ = ["ARRAYS_NAME", "EVIDENCE_NAME", "read_archive", "verify_hashes", "write_archive"]
 
 EVIDENCE_NAME, ARRAYS_NAME = "evidence.json", "arrays.npz"
 MAX_JSON_BYTES, MAX_ARRAY_BYTES = 64 << 20, 8 << 30
 """What is read at most: an altered folder must not fill the memory."""
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _AGAIN = "write the folder again with `storyxai tell`"
-
-
-def require_writable(folder: Path) -> None:
-    """`folder` made where it was absent and seen to be writable. Raises: OutputError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        why = f"cannot be written ({error.strerror or error})"
-        raise OutputError(str(folder), why, mend="name a folder that you may write to") from error
 
 
 def write_archive(evidence: Evidence, folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storyxai.story.practitioner import failed_checks, gaps, states, withheld_maps
+from storyxai.story.audiences.practitioner import failed_checks, gaps, states, withheld_maps
 from storyxai.story.words import Teller
 from storyxai.types import Section, Sentence
 

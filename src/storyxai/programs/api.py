@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from storyxai.archive import read_archive, require_writable, verify_hashes, write_archive
 from storyxai.errors import ArchiveError, GateRefusal, InputError, OutputError, StoryxaiError, UnknownNameError
+from storyxai.evidence.archive import read_archive, verify_hashes, write_archive
 from storyxai.evidence.gather import ExplainSettings, explain_finding, gather, look_at
-from storyxai.findings import find_term
+from storyxai.evidence.record import as_record
+from storyxai.files import require_writable, write_whole
 from storyxai.imaging.read import find_images, read_image
+from storyxai.modalities.chest_radiograph.findings import find_term
 from storyxai.models.runtime import Student, load_student
+from storyxai.pages.story import render_html
 from storyxai.provenance import software_versions
-from storyxai.record import as_record
-from storyxai.render.html import render_html
 from storyxai.story.citations import check_page, contradictions, story_of_page
 from storyxai.story.tell import AUDIENCES
 from storyxai.story.tell import tell as tell_story
@@ -142,7 +143,7 @@ def explain(
     The map is asked every check that `tell` would ask of it; one that `tell` would withhold says so in the picture.
     Raises: GateRefusal unless `force`.
     """
-    from storyxai.render.figure import pair_png
+    from storyxai.pages.figures import pair_png
 
     method = method.casefold().replace("-", "_")  # "Grad-CAM" and "LIME" too, as pictures and pages call them
     if method not in METHODS:
@@ -182,7 +183,7 @@ def make_phantoms(
     out: Path, *, count: int, seed: int = 0, size: int = 512, progress: Progress | None = None
 ) -> dict[str, Any]:
     """`count` synthetic radiographs with their references in `out`."""
-    from storyxai.data.phantom import write_phantoms
+    from storyxai.phantoms.generate import write_phantoms
 
     step = None if progress is None else lambda done: progress("phantoms", done, count)
     write_phantoms(out, count=count, seed=seed, size=size, progress=step)
@@ -223,9 +224,9 @@ def evaluate(
 
     Other students, `beside` it, are judged on the same images, with paired differences.
     """
-    from storyxai.evaluate import headline
-    from storyxai.evaluate_table import student_speed
-    from storyxai.pipeline import evaluate_student, write_scorecard
+    from storyxai.programs.pipeline import evaluate_student, write_scorecard
+    from storyxai.scorecard.build import headline
+    from storyxai.scorecard.judge import student_speed
 
     require_writable(out)
     student, others = load_student(model), [load_student(one) for one in beside]
@@ -240,7 +241,7 @@ def evaluate(
 
 def teach(recipe: Path, out: Path, *, task: str = "all", progress: Progress | None = None) -> dict[str, Any]:
     """The teachers of a recipe in `out`, weights and a card each, with their figures on the validation part."""
-    from storyxai.teach import teach_to_folder
+    from storyxai.programs.teach import teach_to_folder
 
     with _naming(out):
         cards = teach_to_folder(recipe, out, task=task, progress=progress)
@@ -275,7 +276,7 @@ def teacher_lines(card: dict[str, Any]) -> list[str]:
 
 def distil(recipe: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
     """The student of a recipe in `out`/model."""
-    from storyxai.pipeline import distil_to_folder
+    from storyxai.programs.pipeline import distil_to_folder
 
     with _naming(out):
         student, _ = distil_to_folder(recipe, out, progress=progress)
@@ -293,9 +294,9 @@ def ablate(
 
     read = read_recipe(recipe)  # before torch is imported: a bad recipe is told at once
     require_writable(out)
-    from storyxai.ablation_page import render_ablation
+    from storyxai.ablation.page import render_ablation
+    from storyxai.ablation.run import run_ablation
     from storyxai.provenance import canonical_json
-    from storyxai.training.ablation import run_ablation, write_whole
 
     record = run_ablation(read, out, finished_only=finished_only, progress=progress)
     write_whole(canonical_json(record), out / "ablation.json")
@@ -305,8 +306,8 @@ def ablate(
 
 def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
     """A recipe from nothing to stories: student, scorecard, and four stories of held-out phantoms."""
-    from storyxai.evaluate import headline
-    from storyxai.pipeline import run_pipeline
+    from storyxai.programs.pipeline import run_pipeline
+    from storyxai.scorecard.build import headline
     from storyxai.training.config import read_recipe
 
     read = read_recipe(recipe)
@@ -323,7 +324,7 @@ def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> di
 
 def score_lines(record: dict[str, Any]) -> list[str]:
     """A scorecard's main figures, one line a model."""
-    from storyxai.evaluate import headline
+    from storyxai.scorecard.build import headline
 
     lines = []
     for model in headline(record)["models"]:

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from storyxai.ablation.figures import Answers
 from storyxai.data.batches import UNKNOWN_PIXEL, Examples, make_batch
-from storyxai.data.grammar import detokenize
-from storyxai.data.phantom import generate_phantom
 from storyxai.explain.cam import grad_cam, grid_head_gradients
-from storyxai.findings import NAMES
 from storyxai.imaging.geometry import model_frame
 from storyxai.metrics.calibration import fit_platt
-from storyxai.metrics.labeler import label_report
 from storyxai.metrics.text import claims
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.chest_radiograph.grammar import detokenize
+from storyxai.modalities.chest_radiograph.labeler import label_report
 from storyxai.models.network import Network
-from storyxai.training.ablation_figures import Answers
+from storyxai.phantoms.generate import generate_phantom
 from storyxai.training.outputs import network_outputs
 
 __all__ = ["Ground", "answers_of", "floors_of", "ground_of", "lesion_shares", "map_figures"]

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, Final
 
 from storyxai.errors import CitationError
-from storyxai.record import digits_apart, resolve
+from storyxai.evidence.record import digits_apart, resolve
 
 __all__ = ["TABLES", "format_value", "table_html"]
 

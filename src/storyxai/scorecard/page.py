@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from storyxai.errors import InputError
-from storyxai.evaluate_plots import dice_plot, forest, looks, reliability, unique, words
+from storyxai.scorecard.plots import dice_plot, forest, looks, reliability, unique, words
 from storyxai.types import RESEARCH_USE
 
 __all__ = ["render_scorecard"]

@@ -9,8 +9,8 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 from scipy import ndimage
 
-from storyxai.data.phantom_anatomy import SIDES, Anatomy, Grid
-from storyxai.data.phantom_findings import Shadow, aerated
+from storyxai.phantoms.findings import Shadow, aerated
+from storyxai.phantoms.thorax import SIDES, Anatomy, Grid
 from storyxai.types import Array
 
 __all__ = ["develop", "devices_mm", "line_integral"]

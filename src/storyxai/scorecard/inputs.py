@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from storyxai.errors import TableError, UnknownNameError
-from storyxai.findings import match_name
 from storyxai.metrics import bootstrap, classification
 from storyxai.metrics.bootstrap import Floats, Resamples, Statistic
 from storyxai.metrics.calibration import ConformalLimits
+from storyxai.modalities.chest_radiograph.findings import match_name
 from storyxai.types import Value
 
 __all__ = [

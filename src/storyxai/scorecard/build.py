@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from storyxai.errors import TableError, UnknownNameError
-from storyxai.evaluate_inputs import (
+from storyxai.metrics import agreement, calibration, classification, detection
+from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic
+from storyxai.metrics.text import nearest_neighbour_rows, report_statistics
+from storyxai.scorecard.inputs import (
     DISTANCES,
     Bench,
     Plain,
@@ -26,9 +29,6 @@ from storyxai.evaluate_inputs import (
     column_of,
     gap_between,
 )
-from storyxai.metrics import agreement, calibration, classification, detection
-from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic
-from storyxai.metrics.text import nearest_neighbour_rows, report_statistics
 from storyxai.types import RESEARCH_USE
 
 __all__ = ["FORMAT", "NORMAL_REPORT", "References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard", "headline"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from storyxai.evidence.record import as_record, resolve, story_as_record
 from storyxai.provenance import canonical_json
-from storyxai.record import as_record, resolve, story_as_record
 from storyxai.types import RESEARCH_USE, Evidence, Story
 
 __all__ = ["FORMAT", "render_json"]

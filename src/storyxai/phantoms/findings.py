@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from storyxai.data.phantom_anatomy import SIDES, Anatomy, smooth_field
+from storyxai.phantoms.thorax import SIDES, Anatomy, smooth_field
 from storyxai.types import Array, Mask
 
 __all__ = ["INSERTED", "Insertion", "Shadow", "aerated", "insert"]

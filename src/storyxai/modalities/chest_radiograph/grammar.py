@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from storyxai.findings import NAMES, find_term
+from storyxai.modalities.chest_radiograph.findings import NAMES, find_term
 
 __all__ = [
     "DEVICES",

@@ -16,10 +16,10 @@ from itertools import groupby
 from typing import Any
 
 from storyxai.errors import CitationError, UnknownNameError
+from storyxai.evidence.record import as_record, resolve, story_as_record
+from storyxai.pages import figures as draw
+from storyxai.pages.tables import format_value, table_html
 from storyxai.provenance import sha256_bytes
-from storyxai.record import as_record, resolve, story_as_record
-from storyxai.render import figure as draw
-from storyxai.render.tables import format_value, table_html
 from storyxai.types import Box, Evidence, Heatmap, Section, Sentence, Story
 
 __all__ = ["render_html"]
@@ -269,7 +269,7 @@ def _value_span(record: Mapping[str, Any], path: str, labels: Mapping[str, Any],
 
 @lru_cache(maxsize=4)
 def _labels(language: str) -> Mapping[str, Any]:
-    folder = resources.files("storyxai.render") / "templates"
+    folder = resources.files("storyxai.pages") / "templates"
     known = [file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json")]
     if language not in known:
         raise UnknownNameError("language", language, known)
@@ -279,4 +279,4 @@ def _labels(language: str) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=1)
 def _style() -> str:
-    return (resources.files("storyxai.render") / "templates" / "page.css").read_text(encoding="utf-8")
+    return (resources.files("storyxai.pages") / "templates" / "page.css").read_text(encoding="utf-8")

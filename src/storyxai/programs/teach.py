@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storyxai.errors import UnknownNameError
-from storyxai.evaluate import References, build_scorecard
-from storyxai.findings import NAMES
-from storyxai.pipeline import LIMITS, constant_report, open_run, outputs_of, reports_of, training_sets
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.programs.pipeline import LIMITS, constant_report, open_run, outputs_of, reports_of, training_sets
 from storyxai.provenance import canonical_json, sha256_file
+from storyxai.scorecard.build import References, build_scorecard
 
 if TYPE_CHECKING:
     from storyxai.models.network import Network

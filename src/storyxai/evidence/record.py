@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import ArchiveError, CitationError, EvidenceError
-from storyxai.findings import find_term, match_name
+from storyxai.modalities.chest_radiograph.findings import find_term, match_name
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.types import (
     RESEARCH_USE,
