@@ -126,7 +126,7 @@ def test_missing_old_and_broken_files(written: Path, tmp_path: Path) -> None:
     for content_, why in (
         ("{", "cannot be read"),
         ("[]", "not of format"),
-        (text.replace("storyxai-evidence/1", "storyxai-evidence/9"), "not of format"),
+        (text.replace("storyxai-evidence/2", "storyxai-evidence/9"), "not of format"),
         (text.replace('"items"', '"things"'), "which arrays"),
     ):
         (folder / EVIDENCE_NAME).write_text(content_, encoding="utf-8")
@@ -139,6 +139,16 @@ def test_missing_old_and_broken_files(written: Path, tmp_path: Path) -> None:
         read_archive(folder)
     with pytest.raises(ArchiveError, match=r"evidence\.json: is missing"):
         read_archive(tmp_path / "nowhere")
+
+
+def test_a_folder_of_the_format_before_is_read(written: Path, tmp_path: Path) -> None:
+    folder = altered(written, tmp_path)
+    record = json.loads((folder / EVIDENCE_NAME).read_bytes())
+    old = {**record, "format": "storyxai-evidence/1", "gaps": record["card_gaps"]}
+    del old["card_gaps"]
+    (folder / EVIDENCE_NAME).write_bytes(canonical_json(old))
+    assert verify_hashes(folder) == []
+    assert same(read_archive(folder), example_evidence())
 
 
 class Bomb:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -129,6 +131,22 @@ def test_garbled_records_name_the_field() -> None:
             from_record({**as_record(evidence), **change}, arrays_of(evidence))
     with pytest.raises(ArchiveError, match="masks/left_lung"):
         from_record(as_record(evidence), {k: v for k, v in arrays_of(evidence).items() if k != "masks/left_lung"})
+
+
+def test_what_the_model_did_not_bring_is_on_record() -> None:
+    evidence = dataclasses.replace(example_evidence(), gaps=("masks", "calibration"))
+    record = as_record(evidence)
+    assert record["gaps"] == ["calibration", "masks"] and "faithfulness" in record["card_gaps"]
+    assert set(from_record(record, arrays_of(evidence)).gaps) == set(evidence.gaps)
+
+
+def test_no_evidence_is_kept_in_memory() -> None:
+    evidence = example_evidence()
+    as_record(evidence)
+    gone = weakref.ref(evidence)
+    del evidence
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_story_reads_back() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "GAPS",
     "METHOD_NAMES",
     "RESEARCH_USE",
     "Array",
@@ -38,6 +39,11 @@ __all__ = [
 RESEARCH_USE = "Research use only - not for diagnostic use"
 METHOD_NAMES: Mapping[str, str] = {"grad_cam": "Grad-CAM", "lime": "LIME", "occlusion": "Occlusion"}
 """What the field calls the methods, in text and pictures; records and options keep the names on the left."""
+GAPS = ("calibration", "card", "masks", "report", "gradients", "distance", "labeler")
+"""What a model may lack. Without "calibration" a finding's `probability` is the sigmoid of its logit, a score, its interval
+is that one number and its threshold 0.5; without "card" `Evidence.model` holds its name at most; without "masks" nothing
+is measured on structures; without "report" no text was generated, without "gradients" no map rests on them, without
+"distance" nobody knows how far the image lies from those of training, without "labeler" the report was not compared."""
 
 Array: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -186,6 +192,7 @@ class Evidence:
 
     `image` is the untouched radiograph. `gate` are the checks of the image itself. `model` is the part of the model
     card that stories cite (plain JSON values). `provenance` holds versions, hashes, seed and settings (plain JSON).
+    `gaps` names what the model did not bring, by the words of `GAPS`: stories are told without it and say so.
     """
 
     image: Image
@@ -198,6 +205,7 @@ class Evidence:
     model: Mapping[str, Any]
     provenance: Mapping[str, Any]
     indication: str = ""
+    gaps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

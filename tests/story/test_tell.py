@@ -155,7 +155,7 @@ def test_the_auditor_reads_what_failed_and_no_claim_of_a_duty() -> None:
 def test_every_template_is_used_and_cites() -> None:
     """A template that no story can say is dead wording; one without a citation could never be printed."""
     words = load_words("en")
-    source = "".join(p.read_text(encoding="utf-8") for p in sorted(Path(tell.__code__.co_filename).parent.glob("*.py")))
+    source = "".join(p.read_text(encoding="utf-8") for p in sorted(Path(tell.__code__.co_filename).parent.rglob("*.py")))
     indexed = {f"patient.{stem}_" for stem in ("mean", "next", "help", "ask", "back")}
     parts = {"present", "indeterminate", "absent", "passed", "failed", "unasked"}
     for audience in AUDIENCES:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import ArchiveError, OutputError
-from storyxai.evidence.record import FORMAT, arrays_of, as_record, from_record
+from storyxai.evidence.record import FORMAT, OLD_FORMAT, arrays_of, as_record, from_record, upgraded
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 from storyxai.types import Evidence
 
@@ -74,7 +74,7 @@ def verify_hashes(folder: Path) -> list[str]:
     except ArchiveError as error:
         return [str(error)]
     arrays = record.pop("arrays")
-    if canonical_json(record) != canonical_json(as_record(evidence)):
+    if canonical_json(upgraded(record)) != canonical_json(as_record(evidence)):
         return [f"{folder / EVIDENCE_NAME}: a value that follows from others was altered — {_AGAIN}"]
     if canonical_json({**record, "arrays": arrays}) != (folder / EVIDENCE_NAME).read_bytes():
         return [f"{folder / EVIDENCE_NAME}: was written anew by another program — {_AGAIN}"]
@@ -92,7 +92,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ArchiveError(str(path), "cannot be read as evidence", mend=_AGAIN) from error
     found = record.get("format") if isinstance(record, dict) else None
-    if not isinstance(record, dict) or found != FORMAT:
+    if not isinstance(record, dict) or found not in (FORMAT, OLD_FORMAT):
         mend = f"this storyxai reads {FORMAT}; {_AGAIN}"
         raise ArchiveError(str(path), f"is not of format {FORMAT} but {found!r}", mend=mend)
     return record

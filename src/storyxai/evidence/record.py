@@ -2,7 +2,7 @@
 
 A path is the keys joined by dots ("findings.Effusion.probability", "boxes.Effusion.0.width"). The record is exactly
 what evidence.json says: floats have six significant digits, keys are sorted, so that a story told from memory and one
-told from the archive are the same. Parts named `terms`, `counts`, `gaps` and `notices`, the `state` of a finding and sizes in
+told from the archive are the same. Parts named `terms`, `counts`, `card_gaps` and `notices`, the `state` of a finding and sizes in
 mm are derived, and are made anew when evidence is read back.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +47,11 @@ __all__ = [
     "resolve",
     "story_as_record",
     "story_from_record",
+    "upgraded",
 ]
 
-FORMAT = "storyxai-evidence/1"
+FORMAT, OLD_FORMAT = "storyxai-evidence/2", "storyxai-evidence/1"
+"""What is written, and what is read beside it."""
 MOST_DIGITS = 6
 """Decimals that are printed at most: the record keeps six significant digits."""
 WHOLE_IMAGE, ALL_METHODS = "image", "all"
@@ -95,6 +97,7 @@ def arrays_of(evidence: Evidence) -> dict[str, NDArray[Any]]:
 
 def from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Evidence:
     """The evidence that `as_record` and `arrays_of` came from. Raises: ArchiveError naming what is missing."""
+    record = upgraded(record)
     if record.get("format") != FORMAT:
         raise ArchiveError("evidence", f"is of format {record.get('format')!r}", mend=f"this storyxai reads {FORMAT}")
     try:
@@ -102,6 +105,13 @@ def from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         why = f"lacks or garbles a field ({type(error).__name__}: {error})"
         raise ArchiveError("evidence", why, mend="write the folder again with `storyxai tell`") from error
+
+
+def upgraded(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record as this format writes it: an old one kept the gaps of the card under "gaps", and no others."""
+    if record.get("format") != OLD_FORMAT:
+        return record
+    return {**record, "format": FORMAT, "gaps": [], "card_gaps": record.get("gaps", [])}
 
 
 def resolve(record: Mapping[str, Any], path: str) -> Any:
@@ -157,15 +167,19 @@ def story_from_record(record: Mapping[str, Any]) -> Story:
     )
 
 
-@lru_cache(maxsize=2)
+_written: WeakKeyDictionary[Evidence, bytes] = WeakKeyDictionary()
+"""Four stories and four pages are made of one evidence: its record is made once, and forgotten with it."""
+
+
 def _record_bytes(evidence: Evidence) -> bytes:
-    # Four stories and four pages are made of one evidence: its maps' extremes are looked up once.
-    raw = _raw_record(evidence)
-    try:
-        return canonical_json(raw)
-    except ValueError as error:
-        where = next(_not_finite(raw, ""), "a number")
-        raise EvidenceError(f"evidence: {where} is not finite; use None for an unknown value") from error
+    if evidence not in _written:
+        raw = _raw_record(evidence)
+        try:
+            _written[evidence] = canonical_json(raw)
+        except ValueError as error:
+            where = next(_not_finite(raw, ""), "a number")
+            raise EvidenceError(f"evidence: {where} is not finite; use None for an unknown value") from error
+    return _written[evidence]
 
 
 def _raw_record(evidence: Evidence) -> dict[str, Any]:
@@ -218,7 +232,8 @@ def _raw_record(evidence: Evidence) -> dict[str, Any]:
             for c in evidence.counterfactuals
         ),
         "counts": _counts(evidence),
-        "gaps": [name for name in MODEL_FIGURES if not evidence.model.get(name)],
+        "gaps": sorted(evidence.gaps),
+        "card_gaps": [name for name in MODEL_FIGURES if not evidence.model.get(name)],
         "notices": dict(NOTICES),
         "provenance": dict(evidence.provenance),
         "order": {
@@ -271,6 +286,7 @@ def _evidence(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
         model=record["model"],
         provenance=record["provenance"],
         indication=study["indication"],
+        gaps=tuple(record["gaps"]),
     )
 
 

@@ -81,7 +81,7 @@ def withheld_maps(t: Teller, audience: str) -> list[list[Sentence]]:
 
 def gaps(t: Teller, audience: str) -> list[Sentence]:
     """Which figures the model's card lacks, empty where it lacks none."""
-    lacking = t.value("gaps") or []
+    lacking = t.value("card_gaps") or []
     names = "; ".join(t.words.word("gap", name) for name in lacking)  # the names hold commas
     return t.say(f"{audience}.gaps", slots={"names": names}) if lacking else []
 
