@@ -2,8 +2,8 @@
 
 A path is the keys joined by dots ("findings.Effusion.probability", "boxes.Effusion.0.width"). The record is exactly
 what evidence.json says: floats have six significant digits, keys are sorted, so that a story told from memory and one
-told from the archive are the same. Parts named `terms`, `counts`, `card_gaps` and `notices`, the `state` of a finding and sizes in
-mm are derived, and are made anew when evidence is read back.
+told from the archive are the same. Parts named `terms`, `counts`, `card_gaps` and `notices`, the `state` of a finding
+and sizes in mm are derived, and are made anew when evidence is read back.
 """
 
 from __future__ import annotations
