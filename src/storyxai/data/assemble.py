@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -12,19 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.data.batches import UNKNOWN_PIXEL, Examples
-from storyxai.data.table import StudyTable, read_lung_mask, split_lungs
+from storyxai.data.table import StudyTable, read_structures
+from storyxai.errors import TableError
 from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.imaging.read import read_image
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import facts_from_labels, tokenize, write_report
 from storyxai.phantoms.generate import Phantom, generate_phantom
-from storyxai.types import Box
+from storyxai.types import Box, Mask
 
 __all__ = ["examples_from_phantoms", "examples_from_table"]
 
 Progress = Callable[[str, int, int], None]
-Row = dict[str, Any]
 Encode = Callable[[Sequence[str]], NDArray[np.int64]]
+MASKS = ("left_lung", "right_lung", "heart")
 
 
 def examples_from_phantoms(
@@ -35,7 +37,7 @@ def examples_from_phantoms(
 
     `encode` turns the words of a report into numbers.
     """
-    rows: list[Row] = []
+    rows: list[_Row] = []
     with ProcessPoolExecutor(max_workers=workers) as pool:
         for row in pool.map(_phantom_row, seeds, repeat(size), repeat(phantom_size), chunksize=16):
             rows.append(row)
@@ -51,81 +53,110 @@ def examples_from_table(
 
     A weak report is written by the grammar from the labels alone (no place, no degree), for rows with any finding
     label besides pneumonia: it teaches the report head the look of real films, and is called weak wherever it counts.
+    Raises: TableError when a mask is of another shape than its image; ReadError naming an image that cannot be read.
     """
-    rows: list[Row] = []
-    records: list[Any] = table.frame.to_dict("records")
+    rows: list[_Row] = []
+    records = table.frame.to_dict("records")
     for record in records:
-        rows.append(_table_row(table, record, size))
+        rows.append(_table_row(table, {str(key): cell for key, cell in record.items()}, size))
         if progress:
             progress("images", len(rows), len(records))
     return _gather(rows, encode)
 
 
-def _phantom_row(seed: int, size: int, phantom_size: int) -> Row:
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """One image and its references in the model's frame. Shapes: those of `Examples` without the first axis."""
+
+    image_id: str
+    patient_id: str
+    domain: str
+    image: NDArray[np.uint8]
+    labels: NDArray[np.float32]
+    masks: NDArray[np.uint8]
+    union: NDArray[np.uint8]
+    cells: NDArray[np.uint8]
+    words: Sequence[str]
+
+
+def _phantom_row(seed: int, size: int, phantom_size: int) -> _Row:
     phantom: Phantom = generate_phantom(seed, size=phantom_size)
     pixels = phantom.image.pixels
     frame = model_frame(*pixels.shape, size=size)
-    return {
-        "id": f"phantom-{seed}",
-        "patient_id": f"phantom-{phantom.patient_id}",
-        "domain": "phantom",
-        "image": _bytes(frame.to_model(pixels)),
-        "labels": _label_row(phantom.labels),
-        "masks": np.stack(
-            [_small(frame, phantom.masks[name], size) for name in ("left_lung", "right_lung", "heart")]
-        ),
-        "union": _unknown(size // 4, size // 4),
-        "cells": _cells(frame, phantom.boxes, phantom.labels, size, complete=frozenset(phantom.labels)),
-        "words": tokenize(" ".join(phantom.report)),
-    }
+    return _Row(
+        image_id=f"phantom-{seed}",
+        patient_id=f"phantom-{phantom.patient_id}",
+        domain="phantom",
+        image=_bytes(frame.to_model(pixels)),
+        labels=_label_row(phantom.labels),
+        masks=np.stack([_small(frame, phantom.masks[name], size) for name in MASKS]),
+        union=_unknown(size // 4, size // 4),
+        cells=_cells(frame, phantom.boxes, phantom.labels, size, complete=frozenset(phantom.labels)),
+        words=tokenize(" ".join(phantom.report)),
+    )
 
 
-def _table_row(table: StudyTable, record: Mapping[str, Any], size: int) -> Row:
+def _table_row(table: StudyTable, record: Mapping[str, object], size: int) -> _Row:
     image = read_image(table.image_path(record))
-    frame = model_frame(*image.pixels.shape, size=size)
-    quarter = size // 4
-    masks, union = _unknown(3, quarter, quarter), _unknown(quarter, quarter)
-    read = read_lung_mask(table, record)
-    if read is not None:
-        lungs, ignore = read
-        sides = split_lungs(lungs)
-        if sides is None:
-            union = _small(frame, lungs, size, ignore)
-        else:
-            masks[0], masks[1] = (_small(frame, side, size, ignore) for side in sides)
-    labels = {name: float(record[f"label_{name}"]) for name in NAMES}
-    stated = {name: value for name, value in labels.items() if not np.isnan(value)}
     height, width = image.pixels.shape
+    frame = model_frame(height, width, size=size)
+    masks, union = _table_masks(table, record, frame, size)
+    labels = {name: float(str(record[f"label_{name}"])) for name in NAMES}
+    stated = {name: value for name, value in labels.items() if not np.isnan(value)}
     boxes = table.boxes_of(record, height=height, width=width)
     complete = frozenset({"Pneumonia"}) if record.get("boxes_complete") is True else frozenset()
     rng = np.random.default_rng(int(image.sha256[:8], 16))
-    facts = facts_from_labels(stated)
     view = image.view if image.view in ("PA", "AP") else str(record.get("view") or "PA")
-    report = write_report(facts, rng, view=view) if len(stated) > 1 else ()
-    return {
-        "id": str(record["image_id"]),
-        "patient_id": str(record["patient_id"]),
-        "domain": str(record["source"]),
-        "image": _bytes(frame.to_model(image.pixels)),
-        "labels": _label_row(labels),
-        "masks": masks,
-        "union": union,
-        "cells": _cells(frame, boxes, labels, size, complete=complete),
-        "words": tokenize(" ".join(report)),
-    }
+    report = write_report(facts_from_labels(stated), rng, view=view) if len(stated) > 1 else ()
+    return _Row(
+        image_id=str(record["image_id"]),
+        patient_id=str(record["patient_id"]),
+        domain=str(record["source"]),
+        image=_bytes(frame.to_model(image.pixels)),
+        labels=_label_row(labels),
+        masks=masks,
+        union=union,
+        cells=_cells(frame, boxes, labels, size, complete=complete),
+        words=tokenize(" ".join(report)),
+    )
 
 
-def _gather(rows: Sequence[Row], encode: Encode) -> Examples:
+def _table_masks(
+    table: StudyTable, record: Mapping[str, object], frame: ModelFrame, size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Left lung, right lung and heart [3, S/4, S/4], and both lungs [S/4, S/4] where they are not told apart."""
+    masks, union = _unknown(3, size // 4, size // 4), _unknown(size // 4, size // 4)
+    found = read_structures(table, record)
+    for name, (mask, ignore) in found.items():
+        if name != "lungs":
+            masks[MASKS.index(name)] = _small(_frame_of(mask, frame, record, name), mask, size, ignore)
+        elif "left_lung" not in found:
+            union = _small(_frame_of(mask, frame, record, name), mask, size, ignore)
+    return masks, union
+
+
+def _frame_of(mask: Mask, frame: ModelFrame, record: Mapping[str, object], name: str) -> ModelFrame:
+    """The frame of a mask, which may be drawn on a smaller or larger copy of its image. Raises: TableError."""
+    (height, width), image = mask.shape, (frame.height, frame.width)
+    if (height, width) == image:
+        return frame
+    if abs(width * image[0] - height * image[1]) > max(height, width, *image):  # whole pixels round by up to one
+        why = f"has a {name.replace('_', ' ')} mask of {height} x {width} pixels for an image of {image[0]} x {image[1]}"
+        raise TableError(str(record["study_id"]), why, mend="give the mask the shape of its image")
+    return model_frame(height, width, size=frame.size)
+
+
+def _gather(rows: Sequence[_Row], encode: Encode) -> Examples:
     return Examples(
-        tuple(row["id"] for row in rows),
-        tuple(row["patient_id"] for row in rows),
-        tuple(row["domain"] for row in rows),
-        np.stack([row["image"] for row in rows]),
-        np.stack([row["labels"] for row in rows]),
-        np.stack([row["masks"] for row in rows]),
-        np.stack([row["union"] for row in rows]),
-        np.stack([row["cells"] for row in rows]),
-        np.stack([encode(row["words"]) if row["words"] else np.zeros_like(encode([])) for row in rows]),
+        tuple(row.image_id for row in rows),
+        tuple(row.patient_id for row in rows),
+        tuple(row.domain for row in rows),
+        np.stack([row.image for row in rows]),
+        np.stack([row.labels for row in rows]),
+        np.stack([row.masks for row in rows]),
+        np.stack([row.union for row in rows]),
+        np.stack([row.cells for row in rows]),
+        np.stack([encode(row.words) if row.words else np.zeros_like(encode([])) for row in rows]),
     )
 
 

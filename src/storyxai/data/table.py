@@ -24,7 +24,7 @@ from storyxai.types import Box, Labels, Mask
 
 __all__ = [
     "COLUMNS", "BoxNote", "Skipped", "StudyRow", "StudyTable", "join_by_name", "join_tables", "read_lung_mask",
-    "read_table", "split_lungs",
+    "read_structures", "read_table", "split_lungs",
 ]
 
 Row = Mapping[str, Any]
@@ -306,6 +306,26 @@ def read_lung_mask(table: StudyTable, row: Row) -> tuple[Mask, Mask] | None:
         lungs = np.logical_or.reduce([side > 0 for side in sides])
         return lungs, np.zeros_like(lungs)
     return None
+
+
+def read_structures(table: StudyTable, row: Row) -> dict[str, tuple[Mask, Mask | None]]:
+    """The row's reference masks by name, each with the pixels that count neither way (None: every pixel counts).
+
+    "lungs" where both are stated; "left_lung" and "right_lung" where stated, or where a mask of both can be told apart
+    (`split_lungs`); "heart". Shapes: bool [H, W], the frame of the mask file. Raises: TableError naming the mask file.
+    """
+    found: dict[str, tuple[Mask, Mask | None]] = {}
+    for name in ("left_lung", "right_lung", "heart"):
+        if row[f"{name}_mask"]:
+            found[name] = read_grey_mask(str(row[f"{name}_mask"]), table.root) > 0, None
+    read = read_lung_mask(table, row)
+    if read is None or (row["lung_mask_kind"] == "left_right" and not {"left_lung", "right_lung"} <= set(found)):
+        return found
+    lungs, ignore = read
+    found["lungs"] = lungs, ignore
+    if row["lung_mask_kind"] == "union" and (sides := split_lungs(lungs)) is not None:
+        found |= {name: (side, ignore) for name, side in zip(("left_lung", "right_lung"), sides, strict=True)}
+    return found
 
 
 def _absolute(cell: str, base: Path) -> str:

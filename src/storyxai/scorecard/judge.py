@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.data.masks import read_grey_mask
-from storyxai.data.table import StudyTable, read_lung_mask, read_table, split_lungs
+from storyxai.data.masks import resized
+from storyxai.data.table import StudyTable, read_structures, read_table
 from storyxai.errors import InputError, UnknownNameError, WeightsError
 from storyxai.evidence.predict import Seen, grid_boxes, predict
 from storyxai.imaging.geometry import ModelFrame
@@ -207,7 +207,7 @@ def _judge_rows(
         judged.reports.append(" ".join(seen.prediction.report))
         judged.references.append(str(row["findings_text"]))
         _judge_boxes(student, table, row, image, seen, judged, seed)
-        dices, distances = _judge_masks(_true_masks(table, row), seen.prediction.masks, image.spacing_mm)
+        dices, distances = _judge_masks(read_structures(table, row), seen.prediction.masks, image.spacing_mm)
         judged.dices.append(dices)
         judged.distances.append(distances)
         if progress:
@@ -257,24 +257,6 @@ def scored_boxes(boxes: Sequence[Box]) -> Numbers:
     return np.array([(b.x, b.y, b.width, b.height, b.score) for b in boxes], dtype=np.float64).reshape(-1, 5)
 
 
-def _true_masks(table: StudyTable, row: Row) -> dict[str, tuple[Mask, Mask | None]]:
-    """The row's reference masks by name, each with the pixels that count neither way."""
-    found: dict[str, tuple[Mask, Mask | None]] = {}
-    read = read_lung_mask(table, row)
-    if read is not None:
-        lungs, ignore = read
-        found["lungs"] = lungs, ignore
-        if row["lung_mask_kind"] == "left_right":
-            for name in ("left_lung", "right_lung"):
-                if row[f"{name}_mask"]:
-                    found[name] = read_grey_mask(str(row[f"{name}_mask"]), table.root) > 0, None
-        elif (sides := split_lungs(lungs)) is not None:
-            found |= {name: (side, ignore) for name, side in zip(("left_lung", "right_lung"), sides, strict=True)}
-    if row["heart_mask"]:
-        found["heart"] = read_grey_mask(str(row["heart_mask"]), table.root) > 0, None
-    return found
-
-
 def _judge_masks(
     true: Mapping[str, tuple[Mask, Mask | None]], masks: Mapping[str, Mask], spacing_mm: tuple[float, float] | None
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
@@ -283,6 +265,9 @@ def _judge_masks(
     distances: dict[str, dict[str, float]] = {}
     drawn = {**masks, "lungs": masks["left_lung"] | masks["right_lung"]}
     for name, (reference, ignore) in true.items():
+        if reference.shape != drawn[name].shape:  # drawn on a smaller or larger copy of the image
+            shape = drawn[name].shape
+            reference, ignore = resized(reference, *shape), None if ignore is None else resized(ignore, *shape)
         dices[name] = dice(drawn[name], reference, ignore=ignore)
         distances[name] = {}
         for unit, spacing in (("px", (1.0, 1.0)), ("mm", spacing_mm)):

@@ -246,8 +246,8 @@ def standardise(soft: SoftTargets, train: Examples) -> SoftTargets:
     A teacher from another population ranks well and is off in level; only images of `train` are looked at.
     """
     logits = soft.logits.copy()
-    rows = [i for i, name in enumerate(soft.ids) if name in set(train.ids)]
     index = {name: i for i, name in enumerate(train.ids)}
+    rows = [i for i, name in enumerate(soft.ids) if name in index]
     own = [index[soft.ids[i]] for i in rows]
     for column, finding in enumerate(soft.findings):
         if finding not in NAMES or not rows:

@@ -41,19 +41,19 @@ def read_nih(folder: Path) -> StudyTable:
     ))
     files = _image_files(folder)
     stems = [Path(name).stem for name in entries["Image Index"]]
-    official = _official(folder, set(stems))
-    boxes = _nih_boxes(folder)
-    rsna = _rsna_boxes(folder)
-    strangers = sorted((set(boxes) | set(rsna)) - set(stems))
+    named = set(stems)
+    official = _official(folder, named)
+    boxes, rsna = _nih_boxes(folder), _rsna_boxes(folder)
+    strangers = sorted((set(boxes) | set(rsna)) - named)
     skipped = [Skipped(stem, "has boxes but no line in the entry table") for stem in strangers]
     skipped += [Skipped(path, "is an image without a line in the entry table") for stem, path in sorted(files.items())
-                if stem not in set(stems)]
-    rows = []
+                if stem not in named]
+    rows, columns = [], list(entries.columns)
     for number, (stem, line) in enumerate(zip(stems, entries.itertuples(index=False, name=None), strict=True), start=2):
         if stem not in files:
             skipped.append(Skipped(f"{stem}.png", "is in the entry table but not in the folder"))
             continue
-        cells = dict(zip(entries.columns, line, strict=True))
+        cells = dict(zip(columns, line, strict=True))
         if not re.fullmatch(r"\d{1,12}", cells["Patient ID"], re.ASCII):
             where = f"{_entry_file(folder).name}, line {number}"
             raise TableError(where, f"has the patient '{shown(cells['Patient ID'])}'", mend="fetch the file again")
