@@ -81,6 +81,14 @@ def test_negatives_are_grouped() -> None:
     assert all("pleural effusion or pneumothorax" in one for one in text)
 
 
+def test_lungs_that_are_not_called_clear_have_one_to_three_findings_negated() -> None:
+    absent = [Fact(name, False) for name in grammar.LUNG_FINDINGS]
+    told = [grammar._lungs(absent, np.random.default_rng(seed)) for seed in range(400)]
+    assert all(told), "of seven absent findings nothing is said"
+    negated = [len(one.states) for (one,) in told if "clear" not in one.text.casefold()]
+    assert set(negated) == {1, 2, 3}
+
+
 def test_order_is_heart_lungs_pleura_devices_conclusion() -> None:
     facts = [Fact("Effusion", True, "left"), Fact("Nodule", True, "right"), Fact("Cardiomegaly", True)]
     for seed in range(20):

@@ -267,7 +267,8 @@ def _lungs(facts: Sequence[Fact], rng: np.random.Generator) -> list[StatedSenten
         told.append(StatedSentence(_pick(OTHERWISE_CLEAR, rng), dict.fromkeys(absent, 0.0)))
     elif absent and (clear or rng.random() < 0.35):
         count = int(rng.integers(1, min(3, len(absent)) + 1))
-        told += _negative([name for name in absent if name in set(rng.permutation(absent)[:count])], rng)
+        drawn = set(rng.permutation(absent)[:count].tolist())  # once: a draw for each name may name none
+        told += _negative([name for name in absent if name in drawn], rng)
     told += _present(facts, DIFFUSE, rng)
     diffuse = _absent(facts, DIFFUSE)
     return told + (_negative(diffuse, rng) if rng.random() < 0.15 else [])
