@@ -22,15 +22,17 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image as PillowImage
 
-from storyxai.imaging import gate
+from storyxai.imaging.gate import judge
 from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
+from storyxai.modalities.chest_radiograph import gate
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
 from storyxai.models.runtime import Student, load_student
 from storyxai.programs.pipeline import patient_mark
 from storyxai.types import Array, Check, Image
 
 ROOT = Path(__file__).resolve().parents[1]
-WEIGHTS_FILE = ROOT / "src" / "storyxai" / "imaging" / "gate_weights.py"
+WEIGHTS_FILE = ROOT / "src" / "storyxai" / "modalities" / "chest_radiograph" / "gate_weights.py"
 FAULTS = ("inverted", "down", "flipped", "left", "right", "cropped", "mirrored", "blank", "noise", "page", "tiles")
 
 
@@ -166,7 +168,7 @@ def wilson(hits: int, count: int) -> str:
 def outcome(image: Image, pixels: Array, student: Student | None = None) -> tuple[bool, bool, bool]:
     """Whether a picture was refused, warned of at least, and warned of as mirrored."""
     seen = replace(image, pixels=pixels)
-    checks = gate.judge(seen) if student is None else _asked(seen, student)
+    checks = judge(seen, CHEST_RADIOGRAPH) if student is None else _asked(seen, student)
     failed = {check.name for check in checks if check.passed is False}
     refused = any(rule.hard and rule.name in failed for rule in gate.RULES)
     return refused, bool(failed - {"gate.mirrored"}), "gate.mirrored" in failed
@@ -184,9 +186,9 @@ def _asked(image: Image, student: Student) -> tuple[Check, ...]:
     look = student.look(frame.to_model(image.pixels))
     masks = [frame.mask_to_original(look.masks[index], 0.5) for index in (0, 1)]
     known = student.distance
-    return gate.judge(
-        image, lungs={"left_lung": masks[0], "right_lung": masks[1]}, distance=known.of(look.features) if known else None,
-        distance_limit=known.limit if known else None,
+    return judge(
+        image, CHEST_RADIOGRAPH, masks={"left_lung": masks[0], "right_lung": masks[1]},
+        distance=known.of(look.features) if known else None, distance_limit=known.limit if known else None,
     )
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from storyxai.errors import InputError
+from storyxai.evidence.boxes import boxes_from_grid
 from storyxai.modalities.chest_radiograph.anatomy import (
-    boxes_from_grid,
     cardiothoracic_ratio,
     costophrenic,
     extent,

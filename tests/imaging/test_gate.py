@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from storyxai.errors import GateRefusal
-from storyxai.imaging.gate import RULES, judge, refuse, thumbnail
+from storyxai.imaging.gate import judge, refuse
 from storyxai.imaging.read import read_image
+from storyxai.modalities.chest_radiograph.gate import RULES, thumbnail
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
 from storyxai.types import Image
 
 
@@ -33,16 +35,16 @@ def sketch(height: int = 400, width: int = 400) -> np.ndarray:
 
 
 def failed(image: Image, **given: object) -> set[str]:
-    return {check.name for check in judge(image, **given) if check.passed is False}  # type: ignore[arg-type]
+    return {check.name for check in judge(image, CHEST, **given) if check.passed is False}  # type: ignore[arg-type]
 
 
 def test_every_rule_gives_one_check_in_words() -> None:
-    checks = judge(film(sketch()))
+    checks = judge(film(sketch()), CHEST)
     assert [check.name for check in checks] == [rule.name for rule in RULES]
     assert all(check.about.endswith(".") and check.about[0].isupper() for check in checks)
     asked_of_model = {"gate.lung_area", "gate.lung_sides", "gate.lung_edges", "gate.distance"}
     assert {check.name for check in checks if check.passed is None} == asked_of_model
-    refuse(film(sketch()), checks)
+    refuse(film(sketch()), checks, CHEST)
 
 
 @pytest.mark.parametrize(
@@ -60,10 +62,10 @@ def test_every_rule_gives_one_check_in_words() -> None:
 )
 def test_a_fault_is_refused_with_what_was_seen(turn: object, rule: str, seen: str) -> None:
     spoiled = film(np.ascontiguousarray(turn(sketch(430, 430))))  # type: ignore[operator]
-    checks = judge(spoiled)
+    checks = judge(spoiled, CHEST)
     assert rule in {check.name for check in checks if check.passed is False}
     with pytest.raises(GateRefusal, match=seen) as refused:
-        refuse(spoiled, checks)
+        refuse(spoiled, checks, CHEST)
     assert refused.value.exit_status == 3 and refused.value.mend
 
 
@@ -80,7 +82,7 @@ def test_a_refusal_names_the_one_fault_whose_mend_would_make_a_chest_film(turn: 
     """An inverted film was called inverted, upside down, turned by 90 degrees and no chest in one breath."""
     spoiled = film(np.ascontiguousarray(turn(sketch(430, 430))))  # type: ignore[operator]
     with pytest.raises(GateRefusal) as refused:
-        refuse(spoiled, judge(spoiled))
+        refuse(spoiled, judge(spoiled, CHEST), CHEST)
     assert (refused.value.seen, refused.value.mend) == (seen, mend)
 
 
@@ -96,12 +98,12 @@ def test_what_the_file_says_is_heard() -> None:
 
 def test_a_mirrored_film_warns_and_is_not_refused() -> None:
     """The rule is antisymmetric by construction, so of a film and its mirror image exactly one is in doubt."""
-    pair = [judge(film(np.ascontiguousarray(p))) for p in (sketch(), sketch()[:, ::-1])]
+    pair = [judge(film(np.ascontiguousarray(p)), CHEST) for p in (sketch(), sketch()[:, ::-1])]
     values = [next(check.value for check in checks if check.name == "gate.mirrored") for checks in pair]
     assert values[0] is not None and values[1] is not None
     assert values[0] < 0.5 < values[1]
     assert values[0] + values[1] == pytest.approx(1, abs=0.02)
-    refuse(film(sketch()), pair[1])
+    refuse(film(sketch()), pair[1], CHEST)
 
 
 def test_what_the_student_found_is_judged() -> None:
@@ -109,12 +111,12 @@ def test_what_the_student_found_is_judged() -> None:
     left[80:320, 230:350], right[80:320, 60:180] = True, True
     image = film(sketch())
     names = {"gate.lung_area", "gate.lung_sides", "gate.lung_edges"}
-    assert not failed(image, lungs={"left_lung": left, "right_lung": right}) & names
-    assert "gate.lung_sides" in failed(image, lungs={"left_lung": right, "right_lung": left})
+    assert not failed(image, masks={"left_lung": left, "right_lung": right}) & names
+    assert "gate.lung_sides" in failed(image, masks={"left_lung": right, "right_lung": left})
     wide = left.copy()
     wide[:, 150:] = True
-    assert "gate.lung_edges" in failed(image, lungs={"left_lung": wide, "right_lung": right})
-    assert "gate.lung_area" in failed(image, lungs={})
+    assert "gate.lung_edges" in failed(image, masks={"left_lung": wide, "right_lung": right})
+    assert "gate.lung_area" in failed(image, masks={})
     assert "gate.distance" in failed(image, distance=5.0, distance_limit=4.0)
     assert "gate.distance" not in failed(image, distance=3.0, distance_limit=4.0)
 
@@ -156,8 +158,8 @@ def test_real_films_pass_and_spoiled_ones_do_not(real_data: Path) -> None:
 @pytest.mark.real
 def test_other_body_parts_are_refused_and_the_chest_is_not(real_data: Path) -> None:
     chest = read_image(real_data / "dicom" / "RG1_J2KI.dcm")
-    refuse(chest, judge(chest))
+    refuse(chest, judge(chest, CHEST), CHEST)
     for name in ("RG2_J2KI", "RG3_J2KI"):
         other = read_image(real_data / "dicom" / "odd" / f"{name}.dcm")
         with pytest.raises(GateRefusal, match="another body part"):
-            refuse(other, judge(other))
+            refuse(other, judge(other, CHEST), CHEST)

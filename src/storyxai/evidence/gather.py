@@ -17,6 +17,7 @@ from storyxai.explain.perturbation import Fill, hidden_image, occlude
 from storyxai.explain.superpixels import slic_segments
 from storyxai.imaging.gate import judge, refuse
 from storyxai.modalities.chest_radiograph.anatomy import Thorax, image_concepts, map_concepts, thorax_from_masks
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
 from storyxai.models.runtime import Student
 from storyxai.provenance import software_versions
 from storyxai.types import Array, Check, Counterfactual, Evidence, Finding, Heatmap, Mask, Study, Value
@@ -93,16 +94,16 @@ def look_at(student: Student, study: Study, *, force: bool = False) -> tuple[See
     """
     image = study.images[0]
     if not force:
-        refuse(image, judge(image))
+        refuse(image, judge(image, CHEST_RADIOGRAPH), CHEST_RADIOGRAPH)
     seen = predict(student, study)
     lungs = {name: seen.prediction.masks[name] for name in ("left_lung", "right_lung")}
     known = student.distance
     gate = judge(
-        image, lungs=lungs, distance=known.of(seen.look.features) if known else None,
+        image, CHEST_RADIOGRAPH, masks=lungs, distance=known.of(seen.look.features) if known else None,
         distance_limit=known.limit if known else None,
     )
     if not force:
-        refuse(image, gate)
+        refuse(image, gate, CHEST_RADIOGRAPH)
     return seen, gate
 
 

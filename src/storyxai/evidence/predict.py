@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from storyxai.errors import WeightsError
+from storyxai.evidence.boxes import evidence_boxes
 from storyxai.imaging.geometry import ModelFrame, model_frame
-from storyxai.modalities.chest_radiograph.anatomy import boxes_from_grid, heart_problem
+from storyxai.modalities.chest_radiograph.anatomy import heart_problem
 from storyxai.modalities.chest_radiograph.grammar import detokenize
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import Look, Student
 from storyxai.types import Array, Box, Finding, Prediction, Study
 
-__all__ = ["Seen", "calibrated", "evidence_boxes", "grid_boxes", "predict"]
+__all__ = ["Seen", "calibrated", "grid_boxes", "predict"]
 
 MASK_NAMES = ("left_lung", "right_lung", "heart")
 INTERVAL = (5.0, 95.0)
@@ -82,13 +83,6 @@ def _calibration(student: Student, name: str) -> Calibration:
 def grid_boxes(seen: Seen, finding: str, index: int) -> tuple[Box, ...]:
     """Boxes of one finding where its evidence grid is at least half its highest cell, original frame, best first."""
     return evidence_boxes(seen.look.grid[index], seen.frame, finding=finding)
-
-
-def evidence_boxes(grid: Array, frame: ModelFrame, *, finding: str) -> tuple[Box, ...]:
-    """Boxes where a grid of log-odds [h, w] is at least half as probable as at its highest cell, original frame."""
-    cells = 1 / (1 + np.exp(-grid.astype(np.float64)))
-    drawn = frame.grid_to_original(cells.astype(np.float32))
-    return boxes_from_grid(drawn, finding=finding, threshold=0.5 * float(drawn.max()))
 
 
 def _outline(probability: NDArray[np.float32], frame: ModelFrame) -> NDArray[np.bool_]:

@@ -1,204 +1,49 @@
-"""The gate: is this a whole, upright, frontal chest film in the right grey values? Checks with words, or a refusal.
-
-Every limit stands in RULES with how it was obtained. "Calibrated" means: fitted on NIH ChestX-ray14 films of the
-patients whose hash is odd (632 films), never on those used for scoring; benchmarks/gate_score.py repeats the fit and
-the scores. The plain limits (size, proportions, contrast, flatness, likeness) were set with the extremes of all 2,861
-films of three sets in view, so they refuse none of those by construction. A rule refuses only where a real film hardly
-ever lands; where films and faults overlap, it warns.
-"""
+"""The gate: may a model of this modality speak about this image? Checks with words, or a refusal."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image as PillowImage
+from collections.abc import Mapping
 
 from storyxai.errors import GateRefusal
-from storyxai.imaging.gate_weights import BIASES, SCALES, WEIGHTS
-from storyxai.types import Array, Check, Image, Mask
+from storyxai.modalities.any_image import ANY_IMAGE_GATE
+from storyxai.modalities.contract import GateRule, Modality
+from storyxai.types import Check, Image, Mask
 
-__all__ = ["POSES", "RULES", "THUMBNAIL_SIDE", "Rule", "judge", "refuse", "thumbnail"]
+__all__ = ["judge", "refuse"]
 
-THUMBNAIL_SIDE = 16
-POSES = ("upright", "inverted", "down", "left", "right", "cropped")
-_FRONTAL = "give a frontal chest radiograph"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule: passed while the value is not beyond `limit` (`low` tells on which side); `hard` rules refuse.
-
-    `fine` and `seen` say the outcome in words, `mend` what to do, `obtained` where the limit comes from.
-    """
-
-    name: str
-    limit: float
-    low: bool
-    hard: bool
-    fine: str
-    seen: str
-    mend: str
-    obtained: str
-
-
-RULES: tuple[Rule, ...] = (
-    Rule("gate.size", 112, True, True, "The picture is large enough.", "the picture is too small to judge",
-         "give it at full resolution", "half of the model's 224 pixels; the smallest real film seen has 140"),
-    Rule("gate.aspect", 3.5, False, True, "The picture has a film's proportions.", "the picture is a narrow strip",
-         _FRONTAL, "the widest real film seen is 3.2 times as wide as high"),
-    Rule("gate.contrast", 0.06, True, True, "The picture has contrast.", "the picture is blank or almost so",
-         "export it with its window applied", "5th to 95th percentile; the palest real film seen has 0.145"),
-    Rule("gate.flat", 0.75, False, True, "The grey values vary as on a film.",
-         "most of the picture is perfectly flat, like a screenshot, text or drawing", "export the radiograph itself",
-         "share of pixels equal to their four neighbours; the highest of 2,861 real films is 0.61"),
-    Rule("gate.colour", 0.25, False, True, "The picture is grey.", "the picture is in colour",
-         "export the radiograph in grey values", "chosen: no film of the three sets has any colour"),
-    Rule("gate.body_part", 0, False, True, "The file names no other body part.",
-         "the file says that it shows another body part", _FRONTAL, "DICOM Body Part Examined against a list of names"),
-    Rule("gate.view", 0, False, True, "The file does not call it a lateral view.",
-         "the file says that it is a lateral view", _FRONTAL, "DICOM View Position and Patient Orientation"),
-    Rule("gate.inverted", 0.9, False, True, "Dense parts are bright.", "the grey values look inverted (bright lungs)",
-         "invert the picture, or give the original DICOM file", "calibrated: share of inverted against upright"),
-    Rule("gate.upside_down", 0.9, False, True, "The head is up.", "the picture looks upside down",
-         "turn it so that the head is up", "calibrated: share of upside down against upright"),
-    Rule("gate.rotated", 0.9, False, True, "The picture is not lying on its side.",
-         "the picture looks turned by 90 degrees",
-         "turn it so that the head is up", "calibrated: share of turned left or right against upright"),
-    Rule("gate.likeness", 0.1, True, True, "The picture resembles a frontal chest film.",
-         "the picture does not resemble a frontal chest film", _FRONTAL,
-         "correlation with the mean film of the calibrating patients; the lowest upright real film seen has 0.13"),
-    Rule("gate.pose", 0.5, False, False, "The pose is not in doubt.", "the grey values or the orientation may be wrong",
-         "look at the picture before relying on the story", "calibrated: the three shares above taken together"),
-    Rule("gate.cropped", 0.6, False, False, "The chest seems to be whole.", "the chest may be cut off at an edge",
-         "give the whole film", "calibrated: share of cut-out windows against whole films"),
-    Rule("gate.mirrored", 0.5, False, False, "The heart lies on the usual side.",
-         "the picture may be mirrored (or the heart lies on the right)",
-         "compare the side marker", "calibrated: share of mirrored against unmirrored; warns only"),
-    Rule("gate.lung_area", 0.04, True, True, "Lungs were found.", "hardly any lung was found", _FRONTAL,
-         "chosen: share of the picture that the student takes for lung"),
-    Rule("gate.lung_sides", 0, False, False, "The lungs lie on their own sides.",
-         "the lungs found lie on swapped sides",
-         "compare the side marker", "chosen: the left lung's centre must lie right of the right lung's"),
-    Rule("gate.lung_edges", 0.3, False, False, "The lungs found lie within the picture.",
-         "the lungs found run into the picture's edge", "give the whole film",
-         "chosen: share of one picture edge that lung touches"),
-    Rule("gate.distance", 0, False, False, "The picture is like the films that the model learnt from.",
-         "the picture is unlike the films that the model learnt from", "look at the picture before relying on the story",
-         "given with the model: 98.5 % of left-out training films are nearer; warns, for phantoms may lie beyond it"),
-)  # fmt: skip
-
-# What undoes each fault of pose on the ranks of a thumbnail.
-_MENDED: Mapping[str, Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], ...]]] = {
-    "gate.inverted": lambda ranks: (-ranks,),
-    "gate.upside_down": lambda ranks: (ranks[::-1, ::-1], ranks[::-1]),
-    "gate.rotated": lambda ranks: (np.rot90(ranks), np.rot90(ranks, -1)),
-}
-
-# Chance stays below; of 162 real films, turned or inverted and then mended, nearly all lie above.
-_MENDED_LIKENESS = 0.3
-
-# Body parts that are certainly no chest, as words within DICOM's free-text-like codes (PS3.16 annex L).
-_OTHER_PARTS = (
-    "ABDOMEN", "ANKLE", "ARM", "BREAST", "CALCANEUS", "ELBOW", "EXTREMITY", "FEMUR", "FINGER", "FOOT", "FOREARM",
-    "HAND", "HEAD", "HIP", "HUMERUS", "JAW", "KNEE", "LEG", "LSPINE", "CSPINE", "PATELLA", "PELVIS", "SKULL", "SINUS",
-    "TEETH", "THUMB", "TIBIA", "TOE", "WRIST",
-)  # fmt: skip
-_CHEST_PARTS = ("CHEST", "THORAX", "LUNG", "RIB", "HEART", "TSPINE", "CLAVICLE")
+DISTANCE = "gate.distance"
+"""The rule whose limit comes with the model."""
 
 
 def judge(
-    image: Image,
-    *,
-    lungs: Mapping[str, Mask] | None = None,
-    distance: float | None = None,
-    distance_limit: float | None = None,
+    image: Image, modality: Modality, *, masks: Mapping[str, Mask] | None = None,
+    distance: float | None = None, distance_limit: float | None = None,
 ) -> tuple[Check, ...]:
-    """One check per rule, in the order of RULES; `passed` is None where a rule could not be asked.
+    """One check per rule of the modality's gate, in order; `passed` is None where a rule could not be asked.
 
-    Shapes: `lungs` bool [H, W] by "left_lung" and "right_lung" (the patient's), as the student found them. `distance`
-    of the student's features from its training films is held against `distance_limit` where both are given.
+    Shapes: `masks` bool [H, W] by structure, as the model found them; None before it has looked. `distance` of the model's
+    features from its training images is held against `distance_limit` where both are given.
     """
-    pixels = image.pixels
-    ranks = thumbnail(pixels)
-    poses = _pose_shares(ranks)
-    height, width = pixels.shape
-    low, high = np.percentile(pixels[:: max(1, height // 256), :: max(1, width // 256)], [5, 95])
-    values: dict[str, float | None] = {
-        "gate.size": float(min(height, width)),
-        "gate.aspect": max(height, width) / min(height, width),
-        "gate.contrast": float(high - low),
-        "gate.flat": _flat_share(pixels),
-        "gate.colour": _noted_share(image, "colour:"),
-        "gate.body_part": float(_names_other_part(image)),
-        "gate.view": float(image.view == "LATERAL"),
-        "gate.inverted": _against_upright(poses, "inverted"),
-        "gate.upside_down": _against_upright(poses, "down"),
-        "gate.rotated": _against_upright(poses, "left", "right"),
-        "gate.likeness": _likeness(ranks),
-        "gate.pose": _against_upright(poses, "inverted", "down", "left", "right"),
-        "gate.cropped": _against_upright(poses, "cropped"),
-        "gate.mirrored": _mirrored_share(ranks),
-        "gate.distance": distance if distance_limit is not None else None,
-        **_lung_values(lungs, (height, width)),
-    }
-    limits = {"gate.distance": distance_limit}
-    return tuple(_check(rule, values[rule.name], limits.get(rule.name) or rule.limit) for rule in RULES)
+    gate = modality.gate or ANY_IMAGE_GATE
+    values = {**gate.measure(image, masks), DISTANCE: None if distance_limit is None else distance}
+    limits = {DISTANCE: distance_limit}
+    return tuple(_check(rule, values.get(rule.name), limits.get(rule.name) or rule.limit) for rule in gate.rules)
 
 
-def refuse(image: Image, checks: tuple[Check, ...]) -> None:
-    """Nothing, when no hard rule failed. Raises: GateRefusal that says what was seen and what to do (status 3).
-
-    A picture that lies wrongly fails several rules at once; it is told the one whose mend would make it most like a
-    frontal film, or that it resembles none where no mend would.
-    """
-    failed = {check.name for check in checks if check.passed is False}
-    hard = [rule for rule in RULES if rule.hard and rule.name in failed]
-    if failed & _MENDED.keys():
-        told = _told_pose(image, failed)
-        hard = [rule for rule in hard if rule.name == told or rule.name not in {*_MENDED, "gate.likeness"}]
+def refuse(image: Image, checks: tuple[Check, ...], modality: Modality) -> None:
+    """Nothing, when no hard rule failed. Raises: GateRefusal that says what was seen and what to do (status 3)."""
+    gate = modality.gate or ANY_IMAGE_GATE
+    failed = frozenset(check.name for check in checks if check.passed is False)
+    if not any(rule.hard and rule.name in failed for rule in gate.rules):
+        return
+    told = failed if gate.tell is None else gate.tell(image, failed)
+    hard = [rule for rule in gate.rules if rule.hard and rule.name in told]
     if hard:
         seen = "; ".join(rule.seen for rule in hard)
         raise GateRefusal(image.source, seen, mend=" and ".join(dict.fromkeys(rule.mend for rule in hard)))
 
 
-def _told_pose(image: Image, failed: set[str]) -> str:
-    """The failed rule of pose, or likeness, that says best what is wrong."""
-    ranks = thumbnail(image.pixels).reshape(THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    likeness = {
-        name: max(_likeness(np.ascontiguousarray(mended).ravel()) for mended in mend(ranks))
-        for name, mend in _MENDED.items() if name in failed
-    }
-    best = max(likeness, key=lambda name: likeness[name])
-    return "gate.likeness" if "gate.likeness" in failed and likeness[best] < _MENDED_LIKENESS else best
-
-
-def thumbnail(pixels: Array) -> NDArray[np.float64]:
-    """The picture's ranks on a 16 x 16 raster, single-valued borders cut off.
-
-    Shapes: [H, W] -> float64 [256] in [-1, 1]. Ranks know order, not exposure: inverting the picture negates them.
-    """
-    small = _resized(pixels, 128, PillowImage.Resampling.BILINEAR)
-    rows, columns = (np.flatnonzero(np.ptp(small, axis=axis) > 0.04) for axis in (1, 0))
-    if min(rows.size, columns.size) >= THUMBNAIL_SIDE:
-        small = small[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    raster = _resized(small, THUMBNAIL_SIDE, PillowImage.Resampling.BOX)
-    # Equal values share their mean rank, so that a flat part does not become a ramp.
-    _, inverse, counts = np.unique(np.round(raster.ravel(), 3), return_inverse=True, return_counts=True)
-    mean_ranks = np.cumsum(counts) - (counts + 1) / 2
-    ranks: NDArray[np.float64] = mean_ranks[inverse] / (raster.size - 1) * 2 - 1
-    return ranks
-
-
-def _resized(pixels: Array, side: int, resample: PillowImage.Resampling) -> Array:
-    picture = PillowImage.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
-    return np.asarray(picture.resize((side, side), resample), dtype=np.float32)
-
-
-def _check(rule: Rule, value: float | None, limit: float) -> Check:
+def _check(rule: GateRule, value: float | None, limit: float) -> Check:
     if value is None:
         about = "Not asked: this rule needs what the model found."
         return Check(rule.name, "", "gate", None, limit, None, about)
@@ -206,70 +51,3 @@ def _check(rule: Rule, value: float | None, limit: float) -> Check:
     failed = f"{rule.seen}; {rule.mend}." if rule.hard else f"Warning: {rule.seen}; {rule.mend}."
     about = rule.fine if passed else failed[0].upper() + failed[1:]
     return Check(rule.name, "", "gate", float(value), limit, passed, about)
-
-
-def _rows() -> NDArray[np.float64]:
-    """The fitted rows: one per pose, then mirrored, then the mean film. Shapes: [8, 256]."""
-    whole = np.frombuffer(base64.b85decode("".join(WEIGHTS)), dtype=np.int8)
-    rows: NDArray[np.float64] = whole.reshape(len(SCALES), -1) * np.array(SCALES)[:, None]
-    return rows
-
-
-def _pose_shares(ranks: NDArray[np.float64]) -> dict[str, float]:
-    logits = _rows()[: len(POSES)] @ ranks + np.array(BIASES)
-    shares = np.exp(logits - logits.max())
-    return dict(zip(POSES, (shares / shares.sum()).tolist(), strict=True))
-
-
-def _mirrored_share(ranks: NDArray[np.float64]) -> float:
-    return float(1 / (1 + np.exp(-_rows()[-2] @ ranks)))
-
-
-def _likeness(ranks: NDArray[np.float64]) -> float:
-    """Correlation with the mean film; 0 for a picture of one value."""
-    mean_film = _rows()[-1]
-    length = float(np.linalg.norm(ranks) * np.linalg.norm(mean_film))
-    return float(ranks @ mean_film) / length if length > 0 else 0.0
-
-
-def _against_upright(poses: Mapping[str, float], *names: str) -> float:
-    """The share of the faulty poses where only they and the upright one could be."""
-    faulty = sum(poses[name] for name in names)
-    return faulty / max(faulty + poses["upright"], 1e-12)
-
-
-def _flat_share(pixels: Array) -> float:
-    inner = pixels[1:-1, 1:-1]
-    flat = (inner == pixels[:-2, 1:-1]) & (inner == pixels[2:, 1:-1])
-    flat &= (inner == pixels[1:-1, :-2]) & (inner == pixels[1:-1, 2:])
-    return float(flat.mean())
-
-
-def _noted_share(image: Image, start: str) -> float:
-    """The per cent that read_image wrote into a note that begins with `start`, as a share; 0 without such a note."""
-    said = next((note for note in image.notes if note.startswith(start)), "")
-    return float(said.removeprefix(start).split("%")[0]) / 100 if "%" in said else 0.0
-
-
-def _names_other_part(image: Image) -> bool:
-    said = next((note.removeprefix("body part: ") for note in image.notes if note.startswith("body part: ")), "")
-    return any(part in said for part in _OTHER_PARTS) and not any(part in said for part in _CHEST_PARTS)
-
-
-def _lung_values(lungs: Mapping[str, Mask] | None, shape: tuple[int, int]) -> dict[str, float | None]:
-    if lungs is None:
-        return dict.fromkeys(("gate.lung_area", "gate.lung_sides", "gate.lung_edges"))
-    left, right = (lungs.get(name, np.zeros(shape, dtype=np.bool_)) for name in ("left_lung", "right_lung"))
-    both = left | right
-    swapped = None
-    if left.any() and right.any():
-        # On the picture the patient's left lies on the right.
-        swapped = float(np.nonzero(left)[1].mean() < np.nonzero(right)[1].mean())
-    edges = (both[0], both[-1], both[:, 0], both[:, -1])
-    return {
-        "gate.lung_area": float(both.mean()),
-        "gate.lung_sides": swapped,
-        "gate.lung_edges": max(float(edge.mean()) for edge in edges),
-    }
-
-

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import RecipeError
-from storyxai.evidence.predict import MASK_NAMES, evidence_boxes
+from storyxai.evidence.boxes import evidence_boxes
+from storyxai.evidence.predict import MASK_NAMES
 from storyxai.files import require_writable
 from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.metrics.agreement import grid_cosines

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from storyxai.data.masks import resized
 from storyxai.data.table import StudyTable, read_structures, read_table
 from storyxai.errors import InputError, UnknownNameError, WeightsError
+from storyxai.evidence.boxes import boxes_from_grid
 from storyxai.evidence.predict import Seen, grid_boxes, predict
 from storyxai.imaging.geometry import ModelFrame
 from storyxai.imaging.read import read_image
@@ -23,7 +24,6 @@ from storyxai.metrics.calibration import ConformalLimits
 from storyxai.metrics.faithfulness import baseline_maps
 from storyxai.metrics.segmentation import dice, surface_distances
 from storyxai.metrics.speed import images_per_second
-from storyxai.modalities.chest_radiograph.anatomy import boxes_from_grid
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import Student
 from storyxai.scorecard.build import age_bands, build_scorecard

@@ -7,18 +7,18 @@ A concept that cannot be measured has the value None, and `about` says why.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError
-from storyxai.types import Array, Box, Concept, Mask
+from storyxai.modalities.contract import Place, Tone
+from storyxai.types import Array, Concept, Mask
 
 __all__ = [
     "Thorax",
-    "boxes_from_grid",
     "cardiothoracic_ratio",
     "costophrenic",
     "extent",
@@ -26,9 +26,11 @@ __all__ = [
     "image_concepts",
     "inside_share",
     "lung_area_asymmetry",
+    "lung_tone",
     "map_concepts",
     "perihilar",
     "side",
+    "survey_chest",
     "thorax_from_masks",
     "zones",
 ]
@@ -54,6 +56,11 @@ EXTENT_LEVEL = 0.5
 # as the student draws them (0.94, 0.21, 1.14, 0.78, 0.35 to 0.71).
 HEART_SOLIDITY, HEART_SIDE_SHARE, HEART_WIDTH_TO_HEIGHT, HEART_BOTTOM, HEART_RATIO = 0.92, 0.12, 0.9, 0.7, (0.3, 0.8)
 THIRDS = ("upper", "mid", "lower")
+PLACE_CHECK = "inside_lungs"
+MEDIASTINAL = frozenset({"Cardiomegaly", "Hernia"})
+"""Findings whose sign may lie in the heart or between the lungs."""
+LUNG_QUANTILE = 0.25
+"""The darker quarter of the drawn lungs: below most opacities, and no darker than lung is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +79,8 @@ class Thorax:
     """Lungs, heart and what lies around them at working resolution (every `stride`-th pixel of the original frame).
 
     `problem` is "" or says in words why the masks cannot be used; then the regions are None. `near_lungs` are the lungs
-    and a margin around them; `between` lies between the lungs, row by row. `margin_words` states the margin.
+    and a margin around them; `between` lies between the lungs, row by row. `margin_words` states the margin. `whole` are
+    the concepts of the whole image.
     """
 
     stride: int
@@ -84,6 +92,28 @@ class Thorax:
     between: Mask | None = None
     heart: Mask | None = None
     margin_words: str = ""
+    whole: tuple[Concept, ...] = ()
+
+    def image_concepts(self) -> tuple[Concept, ...]:
+        """The cardiothoracic ratio and the asymmetry of the lungs' areas."""
+        return self.whole
+
+    def map_concepts(self, values: Array, finding: str) -> tuple[Concept, ...]:
+        """Side, zones, perihilar, costophrenic, inside_share, extent_share of one map."""
+        return map_concepts(values, self, finding=finding)
+
+    def place(self, finding: str) -> Place:
+        """The lungs and a margin; for findings of the heart and the midline also these."""
+        if self.near_lungs is None or self.between is None:
+            return Place(PLACE_CHECK, None, 1, self.problem)
+        region, words = self.near_lungs, f"the lungs with {self.margin_words}"
+        if finding in MEDIASTINAL:
+            region = region | self.between
+            words += ", the heart" if self.heart is not None else ""
+            words += " and the space between the lungs"
+            if self.heart is not None:
+                region = region | self.heart
+        return Place(PLACE_CHECK, region, self.stride, words)
 
 
 def thorax_from_masks(
@@ -120,6 +150,27 @@ def thorax_from_masks(
         heart=None if heart is None or not heart.any() else np.asarray(heart[::stride, ::stride], dtype=bool),
         margin_words=words,
     )
+
+
+def survey_chest(
+    masks: Mapping[str, Mask], *, spacing_mm: tuple[float, float] | None, mask_pixel: float
+) -> Thorax:
+    """The regions and the whole image's concepts. Shapes: masks bool [H, W], original frame."""
+    thorax = thorax_from_masks(masks, spacing_mm=spacing_mm, mask_pixel=mask_pixel)
+    return replace(thorax, whole=image_concepts(masks, mask_pixel=mask_pixel))
+
+
+def lung_tone(pixels: Array, masks: Mapping[str, Mask]) -> Tone | None:
+    """The drawn lungs and the grey of the darker lung (three digits); None where no lung was drawn.
+
+    A blurred opacity is still an opacity, so a blur hides little of one, and lung-grey would be wrong outside the lungs.
+    Shapes: pixels [C, S, S], the model's view; masks bool [S, S].
+    """
+    lungs = [masks[name] for name in ("left_lung", "right_lung") if name in masks]
+    drawn = np.logical_or.reduce(lungs) if lungs else np.zeros(pixels.shape[1:], dtype=np.bool_)
+    if not drawn.any():
+        return None
+    return Tone(drawn, tuple(round(float(np.quantile(channel[drawn], LUNG_QUANTILE)), 3) for channel in pixels))
 
 
 def map_concepts(values: Array, thorax: Thorax, *, finding: str) -> tuple[Concept, ...]:
@@ -268,33 +319,6 @@ def lung_area_asymmetry(masks: Mapping[str, Mask], *, mask_pixel: float = 1.0) -
     error = 2 * float(np.hypot(b * off_a, a * off_b)) / (a + b) ** 2
     about = f"area of the right lung {a:,.0f} px, of the left {b:,.0f} px; positive means that the right is larger"
     return Concept("lung_area_asymmetry", "", (a - b) / (a + b), "share", error, about)
-
-
-def boxes_from_grid(
-    probability: Array, *, finding: str, threshold: float, min_area_share: float = 0.001, limit: int = 5
-) -> tuple[Box, ...]:
-    """Boxes around the connected parts where the probability is at or above the threshold, highest score first.
-
-    Shapes: probability [H, W], the evidence grid already resampled to the original frame. `score` is the largest
-    probability in the part. Parts smaller than `min_area_share` of the picture are left out; at most `limit` boxes.
-    """
-    from scipy.ndimage import find_objects, label
-
-    if probability.ndim != 2 or not np.isfinite(probability).all():
-        raise InputError("probability", "is not a finite map [H, W]", mend="resample the grid to the original frame")
-    parts, count = label(probability >= threshold)
-    if not count:
-        return ()
-    areas = np.bincount(parts.ravel(), minlength=count + 1)
-    boxes = []
-    for index, window in enumerate(find_objects(parts), start=1):
-        if areas[index] < min_area_share * probability.size:
-            continue
-        rows, columns = window
-        score = float(np.clip(probability[window][parts[window] == index].max(), 0, 1))
-        width, height = float(columns.stop - columns.start), float(rows.stop - rows.start)
-        boxes.append(Box(finding, float(columns.start), float(rows.start), width, height, score))
-    return tuple(sorted(boxes, key=lambda b: (-b.score, b.y, b.x))[:limit])
 
 
 def _problem_with(masks: Mapping[str, Mask]) -> str:

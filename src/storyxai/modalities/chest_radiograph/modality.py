@@ -1,0 +1,66 @@
+"""The frontal chest radiograph as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from storyxai.modalities.chest_radiograph.anatomy import heart_problem, lung_tone, survey_chest
+from storyxai.modalities.chest_radiograph.findings import CHEST
+from storyxai.modalities.chest_radiograph.gate import CHEST_GATE
+from storyxai.modalities.chest_radiograph.grammar import (
+    MAX_TOKENS,
+    detokenize,
+    facts_from_labels,
+    tokenize,
+    vocabulary,
+    write_report,
+)
+from storyxai.modalities.chest_radiograph.labeler import label_report
+from storyxai.modalities.contract import Acquisition, Modality, NeutralFilling, Structure, WhatIf
+
+__all__ = ["CHEST_RADIOGRAPH"]
+
+
+class _Grammar:
+    """The grammar of this room as the contract asks for it."""
+
+    max_tokens = MAX_TOKENS
+
+    def vocabulary(self) -> tuple[str, ...]:
+        return vocabulary()
+
+    def tokenize(self, text: str | Sequence[str]) -> list[str]:
+        return tokenize(text)
+
+    def detokenize(self, tokens: Sequence[str]) -> list[str]:
+        return detokenize(tokens)
+
+    def write(self, labels: Mapping[str, float], rng: np.random.Generator, *, view: str) -> tuple[str, ...]:
+        return write_report(facts_from_labels(labels), rng, view=view)
+
+
+CHEST_RADIOGRAPH = Modality(
+    key="chest_radiograph",
+    name="chest radiograph",
+    findings=CHEST,
+    structures=(
+        Structure("left_lung"),
+        Structure("right_lung"),
+        # On real films the drawing often is no heart: nothing may rest on it then, and no one is to see it.
+        Structure("heart", fault=heart_problem),
+    ),
+    survey=survey_chest,
+    gate=CHEST_GATE,
+    filling=NeutralFilling(
+        "lung", lung_tone, "the darker lung's grey ({tone}) in the lungs and by a blur elsewhere", "lung_blur"
+    ),
+    what_ifs=(
+        WhatIf("right_lung", "right lung", "lung"), WhatIf("left_lung", "left lung", "lung"), WhatIf("heart", "heart", "blur"),
+    ),
+    grammar=_Grammar(),
+    labeller=label_report,
+    acquisition=Acquisition(modalities=("CR", "DX"), views=("PA", "AP"), body_parts=("CHEST", "THORAX", "LUNG")),
+    words={"en": {"image": "chest radiograph", "lay_image": "chest X-ray"}},
+)

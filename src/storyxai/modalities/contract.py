@@ -1,0 +1,303 @@
+"""What a kind of image is, as one value: words and codes of its findings, structures, regions, gate, filling and report.
+
+A model's card names its modality; the core asks the value and names no organ. `registry` finds one by its key.
+`chest_radiograph` is an example with everything; a modality of two findings and no structure needs a key and the findings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+from storyxai.errors import InputError, UnknownNameError
+from storyxai.types import Array, Concept, Image, Mask
+
+__all__ = [
+    "Acquisition", "Code", "FindingTerm", "Gate", "GateRule", "LabelReport", "MeasureGate", "Modality", "NameHardRules",
+    "NeutralFilling", "Place", "ReportGrammar", "Structure", "Survey", "SurveyImage", "Tone", "WhatIf", "folded_name",
+]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A code and the scheme that gives it its meaning, by DICOM's designator: "SCT" (SNOMED CT), "RADLEX", ..."""
+
+    value: str
+    scheme: str
+
+
+@dataclass(frozen=True)
+class FindingTerm:
+    """One finding.
+
+    `phrase` is how a report says it; `lay` is a noun phrase a patient of ten years' schooling reads; `look_alikes` are
+    other causes of the same sign; `synonyms` are names other data sets give it (compared without case or marks);
+    `codes` were verified by hand; `focal` says that it has a place smaller than a structure.
+    """
+
+    name: str
+    phrase: str = ""
+    lay: str = ""
+    look_alikes: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
+    codes: tuple[Code, ...] = ()
+    focal: bool = True
+
+    def __post_init__(self) -> None:
+        plain = self.name.replace("_", " ").lower()
+        object.__setattr__(self, "phrase", self.phrase or plain)
+        object.__setattr__(self, "lay", self.lay or self.phrase)
+
+    def code(self, scheme: str) -> str:
+        """The finding's code in `scheme`, "" where none was verified."""
+        return next((code.value for code in self.codes if code.scheme == scheme), "")
+
+    @property
+    def snomed(self) -> str:
+        return self.code("SCT")
+
+    @property
+    def radlex(self) -> str:
+        return self.code("RADLEX")
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Something that a model can draw: an organ, a lesion.
+
+    `fault` looks at all drawn masks (original frame) and says in words why this one is no such structure, "" where it is
+    one; a mask with a fault is shown to nobody. `one_piece`: only the largest connected piece of a drawing is kept.
+    """
+
+    name: str
+    phrase: str = ""
+    lay: str = ""
+    one_piece: bool = True
+    fault: Callable[[Mapping[str, Mask]], str] | None = None
+
+    def __post_init__(self) -> None:
+        plain = self.name.replace("_", " ").lower()
+        object.__setattr__(self, "phrase", self.phrase or plain)
+        object.__setattr__(self, "lay", self.lay or f"the {self.phrase}")
+
+
+class Place(NamedTuple):
+    """Where the evidence of a finding is to be looked for: the region that a map is checked against.
+
+    Shapes: `region` bool, every `stride`-th pixel of the original frame; None where it cannot be told, and `words` says
+    why, otherwise what the region is. `check` is the name under which records hold the check.
+    """
+
+    check: str
+    region: Mask | None
+    stride: int
+    words: str
+
+
+class Survey(Protocol):
+    """The regions of one image, found once and asked for every map."""
+
+    def image_concepts(self) -> tuple[Concept, ...]:
+        """What is measured on the image as a whole."""
+        ...
+
+    def map_concepts(self, values: Array, finding: str) -> tuple[Concept, ...]:
+        """What is measured of a finding's map. Shapes: values [H, W], original frame."""
+        ...
+
+    def place(self, finding: str) -> Place | None:
+        """Where the finding's evidence is to be looked for; None where that may be anywhere in the image."""
+        ...
+
+
+class SurveyImage(Protocol):
+    """The function of a modality that finds the regions of one image."""
+
+    def __call__(
+        self, masks: Mapping[str, Mask], *, spacing_mm: tuple[float, float] | None, mask_pixel: float
+    ) -> Survey:
+        """The survey. Shapes: masks bool [H, W]; `mask_pixel` is the side of one pixel of the model's masks in theirs."""
+        ...
+
+
+class Tone(NamedTuple):
+    """A region, bool [S, S], and the value of each channel that it is painted with."""
+
+    region: Mask
+    value: tuple[float, ...]
+
+
+class NeutralFilling(NamedTuple):
+    """What a perturbed region is painted with, so that hiding it removes evidence and adds none: a tone, elsewhere a blur.
+
+    `tone(pixels, masks)` chooses it, None where nothing was drawn to choose it from; shapes: pixels [C, S, S], masks bool
+    [S, S] by structure. `key` names the filling in options and records, `words` holds "{tone}"; `mixed` names what covers a
+    region that lies partly in the tone's.
+    """
+
+    key: str
+    tone: Callable[[Array, Mapping[str, Mask]], Tone | None]
+    words: str
+    mixed: str
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """A structure that is hidden to see what the model then says. `fill` names the part of the filling that covers it."""
+
+    structure: str
+    region: str
+    fill: str = "blur"
+
+
+@dataclass(frozen=True)
+class GateRule:
+    """One rule: passed while the value is not beyond `limit` (`low` tells on which side); `hard` rules refuse.
+
+    `fine` and `seen` say the outcome in words, `mend` what to do, `obtained` where the limit comes from.
+    """
+
+    name: str
+    limit: float
+    low: bool
+    hard: bool
+    fine: str
+    seen: str
+    mend: str
+    obtained: str
+
+
+MeasureGate: TypeAlias = Callable[[Image, Mapping[str, Mask] | None], Mapping[str, float | None]]
+NameHardRules: TypeAlias = Callable[[Image, frozenset[str]], frozenset[str]]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Which images a model of this modality may speak about.
+
+    `measure(image, masks)` gives the value of each rule by name, None where it cannot be asked yet (`masks` are None before
+    the model has looked). `tell` chooses among the failed hard rules those that say best what is wrong; None: all.
+    """
+
+    rules: tuple[GateRule, ...]
+    measure: MeasureGate
+    tell: NameHardRules | None = None
+
+
+LabelReport: TypeAlias = Callable[[str | Sequence[str]], dict[str, float]]
+
+
+class ReportGrammar(Protocol):
+    """Reports of this modality: their words, and reports written from labels."""
+
+    max_tokens: int
+
+    def vocabulary(self) -> tuple[str, ...]:
+        """Every token that a report can hold, sorted."""
+        ...
+
+    def tokenize(self, text: str | Sequence[str]) -> list[str]:
+        """The tokens of a report (one text, or its sentences)."""
+        ...
+
+    def detokenize(self, tokens: Sequence[str]) -> list[str]:
+        """The sentences of a row of tokens."""
+        ...
+
+    def write(self, labels: Mapping[str, float], rng: np.random.Generator, *, view: str) -> tuple[str, ...]:
+        """A report that is true to the labels: 0.5 or more is present, less is absent, nan is not mentioned."""
+        ...
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """How images of this kind are taken.
+
+    `channels` 1 (grey) or 3 (RGB); `bright_is_dense` for radiographs; `modalities` DICOM's codes of the modality,
+    `views` the accepted views, `body_parts` DICOM's body parts (each empty: any).
+    """
+
+    channels: Literal[1, 3] = 1
+    bright_is_dense: bool = True
+    modalities: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+    body_parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One kind of image. `findings` in the order of a model's logits.
+
+    `survey` None: the whole image is one region and nothing is measured in it but the extent of a map. `gate` None: only
+    what holds for any image (size, contrast). `filling` None: a blur. `grammar` and `labeller` None: no reports. `words` are
+    the modality's own by language and key ("image", "lay_image", ...), looked up before the catalogue's.
+    """
+
+    key: str
+    findings: tuple[FindingTerm, ...]
+    name: str = ""
+    structures: tuple[Structure, ...] = ()
+    survey: SurveyImage | None = None
+    gate: Gate | None = None
+    filling: NeutralFilling | None = None
+    what_ifs: tuple[WhatIf, ...] = ()
+    grammar: ReportGrammar | None = None
+    labeller: LabelReport | None = None
+    acquisition: Acquisition = Acquisition()
+    words: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.key.replace("_", " "))
+        what = f"modality '{self.key}'"
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.key):
+            raise InputError(what, "has a key that is no plain name", mend="use small letters, digits and _")
+        if not self.findings:
+            raise InputError(what, "has no finding", mend="give one or more [[findings]]")
+        for kind, names in (("finding", self.names), ("structure", self.structure_names)):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise InputError(what, f"has the {kind} {twice[0]} twice", mend="keep one of them")
+        for what_if in self.what_ifs:
+            if what_if.structure not in self.structure_names:
+                raise UnknownNameError(f"{what}: structure", what_if.structure, self.structure_names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the findings, in order."""
+        return tuple(term.name for term in self.findings)
+
+    @property
+    def structure_names(self) -> tuple[str, ...]:
+        """The names of the structures, in order."""
+        return tuple(structure.name for structure in self.structures)
+
+    def match(self, text: str) -> str | None:
+        """The finding that `text` (a name or synonym, any case, spaces or underscores) stands for, or None."""
+        return self._by_folded.get(folded_name(text))
+
+    def term(self, name: str) -> FindingTerm:
+        """The term called `name`. Raises: UnknownNameError naming the nearest finding."""
+        matched = self.match(name)
+        if matched is None:
+            raise UnknownNameError("finding", name, self.names)
+        return self.findings[self.names.index(matched)]
+
+    def describe(self, name: str) -> FindingTerm:
+        """The term called `name`, or for a finding that is not in the vocabulary one of its name alone."""
+        matched = self.match(name)
+        return FindingTerm(name) if matched is None else self.findings[self.names.index(matched)]
+
+    @cached_property
+    def _by_folded(self) -> Mapping[str, str]:
+        return {folded_name(alias): term.name for term in self.findings for alias in (term.name, *term.synonyms)}
+
+
+def folded_name(text: str) -> str:
+    """`text` in small letters and digits with single spaces: how names are compared."""
+    return re.sub(r"[^a-z0-9]+", " ", text.casefold()).strip()
+
+
