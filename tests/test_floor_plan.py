@@ -11,13 +11,14 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "storyxai"
 
-BASE = {"errors", "types", "files", "provenance"}
+BASE = {"errors", "types", "files", "progress", "provenance"}
 LOW = BASE | {"modalities", "imaging", "metrics", "explain"}
 MIDDLE = LOW | {"data", "models", "phantoms"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "files": {"errors"},
+    "progress": set(),
     "provenance": {"errors", "types"},
     "modalities": BASE,
     "imaging": BASE | {"modalities"},
@@ -33,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "scorecard": MIDDLE | {"training", "evidence", "story", "pages"},
     "ablation": MIDDLE | {"training", "evidence", "story", "pages"},
     "programs": MIDDLE | {"training", "evidence", "story", "pages", "scorecard", "ablation"},
-    "cli": {"programs", "errors", "types"},
+    "cli": {"programs", "errors", "types", "progress"},
     "__init__": {"programs", "errors", "types"},
     "__main__": {"cli"},
 }

@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ import typer
 
 from storyxai.errors import GateRefusal, InputError, StoryxaiError
 from storyxai.programs import api
+from storyxai.progress import Progress
 from storyxai.types import METHOD_NAMES
 
 __all__ = ["app", "main"]
@@ -322,7 +323,7 @@ def _answer(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def _progress() -> Iterator[Progress]:
     """A bar on a terminal; elsewhere a plain line at every tenth of each step."""
     if sys.stderr.isatty():
         from rich.console import Console

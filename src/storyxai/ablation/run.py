@@ -27,6 +27,7 @@ from storyxai.errors import RecipeError, UnknownNameError
 from storyxai.files import write_whole
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.models.network import TASKS, Network
+from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 from storyxai.training.config import Recipe
 from storyxai.training.distil import (
@@ -43,7 +44,6 @@ from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_f
 
 __all__ = ["Cell", "plan_cells", "run_ablation"]
 
-Progress = Callable[[str, int, int], None]
 Clock = Callable[[], float]
 # Seconds of an image in training, roughly, for the time left: a report costs as much as the rest together.
 _COST = {"findings": 1.0, "masks": 1.0, "report": 2.5}

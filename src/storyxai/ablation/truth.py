@@ -5,7 +5,7 @@ Places and lungs are shares of the cells of the maps' grid (stride 16): exact fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +23,12 @@ from storyxai.modalities.chest_radiograph.grammar import detokenize
 from storyxai.modalities.chest_radiograph.labeler import label_report
 from storyxai.models.network import Network
 from storyxai.phantoms.generate import generate_phantom
+from storyxai.progress import Progress
 from storyxai.training.outputs import network_outputs
 
 __all__ = ["Ground", "answers_of", "floors_of", "ground_of", "lesion_shares", "map_figures"]
 
 Floats = NDArray[np.float32]
-Progress = Callable[[str, int, int], None]
 STRIDE = 16
 # The heart's and the stomach's shadows are not expected inside the lungs.
 NOT_IN_LUNGS = ("Cardiomegaly", "Hernia")

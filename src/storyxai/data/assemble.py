@@ -20,11 +20,11 @@ from storyxai.imaging.read import read_image
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import facts_from_labels, tokenize, write_report
 from storyxai.phantoms.generate import Phantom, generate_phantom
+from storyxai.progress import Progress
 from storyxai.types import Box, Mask
 
 __all__ = ["examples_from_phantoms", "examples_from_table"]
 
-Progress = Callable[[str, int, int], None]
 Encode = Callable[[Sequence[str]], NDArray[np.int64]]
 MASKS = ("left_lung", "right_lung", "heart")
 

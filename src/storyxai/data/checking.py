@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from storyxai.data.repeats import compare_repeats, say_repeats
 from storyxai.data.splits import DuplicatePair, check_no_leak, grey_of, near_duplicates, thumbnail
 from storyxai.data.table import StudyTable
 from storyxai.errors import OutputError, StoryxaiError, TableError
+from storyxai.files import write_whole
+from storyxai.progress import Progress
 from storyxai.provenance import sha256_file
 
 __all__ = ["CheckReport", "Problem", "check_table"]
 
-Progress = Callable[[str, int, int], None]
 SIDE = 16
 FLAT = 0.02  # standard deviation of a 16 x 16 thumbnail, as a share of the full range
 FEWEST_FOR_COMPARISON = 20
@@ -274,6 +275,4 @@ def _write_csv(path: Path, problems: Sequence[Problem]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("kind", "what", "why"))
     writer.writerows((problem.kind, problem.what, problem.why) for problem in problems)
-    work = path.with_name(f".{path.name}-new")
-    work.write_text(text.getvalue(), encoding="utf-8")
-    work.replace(path)
+    write_whole(text.getvalue().encode(), path)

@@ -6,14 +6,16 @@ import csv
 import importlib
 import io
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storyxai.data.splits import check_no_leak, near_duplicates, split_by_patient
 from storyxai.data.table import Skipped, StudyTable
 from storyxai.errors import InputError, OutputError, StoryxaiError, TableError, UnknownNameError
+from storyxai.files import write_whole
 from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.progress import Progress
 
 __all__ = ["SOURCES", "ImportReport", "import_source", "read_source"]
 
@@ -79,7 +81,7 @@ class ImportReport:
 
 
 def read_source(
-    name: str, folder: Path, *, journal: Path | None = None, progress: Callable[[str, int, int], None] | None = None
+    name: str, folder: Path, *, journal: Path | None = None, progress: Progress | None = None
 ) -> StudyTable:
     """The study table of a published set in `folder`, not yet split. `journal` resumes a walk over a dicom-folder.
 
@@ -93,7 +95,7 @@ def read_source(
 
 
 def _read(
-    name: str, folder: Path, journal: Path | None, progress: Callable[[str, int, int], None] | None
+    name: str, folder: Path, journal: Path | None, progress: Progress | None
 ) -> StudyTable:
     module, _, function = SOURCES[name].partition(":")
     reader = getattr(importlib.import_module(module), function)
@@ -122,7 +124,7 @@ def _refuse_empty(table: StudyTable, name: str, folder: Path, listed: Path | Non
 def import_source(
     name: str, folder: Path, out: Path, *, seed: int = 0, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     compare_pictures: bool = True, own_split: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ImportReport:
     """What became of the set in `folder`: read as source `name`, split by patient and written to `out` (Parquet).
 
@@ -171,18 +173,12 @@ def import_source(
 
 def _write_skipped(out: Path, skipped: tuple[Skipped, ...]) -> Path | None:
     path = out.with_name(f"{out.stem}.skipped.csv")
-    try:
-        if not skipped:
-            path.unlink(missing_ok=True)
-            return None
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("what", "why", "mend"))
-        writer.writerows((item.what, item.why, item.mend) for item in skipped)
-        work = path.with_name(f".{path.name}-new")
-        work.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace")  # a name need not be text
-        work.replace(path)
-    except OSError as error:
-        why = f"cannot be written ({error.strerror})"
-        raise OutputError(str(path), why, mend="choose a folder of yours") from error
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return None
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("what", "why", "mend"))
+    writer.writerows((item.what, item.why, item.mend) for item in skipped)
+    write_whole(text.getvalue().encode(errors="backslashreplace"), path)  # a name need not be text
     return path

@@ -19,6 +19,7 @@ from PIL import ImageDraw
 from storyxai.data.masks import read_grey_mask, resized
 from storyxai.data.table import StudyTable, read_lung_mask
 from storyxai.errors import StoryxaiError
+from storyxai.files import write_whole
 from storyxai.imaging.read import read_image
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.types import RESEARCH_USE
@@ -73,9 +74,7 @@ def write_page(
         "<!doctype html><html lang=en><head><meta charset=utf-8><title>Data check</title>"
         f"<meta name=viewport content='width=device-width'><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>"
     )
-    work = path.with_name(f".{path.name}-new")
-    work.write_text(page, encoding="utf-8")
-    work.replace(path)
+    write_whole(page.encode(), path)
 
 
 def extent(table: StudyTable) -> str:

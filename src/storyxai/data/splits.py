@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from storyxai.data.table import StudyTable
 from storyxai.errors import StoryxaiError, TableError
 from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.progress import Progress
 
 __all__ = [
     "DuplicatePair", "check_no_leak", "grey_of", "near_duplicates", "perceptual_hash", "split_by_patient", "thumbnail",
@@ -103,7 +104,7 @@ def perceptual_hash(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def near_duplicates(
     table: StudyTable, *, bits: int = NEAR_BITS, correlation: float = NEAR_CORRELATION,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     unreadable: Callable[[str, StoryxaiError], None] | None = None,
 ) -> tuple[DuplicatePair, ...]:
     """Pairs of rows whose pictures differ in at most `bits` hash bits and correlate at least as said (thumbnail of 64).
@@ -183,7 +184,7 @@ def _dealt(patients: Sequence[str], fractions: tuple[float, float, float], seed:
 
 
 def _hashes(
-    table: StudyTable, progress: Callable[[str, int, int], None] | None,
+    table: StudyTable, progress: Progress | None,
     unreadable: Callable[[str, StoryxaiError], None] | None,
 ) -> tuple[NDArray[np.bool_], list[dict[str, str]]]:
     frame = table.frame[table.frame["image"] != ""]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +15,8 @@ from numpy.typing import NDArray
 
 from storyxai.data.labels import settle_uncertain
 from storyxai.data.masks import read_grey_mask, split_lungs
-from storyxai.errors import OutputError, TableError
+from storyxai.errors import TableError
+from storyxai.files import fresh_file
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.types import Box, Labels, Mask
 
@@ -210,19 +208,8 @@ class StudyTable:
 
         content = arrow.Table.from_pandas(self.frame, schema=_arrow_schema(), preserve_index=False)
         content = content.replace_schema_metadata({"storyxai": json.dumps({"format": FORMAT, "root": str(self.root)})})
-        work = ""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, work = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-            os.close(handle)
-            parquet.write_table(content, work, compression="zstd")
-            Path(work).chmod(0o644)
-            Path(work).replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                Path(work or path.with_name(f".{path.name}-none")).unlink(missing_ok=True)
-            why = f"cannot be written ({error.strerror or error})"
-            raise OutputError(str(path), why, mend="choose a folder of yours with room") from error
+        with fresh_file(path, mend="choose a folder of yours with room") as part:
+            parquet.write_table(content, part, compression="zstd")
 
 
 def read_table(path: Path, *, root: Path | None = None) -> StudyTable:

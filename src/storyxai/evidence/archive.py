@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.errors import ArchiveError, OutputError
+from storyxai.errors import ArchiveError
 from storyxai.evidence.record import FORMAT, OLD_FORMAT, arrays_of, as_record, from_record, upgraded
+from storyxai.files import replace_files
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 from storyxai.types import Evidence
 
@@ -48,7 +46,7 @@ def write_archive(evidence: Evidence, folder: Path) -> Path:
         items[name] = {**how, "shape": list(array.shape), "sha256": sha256_bytes(entries[name])}
     arrays_bytes = _npz(entries)
     record["arrays"] = {"file": ARRAYS_NAME, "sha256": sha256_bytes(arrays_bytes), "items": items}
-    _replace_files(folder, {ARRAYS_NAME: arrays_bytes, EVIDENCE_NAME: canonical_json(record)})
+    replace_files(folder, {ARRAYS_NAME: arrays_bytes, EVIDENCE_NAME: canonical_json(record)})
     return folder
 
 
@@ -165,47 +163,3 @@ def _shrinks(content: bytes) -> bool:
     """Whether a sample of 4 KiB blocks packs to less than half: smooth float maps do not, and cost seconds to pack."""
     sample = b"".join(content[start : start + 4096] for start in range(0, len(content), 64 << 10))
     return 2 * len(zlib.compress(sample, 1)) < len(sample)
-
-
-def _replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Put `files` into `folder`, all or none: they are written in a folder beside it, then take their places."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(str(folder), "is a file, not a folder", mend="name another place with --out")
-    fresh: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        fresh.chmod(0o755)
-        for name, content in files.items():
-            (fresh / name).write_bytes(content)
-        if folder.exists():
-            _swap(folder, fresh, tuple(files))
-        else:
-            fresh.rename(folder)
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise OutputError(str(folder), f"cannot be written ({why})", mend="name another place") from error
-    finally:
-        if fresh is not None:
-            shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _swap(folder: Path, fresh: Path, names: tuple[str, ...]) -> None:
-    """Move the new files over the old ones; should one move fail, the old ones are put back."""
-    kept = fresh / "kept"
-    kept.mkdir()
-    for name in names:
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, kept / name)
-    moved: list[str] = []
-    try:
-        for name in names:
-            os.replace(fresh / name, folder / name)  # noqa: PTH105 - rename over an existing file, on Windows too
-            moved.append(name)
-    except OSError:
-        for name in moved:
-            if (kept / name).exists():
-                os.replace(kept / name, folder / name)  # noqa: PTH105
-            else:
-                (folder / name).unlink()
-        raise

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from storyxai.errors import WeightsError
+from storyxai.files import write_whole
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 
 __all__ = ["CARD_NAME", "FORMAT", "Calibration", "ModelCard", "read_card", "write_card"]
@@ -92,7 +93,7 @@ def write_card(card: ModelCard, folder: Path) -> None:
         "licence": card.licence,
         "research_use_only": True,
     }
-    (folder / CARD_NAME).write_bytes(canonical_json(record))
+    write_whole(canonical_json(record), folder / CARD_NAME)
 
 
 def read_card(folder: Path, *, check_files: bool = True) -> ModelCard:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 from PIL import Image as Picture
 
 from storyxai.errors import InputError, OutputError
+from storyxai.files import fresh_folder
 from storyxai.modalities.chest_radiograph.grammar import Fact, write_report
 from storyxai.phantoms.film import develop, devices_mm, line_integral
 from storyxai.phantoms.findings import INSERTED, Insertion, Shadow, insert
@@ -211,12 +210,7 @@ def write_phantoms(
         raise InputError(f"phantom count {count}", "makes no image", mend="ask for 1 or more")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(str(out), "is there already", mend="name a folder that does not exist yet, or an empty one")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    try:
+    with fresh_folder(out, mend="choose a folder of yours with room") as work:
         for part in ("images", "masks", "lesions"):
             (work / part).mkdir()
         records = []
@@ -227,16 +221,6 @@ def write_phantoms(
             if progress is not None:
                 progress(done + 1)
         (work / "phantoms.json").write_bytes(canonical_json({"format": 1, "size": size, "phantoms": records}))
-        work.chmod(0o755)
-        work.replace(out)
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _unwritable(out: Path, error: OSError) -> OutputError:
-    return OutputError(str(out), f"cannot be written ({error.strerror})", mend="choose a folder of yours with room")
 
 
 def _write_pictures(folder: Path, phantom: Phantom) -> None:

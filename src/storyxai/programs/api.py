@@ -7,7 +7,7 @@ import io
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from storyxai.imaging.read import find_images, read_image
 from storyxai.modalities.chest_radiograph.findings import find_term
 from storyxai.models.runtime import Student, load_student
 from storyxai.pages.story import render_html
+from storyxai.progress import Progress
 from storyxai.provenance import software_versions
 from storyxai.story.citations import check_page, contradictions, story_of_page
 from storyxai.story.tell import AUDIENCES
@@ -35,7 +36,6 @@ __all__ = [
     "pipeline", "study_id_of", "teach", "tell", "verify",
 ]
 
-Progress = Callable[[str, int, int], None]
 METHODS = ("grad_cam", "lime")
 FEWEST_SAMPLES = 100
 SPEED_BATCHES = 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from storyxai.errors import RecipeError
 from storyxai.evidence.boxes import evidence_boxes
 from storyxai.evidence.predict import MASK_NAMES
-from storyxai.files import require_writable
+from storyxai.files import replace_files, require_writable, write_whole
 from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.metrics.agreement import grid_cosines
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import detokenize
 from storyxai.models.card import Calibration, ModelCard, write_card
 from storyxai.models.runtime import Student
+from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import References, Scorecard, TaskOutputs, build_scorecard
 from storyxai.scorecard.judge import blind_boxes, conformal_of, evaluate_student, patient_mark, scored_boxes
@@ -37,7 +38,6 @@ __all__ = [
     "run_pipeline", "training_sets", "write_scorecard",
 ]
 
-Progress = Callable[[str, int, int], None]
 FINDING_F1 = "finding_f1_micro"
 
 LIMITS = (
@@ -64,7 +64,7 @@ def open_run(recipe_path: Path, out: Path) -> Recipe:
         raise RecipeError(
             str(out), f"holds a run of another recipe than {recipe_path.name}", mend="name another --out, or remove it"
         )
-    saved.write_bytes(recipe_path.read_bytes())
+    write_whole(recipe_path.read_bytes(), saved)
     return recipe
 
 
@@ -240,10 +240,10 @@ def _speeds(run: DistilledRun) -> dict[str, Any]:
 def write_scorecard(record: Mapping[str, Any], out: Path, *, speed: Mapping[str, Any] | None = None) -> None:
     """Write scorecard.json and scorecard.html into `out`; measured times go to speed.json, apart from what is hashed."""
     require_writable(out)
-    (out / "scorecard.json").write_bytes(canonical_json(dict(record)))
+    files = {"scorecard.json": canonical_json(dict(record)), "scorecard.html": render_scorecard(dict(record), speed=speed)}
     if speed is not None:
-        (out / "speed.json").write_bytes(canonical_json(dict(speed)))
-    (out / "scorecard.html").write_bytes(render_scorecard(dict(record), speed=speed))
+        files["speed.json"] = canonical_json(dict(speed))
+    replace_files(out, files)
 
 
 def figures_of(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storyxai.errors import UnknownNameError
+from storyxai.files import write_whole
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.programs.pipeline import LIMITS, constant_report, open_run, outputs_of, reports_of, training_sets
+from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.build import References, build_scorecard
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "TEACHER_FORMAT", "judge_teacher", "teach_to_folder"]
 
-Progress = Callable[[str, int, int], None]
 TASKS = ("findings", "masks", "report")
 TEACHER_FORMAT = "storyxai-teacher/1"
 
@@ -105,5 +106,5 @@ def _write_card(
         "figures": judge_teacher(recipe, task, teacher, parts, progress=progress), "licence": "Apache-2.0",
         "research_use_only": True,
     }
-    path.write_bytes(canonical_json(card))
+    write_whole(canonical_json(card), path)
     return card

@@ -26,6 +26,7 @@ from storyxai.metrics.segmentation import dice, surface_distances
 from storyxai.metrics.speed import images_per_second
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import Student
+from storyxai.progress import Progress
 from storyxai.scorecard.build import age_bands, build_scorecard
 from storyxai.scorecard.inputs import DISTANCES, References, TaskOutputs
 from storyxai.types import Box, Image, Mask, Study
@@ -34,7 +35,6 @@ __all__ = [
     "SPLITS", "blind_boxes", "conformal_of", "evaluate_student", "patient_mark", "scored_boxes", "student_speed", "unseen_rows",
 ]
 
-Progress = Callable[[str, int, int], None]
 Row = Mapping[Any, Any]
 Numbers = NDArray[np.float64]
 SPLITS = ("unseen", "train", "val", "test", "all")

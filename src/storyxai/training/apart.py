@@ -12,11 +12,14 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from storyxai.errors import InputError, OutputError, RecipeError, StoryxaiError, TableError, WeightsError
+from storyxai.files import write_whole
+from storyxai.progress import Progress
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Trained", "launched", "side_by_side", "threads_each"]
 
-Progress = Callable[[str, int, int], None]
 Trained: TypeAlias = "tuple[dict[str, Tensor], list[dict[str, float]], int]"
 """Weights by name, the history's rows, and the number of steps."""
 _KINDS = {kind.__name__: kind for kind in (OutputError, RecipeError, TableError, WeightsError)}
@@ -130,9 +132,7 @@ def _run_one(one: Callable[[Progress], Any], folder: Path, threads: int, mouth: 
         mouth.send((said, done, total))
 
     try:
-        answer, part = json.dumps(one(tell)), folder / f"{_ANSWER}.part"
-        part.write_text(answer, encoding="utf-8")
-        part.replace(folder / _ANSWER)
+        write_whole(json.dumps(one(tell)).encode(), folder / _ANSWER)
     except StoryxaiError as error:
         _leave_error(error, folder / _ERROR)
 
@@ -148,11 +148,8 @@ def _run(fabric: Fabric, work: Callable[[Fabric, Progress], Trained], folder: st
         if fabric.is_global_zero:
             record = json.dumps({"history": history, "steps": steps})
             whole = {name: tensor.contiguous() for name, tensor in weights.items()}
-            try:
-                (Path(folder) / _RESULT).write_bytes(save(whole, metadata={"record": record}))
-            except OSError as error:
-                why = f"cannot be written ({error.strerror})"
-                raise OutputError(folder, why, mend="free some space there; the run goes on") from error
+            result = Path(folder) / _RESULT
+            write_whole(save(whole, metadata={"record": record}), result, mend="free some space there; the run goes on")
     except StoryxaiError as error:
         _leave_error(error, Path(folder) / _ERROR)
         raise  # so that the launcher ends the others, which would wait for this one
@@ -161,12 +158,8 @@ def _run(fabric: Fabric, work: Callable[[Fabric, Progress], Trained], folder: st
 def _leave_error(error: StoryxaiError, path: Path) -> None:
     """Nothing; the error stands at `path` as text, whole (every process may write it; the last one stays)."""
     parts = {"what": error.what, "why": error.why, "mend": error.mend} if isinstance(error, InputError) else {}
-    own = path.with_suffix(f".{os.getpid()}")
-    try:
-        own.write_text(json.dumps({"kind": type(error).__name__, "said": str(error), **parts}), encoding="utf-8")
-        own.replace(path)
-    except OSError:  # no room for it: the launcher's own account of the error has to do
-        own.unlink(missing_ok=True)
+    with suppress(OutputError):  # no room for it: the launcher's own account of the error has to do
+        write_whole(json.dumps({"kind": type(error).__name__, "said": str(error), **parts}).encode(), path)
 
 
 def _error_of(path: Path) -> StoryxaiError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from storyxai.data.batches import Examples
 from storyxai.errors import OutputError, RecipeError, WeightsError
+from storyxai.files import fresh_file
 from storyxai.models.network import Network
 from storyxai.training.balance import Balancer
 from storyxai.training.config import FitConfig
@@ -97,18 +97,12 @@ def write_checkpoint(state: TrainingState, path: Path, *, mark: str) -> None:
     }
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     written = save(whole, metadata={"record": json.dumps(record)})
-    part = path.with_suffix(".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            stream.write(written)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        why = f"the checkpoint of step {state.step} cannot be written ({error.strerror})"
-        raise OutputError(str(path), why, mend="free some space; the run goes on from the last one") from error
+        with fresh_file(path, last=True) as part:
+            part.write_bytes(written)
+    except OutputError as error:
+        mend = "free some space; the run goes on from the last one"
+        raise OutputError(str(path), f"the checkpoint of step {state.step} {error.why}", mend=mend) from error
 
 
 def read_checkpoint(state: TrainingState, path: Path, *, mark: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,13 @@ from storyxai.data.batches import Examples, join_examples
 from storyxai.data.sources.nih import read_densenet_targets
 from storyxai.data.table import StudyTable, read_table
 from storyxai.errors import OutputError, RecipeError
+from storyxai.files import fresh_file
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import vocabulary
 from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import PAD, encode_tokens, full_vocabulary
+from storyxai.progress import Progress
 from storyxai.training.apart import side_by_side
 from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe, TrainingRecipe
 from storyxai.training.fit import CHECKPOINT, FitConfig, fit
@@ -35,7 +37,6 @@ __all__ = [
     "DistilledRun", "Parts", "distil", "gather_examples", "standardise", "train_student", "train_teacher", "train_teachers",
 ]
 
-Progress = Callable[[str, int, int], None]
 TASK_OF = {"findings": "teacher_findings", "masks": "teacher_masks", "report": "teacher_report"}
 
 
@@ -344,15 +345,13 @@ def _watched(config: FitConfig, validation: Examples | None) -> Examples | None:
 
 def _keep(network: Network, path: Path, run: Path) -> None:
     """The network stands at `path` whole or not at all; its checkpoint has had its day."""
-    part = path.with_suffix(".part")
+    mend = "free some space; the run goes on"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_network(network, part)
-        part.replace(path)
-        (run / CHECKPOINT).unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(str(path), f"cannot be written ({error})", mend="free some space; the run goes on") from error
+        with fresh_file(path, mend=mend) as part:
+            save_network(network, part)
+    except SafetensorError as error:
+        raise OutputError(str(path), f"cannot be written ({error})", mend=mend) from error
+    (run / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _known_rows(train: Examples, task: str) -> NDArray[np.bool_]:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from storyxai.data.batches import Batch, Examples, make_batch
 from storyxai.errors import RecipeError, StoryxaiError
 from storyxai.models.network import Network, Outputs
+from storyxai.progress import Progress
 from storyxai.training.apart import Trained, launched, threads_each
 from storyxai.training.balance import conflict_plot, conflict_row, make_balancer, shared_parameters
 from storyxai.training.checkpoint import TrainingState, read_checkpoint, training_mark, write_checkpoint
@@ -48,7 +49,6 @@ __all__ = ["CHECKPOINT", "FitConfig", "FitResult", "fit"]
 CHECKPOINT = "checkpoint.safetensors"
 _OWN_PROCESSES = "ddp_spawn"
 _TOO_FAST = "lower the learning rate, and name another --out for the changed recipe"
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

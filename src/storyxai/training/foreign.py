@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,12 +22,12 @@ from storyxai.models.teachers import (
     retokenize,
 )
 from storyxai.models.tokens import PAD, full_vocabulary
+from storyxai.progress import Progress
 from storyxai.training.config import ForeignTeacherRecipe, Recipe
 
 __all__ = ["Foreign", "joined_teachers", "open_foreign_teachers", "replaced", "with_foreign_reports"]
 
 Foreign = tuple[tuple[ForeignTeacherRecipe, Teacher], ...]
-Progress = Callable[[str, int, int], None]
 
 
 def open_foreign_teachers(recipe: Recipe) -> Foreign:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -18,10 +17,10 @@ from torch.nn import functional as F
 from storyxai.data.batches import Examples, make_batch
 from storyxai.errors import RecipeError
 from storyxai.models.network import Network
+from storyxai.progress import Progress
 
 __all__ = ["hidden_loss", "hide_cells", "start_from_films"]
 
-Progress = Callable[[str, int, int], None]
 CELL, FINE = 16, 4  # pixels of a cell of the grid, and of a block whose mean is to be told
 GREY = 0.5
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storyxai.errors import OutputError
+from storyxai.files import write_whole
 
 if TYPE_CHECKING:
     from tensorboardX.event_file_writer import EventsWriter  # type: ignore[import-untyped]
@@ -50,13 +51,11 @@ class RunLog:
         writer = csv.DictWriter(text, ["epoch", *columns], lineterminator="\n")
         writer.writeheader()
         writer.writerows({"epoch": epoch, **row} for epoch, row in enumerate(history, start=1))
-        part = self.folder / "log.part"
         try:
             self.events.flush()
-            part.write_text(text.getvalue(), encoding="utf-8")
-            part.replace(self.folder / "log.csv")
         except OSError as error:
             raise _unwritable(self.folder, error) from error
+        write_whole(text.getvalue().encode(), self.folder / "log.csv")
 
     def close(self) -> None:
         """Nothing; the events are on disk."""

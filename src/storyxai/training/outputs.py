@@ -17,10 +17,10 @@ from storyxai.metrics.speed import images_per_second
 from storyxai.models.export import as_session
 from storyxai.models.network import Network, count_parameters
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
+from storyxai.progress import Progress
 
 __all__ = ["NetworkOutputs", "network_outputs", "network_size", "network_speeds"]
 
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,7 @@ Every row carries the hash of its image, so new images are asked about alone and
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,16 +20,17 @@ from torch.nn import functional as F
 
 from storyxai.data.batches import Examples, make_batch
 from storyxai.errors import ArchiveError, OutputError, RecipeError, UnknownNameError
+from storyxai.files import fresh_file
 from storyxai.models.network import Network
 from storyxai.models.teachers import OwnTeacher, Teacher, TeacherAnswers, join_by_name, network_hash
 from storyxai.models.tokens import PAD
+from storyxai.progress import Progress
 from storyxai.training.losses import attention_map
 from storyxai.training.reasons import MAP_KINDS, maps_of
 from storyxai.types import SoftTargets
 
 __all__ = ["ShardRows", "TeacherTargets", "cache_targets", "join_findings", "network_hash"]
 
-Progress = Callable[[str, int, int], None]
 Half: TypeAlias = NDArray[np.float16]
 KEY_BYTES = 16
 
@@ -303,11 +303,5 @@ def _write_shard(folder: Path, keys: list[bytes], values: Mapping[str, Half]) ->
     for name, rows in values.items():
         shard[name] = rows
     path = folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()[:24]}.npy"
-    part = path.with_suffix(f".{os.getpid()}.part")  # two processes may come to the same shard
-    try:
-        with part.open("wb") as file:
-            np.save(file, shard, allow_pickle=False)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(str(folder), f"cannot be written ({error.strerror})", mend="free some space") from error
+    with fresh_file(path, mend="free some space") as part:
+        np.save(part, shard, allow_pickle=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +13,7 @@ from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import OutputError, ReadError, TableError
 from storyxai.imaging.deidentify import burnt_in_doubt
 from storyxai.imaging.read import read_image
+from storyxai.progress import Progress
 from storyxai.provenance import sha256_bytes
 
 __all__ = ["read_dicom_folder"]
@@ -22,7 +23,7 @@ KEPT = ("study_id", "patient_id", "image", "source", "image_id", "view", "sex", 
 
 
 def read_dicom_folder(
-    folder: Path, *, journal: Path | None = None, progress: Callable[[str, int, int], None] | None = None
+    folder: Path, *, journal: Path | None = None, progress: Progress | None = None
 ) -> StudyTable:
     """One row per readable radiograph anywhere below `folder`, whatever the files are called.
 
