@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 import warnings
@@ -54,16 +55,12 @@ class _Words(nn.Module):
 
 def save_network(network: Network, path: Path) -> None:
     """Write the weights of any network as safetensors, its specification in the file's metadata."""
-    import json
-
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, path, metadata={"spec": json.dumps(network.spec.as_dict())})
 
 
 def load_network(path: Path) -> Network:
     """The network that `save_network` wrote. Raises: WeightsError when the file is missing or does not fit."""
-    import json
-
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -87,7 +84,7 @@ def export_student(network: Network, folder: Path) -> dict[str, str]:
     network = network.to(memory_format=torch.contiguous_format).eval()
     save_network(network, folder / "student.safetensors")
     size, spec = network.spec.size, network.spec
-    images = torch.rand(2, 1, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, spec.channels, size, size, generator=torch.Generator().manual_seed(0))
     words = torch.ones(1, 5, dtype=torch.int64)
     with torch.inference_mode():
         memory = network(images).memory[:1].clone()
@@ -117,9 +114,9 @@ def export_student(network: Network, folder: Path) -> dict[str, str]:
 
 
 def as_session(network: Network) -> Any:
-    """`network` as an onnxruntime session, one float32 input "images" [B, 1, S, S]: the form in which students run."""
+    """`network` as an onnxruntime session, one float32 input "images" [B, C, S, S]: the form in which students run."""
     network = network.to(memory_format=torch.contiguous_format).eval()
-    images = torch.zeros(2, 1, network.spec.size, network.spec.size)
+    images = torch.zeros(2, network.spec.channels, network.spec.size, network.spec.size)
     heads = ["logits"] * (network.spec.tasks != ("masks",)) + ["masks"] * ("masks" in network.spec.tasks)
     heads += ["memory"] * ("report" in network.spec.tasks)
     with tempfile.TemporaryDirectory(prefix="storyxai-") as folder:

@@ -14,15 +14,21 @@ from storyxai.errors import WeightsError
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.models.decoder import ReportDecoder
 
-__all__ = ["MASKS", "TASKS", "Network", "NetworkSpec", "Outputs", "count_parameters"]
+__all__ = ["INPUT_MEAN", "INPUT_STD", "MASKS", "TASKS", "Network", "NetworkSpec", "Outputs", "count_parameters"]
 
 TASKS = ("findings", "masks", "report")
 MASKS = ("left_lung", "right_lung", "heart")
+INPUT_MEAN, INPUT_STD = 0.5, 0.25
+"""The encoder reads (x - INPUT_MEAN) / INPUT_STD of pixels x in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The shape of a network, saved with its weights. Units: `size` in pixels (square input), widths in channels."""
+    """The shape of a network, saved with its weights. Units: `size` in pixels (square input), widths in channels.
+
+    `encoder` is any network of timm that gives features at strides 4, 8 and 16. `deepest` is the deepest stride that is
+    used: at 16 the stages behind it are left out, which makes a smaller and faster student. `channels` is 1 or 3.
+    """
 
     encoder: str = "mobilenetv3_small_100"
     size: int = 224
@@ -35,6 +41,9 @@ class NetworkSpec:
     decoder_width: int = 128
     decoder_layers: int = 2
     max_tokens: int = 64
+    channels: int = 1
+    deepest: int = 32
+    structures: tuple[str, ...] = MASKS
 
     def as_dict(self) -> dict[str, Any]:
         """The specification as plain JSON values."""
@@ -54,7 +63,7 @@ class Outputs(NamedTuple):
     """What one pass gives; None for a head that the network does not have.
 
     Shapes: features [B, K, h, w] at stride 16 (the maps' layer), grid [B, F, h, w] logits per cell, logits [B, F],
-    masks [B, 3, 4h, 4w] logits at stride 4, memory [B, M, D] what the report decoder reads.
+    masks [B, structures, 4h, 4w] logits at stride 4, memory [B, M, D] what the report decoder reads.
     """
 
     features: Tensor
@@ -109,17 +118,18 @@ class FindingHead(nn.Module):
 class Network(nn.Module):
     """Encoder, top-down neck and the heads that `spec.tasks` names.
 
-    Shapes: input float32 [B, 1, S, S] in [0, 1], bright = dense.
+    Shapes: input float32 [B, C, S, S] in [0, 1], C = `spec.channels`, bright = dense. Raises: WeightsError when the encoder
+    has no features at a stride that is needed.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.encoder = timm.create_model(spec.encoder, pretrained=False, in_chans=1, features_only=True)
-        strides, channels = self.encoder.feature_info.reduction(), self.encoder.feature_info.channels()
-        self.levels = [strides.index(stride) for stride in (4, 8, 16, 32)]
+        self.encoder, self.levels = _make_encoder(spec)
+        channels = self.encoder.feature_info.channels()
         wide = [channels[level] for level in self.levels]
-        self.from_32 = nn.Conv2d(wide[3], spec.width, 1)
+        if spec.deepest == 32:
+            self.from_32 = nn.Conv2d(wide[3], spec.width, 1)
         self.from_16 = nn.Conv2d(wide[2], spec.width, 1)
         self.fuse_16 = _Block(spec.width, spec.width)
         if "findings" in spec.tasks or "report" in spec.tasks:
@@ -130,7 +140,7 @@ class Network(nn.Module):
             self.fuse_8 = _Block(spec.fine_width, spec.fine_width)
             self.from_4 = nn.Conv2d(wide[0], spec.fine_width, 1)
             self.fuse_4 = _Block(spec.fine_width, spec.fine_width)
-            self.mask_head = nn.Conv2d(spec.fine_width, len(MASKS), 1)
+            self.mask_head = nn.Conv2d(spec.fine_width, len(spec.structures), 1)
         if "report" in spec.tasks:
             self.decoder = ReportDecoder(
                 len(spec.vocabulary), spec.width, len(spec.findings),
@@ -138,11 +148,12 @@ class Network(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Outputs:
-        x = (x - 0.5) / 0.25
-        levels = self.encoder(x)
-        at_4, at_8, at_16, at_32 = (levels[level] for level in self.levels)
-        top = F.interpolate(self.from_32(at_32), size=at_16.shape[-2:], mode="nearest")
-        features = self.fuse_16(self.from_16(at_16) + top)
+        given = self.encoder((x - INPUT_MEAN) / INPUT_STD)
+        at_4, at_8, at_16, *deeper = (given[level] for level in self.levels)
+        summed = self.from_16(at_16)
+        if deeper:
+            summed = summed + F.interpolate(self.from_32(deeper[0]), size=at_16.shape[-2:], mode="nearest")
+        features = self.fuse_16(summed)
         grid = logits = masks = memory = None
         if hasattr(self, "finding_head"):
             grid, logits = self.finding_head(features)
@@ -158,6 +169,28 @@ class Network(nn.Module):
         middle = self.fuse_8(self.from_8(at_8) + coarse)
         fine = self.from_4(at_4) + F.interpolate(middle, size=at_4.shape[-2:], mode="nearest")
         return self.mask_head(self.fuse_4(fine))  # type: ignore[no-any-return]
+
+
+def _make_encoder(spec: NetworkSpec) -> tuple[nn.Module, list[int]]:
+    """The encoder up to the deepest stride that is used, and the places of strides 4, 8, 16 (and 32) in what it gives."""
+    if spec.channels not in (1, 3) or spec.deepest not in (16, 32):
+        why = f"has channels {spec.channels} and deepest stride {spec.deepest}"
+        raise WeightsError("network specification", why, mend="1 or 3 channels and stride 16 or 32 are known")
+    needed = [stride for stride in (4, 8, 16, 32) if stride <= spec.deepest]
+    whole = {"pretrained": False, "in_chans": spec.channels, "features_only": True}
+    encoder: nn.Module = timm.create_model(spec.encoder, **whole)
+    strides = encoder.feature_info.reduction()
+    missing = [str(stride) for stride in needed if stride not in strides]
+    if missing:
+        why = f"gives no features at stride {', '.join(missing)}"
+        raise WeightsError(f"encoder '{spec.encoder}'", why, mend="name a convolutional network of timm")
+    if spec.deepest < max(strides):
+        kept = tuple(range(strides.index(spec.deepest) + 1))
+        encoder = timm.create_model(spec.encoder, **whole, out_indices=kept)
+        last = encoder.feature_info.module_name()[-1]
+        if last.startswith("blocks."):  # timm leaves the stages of an EfficientNet that nobody asks for
+            encoder.blocks = encoder.blocks[: int(last.split(".")[1]) + 1]
+    return encoder, [strides.index(stride) for stride in needed]
 
 
 def count_parameters(network: nn.Module, *, without_embeddings: bool = False) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import timm
 import torch
+from torch import Tensor, nn
 
 from storyxai.errors import WeightsError
-from storyxai.models.network import Network
+from storyxai.models.network import INPUT_MEAN, INPUT_STD, Network
 
 __all__ = ["freeze_early_stages", "load_encoder_weights", "positive_weights"]
 
@@ -15,8 +17,12 @@ __all__ = ["freeze_early_stages", "load_encoder_weights", "positive_weights"]
 def load_encoder_weights(network: Network, path: Path) -> int:
     """The number of encoder tensors taken from the safetensors file at `path` (timm's names for `spec.encoder`).
 
-    A first convolution over three colours is summed into the one grey channel. Raises: WeightsError when the file is
-    missing, is no safetensors file, or fits less than nine tenths of the encoder.
+    The first convolution is brought to this network's own input. It was learnt on (x - m_c) / s_c of each colour c (m and s
+    as timm states them for the encoder); this network feeds u = (x - 0.5) / 0.25 of one grey channel, or of each of three.
+    As (x - m_c) / s_c = (0.25 / s_c) u + (0.5 - m_c) / s_c, each colour's kernel is multiplied by 0.25 / s_c (and, for grey,
+    summed over colours), and what the constant adds goes into the bias that follows, so that everything but the outermost
+    pixels, where both pad with zeros, is what it was. Raises: WeightsError when the file is missing, is no safetensors
+    file, or fits less than nine tenths of the encoder.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -25,17 +31,17 @@ def load_encoder_weights(network: Network, path: Path) -> int:
         given = load_file(path)
     except (OSError, SafetensorError) as error:
         why = "cannot be read as safetensors"
-        raise WeightsError(str(path), why, mend="convert the weights once, see docs") from error
+        raise WeightsError(str(path), why, mend="convert the weights once: `storyxai data weights`") from error
+    # timm joins the first two parts of some names when an encoder gives features: features.conv0 becomes features_conv0.
+    given = {name.replace(".", "_", 1): tensor for name, tensor in given.items()} | given
     own = network.encoder.state_dict()
-    fitting = {}
+    first = next(name for name, module in network.encoder.named_modules() if isinstance(module, nn.Conv2d))
+    fitting, shift = {}, None
     for name, tensor in own.items():
         source = given.get(name)
-        if source is None:
-            continue
-        if source.shape != tensor.shape and source.ndim == 4 and source.shape[1] == 3 and tensor.shape[1] == 1:
-            # Networks of colour images were fed (x - 0.5) / 0.5; ours divides by 0.25, hence the half.
-            source = source.sum(dim=1, keepdim=True) * 0.5
-        if source.shape == tensor.shape:
+        if source is not None and name == f"{first}.weight" and source.ndim == 4 and source.shape[1] == 3:
+            source, shift = _adapt_first_convolution(source, network)
+        if source is not None and source.shape == tensor.shape:
             fitting[name] = source
     if len(fitting) < 0.9 * len(own):
         raise WeightsError(
@@ -43,20 +49,51 @@ def load_encoder_weights(network: Network, path: Path) -> int:
             mend="name the weights of this very encoder",
         )
     network.encoder.load_state_dict({**own, **fitting})
+    if shift is not None and f"{first}.weight" in fitting:
+        _add_constant(network.encoder, first, shift)
     return len(fitting)
 
 
+def _adapt_first_convolution(kernel: Tensor, network: Network) -> tuple[Tensor, Tensor]:
+    """The kernel for this network's input, and what the constant part adds to each output. Shapes: [K, 3, h, w], [K]."""
+    stated = timm.get_pretrained_cfg(network.spec.encoder)
+    mean, std = (torch.tensor(values or default, dtype=kernel.dtype) for values, default in (
+        (stated and stated.mean, (0.5,) * 3), (stated and stated.std, (0.5,) * 3)
+    ))
+    shift = (kernel.sum(dim=(2, 3)) * ((INPUT_MEAN - mean) / std)).sum(dim=1)
+    scaled = kernel * (INPUT_STD / std).view(1, 3, 1, 1)
+    return (scaled if network.spec.channels == 3 else scaled.sum(dim=1, keepdim=True)), shift
+
+
+@torch.no_grad()
+def _add_constant(encoder: nn.Module, first: str, shift: Tensor) -> None:
+    """Add `shift` to the outputs of the convolution called `first`: to its bias, or to the batch norm that follows it."""
+    modules = dict(encoder.named_modules())
+    convolution = modules[first]
+    if isinstance(convolution, nn.Conv2d) and convolution.bias is not None:
+        convolution.bias.add_(shift)
+        return
+    after = list(modules.values())[list(modules).index(first) + 1 :]
+    norm = next((one for one in after if getattr(one, "running_mean", None) is not None), None)
+    if norm is not None and len(norm.running_mean) == len(shift):  # a mean that is taken off: less of it adds
+        norm.running_mean.sub_(shift)
+
+
 def freeze_early_stages(network: Network, *, stride: int) -> int:
-    """The number of encoder parameters kept as they are: those before the features at `stride`, edges and textures."""
-    reduction = network.encoder.feature_info.reduction()
-    modules = network.encoder.feature_info.module_name()
-    last = next(name for name, at in zip(modules, reduction, strict=True) if at == stride)
-    frozen = 0
-    for name, parameter in network.encoder.named_parameters():
-        if not name.startswith("blocks") or name.split(".")[1] <= last.split(".")[1]:
-            parameter.requires_grad_(False)
-            frozen += parameter.numel()
-    return frozen
+    """The number of encoder parameters kept as they are: those that the features at `stride` rest on, edges and textures."""
+    encoder = network.encoder
+    level = encoder.feature_info.reduction().index(stride)
+    learning = encoder.training
+    encoder.eval()  # running statistics are to stay as they came
+    side = 2 * max(encoder.feature_info.reduction())
+    features = encoder(torch.zeros(1, network.spec.channels, side, side))[level]
+    parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    reached = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
+    encoder.train(learning)
+    early = [parameter for parameter, gradient in zip(parameters, reached, strict=True) if gradient is not None]
+    for parameter in early:
+        parameter.requires_grad_(False)
+    return sum(parameter.numel() for parameter in early)
 
 
 def positive_weights(labels: torch.Tensor, *, most: float = 8.0) -> torch.Tensor:
