@@ -177,6 +177,35 @@ def test_conformal_coverage_keeps_its_promise_in_the_rare_class_too() -> None:
     assert np.mean(covered["absent"]) == pytest.approx(0.90, abs=0.01)
 
 
+def test_conformal_limits_count_a_patient_once_by_hand() -> None:
+    # Ten patients; the first has 90 images, all at 0.9, the others one each at 0.1 .. 0.9: ceil(11 * 0.8 = 8.8) patients.
+    said = [*[0.9] * 90, *np.arange(1, 10) / 10]
+    who = [*["many"] * 90, *(f"p{i}" for i in range(9))]
+    by_patient = fit_conformal(said, [0] * 99, level=0.8, patient_ids=who)
+    assert by_patient.absent == pytest.approx(0.9)  # 0.1 .. 0.8 are eight patients, the next value brings the two at 0.9
+    assert fit_conformal(said, [0] * 99, level=0.3, patient_ids=who).absent == pytest.approx(0.4)
+    assert fit_conformal(said, [0] * 99, level=0.3).absent == pytest.approx(0.9)  # images are no patients
+    alone = fit_conformal(said, [0] * 99, level=0.8, patient_ids=[str(i) for i in range(99)])
+    assert alone == fit_conformal(said, [0] * 99, level=0.8)
+    assert fit_conformal([0.2] * 50, [0] * 50, level=0.9, patient_ids=["one"] * 50).absent == math.inf
+
+
+def test_a_promise_about_new_patients_is_kept_where_images_of_one_are_alike() -> None:
+    """Thirty patients of one or thirty images that are all alike: by images the promise fails, by patients it holds."""
+    rng = np.random.default_rng(3)
+    covered = {True: [], False: []}
+    for _ in range(400):
+        images = np.where(rng.random(30) < 0.3, 30, 1)
+        severity = rng.random(30) * np.where(images == 30, 0.5, 1.0)  # many images, easy patients
+        said, who = np.repeat(severity, images), np.repeat(np.arange(30).astype(str), images)
+        new = rng.random(50) * np.where(rng.random(50) < 0.3, 0.5, 1.0)
+        for by_patient, told in covered.items():
+            limits = fit_conformal(said, np.zeros(len(said)), level=0.9, patient_ids=who if by_patient else None)
+            told.append((new <= limits.absent).mean())
+    assert np.mean(covered[True]) == pytest.approx(28 / 31, abs=0.02)
+    assert np.mean(covered[False]) < 0.75
+
+
 def test_coverage_counts_only_the_stated() -> None:
     sets = np.array([[True, False], [True, True], [False, False], [True, True]])
     found = conformal_coverage(sets, [1, 0, 0, np.nan])
@@ -197,5 +226,7 @@ def test_faults_of_the_call_are_named() -> None:
         ece([0.1, 0.2], [1])
     with pytest.raises(InputError, match="between 0 and 1"):
         fit_conformal([0.1], [1], level=1.0)
+    with pytest.raises(InputError, match="does not fit"):
+        fit_conformal([0.1], [1], patient_ids=["a", "b"])
     with pytest.raises(InputError, match="bins"):
         ece([0.1], [1], bins=0)

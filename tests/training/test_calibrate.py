@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from storyxai.training.calibrate import FEWEST_POSITIVES, QUIET_SHARE, calibrate, choose_threshold
+from storyxai.training.calibrate import FEWEST_POSITIVES, QUIET_SHARE, ThresholdRule, calibrate, choose_threshold
 
 FINDINGS = ("common", "rare", "unstated")
 COUNT = 400
@@ -110,3 +110,32 @@ def test_same_cases_same_calibration_and_findings_do_not_mix(
     alone = calibrate(logits[:, 1:2], labels[:, 1:2], who, findings=("rare",), data="toy", replicates=10)
     assert whole == again and alone["rare"] == whole["rare"]
     assert calibrate(*cases, findings=FINDINGS, data="toy", replicates=10, seed=1)["common"] != whole["common"]
+
+
+@pytest.mark.parametrize("wanted", [0.5, 0.8, 1.0])
+def test_a_threshold_may_promise_a_sensitivity_at_the_least_cost(wanted: float) -> None:
+    rng = np.random.default_rng(9)
+    labels = (rng.random(300) < 0.2).astype(np.float32)
+    probabilities = expit(rng.normal(size=300) + 2 * labels - 2)
+    chosen = choose_threshold(probabilities, labels, rule=ThresholdRule("sensitivity", wanted))
+    present = labels == 1
+    reached = [(probabilities[present] >= cut).mean() for cut in probabilities]
+    highest = max(cut for cut, share in zip(probabilities, reached, strict=True) if share >= wanted - 1e-9)
+    assert ((probabilities >= chosen) == (probabilities >= highest)).all()
+
+
+def test_the_threshold_is_chosen_anew_in_each_resample(cases: tuple[np.ndarray, np.ndarray, list[str]]) -> None:
+    logits, labels, who = cases
+    one = calibrate(*cases, findings=FINDINGS, data="toy", replicates=30)["common"]
+    spread = np.array(one.thresholds)
+    assert len(spread) == 30 and spread.std() > 0.005
+    assert np.quantile(spread, 0.025) <= one.threshold <= np.quantile(spread, 0.975)
+    # Independently: patients drawn by hand as the bootstrap draws them, the threshold by a search over all cuts.
+    names = np.unique(who)
+    drawn = names[np.random.default_rng(0).integers(len(names), size=len(names))]
+    rows = np.concatenate([np.flatnonzero(np.array(who) == name) for name in np.sort(drawn)])
+    scale, bias = one.replicates[0]
+    said, present = expit(scale * logits[rows, 0].astype(float) + bias), labels[rows, 0] == 1
+    wanted = best_f1(said, present)
+    counted = said >= one.thresholds[0]
+    assert 2 * (counted & present).sum() / (counted.sum() + present.sum()) == pytest.approx(wanted, abs=1e-3)

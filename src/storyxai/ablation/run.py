@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from storyxai.ablation.figures import ARMS, Answers, References, ablation_record
 from storyxai.ablation.truth import Ground, answers_of, floors_of, ground_of, lesion_shares
 from storyxai.data.batches import Examples
-from storyxai.data.sources.nih import read_densenet_targets
 from storyxai.errors import RecipeError, UnknownNameError
 from storyxai.files import write_whole
 from storyxai.modalities.chest_radiograph.findings import NAMES
@@ -35,12 +34,12 @@ from storyxai.training.distil import (
     check_parts,
     gather_examples,
     new_network,
-    standardise,
     train_student,
     train_teacher,
 )
 from storyxai.training.hidden_parts import start_from_films
-from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_findings
+from storyxai.training.published import read_published_answers, unknown_targets, with_published_answers
+from storyxai.training.soft_targets import TeacherTargets, cache_targets
 
 __all__ = ["Cell", "plan_cells", "run_ablation"]
 
@@ -180,18 +179,14 @@ class _Lessons:
     @cached_property
     def silent(self) -> tuple[TeacherTargets, ...]:
         """The answers of teachers that know nothing: the same views, and no term in the loss."""
-        train, empty = self.ground.train, np.zeros((0,), dtype=np.float16)
-        unknown = np.full(train.labels.shape, np.nan, dtype=np.float32)
-        nobody = np.full(len(train), -1, dtype=np.int64)
-        views = range(self.recipe.distillation.views)
-        return tuple(TeacherTargets(view, unknown, empty, empty, nobody) for view in views)
+        return unknown_targets(self.ground.train, self.recipe.distillation.views)
 
     @cached_property
     def published(self) -> tuple[TeacherTargets, ...]:
         """The published teacher's answers alone, at the level of the training labels."""
         train = self.ground.train
-        soft = standardise(read_densenet_targets(Path(self.recipe.data.soft_targets)), train)
-        return tuple(join_findings(item, soft, train, NAMES, weight=1.0) for item in self.silent)
+        soft = read_published_answers(self.recipe.data.soft_targets, train, name=self.recipe.name)
+        return with_published_answers(self.silent, soft, train, weight=1.0)
 
     def prepare(self, cell: Cell) -> None:
         """Trains and asks the teachers that this cell needs; the time left is then told by students alone."""

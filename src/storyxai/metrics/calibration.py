@@ -167,18 +167,30 @@ class ConformalLimits:
     level: float
 
 
-def fit_conformal(probabilities: ArrayLike, labels: ArrayLike, *, level: float = 0.9) -> ConformalLimits:
+def fit_conformal(
+    probabilities: ArrayLike, labels: ArrayLike, *, level: float = 0.9,
+    patient_ids: Sequence[str] | NDArray[np.str_] | None = None,
+) -> ConformalLimits:
     """Limits that keep the true answer in the set with chance `level` in each class apart.
 
-    Source: class-conditional (Mondrian) split conformal prediction, Vovk 2012: the ceil((n + 1) level)-th smallest
-    nonconformity of the class's n cases. Per class, because pooled coverage hides a rare class that is never covered.
-    Raises: InputError when `level` is not between 0 and 1.
+    Several images of one patient are no independent cases: patients are what is exchangeable. With `patient_ids` each
+    patient counts once in a class, its images sharing that one evenly, and the promise is about an image of a new patient.
+    Without them every image is a patient. Per class, because pooled coverage hides a rare class that is never covered.
+    Source: class-conditional (Mondrian) split conformal prediction, Vovk 2012; patients as groups: Lee, Barber and Willett
+    2023, hierarchical conformal prediction: of P patients, the smallest nonconformity that reaches (P + 1) `level` of them.
+    Raises: InputError when `level` is not between 0 and 1, or there are not as many patients as labels.
     """
     if not 0.0 < level < 1.0:
         raise InputError("conformal level", f"{level} is not between 0 and 1", mend="0.9 promises nine in ten")
-    values, stated = _known(probabilities, labels)
-    present = _conformal_limit(1.0 - values[stated >= 0.5], level)
-    return ConformalLimits(present, _conformal_limit(values[stated < 0.5], level), level)
+    given, answers = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    _same_length(given, answers)
+    who = np.arange(given.size) if patient_ids is None else np.asarray(patient_ids, dtype=np.str_)
+    _same_length(given, who)
+    known = np.isfinite(given) & np.isfinite(answers)
+    present, absent = known & (answers >= 0.5), known & (answers < 0.5)
+    return ConformalLimits(
+        _conformal_limit(1.0 - given[present], who[present], level), _conformal_limit(given[absent], who[absent], level), level
+    )
 
 
 def conformal_sets(limits: ConformalLimits, probabilities: ArrayLike) -> NDArray[np.bool_]:
@@ -204,9 +216,13 @@ def conformal_coverage(sets: NDArray[np.bool_], labels: ArrayLike) -> dict[str, 
     }
 
 
-def _conformal_limit(nonconformity: Floats, level: float) -> float:
-    rank = int(np.ceil((len(nonconformity) + 1) * level - 1e-9))
-    return float(np.sort(nonconformity)[rank - 1]) if rank <= len(nonconformity) else float("inf")
+def _conformal_limit(nonconformity: Floats, who: NDArray[np.generic], level: float) -> float:
+    """The smallest nonconformity within which (patients + 1) `level` patients lie; inf where there are not so many."""
+    patients, place, images = np.unique(who, return_inverse=True, return_counts=True)
+    order = np.argsort(nonconformity, kind="stable")
+    reached = np.cumsum((1.0 / images[place])[order])
+    enough = np.flatnonzero(reached >= (len(patients) + 1) * level - 1e-9)
+    return float(nonconformity[order[enough[0]]]) if len(enough) else float("inf")
 
 
 def _fit(logits: Floats, labels: Floats, weights: Floats) -> Floats:

@@ -25,7 +25,8 @@ class Calibration:
     `replicates` are (scale, bias) pairs of a patient-level bootstrap, from which the interval comes. `threshold` is on
     the calibrated probability. `n` and `positives` say on how many validation images it rests; `data` on which.
     `conformal` is (largest 1 - p accepted for "present", largest p accepted for "absent", promised level), chosen on the
-    same images; None: nothing is promised.
+    same images, patient by patient; None: nothing is promised. `thresholds` are the threshold as each replicate would have
+    chosen it, in the order of `replicates` (() on older cards): their spread is the threshold's own uncertainty.
     """
 
     scale: float
@@ -36,6 +37,7 @@ class Calibration:
     positives: int
     data: str
     conformal: tuple[float, float, float] | None = None
+    thresholds: tuple[float, ...] = ()
 
 
 CITED = ("per_finding", "lungs", "report", "agreement", "subgroups", "map_hits")
@@ -130,7 +132,8 @@ def _calibration(item: Mapping[str, Any]) -> Calibration:
     promised = item.get("conformal")
     limits = None if promised is None else (float(promised[0]), float(promised[1]), float(promised[2]))
     pairs = tuple((a, b) for a, b in item["replicates"])
-    return Calibration(**{**item, "replicates": pairs, "conformal": limits})
+    thresholds = tuple(float(value) for value in item.get("thresholds", ()))
+    return Calibration(**{**item, "replicates": pairs, "conformal": limits, "thresholds": thresholds})
 
 
 def card_hash(folder: Path) -> str:

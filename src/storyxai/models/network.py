@@ -122,6 +122,8 @@ class Network(nn.Module):
     has no features at a stride that is needed.
     """
 
+    encoder: Any  # timm's, which states its own features
+
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -171,14 +173,14 @@ class Network(nn.Module):
         return self.mask_head(self.fuse_4(fine))  # type: ignore[no-any-return]
 
 
-def _make_encoder(spec: NetworkSpec) -> tuple[nn.Module, list[int]]:
+def _make_encoder(spec: NetworkSpec) -> tuple[Any, list[int]]:
     """The encoder up to the deepest stride that is used, and the places of strides 4, 8, 16 (and 32) in what it gives."""
     if spec.channels not in (1, 3) or spec.deepest not in (16, 32):
         why = f"has channels {spec.channels} and deepest stride {spec.deepest}"
         raise WeightsError("network specification", why, mend="1 or 3 channels and stride 16 or 32 are known")
     needed = [stride for stride in (4, 8, 16, 32) if stride <= spec.deepest]
     whole = {"pretrained": False, "in_chans": spec.channels, "features_only": True}
-    encoder: nn.Module = timm.create_model(spec.encoder, **whole)
+    encoder: Any = timm.create_model(spec.encoder, **whole)
     strides = encoder.feature_info.reduction()
     missing = [str(stride) for stride in needed if stride not in strides]
     if missing:

@@ -29,8 +29,7 @@ class DataRecipe:
     """Where images come from. Units: counts of images; `size` is the side of the network's input in pixels.
 
     `phantom_*` are made on the spot from `phantom_seed`. `tables` are study tables (Parquet) with a split column,
-    joined to the phantoms for training; `soft_targets` is a folder that holds a published teacher's predictions for
-    one of them.
+    joined to the phantoms for training; `soft_targets` are folders that hold a published teacher's predictions for them.
     """
 
     size: int
@@ -40,7 +39,7 @@ class DataRecipe:
     phantom_seed: int = 1
     phantom_size: int = 256
     tables: tuple[str, ...] = ()
-    soft_targets: str = ""
+    soft_targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 
 from storyxai.data.assemble import examples_from_phantoms, examples_from_table
 from storyxai.data.batches import Examples, join_examples
-from storyxai.data.sources.nih import read_densenet_targets
 from storyxai.data.table import StudyTable, read_table
 from storyxai.errors import OutputError, RecipeError
 from storyxai.files import fresh_file
@@ -28,13 +27,13 @@ from storyxai.training.apart import side_by_side
 from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe, TrainingRecipe
 from storyxai.training.fit import CHECKPOINT, FitConfig, fit
 from storyxai.training.foreign import Foreign, joined_teachers, open_foreign_teachers, replaced, with_foreign_reports
+from storyxai.training.published import read_published_answers, with_published_answers
 from storyxai.training.sentences import teacher_sentences, with_sentences
-from storyxai.training.soft_targets import TeacherTargets, cache_targets, join_findings
+from storyxai.training.soft_targets import TeacherTargets, cache_targets
 from storyxai.training.weights import freeze_early_stages, load_encoder_weights, positive_weights
-from storyxai.types import SoftTargets
 
 __all__ = [
-    "DistilledRun", "Parts", "distil", "gather_examples", "standardise", "train_student", "train_teacher", "train_teachers",
+    "DistilledRun", "Parts", "distil", "gather_examples", "train_student", "train_teacher", "train_teachers",
 ]
 
 TASK_OF = {"findings": "teacher_findings", "masks": "teacher_masks", "report": "teacher_report"}
@@ -230,51 +229,8 @@ def with_published_teacher(
     """`targets` with the predictions of the recipe's published teacher mixed in, on the scale of the labels."""
     if not recipe.data.soft_targets:
         return targets
-    given = read_densenet_targets(Path(recipe.data.soft_targets))
-    if not set(given.ids) & set(train.ids):
-        raise RecipeError(
-            recipe.name, f"the predictions in {recipe.data.soft_targets} are of none of the {len(train)} training images",
-            mend="name the folder whose images data.tables holds, or leave data.soft_targets out",
-        )
-    soft = standardise(given, train)
-    weight = recipe.distillation.soft_target_weight
-    return tuple(join_findings(item, soft, train, NAMES, weight=weight) for item in targets)
-
-
-def standardise(soft: SoftTargets, train: Examples) -> SoftTargets:
-    """`soft` with each finding's log-odds shifted so that their mean probability is the share of positives in `train`.
-
-    A teacher from another population ranks well and is off in level; only images of `train` are looked at.
-    """
-    logits = soft.logits.copy()
-    index = {name: i for i, name in enumerate(train.ids)}
-    rows = [i for i, name in enumerate(soft.ids) if name in index]
-    own = [index[soft.ids[i]] for i in rows]
-    for column, finding in enumerate(soft.findings):
-        if finding not in NAMES or not rows:
-            continue
-        labels = train.labels[own, NAMES.index(finding)]
-        values = logits[rows, column]
-        known = ~np.isnan(labels) & ~np.isnan(values)
-        if not known.any():
-            continue
-        share = float(np.clip(labels[known].mean(), 0.01, 0.99))
-        spread = float(values[known].std()) or 1.0
-        centred = (logits[:, column] - float(values[known].mean())) / spread
-        logits[:, column] = 1.2 * centred + _shift_for(1.2 * centred[rows][known], share)
-    return SoftTargets(soft.findings, logits, soft.ids, soft.view, soft.teacher)
-
-
-def _shift_for(values: NDArray[np.float32], share: float) -> float:
-    """The shift that gives `values` (log-odds) the mean probability `share`, by bisection."""
-    low, high = -20.0, 20.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if float((1 / (1 + np.exp(-(values + middle)))).mean()) < share:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    soft = read_published_answers(recipe.data.soft_targets, train, name=recipe.name)
+    return with_published_answers(targets, soft, train, weight=recipe.distillation.soft_target_weight)
 
 
 def train_teachers(

@@ -157,17 +157,15 @@ def join_findings(
     Where both know, the logits are averaged with `weight` on `soft`; where one knows, it speaks alone. The image-level
     answer of `soft` is taken to hold for every mild view, as a label is.
     """
-    mixed = targets.findings.copy()
     row_of = {name: row for row, name in enumerate(soft.ids)}
-    for column, finding in enumerate(findings):
-        if finding not in soft.findings:
-            continue
-        other = soft.findings.index(finding)
-        for row, name in enumerate(examples.ids):
-            if name in row_of and not np.isnan(soft.logits[row_of[name], other]):
-                theirs, ours = soft.logits[row_of[name], other], mixed[row, column]
-                mixed[row, column] = theirs if np.isnan(ours) else weight * theirs + (1 - weight) * ours
-    return replace(targets, findings=mixed)
+    asked = np.array([row_of.get(name, -1) for name in examples.ids], dtype=np.int64)
+    columns = np.array([soft.findings.index(name) if name in soft.findings else -1 for name in findings], dtype=np.int64)
+    known = (asked >= 0)[:, None] & (columns >= 0)
+    theirs = np.where(known, soft.logits[asked][:, columns], np.nan)
+    ours = targets.findings
+    both = (np.float32(weight) * theirs + np.float32(1 - weight) * ours).astype(np.float32)
+    mixed = np.where(np.isnan(theirs), ours, np.where(np.isnan(ours), theirs, both))
+    return replace(targets, findings=mixed.astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
