@@ -82,7 +82,7 @@ def test_lime_finds_the_opacity_that_a_blur_would_keep(student: Student, seen: S
         findings = student.findings
         head = student.head
 
-        def look(self, image: np.ndarray) -> object:
+        def answer(self, image: np.ndarray) -> object:
             return seen.look
 
         def logits(self, images: np.ndarray) -> np.ndarray:

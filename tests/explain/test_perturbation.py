@@ -7,7 +7,9 @@ import pytest
 
 from storyxai.errors import InputError
 from storyxai.explain.lime import lime
-from storyxai.explain.perturbation import hidden_image, occlude, occlusion_map, rise_map
+from storyxai.explain.occlusion import occlusion_map
+from storyxai.explain.perturbation import hidden_image, occlude
+from storyxai.explain.rise import rise_map
 
 IMAGE = np.random.default_rng(0).uniform(0.2, 1, (24, 30)).astype(np.float32)
 

@@ -175,7 +175,7 @@ def _witnesses(
     student: Student, seen: Seen, settings: ExplainSettings, *, spacing_mm: tuple[float, float] | None
 ) -> _Witnesses:
     # A second pass of the network, not the same numbers again: otherwise the repeatability check could not fail.
-    again = _grid_cams(student, seen._replace(look=student.look(seen.pixels)))
+    again = _grid_cams(student, seen._replace(look=student.answer(seen.pixels)))
     segments, result = _explain_lime(student, seen, settings=settings)
     thorax = thorax_from_masks(seen.prediction.masks, spacing_mm=spacing_mm, mask_pixel=_mask_pixel(seen))
     cams = _grid_cams(student, seen)

@@ -15,7 +15,7 @@ from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.modalities.chest_radiograph.anatomy import heart_problem
 from storyxai.modalities.chest_radiograph.grammar import detokenize
 from storyxai.models.card import Calibration
-from storyxai.models.runtime import Look, Student
+from storyxai.models.runtime import Answer, Student
 from storyxai.types import Array, Box, Finding, Prediction, Study
 
 __all__ = ["Seen", "calibrated", "grid_boxes", "predict"]
@@ -29,7 +29,7 @@ class Seen(NamedTuple):
     """A prediction with what explanations need of the pass that made it. `pixels` float32 [S, S] is the model's view."""
 
     prediction: Prediction
-    look: Look
+    look: Answer
     frame: ModelFrame
     pixels: Array
     report_confidence: float
@@ -40,7 +40,7 @@ def predict(student: Student, study: Study) -> Seen:
     image = study.images[0]
     frame = model_frame(*image.pixels.shape, size=student.size)
     pixels = frame.to_model(image.pixels)
-    look = student.look(pixels)
+    look = student.answer(pixels)
     findings = tuple(
         calibrated(name, float(look.logits[i]), _calibration(student, name)) for i, name in enumerate(student.findings)
     )

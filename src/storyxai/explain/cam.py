@@ -1,17 +1,55 @@
-"""Grad-CAM for every finding from one forward pass, and the gradients of a grid head in closed form (no autograd).
+"""Class activation maps of every finding from one look, and the gradients of a grid head in closed form (no autograd).
 
-Source: Selvaraju et al., ICCV 2017. Maps are not normalised: two findings, or two images, stay comparable.
+Maps are not normalised: two findings, or two images, stay comparable.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError
-from storyxai.types import Array
+from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Look, Scene
+from storyxai.explain.inputs import columns_of, image_for, look_into
+from storyxai.types import Array, Value
 
-__all__ = ["grad_cam", "grid_head_gradients", "resize_maps"]
+__all__ = [
+    "CAMS", "CamMethod", "eigen_cam", "grad_cam", "grad_cam_plus_plus", "grid_head_gradients", "hires_cam", "layer_cam",
+    "resize_maps", "xgrad_cam",
+]
+
+
+@dataclass(frozen=True)
+class CamMethod:
+    """A method that draws its maps from one look inside the model; `draw` gives [T, h, w] for the columns asked for."""
+
+    key: str
+    name: str
+    draw: Callable[[Look, Sequence[int]], Array]
+    unit: str = "logit per cell"
+    needs: frozenset[str] = frozenset({"features", "gradients"})
+    checks: tuple[str, ...] = ("not_empty", "repeatable", "label_specific", "methods_agree")
+
+    def explain(
+        self,
+        model: ExplainedModel,
+        image: Array,
+        findings: Sequence[str],
+        budget: Budget = DEFAULT_BUDGET,
+        scene: Scene = BLANK_SCENE,
+    ) -> tuple[Explanation, ...]:
+        """One map on the features' grid per finding, from one pass of the model."""
+        columns = columns_of(model, findings)
+        look = look_into(model, image_for(model, image), columns, method=self.key, needs=self.needs)
+        maps = self.draw(look, columns)
+        details: dict[str, Value] = {"layer": look.layer, "cells": int(maps.shape[1] * maps.shape[2])}
+        return tuple(
+            Explanation(finding, self.key, values, self.unit, details)
+            for finding, values in zip(findings, maps, strict=True)
+        )
 
 
 def grad_cam(features: Array, gradients: Array, *, signed: bool = False) -> Array:
@@ -20,17 +58,85 @@ def grad_cam(features: Array, gradients: Array, *, signed: bool = False) -> Arra
     Shapes: features [K, h, w], gradients [F, K, h, w] (d logit_f / d feature). `signed` leaves the ReLU out, so that
     evidence against a finding stays visible as negative values.
     Units: logit per grid cell, to first order, when the gradient is even over the cells.
+    Source: Selvaraju et al., ICCV 2017.
     Raises: InputError when the shapes do not fit or a value is not finite.
     """
+    _check_look(features, gradients)
+    return _weighted_sum(gradients.mean(axis=(2, 3), dtype=np.float64), features, signed=signed)
+
+
+def grad_cam_plus_plus(features: Array, gradients: Array, *, signed: bool = False) -> Array:
+    """As `grad_cam`, each channel weighted by its positive gradients, cells with a strong one counting more, [F, h, w].
+
+    Source: Chattopadhay et al., WACV 2018, for the score exp(logit): the share of cell ij in channel k is
+    g^2 / (2 g^2 + g^3 sum(A)), zero where the gradient is.
+    """
+    _check_look(features, gradients)
+    g = gradients.astype(np.float64)
+    total = features.sum(axis=(1, 2), dtype=np.float64)[None, :, None, None]
+    # g^2 cancels: the share is 1 / (2 + g sum(A)).
+    below = np.where(g != 0, 2 + g * total, 0)
+    share = np.divide(1, below, out=np.zeros_like(g), where=np.abs(below) > 1e-12)
+    return _weighted_sum((share * np.maximum(g, 0)).sum(axis=(2, 3)), features, signed=signed)
+
+
+def hires_cam(features: Array, gradients: Array, *, signed: bool = False) -> Array:
+    """The sum over channels of feature times gradient, cell by cell, float32 [F, h, w]; it adds up to the logit's change
+    for a head that is linear in the features. Source: Draelos & Carin, arXiv 2011.08891.
+    """
+    _check_look(features, gradients)
+    maps = np.einsum("fkhw,khw->fhw", gradients.astype(np.float64), features.astype(np.float64))
+    return _kept(maps, signed=signed)
+
+
+def layer_cam(features: Array, gradients: Array, *, signed: bool = False) -> Array:
+    """As `hires_cam` with positive gradients alone, float32 [F, h, w]. Source: Jiang et al., TIP 2021."""
+    return hires_cam(features, np.maximum(gradients, 0), signed=signed)
+
+
+def xgrad_cam(features: Array, gradients: Array, *, signed: bool = False) -> Array:
+    """As `grad_cam`, each channel weighted by its gradients' mean over its own features, float32 [F, h, w].
+
+    A channel whose features sum to zero weighs nothing. Source: Fu et al., BMVC 2020.
+    """
+    _check_look(features, gradients)
+    total = features.sum(axis=(1, 2), dtype=np.float64)
+    moment = np.einsum("fkhw,khw->fk", gradients.astype(np.float64), features.astype(np.float64))
+    weights = np.divide(moment, total, out=np.zeros_like(moment), where=np.abs(total) > 1e-12)
+    return _weighted_sum(weights, features, signed=signed)
+
+
+def eigen_cam(features: Array, count: int) -> Array:
+    """The first principal component of the features over the cells, the same for each of `count` findings, [F, h, w].
+
+    It knows no finding, so the check of label specificity withholds it; it is here to be compared with. The component's
+    sign, which algebra leaves open, is the one that goes with stronger features. Source: Muhammad & Yeasin, IJCNN 2020.
+    """
+    cells = features.reshape(len(features), -1).T.astype(np.float64)
+    centred = cells - cells.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    along = np.einsum("ck,k->c", centred, directions[0])
+    strength = np.sqrt((cells**2).sum(axis=1))
+    along = -along if float(np.einsum("c,c->", along, strength - strength.mean())) < 0 else along
+    maps = np.broadcast_to(along.reshape(features.shape[1:]), (count, *features.shape[1:]))
+    return np.ascontiguousarray(maps, dtype=np.float32)
+
+
+def _check_look(features: Array, gradients: Array) -> None:
     if gradients.ndim != 4 or features.shape != gradients.shape[1:]:
         raise InputError(
             "gradients", f"have shape {gradients.shape}, features {features.shape}", mend="give [F, K, h, w], [K, h, w]"
         )
     if not (np.isfinite(features).all() and np.isfinite(gradients).all()):
         raise InputError("features or gradients", "are not finite", mend="check the model for overflow or nan")
-    weights = gradients.mean(axis=(2, 3), dtype=np.float64)
+
+
+def _weighted_sum(weights: NDArray[np.float64], features: Array, *, signed: bool) -> Array:
     # einsum without BLAS: the sum has the same order on any number of threads.
-    maps = np.einsum("fk,khw->fhw", weights, features.astype(np.float64))
+    return _kept(np.einsum("fk,khw->fhw", weights, features.astype(np.float64)), signed=signed)
+
+
+def _kept(maps: NDArray[np.float64], *, signed: bool) -> Array:
     kept: Array = (maps if signed else np.maximum(maps, 0)).astype(np.float32)
     return kept
 
@@ -89,3 +195,30 @@ def resize_maps(maps: Array, *, height: int, width: int) -> Array:
     factors = (1, height / maps.shape[1], width / maps.shape[2])
     enlarged: NDArray[np.float32] = zoom(maps, factors, order=1, mode="nearest", grid_mode=True)
     return enlarged.astype(np.float32)
+
+
+def _by_gradients(draw: Callable[[Array, Array], Array]) -> Callable[[Look, Sequence[int]], Array]:
+    def from_look(look: Look, columns: Sequence[int]) -> Array:
+        assert look.gradients is not None
+        return draw(look.features, look.gradients)
+
+    return from_look
+
+
+def _own_cells(look: Look, columns: Sequence[int]) -> Array:
+    assert look.cells is not None
+    return np.ascontiguousarray(look.cells[list(columns)], dtype=np.float32)
+
+
+CAMS: tuple[CamMethod, ...] = (
+    CamMethod("grad_cam", "Grad-CAM", _by_gradients(grad_cam)),
+    CamMethod("grad_cam_plus_plus", "Grad-CAM++", _by_gradients(grad_cam_plus_plus)),
+    CamMethod("hires_cam", "HiResCAM", _by_gradients(hires_cam)),
+    CamMethod("layer_cam", "LayerCAM", _by_gradients(layer_cam)),
+    CamMethod("xgrad_cam", "XGrad-CAM", _by_gradients(xgrad_cam)),
+    CamMethod(
+        "eigen_cam", "Eigen-CAM", lambda look, columns: eigen_cam(look.features, len(columns)),
+        unit="first principal component", needs=frozenset({"features"}),
+    ),
+    CamMethod("evidence_grid", "the model's own evidence grid", _own_cells, needs=frozenset({"cells"})),
+)

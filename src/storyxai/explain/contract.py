@@ -8,23 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from storyxai.types import Array, Value
 
-__all__ = ["Budget", "ExplainedModel", "Explanation", "Look", "Method", "WrittenReport"]
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "BLANK_SCENE", "DEFAULT_BUDGET", "AttendingModel", "Attention", "Budget", "ExplainedModel", "Explanation", "Look", "Method",
+    "Scene", "TorchBacked", "WrittenReport",
+]
 
 
 class Look(NamedTuple):
     """The inside of a model on one image.
 
-    Shapes: logits [F]; features [K, h, w] of the layer that maps are drawn on; gradients [F, K, h, w], the derivative of
-    each logit by these features, None where the model cannot give them.
+    Shapes: logits [F]; features [K, h, w] of the layer that maps are drawn on; gradients [T, K, h, w], the derivative of
+    each of the T logits asked for by these features, None where the model cannot give them; cells [F, h, w], the logit of
+    each cell, None but for a model whose head judges cells. `layer` names the layer.
     """
 
     logits: Array
     features: Array
     gradients: Array | None
+    cells: Array | None = None
+    layer: str = ""
+
+
+class Attention(NamedTuple):
+    """What a transformer attends to on one image.
+
+    Shapes: weights [L, heads, T, T] of L blocks, rows sum to one; the last h * w of the T tokens are the `grid` (h, w).
+    """
+
+    weights: Array
+    grid: tuple[int, int]
 
 
 class WrittenReport(NamedTuple):
@@ -67,12 +89,12 @@ class ExplainedModel(Protocol):
         """The logits [B, F]."""
         ...
 
-    def look(self, image: Array) -> Look | None:
-        """The inside on one image [C, H, W]; None where the model cannot be looked into."""
+    def look(self, image: Array, columns: Sequence[int] | None = None) -> Look | None:
+        """The inside on one image [C, H, W], gradients of the logits in `columns` (None: all); None where it is closed."""
         ...
 
-    def input_gradients(self, images: Array) -> Array | None:
-        """The derivative of each logit by the pixels, [B, F, C, H, W]; None where the model cannot give it."""
+    def input_gradients(self, images: Array, columns: Sequence[int] | None = None) -> Array | None:
+        """The derivative of the logits in `columns` (None: all) by the pixels, [B, T, C, H, W]; None where it has none."""
         ...
 
     def structures(self, image: Array) -> Mapping[str, Array] | None:
@@ -81,6 +103,24 @@ class ExplainedModel(Protocol):
 
     def report(self, image: Array) -> WrittenReport | None:
         """The report that the model writes; None where it writes none."""
+        ...
+
+
+@runtime_checkable
+class AttendingModel(Protocol):
+    """A model that may also tell what its tokens attend to."""
+
+    def attention(self, image: Array) -> Attention | None:
+        """The attention on one image [C, H, W]; None where there is none."""
+        ...
+
+
+@runtime_checkable
+class TorchBacked(Protocol):
+    """A model behind which a torch network stands, for methods that need the network itself."""
+
+    def network(self) -> nn.Module:
+        """A copy of the network from images [B, C, H, W] in [0, 1] to logits [B, F], in evaluation mode."""
         ...
 
 
@@ -103,7 +143,8 @@ class Explanation:
 
     Shapes: `values` float32 [h, w] on the model's input frame, as coarse as the method is (a grid of cells is not enlarged).
     Units: `unit` says what one unit is. `details` holds the method's own figures; `segments` int32 [H, W] the superpixels
-    that the values were painted on, None for methods without.
+    that the values were painted on and `intervals` [S, 2] the 95 % interval of each superpixel's value, None for methods
+    without.
     """
 
     finding: str
@@ -111,7 +152,25 @@ class Explanation:
     values: Array
     unit: str
     details: Mapping[str, Value] = field(default_factory=dict)
-    segments: Array | None = None
+    segments: NDArray[np.int32] | None = None
+    intervals: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What is known of one image beside its pixels.
+
+    Shapes: `filling` float32 [C, H, W], what stands where a perturbation hides something, None for a blur; `structures`
+    int32 [H, W] labels that no superpixel may cross, None where nothing is drawn. `filling_words` says what the filling is.
+    """
+
+    filling: Array | None = None
+    filling_words: str = ""
+    structures: NDArray[np.int32] | None = None
+
+
+DEFAULT_BUDGET = Budget()
+BLANK_SCENE = Scene()
 
 
 @runtime_checkable
@@ -119,16 +178,31 @@ class Method(Protocol):
     """A method of explanation, one entry of the registry.
 
     `key` names it in records and options, `name` is what the field calls it, `checks` the checks that its maps must face,
-    `needs` what the model must give: any of "features", "gradients" (of the features), "input_gradients".
+    `needs` what the model must give: any of "features", "gradients" (of the features), "cells", "input_gradients",
+    "attention", "network"; empty for a method that only asks for logits.
+    Promises: the same call gives the same bytes unless `budget.seconds` ended it; image and model are not changed; no
+    finding's map depends on which others were asked for.
     """
 
-    key: str
-    name: str
-    needs: frozenset[str]
-    checks: tuple[str, ...]
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> frozenset[str]: ...
+
+    @property
+    def checks(self) -> tuple[str, ...]: ...
 
     def explain(
-        self, model: ExplainedModel, image: Array, findings: Sequence[str], budget: Budget
+        self,
+        model: ExplainedModel,
+        image: Array,
+        findings: Sequence[str],
+        budget: Budget = DEFAULT_BUDGET,
+        scene: Scene = BLANK_SCENE,
     ) -> tuple[Explanation, ...]:
         """One explanation per asked finding, in order.
 

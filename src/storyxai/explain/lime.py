@@ -8,17 +8,20 @@ logits give the same bytes on any number of threads and for any batch size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError
-from storyxai.explain.perturbation import Fill, Predict, checked_image, fill_words, hidden_image, logits_of
-from storyxai.explain.superpixels import check_segments
-from storyxai.types import Array
+from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
+from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for, logits_of
+from storyxai.explain.perturbation import Fill, fill_for, fill_words, hidden_image
+from storyxai.explain.superpixels import check_segments, slic_segments
+from storyxai.types import Array, Value
 
-__all__ = ["LimeResult", "kernel_weights", "lime", "lime_map", "sample_vectors", "weighted_ridge"]
+__all__ = ["Lime", "LimeResult", "kernel_weights", "lime", "lime_map", "sample_vectors", "weighted_ridge"]
 
 Float64 = NDArray[np.float64]
 # Two-sided 95 % of the normal distribution.
@@ -73,11 +76,12 @@ def lime(
 ) -> LimeResult:
     """The LIME coefficients of every finding from one set of `samples` perturbed images (the first is the whole image).
 
-    Shapes: image [H, W] in [0, 1], segments int32 [H, W] labelled 0..S-1. Memory holds `batch` images at a time.
+    Shapes: image [C, H, W] in [0, 1], or [H, W] of one channel; segments int32 [H, W] labelled 0..S-1. Memory holds `batch`
+    images at a time.
     Raises: InputError for too few samples, bad segments, a bad image or a model that does not answer [B, F].
     """
     pixels = checked_image(image)
-    count = check_segments(segments, pixels.shape)
+    count = check_segments(segments, pixels.shape[1:])
     if samples < count + 2:
         raise InputError(
             "samples", f"{samples} for {count} superpixels", mend=f"use at least {count + 2}, better {10 * count}"
@@ -85,11 +89,12 @@ def lime(
     if batch < 1 or width <= 0 or ridge < 0:
         raise InputError("lime", "needs batch >= 1, width > 0 and ridge >= 0", mend="change these settings")
     vectors = sample_vectors(count, samples=samples, seed=seed)
-    hidden = hidden_image(pixels, fill=fill, segments=segments)
+    shaped = pixels[0] if isinstance(fill, np.ndarray) and fill.ndim == 2 else pixels
+    hidden = hidden_image(shaped, fill=fill, segments=segments)
     parts = []
     for start in range(0, samples, batch):
-        shown = vectors[start : start + batch].astype(bool)[:, segments]
-        parts.append(logits_of(predict, np.where(shown, pixels, hidden)[:, None]))
+        shown = vectors[start : start + batch].astype(bool)[:, None, segments]
+        parts.append(logits_of(predict, np.where(shown, pixels, hidden)))
     fit = weighted_ridge(vectors, np.concatenate(parts), weights=kernel_weights(vectors, width=width), ridge=ridge)
     reach = Z_95 * fit.standard_error
     spread = fit.coefficients.var(axis=1)
@@ -108,6 +113,50 @@ def lime(
         width=width,
         ridge=ridge,
     )
+
+
+@dataclass(frozen=True)
+class Lime:
+    """LIME on SLIC superpixels; `width` of its kernel, `fill` of what is hidden (None: the scene's filling)."""
+
+    superpixels: int = 60
+    width: float = 0.25
+    fill: Fill | None = None
+    ridge: float = 1.0
+    key: str = "lime"
+    name: str = "LIME"
+    needs: frozenset[str] = frozenset()
+    checks: tuple[str, ...] = ("not_empty", "stable_over_seeds", "methods_agree")
+
+    def explain(
+        self,
+        model: ExplainedModel,
+        image: Array,
+        findings: Sequence[str],
+        budget: Budget = DEFAULT_BUDGET,
+        scene: Scene = BLANK_SCENE,
+    ) -> tuple[Explanation, ...]:
+        """One map painted on the superpixels per finding, all from the same perturbed images."""
+        columns, pixels = columns_of(model, findings), image_for(model, image)
+        segments = slic_segments(pixels, count=self.superpixels, structures=scene.structures)
+        fill, words = fill_for(self.fill, scene)
+        result = lime(
+            model.logits, pixels, segments, samples=budget.samples or 1000, seed=budget.seed, width=self.width, fill=fill,
+            batch=budget.batch, ridge=self.ridge,
+        )
+        shared: dict[str, Value] = {
+            "samples": result.samples, "seed": result.seed, "fill": words, "superpixels": int(segments.max()) + 1,
+            "kernel_width": result.width, "ridge": result.ridge,
+        }
+        maps = lime_map(result, segments)
+        return tuple(
+            Explanation(
+                finding, self.key, maps[column], "logit per superpixel",
+                {"r2": float(result.r2[column]), "reliability": float(result.reliability[column]), **shared},
+                segments, result.interval[column].astype(np.float32),
+            )
+            for finding, column in zip(findings, columns, strict=True)
+        )
 
 
 def lime_map(result: LimeResult, segments: NDArray[np.int32]) -> Array:

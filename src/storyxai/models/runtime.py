@@ -1,8 +1,11 @@
-"""A student at work, without torch: ONNX graphs under onnxruntime, weights of the finding head as arrays."""
+"""A student at work, without torch: ONNX graphs under onnxruntime, weights of the finding head as arrays.
+
+A student is an `ExplainedModel`: methods of explanation ask it as they ask any other model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,20 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import WeightsError
+from storyxai.explain.cam import grid_head_gradients
+from storyxai.explain.contract import Look, WrittenReport
 from storyxai.imaging.distance import DISTANCE_NAME, GateDistance, read_distance
+from storyxai.modalities.chest_radiograph.grammar import detokenize
 from storyxai.models.card import ModelCard, read_card
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
 from storyxai.types import Array
 
-__all__ = ["GRAPHS", "SHIPPED", "Look", "Student", "load_student", "open_graph"]
+__all__ = ["GRAPHS", "SHIPPED", "STRUCTURES", "Answer", "Student", "load_student", "open_graph"]
 
 GRAPHS: Mapping[str, str] = {"look": "look.onnx", "findings": "findings.onnx", "words": "words.onnx"}
 SHIPPED = Path(__file__).parent / "shipped"
 """The folder of the student that comes with the package."""
+STRUCTURES = ("left_lung", "right_lung", "heart")
+"""What the masks of a student draw, in order."""
+LAYER = "fused features at stride 16"
 
 
-class Look(NamedTuple):
-    """What the student sees in one image.
+class Answer(NamedTuple):
+    """What the student says about one image.
 
     Shapes: features [K, h, w]; grid [F, h, w] logits per cell; logits [F]; masks [3, 4h, 4w] probabilities; memory
     [1, M, D].
@@ -38,17 +47,19 @@ class Look(NamedTuple):
     memory: Array
 
 
-def open_graph(path: Path) -> Any:
-    """An onnxruntime session on the CPU. Raises: WeightsError when the file is no graph."""
+def open_graph(graph: Path | bytes) -> Any:
+    """An onnxruntime session of a file, or of a graph's bytes, on the CPU. Raises: WeightsError when it is no graph."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    given = graph if isinstance(graph, bytes) else str(graph)
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own types, which it does not export
         why = "is not a graph that onnxruntime can open"
-        raise WeightsError(str(path), why, mend="copy the model again") from error
+        what = "graph" if isinstance(graph, bytes) else str(graph)
+        raise WeightsError(what, why, mend="copy the model again") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +77,53 @@ class Student:
     def findings(self) -> tuple[str, ...]:
         return tuple(self.card.spec["findings"])
 
+    @property
+    def channels(self) -> int:
+        return 1
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        return self.size, self.size
+
+    @property
+    def model_id(self) -> str:
+        return self.card.model_id
+
     def logits(self, images: Array) -> Array:
         """The logits [B, F] of images [B, 1, S, S] in [0, 1]."""
         feed = {"images": np.ascontiguousarray(images, np.float32)}
         return self._session("findings").run(None, feed)[0]  # type: ignore[no-any-return]
 
-    def look(self, image: Array) -> Look:
-        """Everything about one image [S, S] in [0, 1], from one pass."""
-        said = self._session("look").run(None, {"images": np.ascontiguousarray(image[None, None], np.float32)})
-        return Look(said[0][0], said[1][0], said[2][0], said[3][0], said[4])
+    def look(self, image: Array, columns: Sequence[int] | None = None) -> Look:
+        """Features, gradients of the logits in `columns` (None: all) in closed form and the evidence grid.
 
-    def look_all(self, images: Array) -> list[Array]:
+        Shapes: image [1, S, S].
+        """
+        answer = self.answer(image[0])
+        head = dict(self.head)
+        if columns is not None:
+            head |= {name: head[name][list(columns)] for name in ("out_weight", "out_bias", "sharpness")}
+        _, gradients = grid_head_gradients(answer.features, **head)
+        return Look(answer.logits, answer.features, gradients, answer.grid, LAYER)
+
+    def input_gradients(self, images: Array, columns: Sequence[int] | None = None) -> None:
+        """None: the graphs of a student run forwards only."""
+
+    def structures(self, image: Array) -> dict[str, Array]:
+        """The probability [4h, 4w] of each structure in an image [1, S, S]."""
+        return dict(zip(STRUCTURES, self.answer(image[0]).masks, strict=True))
+
+    def report(self, image: Array) -> WrittenReport:
+        """The report of an image [1, S, S]."""
+        words, confidence = self.write_report(self.answer(image[0]).memory)
+        return WrittenReport(tuple(detokenize(words)), confidence)
+
+    def answer(self, image: Array) -> Answer:
+        """Everything about one image [S, S] in [0, 1], from one pass."""
+        said = self.answer_all(image[None, None])
+        return Answer(said[0][0], said[1][0], said[2][0], said[3][0], said[4])
+
+    def answer_all(self, images: Array) -> list[Array]:
         """features, grid, logits, masks, memory of images [B, 1, S, S], batch first."""
         feed = {"images": np.ascontiguousarray(images, np.float32)}
         return self._session("look").run(None, feed)  # type: ignore[no-any-return]

@@ -1,0 +1,104 @@
+"""The end of an ONNX graph: which tensor holds the logits, and whether they are one linear layer on pooled features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PooledHead", "pooled_head", "with_output"]
+
+SAME_NUMBERS = frozenset({"Flatten", "Reshape", "Squeeze", "Identity", "Dropout", "Cast"})
+"""Steps between pooling and linear layer that leave the numbers as they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class PooledHead:
+    """The names of the tensors of logits and of features [B, K, h, w]; weights [F, K] of the layer on the pooled features.
+
+    `features` and `weights` are None where the head is another one.
+    """
+
+    logits: str
+    features: str | None = None
+    weights: NDArray[np.float32] | None = None
+
+
+def pooled_head(path: Path) -> PooledHead | None:
+    """The head of the graph; None where the package onnx, which reads graphs, is not installed."""
+    try:
+        import onnx
+    except ImportError:
+        return None
+    graph = onnx.load(str(path)).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    constants = _constants(graph)
+    logits = graph.output[0].name
+    while (last := makers.get(logits)) is not None and last.op_type in ("Sigmoid", "Softmax", "Identity"):
+        logits = last.input[0]
+    linear = _linear(logits, makers, constants)
+    features = None if linear is None else _pooled_from(linear[0], makers, constants)
+    return PooledHead(logits) if linear is None or features is None else PooledHead(logits, features, linear[1])
+
+
+def with_output(path: Path, names: Sequence[str]) -> bytes:
+    """The graph as bytes, the tensors called `names` among its outputs."""
+    import onnx
+
+    model = onnx.load(str(path))
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    written: bytes = model.SerializeToString()
+    return written
+
+
+def _constants(graph: Any) -> dict[str, NDArray[Any]]:
+    from onnx import numpy_helper
+
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            found.update((node.output[0], part.t) for part in node.attribute if part.name == "value")
+    return {name: numpy_helper.to_array(tensor) for name, tensor in found.items()}
+
+
+def _linear(
+    name: str, makers: Mapping[str, Any], constants: Mapping[str, NDArray[Any]]
+) -> tuple[str, NDArray[np.float32]] | None:
+    """The input of the linear layer that gives `name`, and its weight [F, K]."""
+    node = makers.get(name)
+    if node is not None and node.op_type == "Add":
+        sides = [side for side in node.input if side not in constants]
+        node = makers.get(sides[0]) if len(sides) == 1 else None
+    if node is None or node.op_type not in ("Gemm", "MatMul") or node.input[1] not in constants:
+        return None
+    options = {part.name: part for part in node.attribute}
+    weight = constants[node.input[1]]
+    if weight.ndim != 2 or (node.op_type == "Gemm" and options.get("transA") is not None and options["transA"].i):
+        return None
+    transposed = "transB" in options and bool(options["transB"].i)
+    scale = options["alpha"].f if "alpha" in options else 1.0
+    return node.input[0], ((weight if transposed else weight.T) * scale).astype(np.float32)
+
+
+def _pooled_from(name: str, makers: Mapping[str, Any], constants: Mapping[str, NDArray[Any]]) -> str | None:
+    """The tensor whose mean over the cells is `name`, up to its shape."""
+    node = makers.get(name)
+    while node is not None and node.op_type in SAME_NUMBERS:
+        node = makers.get(node.input[0])
+    if node is None:
+        return None
+    if node.op_type == "GlobalAveragePool" or (node.op_type == "ReduceMean" and _over_cells(node, constants)):
+        return str(node.input[0])
+    return None
+
+
+def _over_cells(node: Any, constants: Mapping[str, NDArray[Any]]) -> bool:
+    """Does a ReduceMean go over height and width?"""
+    axes = next((list(part.ints) for part in node.attribute if part.name == "axes"), None)
+    if axes is None and len(node.input) > 1 and node.input[1] in constants:
+        axes = constants[node.input[1]].tolist()
+    return axes is not None and sorted(axis % 4 for axis in axes) == [2, 3]

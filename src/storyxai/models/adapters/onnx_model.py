@@ -1,0 +1,146 @@
+"""Anybody's ONNX graph as a model that can be explained, without torch.
+
+Logits are asked from onnxruntime. Where the graph ends in global average pooling and one linear layer, the derivative of
+each logit by the pooled features is that layer's weight over the number of cells, so Grad-CAM needs no autograd; reading
+the graph for this takes the package onnx, and without it, or with another head, the model cannot be looked into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from storyxai.errors import InputError
+from storyxai.explain.contract import Look, WrittenReport
+from storyxai.models.adapters.function import checked_answer, checked_findings
+from storyxai.models.adapters.onnx_heads import PooledHead, pooled_head, with_output
+from storyxai.models.runtime import open_graph
+from storyxai.provenance import sha256_file
+from storyxai.types import Array
+
+__all__ = ["OnnxModel"]
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """An ONNX file from one input of images to logits [B, F], its first output.
+
+    `findings` names the logits in order. `channels` 0 and `size` None are read from the graph where it states them. `mean`
+    and `std` (one number a channel) bring images in [0, 1] to what the graph was trained on. A last Sigmoid or Softmax is
+    left out where the graph can be read: what is explained is the logit.
+    Raises: WeightsError when the file is no graph; InputError for a graph or settings that do not fit.
+    """
+
+    path: Path
+    findings: Sequence[str] = ()
+    channels: int = 0
+    size: int | tuple[int, int] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+        object.__setattr__(self, "findings", checked_findings(self.findings))
+        stated = self._session.get_inputs()
+        if len(stated) != 1 or len(stated[0].shape) != 4:
+            raise InputError(str(self.path), "does not take one batch of images", mend="export it with one input [B, C, H, W]")
+        object.__setattr__(self, "channels", self.channels or stated[0].shape[1])
+        if self.channels not in (1, 3):
+            raise InputError("channels", f"{self.channels}", mend="give a graph that takes images of 1 or 3 channels")
+        for what, numbers in (("mean", self.mean), ("std", self.std)):
+            if numbers is not None and len(numbers) not in (1, self.channels):
+                raise InputError(what, f"has {len(numbers)} numbers", mend=f"give one, or {self.channels}")
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """Height and width that the graph takes, None for any."""
+        if self.size is not None:
+            return (self.size, self.size) if isinstance(self.size, int) else self.size
+        height, width = self._session.get_inputs()[0].shape[2:]
+        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+    @property
+    def model_id(self) -> str:
+        """The file's name and the start of its SHA-256."""
+        return f"{self.path.name} {sha256_file(self.path)[:12]}"
+
+    def logits(self, images: Array) -> Array:
+        """The logits [B, F]. Raises: InputError where the graph does not answer with one finite number per finding."""
+        head = self._head
+        name = self._session.get_outputs()[0].name if head is None else head.logits
+        return checked_answer(self._run([name], images)[0], images=len(images), findings=self.findings)
+
+    def look(self, image: Array, columns: Sequence[int] | None = None) -> Look | None:
+        """Features before the pooling and the gradients of the logits in `columns` (None: all); None for another head.
+
+        Shapes: image [C, H, W].
+        """
+        head = self._head
+        if head is None or head.features is None or head.weights is None:
+            return None
+        logits, features = self._run([head.logits, head.features], image[None])
+        checked_answer(logits, images=1, findings=self.findings)
+        maps = np.asarray(features[0], dtype=np.float32)
+        weights = head.weights if columns is None else head.weights[list(columns)]
+        if maps.ndim != 3 or len(maps) != weights.shape[1]:
+            return None
+        slopes = (weights / (maps.shape[1] * maps.shape[2])).astype(np.float32)
+        gradients = np.broadcast_to(slopes[:, :, None, None], (*slopes.shape, *maps.shape[1:]))
+        return Look(np.asarray(logits[0], dtype=np.float32), maps, np.ascontiguousarray(gradients), layer=head.features)
+
+    def input_gradients(self, images: Array, columns: Sequence[int] | None = None) -> None:
+        """None: onnxruntime runs forwards only."""
+
+    def structures(self, image: Array) -> Mapping[str, Array] | None:
+        """None: it draws nothing."""
+        return None
+
+    def report(self, image: Array) -> WrittenReport | None:
+        """None: it writes nothing."""
+        return None
+
+    def _run(self, names: list[str], images: Array) -> list[Any]:
+        """The outputs called `names`. A graph exported for one image a batch is asked image by image."""
+        session = self._opened
+        stated = session.get_inputs()[0]
+        feed = self._prepared(images)
+        if stated.shape[0] == 1 and len(feed) != 1:
+            parts = [session.run(names, {stated.name: feed[i : i + 1]}) for i in range(len(feed))]
+            return [np.concatenate(said) for said in zip(*parts, strict=True)]
+        try:
+            said: list[Any] = session.run(names, {stated.name: feed})
+        except Exception as error:  # onnxruntime raises its own types, which it does not export
+            reason = str(error).splitlines()[0]
+            raise InputError(str(self.path), f"cannot run on {feed.shape} ({reason})", mend="give it its own size") from error
+        return said
+
+    def _prepared(self, images: Array) -> Array:
+        if images.ndim != 4 or images.shape[1] != self.channels or len(images) == 0:
+            raise InputError("images", f"have shape {images.shape}", mend=f"give float32 [B, {self.channels}, H, W] in [0, 1]")
+        out = np.ascontiguousarray(images, dtype=np.float32)
+        if self.mean is not None:
+            out = out - np.asarray(self.mean, dtype=np.float32)[:, None, None]
+        return out if self.std is None else out / np.asarray(self.std, dtype=np.float32)[:, None, None]
+
+    @cached_property
+    def _session(self) -> Any:
+        return open_graph(self.path)
+
+    @cached_property
+    def _head(self) -> PooledHead | None:
+        return pooled_head(self.path)
+
+    @cached_property
+    def _opened(self) -> Any:
+        """The session that also gives the features and the logits before a last Sigmoid or Softmax."""
+        head = self._head
+        if head is None:
+            return self._session
+        known = {output.name for output in self._session.get_outputs()}
+        missing = [name for name in (head.logits, head.features) if name is not None and name not in known]
+        return open_graph(with_output(self.path, missing)) if missing else self._session

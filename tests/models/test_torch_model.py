@@ -1,0 +1,293 @@
+"""Anybody's torch network as a model: on paper, any layout of features, and without a trace left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storyxai.errors import InputError
+from storyxai.explain.contract import ExplainedModel
+from storyxai.models.adapters.torch_model import TorchModel
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+FINDINGS = ("a", "b", "c", "d")
+IMAGE = np.random.default_rng(1).random((1, 16, 16), dtype=np.float32)
+
+
+def seeded(module: Any) -> Any:
+    stream = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=stream) * 0.5)
+    return module.eval()
+
+
+def network(*, inplace: bool = False, channels: int = 1) -> Any:
+    return seeded(nn.Sequential(
+        nn.Conv2d(channels, 6, 3, stride=2, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=inplace),
+        nn.Conv2d(6, 8, 3, stride=2, padding=1),
+        nn.ReLU(inplace=inplace),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    ))
+
+
+class Tokens(nn.Module):
+    """A small vision transformer with a class token, 4 x 4 pixels a patch, its head on the class token."""
+
+    def __init__(self, *, prefix: int = 1, channels: int = 3) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(channels, 12, 4, stride=4)
+        self.prefix = nn.Parameter(torch.zeros(1, prefix, 12))
+        self.norm1 = nn.LayerNorm(12)
+        self.attention = nn.MultiheadAttention(12, 2, batch_first=True)
+        self.norm2 = nn.LayerNorm(12)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Any) -> Any:
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.prefix.expand(len(x), -1, -1), x], dim=1)
+        inner = self.norm1(x)
+        x = x + self.attention(inner, inner, inner, need_weights=False)[0]
+        x = self.norm2(x)
+        return self.head(x[:, 0] if self.prefix.shape[1] else x.mean(dim=1))
+
+
+class Last(nn.Module):
+    """Channels-last features, as Swin has them, then the mean over the cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm, self.head = nn.Conv2d(1, 10, 4, stride=4), nn.LayerNorm(10), nn.Linear(10, 4)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.norm(self.embed(x).permute(0, 2, 3, 1)).mean(dim=(1, 2)))
+
+
+def test_features_and_gradients_on_paper() -> None:
+    # logit_f = w_f . mean over cells of relu(conv), so the gradient is w_fk / cells where the ReLU passes, else zero.
+    net = network()
+    model = TorchModel(net, "3", FINDINGS)
+    assert isinstance(model, ExplainedModel)
+    look = model.look(IMAGE)
+    weight = net[7].weight.detach().numpy()
+    expected = weight[:, :, None, None] / 16 * (look.features > 0)[None]
+    np.testing.assert_allclose(look.gradients, expected, atol=1e-7)
+    np.testing.assert_allclose(look.logits, net(torch.tensor(IMAGE[None]))[0].detach().numpy(), atol=1e-6)
+    np.testing.assert_array_equal(model.look(IMAGE, (2, 0)).gradients, look.gradients[[2, 0]])
+
+
+def test_pixel_gradients_of_a_linear_model_are_its_weights() -> None:
+    net = seeded(nn.Sequential(nn.Flatten(), nn.Linear(32, 4, bias=False)))
+    model = TorchModel(net, None, FINDINGS, channels=1, std=(0.5,))
+    images = IMAGE[None, :, :4, :8].repeat(2, axis=0)
+    weight = net[1].weight.detach().numpy().reshape(4, 1, 4, 8)
+    np.testing.assert_allclose(model.input_gradients(images), np.stack([2 * weight] * 2), atol=1e-6)
+    np.testing.assert_allclose(model.input_gradients(images, (3,))[0], 2 * weight[3:], atol=1e-6)
+
+
+def test_mean_std_and_transform_stand_before_the_network() -> None:
+    net, images = network(channels=3), np.random.default_rng(2).random((2, 3, 16, 16), dtype=np.float32)
+    shifted = (images - np.array([0.4, 0.5, 0.6], np.float32)[:, None, None]) / np.float32(0.2)
+    expected = net(torch.tensor(shifted)).detach().numpy()
+    model = TorchModel(net, None, FINDINGS, mean=(0.4, 0.5, 0.6), std=(0.2,))
+    np.testing.assert_allclose(model.logits(images), expected, atol=1e-5)
+    grey = TorchModel(net, None, FINDINGS, channels=1, transform=lambda x: x.expand(-1, 3, -1, -1))
+    expected = net(torch.tensor(images[:, :1].repeat(3, axis=1))).detach().numpy()
+    np.testing.assert_allclose(grey.logits(images[:, :1]), expected, atol=1e-5)
+
+
+def test_one_forward_pass_for_all_findings() -> None:
+    net, passes = network(), []
+    net[0].register_forward_hook(lambda *_: passes.append(1))
+    assert TorchModel(net, "3", FINDINGS).look(IMAGE).gradients.shape == (4, 8, 4, 4)
+    assert len(passes) == 1
+
+
+def test_in_place_relu_after_the_layer_is_safe() -> None:
+    plain, inplace = (TorchModel(network(inplace=kind), "3", FINDINGS) for kind in (False, True))
+    first, second = plain.look(IMAGE), inplace.look(IMAGE)
+    assert second.features.min() < 0
+    for a, b in zip(first[:3], second[:3], strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(plain.input_gradients(IMAGE[None]), inplace.input_gradients(IMAGE[None]))
+
+
+def test_the_layer_is_found() -> None:
+    assert TorchModel(network(), None, FINDINGS).look(IMAGE).layer == "4"
+    wide = np.random.default_rng(3).random((3, 16, 16), dtype=np.float32)
+    # Behind the last attention only the class token moves the logits, so the norm before it is the last useful layer.
+    assert TorchModel(Tokens(), None, FINDINGS).look(wide).layer == "norm1"
+    assert TorchModel(Tokens(prefix=0), None, FINDINGS).look(wide).layer == "norm2"
+    assert TorchModel(Last(), None, FINDINGS).look(IMAGE).layer == "norm"
+    blind = seeded(nn.Sequential(nn.Flatten(), nn.Linear(256, 4)))
+    with pytest.raises(InputError, match="no layer of this network gives a grid"):
+        TorchModel(blind, None, FINDINGS, channels=1).look(IMAGE)
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 2, 5])
+@pytest.mark.parametrize("shape", [(16, 16), (16, 32)])
+def test_tokens_become_a_grid_without_those_of_no_cell(prefix: int, shape: tuple[int, int]) -> None:
+    net = seeded(Tokens(prefix=prefix))
+    image = np.random.default_rng(4).random((3, *shape), dtype=np.float32)
+    look = TorchModel(net, net.norm1, FINDINGS).look(image)
+    with torch.no_grad():
+        patches = net.embed(torch.tensor(image[None])).flatten(2).transpose(1, 2)
+        expected = net.norm1(patches)[0].T.reshape(12, shape[0] // 4, shape[1] // 4)
+    np.testing.assert_allclose(look.features, expected.numpy(), atol=1e-6)
+    assert look.gradients.shape == (4, *look.features.shape)
+
+
+def test_channels_last_features_are_turned() -> None:
+    net = seeded(Last())
+    look = TorchModel(net, "norm", FINDINGS).look(IMAGE)
+    expected = net.head.weight.detach().numpy()[:, :, None, None] / 16 * np.ones((4, 4))
+    np.testing.assert_allclose(look.gradients, expected, atol=1e-7)
+    with torch.no_grad():
+        features = net.norm(net.embed(torch.tensor(IMAGE[None])).permute(0, 2, 3, 1))[0].permute(2, 0, 1)
+    np.testing.assert_allclose(look.features, features.numpy(), atol=1e-6)
+
+
+class Raising(nn.Module):
+    """A last step that fails."""
+
+    def forward(self, x: Any) -> Any:
+        raise ValueError("the user's own fault")
+
+
+def traces_of(module: Any) -> tuple[Any, ...]:
+    """Everything about a network that must be as before."""
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in module.modules())
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    kinds = [(p.requires_grad, p.grad) for p in module.parameters()]
+    modes = [m.training for m in module.modules()]
+    return hooks, modes, kinds, torch.get_rng_state().tolist(), torch.is_grad_enabled(), state
+
+
+ENDS: dict[str, Callable[[Any], object]] = {
+    "look": lambda net: TorchModel(net, "3", FINDINGS).look(IMAGE),
+    "found layer": lambda net: TorchModel(net, None, FINDINGS).look(IMAGE),
+    "logits": lambda net: TorchModel(net, "3", FINDINGS).logits(IMAGE[None]),
+    "pixels": lambda net: TorchModel(net, "3", FINDINGS).input_gradients(IMAGE[None]),
+    "bad target": lambda net: TorchModel(net, "3", FINDINGS).look(IMAGE, (0, 9)),
+    "pooled layer": lambda net: TorchModel(net, "5", FINDINGS).look(IMAGE),
+    "raising": lambda net: TorchModel(nn.Sequential(net, Raising()), "0.3", FINDINGS).look(IMAGE),
+    "raising while a layer is sought": lambda net: TorchModel(nn.Sequential(net, Raising()), None, FINDINGS).look(IMAGE),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_nothing_is_left_behind(end: str) -> None:
+    net = network().train()
+    net.insert(5, nn.Dropout(0.5))
+    net[1].eval()  # a frozen batch norm must stay frozen
+    net[0].weight.requires_grad_(False)
+    before = traces_of(net)
+    fails = end in ("bad target", "pooled layer") or end.startswith("raising")
+    if end == "pooled layer":
+        net[5], net[6] = net[6], net[5]
+    if fails:
+        with pytest.raises((InputError, ValueError, IndexError)):
+            ENDS[end](net)
+    else:
+        ENDS[end](net)
+    after = traces_of(net)
+    if end != "pooled layer":
+        assert after[1] == before[1]
+    assert (after[0], *after[2:5]) == (before[0], *before[2:5])
+    assert all(torch.equal(after[5][name], value) for name, value in before[5].items())
+
+
+def test_a_network_that_draws_in_evaluation_gives_the_same_twice() -> None:
+    class Drawing(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x + torch.randn(x.shape)
+
+    model = TorchModel(nn.Sequential(network(), Drawing()), "0.3", FINDINGS)
+    np.testing.assert_array_equal(model.logits(IMAGE[None]), model.logits(IMAGE[None]))
+
+
+def test_works_in_any_grad_mode() -> None:
+    net = network()
+    expected = TorchModel(net, "3", FINDINGS).look(IMAGE)
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+        with mode():
+            before = torch.is_grad_enabled()
+            look = TorchModel(net, "3", FINDINGS).look(IMAGE)
+            found = TorchModel(net, None, FINDINGS).look(IMAGE).layer
+            assert torch.is_grad_enabled() == before
+        np.testing.assert_array_equal(look.gradients, expected.gradients)
+        assert found == "4"
+
+
+def test_the_id_changes_with_the_weights() -> None:
+    net = network()
+    model = TorchModel(net, None, FINDINGS)
+    first = model.model_id
+    assert first == TorchModel(network(), None, FINDINGS).model_id
+    with torch.no_grad():
+        net[0].bias[0] += 1
+    assert model.model_id != first
+
+
+class Wrapped(nn.Module):
+    """A network whose answer is made into something else."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.inner, self.make = network(), make
+
+    def forward(self, x: Any) -> Any:
+        return self.make(self.inner(x))
+
+
+@pytest.mark.parametrize(("make", "sentence"), [
+    (lambda y: (y, y), "returns a tuple — wrap it so that it returns logits"),
+    (lambda y: {"logits": y}, "returns a dict — wrap it so that it returns logits"),
+    (lambda y: y[:, 0], r"returns shape \(1,\) for 1 images"),
+    (lambda y: y * torch.nan, "logits that are not finite"),
+    (lambda y: y[:, :3], "4 names for 3 logits"),
+])
+def test_answers_that_are_no_logits_are_one_sentence(make: Callable[[Any], Any], sentence: str) -> None:
+    model = TorchModel(Wrapped(make), None, FINDINGS)
+    with pytest.raises(InputError, match=sentence):
+        model.logits(IMAGE[None])
+    with pytest.raises(InputError, match=sentence):
+        model.look(IMAGE)
+
+
+def test_settings_that_cannot_be_are_refused_at_once() -> None:
+    net = network()
+    net.add_module("classifier", nn.Identity())
+    with pytest.raises(InputError, match="did you mean 'classifier'"):
+        TorchModel(net, "clasifier", FINDINGS)
+    with pytest.raises(InputError, match="no part of the network"):
+        TorchModel(net, nn.Conv2d(1, 1, 1), FINDINGS)
+    for findings in ((), "Effusion", ("a", "a"), ("a", " ")):
+        with pytest.raises(InputError, match="findings"):
+            TorchModel(net, None, findings)
+    with pytest.raises(InputError, match="channels"):
+        TorchModel(nn.Sequential(nn.Linear(3, 4)), None, FINDINGS)
+    with pytest.raises(InputError, match="mean"):
+        TorchModel(net, None, FINDINGS, mean=(0.1, 0.2))
+    with pytest.raises(InputError, match="images"):
+        TorchModel(net, None, FINDINGS).logits(np.zeros((1, 3, 16, 16), np.float32))
+
+
+def test_a_layer_that_cannot_be_drawn_on_is_named() -> None:
+    with pytest.raises(InputError, match=r"layer '7': gives \(1, 4\), no grid"):
+        TorchModel(network(), "7", FINDINGS).look(IMAGE)
+    shared = network()
+    shared[4] = shared[2]
+    with pytest.raises(InputError, match="layer '2': ran 2 times"):
+        TorchModel(shared, "2", FINDINGS).look(IMAGE)
