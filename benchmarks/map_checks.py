@@ -30,7 +30,7 @@ from storyxai.imaging.read import read_image
 from storyxai.metrics.bootstrap import Estimate, bootstrap_interval, mean_statistic, paired_difference
 from storyxai.models.card import read_card, write_card
 from storyxai.models.runtime import SHIPPED, Student, load_student
-from storyxai.programs import api
+from storyxai.programs.data import import_data, make_phantoms
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.judge import unseen_rows
 from storyxai.types import Box, Evidence, Study
@@ -54,11 +54,11 @@ def main() -> None:
             folder, table = given.data / name, Path(scratch) / f"{name}.parquet"
             if name == "phantom":
                 folder = Path(scratch) / name
-                api.make_phantoms(folder, count=given.count, seed=PHANTOM_SEED, size=SIZE)
+                make_phantoms(folder, count=given.count, seed=PHANTOM_SEED, size=SIZE)
             if not folder.is_dir():
                 sys.stdout.write(f"{name}: skipped, {folder.name} is absent\n")
                 continue
-            api.import_data(name, folder, table)
+            import_data(name, folder, table)
             records[name] = judged(maps_of(student, table))
             sys.stdout.write("\n".join(lines(name, records[name])) + "\n")
     if given.write:

@@ -26,7 +26,7 @@ from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
 from storyxai.models.card import read_card, write_card
 from storyxai.models.runtime import SHIPPED, load_student
-from storyxai.programs import api
+from storyxai.programs.data import import_data, make_phantoms
 from storyxai.programs.pipeline import evaluate_student, figures_of, write_scorecard
 from storyxai.scorecard.judge import unseen_rows
 
@@ -57,14 +57,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         if "phantom" in chosen:
-            api.make_phantoms(work / "phantom", count=PHANTOMS, seed=PHANTOM_SEED, size=512, progress=say)
+            make_phantoms(work / "phantom", count=PHANTOMS, seed=PHANTOM_SEED, size=512, progress=say)
         for name in chosen:
             folder = work / "phantom" if name == "phantom" else given.data / name
             if not folder.is_dir():
                 sys.stdout.write(f"{name}: skipped, {folder.name} is absent\n")
                 continue
             table = work / f"{name}.parquet"
-            api.import_data(name, folder, table)
+            import_data(name, folder, table)
             if name == "covid":
                 keep_outlined(table)
             beside = [load_student(given.control)] if given.control and name == "nih" else []

@@ -17,7 +17,7 @@ import pytest
 
 from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import ArchiveError, OutputError
-from storyxai.evidence.archive import ARRAYS_NAME, EVIDENCE_NAME, read_archive, verify_hashes, write_archive
+from storyxai.evidence.archive import ARRAYS_NAME, EVIDENCE_NAME, as_archived, read_archive, verify_hashes, write_archive
 from storyxai.provenance import canonical_json
 from storyxai.types import Evidence
 from test_record import same
@@ -180,3 +180,7 @@ def test_a_pickle_in_the_arrays_is_never_run(written: Path, tmp_path: Path, monk
     with pytest.raises(ArchiveError, match="cannot be read as arrays"):
         read_archive(folder)
     assert not (tmp_path / "bang").exists()
+
+
+def test_as_archived_is_what_the_archive_gives_back(written: Path) -> None:
+    assert same(as_archived(example_evidence()), read_archive(written))

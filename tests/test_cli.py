@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +26,12 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from storyxai import cli
+from storyxai.errors import OutputError, StoryxaiError
 from storyxai.models.runtime import SHIPPED
 from storyxai.phantoms.generate import generate_phantom
+from storyxai.programs import tell as telling
 
+RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "phantom.toml"
 CR, CT = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
 FEW = ("--samples", "100")
 MOST_BYTES = 1_500_000_000
@@ -261,7 +266,7 @@ def test_a_scorecard_on_a_full_disk_is_told_in_a_sentence(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("storyxai.programs.pipeline.evaluate_student", full)
+    monkeypatch.setattr("storyxai.programs.evaluate.evaluate_student", full)
     ended = call("evaluate", "--data", tmp_path / "t.parquet", "--out", tmp_path / "score", "--model", student)
     _assert_refused(ended, f"{tmp_path / 'score'}: cannot be written (No space left on device)")
 
@@ -278,6 +283,10 @@ def test_an_unknown_name_is_answered_with_the_nearest(call: Call, film: Path, st
     out = tmp_path / "out"
     _assert_refused(call("tell", film, "--out", out, "--audience", "patient,clinicain"), "'clinicain'", "'clinician'")
     _assert_refused(call("data", "import", "kermani", tmp_path, "--out", out), "'kermani'", "'kermany'")
+    _assert_refused(call("tell", film, "--out", out, "--language", "eng"), "'eng'", "'en'")
+    _assert_refused(call("evaluate", "--data", film, "--out", out, "--split", "unsen"), "'unsen'", "'unseen'")
+    _assert_refused(call("teach", RECIPE, "--out", out, "--task", "finding"), "'finding'", "'findings'")
+    _assert_refused(call("tell", film, "--out", out, "--audienc", "patient"), "--audienc", "--audience")
     for option, given, meant in (("--finding", "Efusion", "'Effusion'"), ("--method", "gradcam", "'grad_cam'")):
         words = {"--finding": "Effusion", "--method": "lime", option: given}
         options = [word for pair in words.items() for word in pair]
@@ -361,8 +370,87 @@ def test_verify_passes_what_was_told(call: Call, told: Path) -> None:
     said = json.loads(ended.out)
     assert ended.status == 0
     assert said["problems"] == []
-    assert len(said["pages"]) == 4
-    assert said["sentences"] > 40
+    (study,) = said["studies"]
+    assert study["folder"] == str(told) and len(study["pages"]) == 4
+    assert study["sentences"] > 40
+
+
+def test_verify_looks_at_each_of_many_studies(call: Call, told: Path, tmp_path: Path) -> None:
+    """`storyxai verify stories/study-*` with more than one study; one that is broken does not hide the next."""
+    first, second, none = tmp_path / "study-a", tmp_path / "study-b", tmp_path / "study-c"
+    for folder in (first, second):
+        shutil.copytree(told, folder)
+    both = call("verify", first, second)
+    assert both.status == 0 and both.out.count("every citation resolves") == 2
+    (first / "arrays.npz").write_bytes(b"")
+    ended = call("verify", first, none, second, "--json")
+    said = json.loads(ended.out)
+    assert ended.status == 2
+    assert [bool(study["problems"]) for study in said["studies"]] == [True, True, False]
+    assert any(line.startswith(f"{none}: holds no evidence.json") for line in said["problems"])
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_telling_again_keeps_what_others_laid_there(call: Call, told: Path, film: Path, tmp_path: Path) -> None:
+    study = tmp_path / told.name
+    shutil.copytree(told, study)
+    (study / "notes.txt").write_text("mine")
+    (study / "mine").mkdir()
+    before = {name: data for path in (study,) for name, data in ((p.name, p.read_bytes()) for p in path.glob("*.*"))}
+    assert call("tell", film, "--out", tmp_path, "--audience", "patient", *FEW).status == 0
+    assert (study / "mine").is_dir()
+    assert {path.name: path.read_bytes() for path in study.glob("*.*")} == before
+
+
+def test_other_readers_pages_follow_evidence_that_changed(call: Call, told: Path, film: Path, tmp_path: Path) -> None:
+    """Told again with another seed for one reader: the other pages would tell of evidence that is no longer there."""
+    study = tmp_path / told.name
+    shutil.copytree(told, study)
+    (study / "auditor.html").write_text("<p>somebody's own page")
+    assert call("tell", film, "--out", tmp_path, "--audience", "patient", "--seed", 1, *FEW).status == 0
+    assert (study / "clinician.html").read_bytes() != (told / "clinician.html").read_bytes()
+    assert (study / "auditor.html").read_text() == "<p>somebody's own page"
+    (study / "auditor.html").unlink()
+    ended = call("verify", study)
+    assert ended.status == 0 and "3 stories" in ended.out, ended.out
+
+
+@pytest.mark.parametrize("at", ["storyxai.programs.tell.render_html", "storyxai.programs.tell.replace_files"])
+def test_a_failed_second_telling_leaves_the_first(
+    at: str, call: Call, told: Path, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tmp_path / told.name
+    shutil.copytree(told, study)
+    before = _contents(study)
+
+    def fail(*_: object, **__: object) -> None:
+        raise StoryxaiError("a fault of ours") if "render" in at else OutputError("there", "cannot be written")
+
+    monkeypatch.setattr(at, fail)
+    assert call("tell", film, "--out", tmp_path, "--seed", 1, *FEW).status in (1, 2)
+    assert _contents(study) == before
+
+
+def test_only_our_own_lines_reach_the_console(
+    call: Call, film: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever other packages warn of or log while a file is read."""
+    real = telling.read_image
+
+    def noisy(path: Path) -> object:
+        warnings.warn("a third party's warning", UserWarning, stacklevel=1)
+        np.log(np.zeros(1))  # numpy's own RuntimeWarning
+        logging.getLogger("pydicom").warning("a third party's log")
+        logging.getLogger("somebody.else").error("another one's")
+        return real(path)
+
+    monkeypatch.setattr(telling, "read_image", noisy)
+    ended = call("tell", film, "--out", tmp_path, "--audience", "patient", *FEW)
+    assert ended.status == 0
+    assert ended.err == "telling (1/1)\n"
 
 
 def test_verify_finds_an_edited_page_a_changed_number_and_a_changed_array(

@@ -11,7 +11,8 @@ from storyxai.data.table import read_table
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import load_student
 from storyxai.phantoms.generate import write_phantoms
-from storyxai.programs import api
+from storyxai.programs.data import import_data
+from storyxai.programs.evaluate import score_lines
 from storyxai.programs.pipeline import figures_of
 from storyxai.scorecard.judge import _judge_masks, _searched, conformal_of, evaluate_student, student_speed
 
@@ -50,13 +51,13 @@ def test_conformal_limits_come_from_the_card_or_are_none() -> None:
 
 def test_a_table_of_phantoms_gives_outlines_hearts_and_maps_that_know_nothing(tmp_path: Path) -> None:
     write_phantoms(tmp_path / "films", count=4, seed=3, size=256)
-    api.import_data("phantom", tmp_path / "films", tmp_path / "films.parquet")
+    import_data("phantom", tmp_path / "films", tmp_path / "films.parquet")
     student = load_student()
     found, again = (
         evaluate_student(student, tmp_path / "films.parquet", split="all", bootstrap=20, seed=0) for _ in range(2)
     )
     assert found == again
-    own = next(line for line in api.score_lines(found) if line.startswith("student "))
+    own = next(line for line in score_lines(found) if line.startswith("student "))
     count = found["models"][0]["mean_auroc_all"]["finding_count"]
     assert count > 1 and f"mean AUROC of all {count} findings 0." in own.replace("1.000", "0.") and "Dice of lungs 0." in own
     twin = evaluate_student(
@@ -84,7 +85,7 @@ def test_a_table_of_phantoms_gives_outlines_hearts_and_maps_that_know_nothing(tm
 
 def test_a_teacher_is_judged_by_its_answers_on_the_images_that_it_saw(tmp_path: Path) -> None:
     write_phantoms(tmp_path / "films", count=12, seed=5, size=128)
-    api.import_data("phantom", tmp_path / "films", tmp_path / "films.parquet")
+    import_data("phantom", tmp_path / "films", tmp_path / "films.parquet")
     table = read_table(tmp_path / "films.parquet")
     student, labels = load_student(), table.labels()
     order = [labels.findings.index(name) for name in student.findings]
@@ -115,7 +116,7 @@ def test_speed_is_by_the_given_clock() -> None:
 
 
 def test_covid_masks_of_both_lungs_give_dice(real_data: Path, tmp_path: Path) -> None:
-    api.import_data("covid", real_data / "covid", tmp_path / "covid.parquet")
+    import_data("covid", real_data / "covid", tmp_path / "covid.parquet")
     table = read_table(tmp_path / "covid.parquet")
     chosen = np.zeros(len(table), dtype=bool)
     chosen[np.flatnonzero((table.frame["lung_mask"] != "").to_numpy())[:2]] = True
@@ -128,7 +129,7 @@ def test_covid_masks_of_both_lungs_give_dice(real_data: Path, tmp_path: Path) ->
 def test_a_few_films_of_the_nih_layout_give_a_mean_over_every_finding_with_both_kinds(
     real_data: Path, tmp_path: Path
 ) -> None:
-    api.import_data("nih", real_data / "nih", tmp_path / "nih.parquet")
+    import_data("nih", real_data / "nih", tmp_path / "nih.parquet")
     table = read_table(tmp_path / "nih.parquet")
     chosen, stated = np.zeros(len(table), dtype=bool), table.labels()
     for column in stated.values.T:

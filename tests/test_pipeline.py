@@ -13,7 +13,8 @@ import pytest
 from storyxai.models.card import read_card
 from storyxai.models.runtime import load_student
 from storyxai.phantoms.generate import generate_phantom, write_phantoms
-from storyxai.programs import api
+from storyxai.programs import recipes
+from storyxai.programs.verify import verify
 from storyxai.provenance import sha256_file
 from storyxai.training.config import read_recipe
 
@@ -28,7 +29,7 @@ GRAPHS = ("look.onnx", "findings.onnx", "words.onnx")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder of one run of the toy recipe, and the steps that its progress named."""
     out, steps = tmp_path_factory.mktemp("pipeline") / "run", []
-    api.pipeline(RECIPE, out, progress=lambda step, _done, _total: steps.append(step.split(":")[0]))
+    recipes.pipeline(RECIPE, out, progress=lambda step, _done, _total: steps.append(step.split(":")[0]))
     return out, steps
 
 
@@ -116,9 +117,9 @@ def test_the_stories_are_of_a_film_that_the_student_never_met(run: tuple[Path, l
     record = json.loads((study / "evidence.json").read_bytes())
     assert record["study"]["image"]["sha256"] == sha256_file(film)
     assert record["study"]["model_id"] == read_card(run[0] / "model").model_id
-    found = api.verify(study)
-    assert found["problems"] == []
-    assert len(found["pages"]) == 4
+    found = verify(study)
+    assert found.problems == ()
+    assert len(found.pages) == 4
 
 
 def _keep_graphs(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +137,7 @@ def test_the_whole_call_can_be_repeated(run: tuple[Path, list[str]], monkeypatch
     score = _scorecard(out)
     stories = {path: sha256_file(path) for path in sorted((out / "stories").rglob("*.html"))}
     _keep_graphs(out, monkeypatch)
-    api.pipeline(RECIPE, out, progress=lambda step, _done, _total: steps.append(step.split(":")[0]))
+    recipes.pipeline(RECIPE, out, progress=lambda step, _done, _total: steps.append(step.split(":")[0]))
     assert _trained(steps) == []
     assert _scorecard(out) == score
     assert {path: sha256_file(path) for path in sorted((out / "stories").rglob("*.html"))} == stories
@@ -148,7 +149,7 @@ def test_a_second_call_goes_on_from_the_networks_that_are_there(
     out, steps = run[0], list[str]()
     before = _hashes(out)
     _keep_graphs(out, monkeypatch)
-    said = api.distil(RECIPE, out, progress=lambda step, _done, _total: steps.append(step.split(":")[0]))
+    said = recipes.distil(RECIPE, out, progress=lambda step, _done, _total: steps.append(step.split(":")[0]))
     assert "phantoms" in steps
     assert _trained(steps) == []
     assert _hashes(out) == before

@@ -15,7 +15,7 @@ from PIL import Image as Picture
 from evidence_example import example_evidence
 from storyxai.evidence.archive import write_archive
 from storyxai.pages.story import render_html
-from storyxai.programs import api
+from storyxai.programs.verify import verify
 from storyxai.provenance import software_versions
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.types import Evidence
@@ -47,8 +47,8 @@ def sealed(page: bytes) -> bytes:
 
 
 def test_pages_as_they_were_told_have_no_problem(study: Path) -> None:
-    found = api.verify(study)
-    assert (found["problems"], len(found["pages"])) == ([], 4)
+    found = verify(study)
+    assert (found.problems, len(found.pages)) == ((), 4)
 
 
 def test_a_swapped_picture_is_found_though_the_seal_holds(study: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_swapped_picture_is_found_though_the_seal_holds(study: Path) -> None:
     edited = PICTURE.sub(b"data:image/png;base64," + base64.b64encode(black.getvalue()), page, count=1)
     assert edited != page
     path.write_bytes(sealed(edited))
-    (problem,) = api.verify(study)["problems"]
+    (problem,) = verify(study).problems
     assert problem.startswith("clinician.html") and "this evidence" in problem
 
 
@@ -67,18 +67,18 @@ def test_what_other_versions_drew_is_said_to_be_beyond_judging(tmp_path: Path) -
     study = written(example_evidence(), tmp_path)  # told with numpy 2.0.0, says its provenance
     path = study / "auditor.html"
     path.write_bytes(sealed(path.read_bytes().replace(b"</body>", b"<hr></body>")))
-    (problem,) = api.verify(study)["problems"]
+    (problem,) = verify(study).problems
     assert problem.startswith("auditor.html") and "numpy 2.0.0" in problem and "same versions" in problem
 
 
 def test_an_added_heading_is_found_though_the_seal_holds(study: Path) -> None:
     path = study / "patient.html"
     path.write_bytes(sealed(path.read_bytes().replace(b"</body>", b"<h2>All is well</h2></body>")))
-    (problem,) = api.verify(study)["problems"]
+    (problem,) = verify(study).problems
     assert problem.startswith("patient.html") and "this evidence" in problem
 
 
 def test_a_page_that_nobody_told_is_named(study: Path) -> None:
     (study / "discharge.html").write_text("<p>All is well.</p>", encoding="utf-8")
-    (problem,) = api.verify(study)["problems"]
+    (problem,) = verify(study).problems
     assert problem == "discharge.html: was not written by tell; it is not checked"

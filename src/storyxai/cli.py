@@ -1,4 +1,7 @@
-"""The command line: the verbs of `storyxai.programs.api`, words in, words out."""
+"""The command line: the verbs of `storyxai.programs`, words in, words out.
+
+Each program is loaded when its verb is typed: `--help` needs none of them, and `tell` not what evaluates or trains.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,38 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from storyxai.errors import GateRefusal, InputError, StoryxaiError
-from storyxai.programs import api
 from storyxai.progress import Progress
 from storyxai.types import METHOD_NAMES
+
+if TYPE_CHECKING:
+    from storyxai.programs import data, recipes
+    from storyxai.programs import evaluate as judging
+    from storyxai.programs import explain as explaining
+    from storyxai.programs import tell as telling
+    from storyxai.programs import verify as verifying
+else:
+
+    class _Later:
+        def __init__(self, name: str) -> None:
+            self.name = f"storyxai.programs.{name}"
+
+        def __getattr__(self, what: str) -> Any:
+            return getattr(import_module(self.name), what)
+
+    data, recipes, judging = _Later("data"), _Later("recipes"), _Later("evaluate")
+    explaining, telling, verifying = _Later("explain"), _Later("tell"), _Later("verify")
 
 __all__ = ["app", "main"]
 
@@ -84,41 +107,39 @@ def tell(
 
     Example:  storyxai tell film.dcm --out stories --audience clinician,patient
     """
+    options = telling.TellOptions(
+        audiences=tuple(part.strip() for part in audience.split(",") if part.strip()), language=language, model=model,
+        samples=samples, seed=seed, indication=indication, force=force,
+    )
     with _progress() as progress:
-        told = api.tell(
-            images, out, audiences=tuple(part.strip() for part in audience.split(",") if part.strip()),
-            language=language, model=model, samples=samples, seed=seed, indication=indication, force=force,
-            progress=progress,
-        )
-    lines = []
-    for item in told:
-        if "not_told" in item:
-            sys.stderr.write(f"storyxai: {item['not_told']}\n")
-            continue
-        lines.append(f"{item['source']}: {item['summary']}")
-        lines.extend(f"  {item['folder']}/{page}" for page in item["pages"])
-    left_out = [item["exit_status"] for item in told if "not_told" in item]
+        answers = telling.tell(images, out, options, progress=progress)
+    told = [item for item in answers if isinstance(item, telling.Told)]
+    left_out = [item for item in answers if isinstance(item, telling.NotTold)]
+    for item in left_out:
+        sys.stderr.write(f"storyxai: {item.not_told}\n")
+    lines = [line for item in told for line in _told_lines(item)]
     if left_out:
-        lines.append(f"{len(told) - len(left_out)} of {len(told)} images told, {len(left_out)} left out")
-    _answer({"told": told}, lines, as_json)
+        lines.append(f"{len(told)} of {len(answers)} images told, {len(left_out)} left out")
+    _answer({"told": [asdict(item) for item in answers]}, lines, as_json)
     if left_out:
-        raise typer.Exit(min(left_out))  # 2 where any file is at fault, 3 where the gate alone refused
+        raise typer.Exit(min(item.exit_status for item in left_out))  # 2 where a file is at fault, 3 where only the gate
 
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A study's folder, as `tell` wrote it.")], as_json: Json = False
+    folders: Annotated[list[Path], typer.Argument(help="Studies' folders, as `tell` wrote them.")], as_json: Json = False
 ) -> None:
     """Check again, from the files alone, the hashes, citations and contradictions of what `tell` wrote.
 
-    Example:  storyxai verify stories/study-0123456789ab
+    Of several studies each is looked at, whatever is wrong with another.
+
+    Example:  storyxai verify stories/study-*
     """
-    result = api.verify(folder)
-    lines = [f"{folder}: {len(result['pages'])} stories, {result['sentences']} sentences, every citation resolves"]
-    if result["problems"]:
-        lines = [f"{folder}: {problem}" for problem in result["problems"]]
-    _answer(result, lines, as_json)
-    if result["problems"]:
+    found = [verifying.verify(folders[0])] if len(folders) == 1 else [verifying.verify_any(folder) for folder in folders]
+    lines = [line for one in found for line in _verified_lines(one)]
+    problems = [f"{one.folder}: {problem}" for one in found for problem in one.problems]
+    _answer({"studies": [asdict(one) for one in found], "problems": problems}, lines, as_json)
+    if problems:
         raise typer.Exit(2)
 
 
@@ -138,19 +159,20 @@ def explain(
 
     Example:  storyxai explain film.png --method lime --finding Effusion --out effusion.png
     """
-    result = api.explain(image, out, finding=finding, method=method, model=model, samples=samples, seed=seed, force=force)
-    span = f"{result['minimum']:.3g} to {result['maximum']:.3g} {result['unit']}"
-    named = METHOD_NAMES.get(result["method"], result["method"])
-    lines = [f"{out}: {named} of {result['finding'].replace('_', ' ')}, {span}"]
-    if not result["shown"]:
-        lines.append(f"  tell would withhold this map: {result['withheld_because']}")
-    lines += [f"  {name.replace('_', ' ')}: {about}" for name, about in result["checks"].items()]
-    _answer(result, lines, as_json)
+    options = explaining.ExplainOptions(finding, method=method, model=model, samples=samples, seed=seed, force=force)
+    result = explaining.explain(image, out, options)
+    span = f"{result.minimum:.3g} to {result.maximum:.3g} {result.unit}"
+    named = METHOD_NAMES.get(result.method, result.method)
+    lines = [f"{out}: {named} of {result.finding.replace('_', ' ')}, {span}"]
+    if not result.shown:
+        lines.append(f"  tell would withhold this map: {result.withheld_because}")
+    lines += [f"  {name.replace('_', ' ')}: {about}" for name, about in result.checks.items()]
+    _answer(asdict(result), lines, as_json)
 
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", help="A study table, as `data import` writes it.")],
+    data_table: Annotated[Path, typer.Option("--data", help="A study table, as `data import` writes it.")],
     out: Out,
     model: Model = None,
     beside: Annotated[
@@ -165,11 +187,10 @@ def evaluate(
 
     Example:  storyxai data import nih folder --out nih.parquet && storyxai evaluate --data nih.parquet --out score
     """
+    options = judging.EvaluateOptions(model=model, beside=beside or (), split=split, bootstrap=bootstrap, seed=seed)
     with _progress() as progress:
-        result = api.evaluate(
-            data, out, model=model, beside=beside or (), split=split, bootstrap=bootstrap, seed=seed, progress=progress
-        )
-    _answer(result, [*result["lines"], f"{out}/scorecard.html"], as_json)
+        result = judging.evaluate(data_table, out, options, progress=progress)
+    _answer(asdict(result), [*result.lines, f"{out}/scorecard.html"], as_json)
 
 
 @app.command()
@@ -181,8 +202,8 @@ def pipeline(recipe: Recipe, out: Out, as_json: Json = False) -> None:
     Example:  storyxai pipeline recipes/phantom.toml --out runs/phantom
     """
     with _progress() as progress:
-        result = api.pipeline(recipe, out, progress=progress)
-    _answer(result, [*result["lines"], f"{out}/scorecard.html", f"{out}/model", f"{out}/stories"], as_json)
+        result = recipes.pipeline(recipe, out, progress=progress)
+    _answer(asdict(result), [*result.lines, f"{out}/scorecard.html", f"{out}/model", f"{out}/stories"], as_json)
 
 
 @app.command()
@@ -200,8 +221,8 @@ def teach(
     Example:  storyxai teach recipes/phantom.toml --task findings --out runs/phantom
     """
     with _progress() as progress:
-        result = api.teach(recipe, out, task=task, progress=progress)
-    _answer(result, result["lines"], as_json)
+        result = recipes.teach(recipe, out, task=task, progress=progress)
+    _answer(asdict(result), result.lines, as_json)
 
 
 @app.command()
@@ -211,8 +232,8 @@ def distil(recipe: Recipe, out: Out, as_json: Json = False) -> None:
     Example:  storyxai distil recipes/phantom.toml --out runs/phantom
     """
     with _progress() as progress:
-        result = api.distil(recipe, out, progress=progress)
-    _answer(result, [f"{out}/model: {result['model_id']}"], as_json)
+        model_id = recipes.distil(recipe, out, progress=progress)
+    _answer({"model": out / "model", "model_id": model_id}, [f"{out}/model: {model_id}"], as_json)
 
 
 @app.command()
@@ -229,8 +250,8 @@ def ablate(
     Example:  storyxai ablate recipes/ablation-phantom.toml --out runs/ablation
     """
     with _progress() as progress:
-        result = api.ablate(recipe, out, finished_only=finished_only, progress=progress)
-    _answer(result, [*result["lines"], f"{out}/ablation.html"], as_json)
+        result = recipes.ablate(recipe, out, finished_only=finished_only, progress=progress)
+    _answer(asdict(result), [*result.lines, f"{out}/ablation.html"], as_json)
 
 
 @data_app.command("phantom")
@@ -246,7 +267,8 @@ def data_phantom(
     Example:  storyxai data phantom --count 16 --out phantoms
     """
     with _progress() as progress:
-        result = api.make_phantoms(out, count=count, seed=seed, size=size, progress=progress)
+        data.make_phantoms(out, count=count, seed=seed, size=size, progress=progress)
+    result = {"out": out, "count": count, "seed": seed, "size": size, "synthetic": True}
     _answer(result, [f"{out}: {count} phantoms (synthetic, {size} px)"], as_json)
 
 
@@ -269,8 +291,8 @@ def data_import(
     Example:  storyxai data import nih ChestX-ray14 --out nih.parquet
     """
     with _progress() as progress:
-        result = api.import_data(source, path, out, seed=seed, own_split=own_split, progress=progress)
-    _answer(result, result["lines"], as_json)
+        report = data.import_data(source, path, out, seed=seed, own_split=own_split, progress=progress)
+    _answer({**asdict(report), "lines": report.lines()}, report.lines(), as_json)
 
 
 @data_app.command("check")
@@ -282,13 +304,13 @@ def data_check(
     Example:  storyxai data check nih.parquet --out report
     """
     with _progress() as progress:
-        result = api.check_data(table, out, progress=progress)
-    _answer(result, result["lines"], as_json)
+        lines = data.check_data(table, out, progress=progress)
+    _answer({"out": out, "lines": lines}, lines, as_json)
 
 
 def main() -> None:
     """Run the command line; every error of ours becomes one sentence and its exit status."""
-    logging.getLogger("PIL").addHandler(logging.NullHandler())  # a broken TIFF is told in our sentence, not in Pillow's log
+    _quiet_others()
     try:
         status = app(standalone_mode=False)
     except GateRefusal as refusal:
@@ -312,12 +334,32 @@ def main() -> None:
         sys.exit(status if isinstance(status, int) else 0)
 
 
+def _quiet_others() -> None:
+    """What other packages warn of and log is not ours to print: what matters of it stands in our own sentences.
+
+    Who asks for warnings (`python -W`, PYTHONWARNINGS) still gets them.
+    """
+    logging.getLogger().addHandler(logging.NullHandler())
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
 def _fail(sentence: str, status: int) -> None:
     sys.stderr.write(f"storyxai: {sentence}\n")
     sys.exit(status)
 
 
-def _answer(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
+def _told_lines(item: telling.Told) -> list[str]:
+    return [f"{item.source}: {item.summary}", *(f"  {item.folder}/{page}" for page in item.pages)]
+
+
+def _verified_lines(found: verifying.Verified) -> list[str]:
+    if found.problems:
+        return [f"{found.folder}: {problem}" for problem in found.problems]
+    return [f"{found.folder}: {len(found.pages)} stories, {found.sentences} sentences, every citation resolves"]
+
+
+def _answer(result: Mapping[str, object], lines: Sequence[str], as_json: bool) -> None:
     text = json.dumps(result, indent=2, sort_keys=True, default=str) if as_json else "\n".join(lines)
     sys.stdout.write(text + "\n")
 

@@ -14,7 +14,7 @@ from storyxai.data import importing
 from storyxai.data.importing import import_source
 from storyxai.data.table import read_table
 from storyxai.errors import OutputError, TableError
-from storyxai.programs import api
+from storyxai.programs.data import import_data
 
 
 def film(path: Path, seed: int) -> None:
@@ -42,15 +42,15 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(
     monkeypatch.setattr(importing, "_read", lambda *_: pytest.fail("the set was read first"))
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError):
-        api.import_data("manifest", manifest, tmp_path / "file" / "t.parquet")
+        import_data("manifest", manifest, tmp_path / "file" / "t.parquet")
     with pytest.raises(OutputError, match="is a folder") as refused:
-        api.import_data("manifest", manifest, tmp_path)
+        import_data("manifest", manifest, tmp_path)
     assert "table.parquet" in refused.value.mend
 
 
 def test_an_import_that_fails_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(TableError):
-        api.import_data("nih", tmp_path / "nowhere", tmp_path / "new" / "deep" / "t.parquet")
+        import_data("nih", tmp_path / "nowhere", tmp_path / "new" / "deep" / "t.parquet")
     assert not (tmp_path / "new").exists()
 
 

@@ -23,7 +23,7 @@ from storyxai.files import replace_files
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 from storyxai.types import Evidence
 
-__all__ = ["ARRAYS_NAME", "EVIDENCE_NAME", "read_archive", "verify_hashes", "write_archive"]
+__all__ = ["ARRAYS_NAME", "EVIDENCE_NAME", "archive_files", "as_archived", "read_archive", "verify_hashes", "write_archive"]
 
 EVIDENCE_NAME, ARRAYS_NAME = "evidence.json", "arrays.npz"
 MAX_JSON_BYTES, MAX_ARRAY_BYTES = 64 << 20, 8 << 30
@@ -38,6 +38,12 @@ def write_archive(evidence: Evidence, folder: Path) -> Path:
     Written beside it first and then moved in, so that a failure leaves what was there before. Raises: OutputError when
     the place cannot be written, EvidenceError when the evidence contradicts itself.
     """
+    replace_files(folder, archive_files(evidence))
+    return folder
+
+
+def archive_files(evidence: Evidence) -> dict[str, bytes]:
+    """The archive's files by name. Raises: EvidenceError when the evidence contradicts itself."""
     record = as_record(evidence)
     items, entries = {}, {}
     for name, array in sorted(arrays_of(evidence).items()):
@@ -46,8 +52,12 @@ def write_archive(evidence: Evidence, folder: Path) -> Path:
         items[name] = {**how, "shape": list(array.shape), "sha256": sha256_bytes(entries[name])}
     arrays_bytes = _npz(entries)
     record["arrays"] = {"file": ARRAYS_NAME, "sha256": sha256_bytes(arrays_bytes), "items": items}
-    replace_files(folder, {ARRAYS_NAME: arrays_bytes, EVIDENCE_NAME: canonical_json(record)})
-    return folder
+    return {ARRAYS_NAME: arrays_bytes, EVIDENCE_NAME: canonical_json(record)}
+
+
+def as_archived(evidence: Evidence) -> Evidence:
+    """The evidence as its archive keeps it, numbers to six digits: stories told of it can be told again from the files."""
+    return from_record(as_record(evidence), arrays_of(evidence))
 
 
 def read_archive(folder: Path) -> Evidence:

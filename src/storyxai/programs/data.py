@@ -1,0 +1,37 @@
+"""Study tables: phantoms made, published sets imported, tables looked over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from storyxai.data.checking import check_table
+from storyxai.data.importing import ImportReport, import_source
+from storyxai.data.table import read_table
+from storyxai.phantoms.generate import write_phantoms
+from storyxai.programs.places import output_folder
+from storyxai.progress import Progress
+
+__all__ = ["check_data", "import_data", "make_phantoms"]
+
+
+def make_phantoms(out: Path, *, count: int, seed: int = 0, size: int = 512, progress: Progress | None = None) -> None:
+    """Write `count` synthetic radiographs with their references into `out`. Raises: OutputError."""
+    step = None if progress is None else lambda done: progress("phantoms", done, count)
+    write_phantoms(out, count=count, seed=seed, size=size, progress=step)
+
+
+def import_data(
+    source: str, path: Path, out: Path, *, seed: int = 0, own_split: bool = False, progress: Progress | None = None
+) -> ImportReport:
+    """Write the study table of a published set to `out`; what was read comes back, and what was left out and why.
+
+    `own_split` leaves the publisher's lists aside. Raises: UnknownNameError, TableError, OutputError.
+    """
+    with output_folder(out.parent, typed=out):  # a place that cannot be written is said before hours of reading
+        return import_source(source, path, out, seed=seed, own_split=own_split, progress=progress)
+
+
+def check_data(table: Path, out: Path, *, progress: Progress | None = None) -> list[str]:
+    """What is wrong with a study table, a line each, also as a page with pictures in `out`."""
+    report = check_table(read_table(table), out, progress=progress)
+    return [*report.lines, f"{out}/index.html"]

@@ -1,0 +1,117 @@
+"""One map of one finding, as a picture with its raw values beside it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from storyxai.errors import InputError, OutputError, UnknownNameError
+from storyxai.evidence.gather import ExplainSettings, explain_finding, look_at
+from storyxai.files import MORE_ROOM, replace_files
+from storyxai.imaging.read import read_image
+from storyxai.modalities.chest_radiograph.findings import find_term
+from storyxai.models.runtime import load_student
+from storyxai.pages.figures import pair_png
+from storyxai.programs.places import output_folder
+from storyxai.programs.tell import require_samples, study_of
+from storyxai.types import Check, Heatmap
+
+__all__ = ["ExplainOptions", "Explained", "explain"]
+
+METHODS = ("grad_cam", "lime")
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """How one map is made: the finding, the method, and what `tell` takes too."""
+
+    finding: str
+    method: str = "grad_cam"
+    model: Path | None = None
+    samples: int = 1000
+    seed: int = 0
+    force: bool = False
+
+    @property
+    def method_key(self) -> str:
+        """The method's key: "Grad-CAM" and "LIME" are taken too, as pictures and pages call them.
+
+        Raises: UnknownNameError naming the nearest.
+        """
+        key = self.method.casefold().replace("-", "_").replace(" ", "_")
+        if key not in METHODS:
+            raise UnknownNameError("method", self.method, METHODS)
+        return key
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One map: its range in `unit`, whether `tell` would show it, and each check's outcome in words."""
+
+    finding: str
+    method: str
+    unit: str
+    minimum: float
+    maximum: float
+    shown: bool
+    withheld_because: str
+    checks: dict[str, str]
+
+
+def explain(path: Path, out: Path, options: ExplainOptions) -> Explained:
+    """One map of one finding, drawn beside the untouched image to `out` (PNG), its raw values to `out` with .npy.
+
+    The map is asked every check that `tell` would ask of it; one that `tell` would withhold says so in the picture.
+    Raises: GateRefusal unless `force`.
+    """
+    name, method = find_term(options.finding).name, options.method_key
+    raw = _raw_beside(out)
+    require_samples(options.samples)
+    with output_folder(out.parent, typed=out):
+        student = load_student(options.model)
+        if name not in student.findings:
+            raise UnknownNameError("finding", options.finding, student.findings)
+        image = read_image(path)
+        seen, _ = look_at(student, study_of(image), force=options.force)
+        settings = ExplainSettings(samples=options.samples, seed=options.seed)
+        heatmap, checks = explain_finding(
+            student, seen, finding=name, method=method, settings=settings, spacing_mm=image.spacing_mm
+        )
+        _write({raw.name: _npy(heatmap), out.name: pair_png(image, heatmap)}, out)
+    values = heatmap.values
+    return Explained(
+        name, method, heatmap.unit, float(values.min()), float(values.max()), heatmap.shown, heatmap.withheld_because,
+        {check.name: _outcome(check) for check in checks},
+    )
+
+
+def _raw_beside(out: Path) -> Path:
+    """Where the raw map goes. Raises: InputError or OutputError if either file cannot be one."""
+    if out.suffix.lower() != ".png":
+        raise InputError(str(out), "is no PNG file name", mend="end it in .png")
+    raw = out.with_suffix(".npy")
+    for place in (out, raw):
+        if place.is_dir():
+            raise OutputError(str(place), "is a folder", mend="name a file")
+    return raw
+
+
+def _write(files: dict[str, bytes], out: Path) -> None:
+    try:
+        replace_files(out.parent, files)
+    except OutputError as error:
+        raise OutputError(str(out), error.why, mend=MORE_ROOM) from error
+
+
+def _npy(heatmap: Heatmap) -> bytes:
+    packed = io.BytesIO()
+    np.save(packed, heatmap.values, allow_pickle=False)
+    return packed.getvalue()
+
+
+def _outcome(check: Check) -> str:
+    said = "passed" if check.passed else "failed" if check.passed is False else "not applicable"
+    return f"{said} - {check.about}"

@@ -1,0 +1,142 @@
+"""What a recipe can be asked for: its teachers, its student, the whole way to stories, or what each part adds.
+
+Every recipe is read before torch is loaded, so that a bad one is told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storyxai.files import require_writable, write_whole
+from storyxai.programs.data import make_phantoms
+from storyxai.programs.evaluate import score_lines
+from storyxai.programs.pipeline import distil_to_folder, run_pipeline
+from storyxai.programs.places import name_full_disk
+from storyxai.programs.teach import teach_to_folder
+from storyxai.programs.tell import TellOptions, tell
+from storyxai.progress import Progress
+from storyxai.provenance import canonical_json
+from storyxai.scorecard.build import headline
+from storyxai.training.config import read_recipe
+
+__all__ = ["Ablated", "Piped", "Taught", "ablate", "distil", "pipeline", "teach"]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A recipe's teachers: what each is and where it lies, and their main figures in words."""
+
+    out: Path
+    teachers: tuple[Mapping[str, Any], ...]
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """How many students were compared, and what was concluded, in words."""
+
+    out: Path
+    students: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Piped:
+    """A recipe gone through: the scorecard's main figures, and the same in words."""
+
+    out: Path
+    headline: Mapping[str, Any]
+    lines: tuple[str, ...]
+
+
+def teach(recipe: Path, out: Path, *, task: str = "all", progress: Progress | None = None) -> Taught:
+    """The teachers of a recipe in `out`, weights and a card each, with their figures on the validation part."""
+    with name_full_disk(out):
+        cards = teach_to_folder(recipe, out, task=task, progress=progress)
+    lines = [f"{out / card['weights']['file']}: {line}" for card in cards for line in teacher_lines(card)]
+    return Taught(out, tuple(_teacher(card, out) for card in cards), tuple(lines))
+
+
+def distil(recipe: Path, out: Path, *, progress: Progress | None = None) -> str:
+    """The id of the student of a recipe, which now stands in `out`/model."""
+    with name_full_disk(out):
+        student, _ = distil_to_folder(recipe, out, progress=progress)
+    return student.card.model_id
+
+
+def ablate(recipe: Path, out: Path, *, finished_only: bool = False, progress: Progress | None = None) -> Ablated:
+    """What each part of the method adds, as ablation.json and ablation.html in `out`; finished students are kept.
+
+    `finished_only` trains nothing and judges the students that are there.
+    """
+    read = read_recipe(recipe)
+    require_writable(out)
+    from storyxai.ablation.page import render_ablation
+    from storyxai.ablation.run import run_ablation
+
+    record = run_ablation(read, out, finished_only=finished_only, progress=progress)
+    write_whole(canonical_json(record), out / "ablation.json")
+    write_whole(render_ablation(record), out / "ablation.html")
+    return Ablated(out, record["cells_planned"], tuple(record["conclusions"]))
+
+
+def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> Piped:
+    """A recipe from nothing to stories: student, scorecard, and four stories of held-out phantoms."""
+    read = read_recipe(recipe)
+    with name_full_disk(out):
+        _, record = run_pipeline(recipe, out, progress=progress)
+    first = read.data.phantom_seed * 1_000_000 + read.data.phantom_train + read.data.phantom_validation
+    count = min(read.evaluation.stories, read.data.phantom_test)
+    if count:
+        if not (out / "held_out").exists():  # a run that was cut short goes on
+            make_phantoms(out / "held_out", count=count, seed=first, size=512)
+        tell([out / "held_out" / "images"], out / "stories", TellOptions(model=out / "model"), progress=progress)
+    return Piped(out, headline(record), tuple(score_lines(record)))
+
+
+def _teacher(card: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    return {
+        "task": card["task"], "weights": str(out / card["weights"]["file"]), "hash": card["hash"],
+        "card": str(out / f"teacher-{card['task']}.json"), "figures": card["figures"],
+    }
+
+
+def teacher_lines(card: Mapping[str, Any]) -> list[str]:
+    """The main figure of a teacher on each validation set, with its n, in words."""
+    lines = []
+    for figure in card["figures"]:
+        data, parts = figure["data"], _FIGURE_OF[card["task"]](figure)
+        lines.append(f"{data['name']}, n = {data['images']}: {'; '.join(parts) or 'too few cases for a figure'}")
+    return lines
+
+
+def _ranking(figure: Mapping[str, Any]) -> list[str]:
+    mean = figure["model"].get("mean_auroc") or {}
+    if mean.get("value") is None:
+        return []
+    span = f" [{mean['low']:.3f}, {mean['high']:.3f}]" if mean.get("low") is not None else ""
+    return [f"mean AUROC {mean['value']:.3f}{span}"]
+
+
+def _outlines(figure: Mapping[str, Any]) -> list[str]:
+    known = [one for one in figure["model"]["masks"] if one["dice"]["value"] is not None]
+    return [f"{one['mask']} Dice {one['dice']['value']:.3f}" for one in known]
+
+
+def _reports(figure: Mapping[str, Any]) -> list[str]:
+    said = _finding_f1(figure["model"])
+    if said is None:
+        return []
+    beside = {one["name"]: _finding_f1(one) for one in figure["baselines"]}
+    constant = [f"{name} {value:.3f}" for name, value in beside.items() if value is not None]
+    return [f"finding F1 {said:.3f} (beside {', '.join(constant)})"]
+
+
+def _finding_f1(judged: Mapping[str, Any]) -> float | None:
+    return judged["reports"]["finding_f1_micro"]["value"] if judged["reports"] else None
+
+
+_FIGURE_OF = {"findings": _ranking, "masks": _outlines, "report": _reports}

@@ -1,0 +1,166 @@
+"""From image files to studies on disk: evidence, arrays and one page per reader, each study whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from storyxai.errors import GateRefusal, InputError, OutputError, StoryxaiError, UnknownNameError
+from storyxai.evidence.archive import archive_files, as_archived
+from storyxai.evidence.gather import ExplainSettings, gather
+from storyxai.evidence.record import as_record, record_sha256
+from storyxai.files import MORE_ROOM, replace_files
+from storyxai.imaging.read import find_images, read_image
+from storyxai.models.runtime import Student, load_student
+from storyxai.pages.story import render_html
+from storyxai.programs.places import output_folder
+from storyxai.progress import Progress
+from storyxai.story.citations import contradictions, story_of_page
+from storyxai.story.tell import AUDIENCES
+from storyxai.story.tell import tell as tell_story
+from storyxai.story.words import load_words
+from storyxai.types import Evidence, Finding, Image, Story, Study
+
+__all__ = ["NotTold", "TellOptions", "Told", "tell"]
+
+FEWEST_SAMPLES = 100
+
+
+@dataclass(frozen=True)
+class TellOptions:
+    """How studies are told.
+
+    `audiences` name the readers; `model` is a student's folder, None the one that comes along; `samples` are LIME's
+    perturbed images; `force` tells even what the gate refuses, with its warning on every page.
+    """
+
+    audiences: Sequence[str] = AUDIENCES
+    language: str = "en"
+    model: Path | None = None
+    samples: int = 1000
+    seed: int = 0
+    indication: str = ""
+    force: bool = False
+
+    def check(self) -> None:
+        """Raise UnknownNameError or InputError if an option cannot be used: before any image is read."""
+        for audience in self.audiences:
+            if audience not in AUDIENCES:
+                raise UnknownNameError("audience", audience, AUDIENCES)
+        if not self.audiences:
+            raise InputError("audience", "is empty", mend=f"name one or more of {', '.join(AUDIENCES)}")
+        load_words(self.language)
+        require_samples(self.samples)
+
+
+@dataclass(frozen=True)
+class Told:
+    """One study that was told: where it lies, its pages, its findings, and one line of summary."""
+
+    source: str
+    folder: Path
+    pages: tuple[str, ...]
+    summary: str
+    findings: Mapping[str, Mapping[str, str | float]]
+    maps_withheld: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotTold:
+    """An image among several that could not be told: why, and the exit status that it stands for."""
+
+    source: str
+    not_told: str
+    exit_status: int
+
+
+def tell(
+    images: Sequence[Path], out: Path, options: TellOptions | None = None, *, progress: Progress | None = None
+) -> list[Told | NotTold]:
+    """What was told of each image, in folders under `out`.
+
+    A study's folder appears whole or not at all. Told again, its evidence and the pages that were asked for are
+    replaced; pages of other readers are told again where the evidence changed, and every other file stays. One image
+    that cannot be told raises InputError or GateRefusal; among several it is left out and the others are told.
+    """
+    options = options or TellOptions()
+    options.check()
+    paths = find_images(images)
+    told: list[Told | NotTold] = []
+    with output_folder(out):
+        student = load_student(options.model)
+        for done, path in enumerate(paths, start=1):
+            try:
+                told.append(_tell_one(student, path, out, options))
+            except (InputError, GateRefusal) as error:
+                if len(paths) == 1 or isinstance(error, OutputError):
+                    raise
+                told.append(NotTold(str(path), str(error), error.exit_status))
+            if progress:
+                progress("telling", done, len(paths))
+    return told
+
+
+def study_of(image: Image, indication: str = "") -> Study:
+    """The study of one image, under a name that says nothing about the patient: the start of the file's hash."""
+    return Study(f"study-{image.sha256[:12]}", (image,), indication)
+
+
+def require_samples(samples: int) -> None:
+    """Raise InputError if so few perturbed images cannot carry LIME's fit."""
+    if samples < FEWEST_SAMPLES:
+        raise InputError("samples", f"{samples} are too few for LIME", mend=f"use {FEWEST_SAMPLES} or more, best 1000")
+
+
+def _tell_one(student: Student, path: Path, out: Path, options: TellOptions) -> Told:
+    study = study_of(read_image(path), options.indication)
+    settings = ExplainSettings(samples=options.samples, seed=options.seed)
+    evidence = gather(student, study, settings=settings, force=options.force)
+    folder = out / study.study_id
+    files = _study_files(evidence, folder, options)
+    try:
+        replace_files(folder, files)
+    except OutputError as error:
+        raise OutputError(str(out), error.why, mend=MORE_ROOM) from error
+    return _told(evidence, folder, [f"{audience}.html" for audience in options.audiences])
+
+
+def _study_files(evidence: Evidence, folder: Path, options: TellOptions) -> dict[str, bytes]:
+    """Everything that telling writes into the study's folder, by name."""
+    kept = as_archived(evidence)  # so that every story can be told and drawn again from the files, byte by byte
+    stories = {audience: tell_story(kept, audience, options.language) for audience in options.audiences}
+    for audience, language in _outdated_pages(kept, folder, options.audiences):
+        stories[audience] = tell_story(kept, audience, language)
+    if clash := contradictions(list(stories.values())):
+        raise StoryxaiError(f"the stories contradict one another: {'; '.join(clash)}")
+    return {**archive_files(evidence), **{f"{audience}.html": render_html(story, kept) for audience, story in stories.items()}}
+
+
+def _outdated_pages(evidence: Evidence, folder: Path, asked: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Audience and language of each page from an earlier telling that other evidence than this was told in."""
+    mark = record_sha256(as_record(evidence))
+    for audience in AUDIENCES:
+        page = folder / f"{audience}.html"
+        if audience in asked or not page.is_file():
+            continue
+        try:
+            story: Story = story_of_page(page.read_bytes())
+        except StoryxaiError:  # somebody's own file of that name
+            continue
+        if story.provenance.get("evidence_sha256") != mark:
+            yield audience, story.language
+
+
+def _told(evidence: Evidence, folder: Path, pages: Sequence[str]) -> Told:
+    findings = evidence.prediction.findings
+    named = [f"{f.name} {f.state} ({f.probability:.2f})" for f in findings if f.state != "absent"]
+    return Told(
+        evidence.image.source, folder, tuple(pages), ", ".join(named) or "no finding reached its threshold",
+        {f.name: _in_short(f) for f in findings},
+        tuple(f"{h.finding} {h.method}: {h.withheld_because}" for h in evidence.heatmaps if not h.shown),
+    )
+
+
+def _in_short(finding: Finding) -> dict[str, str | float]:
+    return {"state": finding.state, "probability": round(finding.probability, 4)}
