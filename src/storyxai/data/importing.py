@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import importlib
-import io
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from storyxai.data.skipped import skipped_lines, write_skipped
 from storyxai.data.splits import check_no_leak, near_duplicates, split_by_patient
 from storyxai.data.table import Skipped, StudyTable
 from storyxai.errors import InputError, OutputError, StoryxaiError, TableError, UnknownNameError
-from storyxai.files import write_whole
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.progress import Progress
 
@@ -74,9 +72,7 @@ class ImportReport:
         if self.near_duplicates:
             lines.append(f"pairs of nearly the same picture, kept in one part: {self.near_duplicates}")
         if self.skipped_file is not None:
-            reasons = Counter(item.why for item in self.skipped).most_common(5)
-            lines.append(f"left out: {len(self.skipped)}, each named in {self.skipped_file}")
-            lines += [f"  {count} x {why}" for why, count in reasons]
+            lines += skipped_lines(self.skipped, named_in=str(self.skipped_file))
         return tuple(lines)
 
 
@@ -144,7 +140,7 @@ def import_source(
     table = _read(name, folder, journal, progress)
     if not len(table):
         journal.unlink(missing_ok=True)
-        _refuse_empty(table, name, folder, _write_skipped(out, table.skipped))
+        _refuse_empty(table, name, folder, write_skipped(table.skipped, _skipped_file(out)))
     broken: list[Skipped] = []
 
     def unreadable(name: str, error: StoryxaiError) -> None:
@@ -167,18 +163,9 @@ def import_source(
         splits={part: int((frame["split"] == part).sum()) for part in ("train", "val", "test")},
         positives={finding: int((frame[f"label_{finding}"] >= 0.5).sum()) for finding in NAMES},
         near_duplicates=len(pairs), left_lists_aside=own_split and listed, skipped=table.skipped,
-        skipped_file=_write_skipped(out, table.skipped),
+        skipped_file=write_skipped(table.skipped, _skipped_file(out)),
     )
 
 
-def _write_skipped(out: Path, skipped: tuple[Skipped, ...]) -> Path | None:
-    path = out.with_name(f"{out.stem}.skipped.csv")
-    if not skipped:
-        path.unlink(missing_ok=True)
-        return None
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("what", "why", "mend"))
-    writer.writerows((item.what, item.why, item.mend) for item in skipped)
-    write_whole(text.getvalue().encode(errors="backslashreplace"), path)  # a name need not be text
-    return path
+def _skipped_file(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.skipped.csv")

@@ -38,7 +38,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "image": ("text", "image file, absolute or relative to the table's root; empty for a report without an image"),
     "source": ("text", "data set: nih, kermany, ..."),
     "origin": ("text", "part of the data set with a mix of its own; empty where there is one"),
-    "view": ("text", "PA, AP, LATERAL or unknown"),
+    "view": ("text", "PA, AP, LATERAL, OTHER (oblique, axial, ...) or unknown"),
     "sex": ("text", "M, F or empty"),
     "age_years": ("number", "nan = not stated"),
     "split": ("text", "train, val, test or empty"),

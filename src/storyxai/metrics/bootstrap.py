@@ -70,8 +70,9 @@ class Resamples:
     patient_of: NDArray[np.intp]
 
     def weights(self, start: int, stop: int) -> Floats:
-        """Image weights of resamples `start` to `stop`. Shapes: float64 [stop - start, N]."""
-        return self.counts[start:stop][:, self.patient_of].astype(np.float64)
+        """Image weights of resamples `start` to `stop`. Shapes: float64 [stop - start, N], an image's weights side by side."""
+        block = self.counts[start:stop].T.astype(np.float64)
+        return np.take(block, self.patient_of, axis=0).T
 
 
 def draw_resamples(patient_ids: Sequence[str] | NDArray[np.str_], *, count: int, seed: int) -> Resamples:
@@ -165,12 +166,13 @@ def value_of(statistic: Statistic, images: int) -> float | None:
 def mean_statistic(values: ArrayLike) -> Statistic:
     """The mean of `values` (one an image, nan = not stated and left out) as a statistic."""
     given = np.asarray(values, dtype=np.float64)
-    known = np.flatnonzero(np.isfinite(given))
-    kept = given[known]
+    known = np.isfinite(given)
+    # Both sums in one product over all images: picking out the known ones would copy the weights.
+    sums = np.stack([np.where(known, given, 0.0), known], axis=1)
 
     def mean(weights: Floats) -> Floats:
-        held = weights[:, known]
-        return ratio(held @ kept, held.sum(axis=1))
+        total, count = (weights @ sums).T
+        return ratio(total, count)
 
     return mean
 

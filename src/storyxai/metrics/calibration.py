@@ -118,13 +118,14 @@ def ece_statistic(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 10
     rows = np.flatnonzero(np.isfinite(given) & np.isfinite(answers))
     values, stated = _known(given, answers)
     places = _places(values, bins, by)
-    gaps = np.zeros((len(rows), int(places.max()) + 1 if len(rows) else 0))
-    gaps[np.arange(len(rows)), places] = values - stated
+    count = int(places.max()) + 1 if len(rows) else 0
+    # One column a bin and one of marks for the total: a product over all images copies no weights.
+    sums = np.zeros((len(given), count + 1))
+    sums[rows, places], sums[rows, -1] = values - stated, 1.0
 
     def error(weights: Floats) -> Floats:
-        held = weights[:, rows]
-        total = held.sum(axis=1)
-        return ratio(np.abs(held @ gaps).sum(axis=1), total)
+        found = weights @ sums
+        return ratio(np.abs(found[:, :-1]).sum(axis=1), found[:, -1])
 
     return error
 

@@ -7,12 +7,14 @@ where the data cannot say (a class without a case). A label of 0.5 or more count
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 
 from storyxai.errors import InputError
-from storyxai.metrics.bootstrap import Floats, Statistic, ratio, value_of
+from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic, ratio, value_of
 
 __all__ = [
     "auroc",
@@ -39,21 +41,16 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float | None:
 def auroc_statistic(labels: ArrayLike, scores: ArrayLike) -> Statistic:
     """AUROC as a statistic of image weights. Shapes: `labels`, `scores` [N].
 
-    Source: Mann-Whitney U over the product of the classes' weights. The scores are sorted once, so a resample costs
-    one running sum over the absent cases.
+    Source: Mann-Whitney U over the product of the classes' weights. The absent cases are added up once between every two
+    neighbouring scores of present cases, so a resample costs one pass over the images.
     """
     present, absent, values = _split(labels, scores)
-    absent = absent[np.argsort(values[absent], kind="stable")]
-    ranked = values[absent]
-    below = np.searchsorted(ranked, values[present], side="left")
-    up_to = np.searchsorted(ranked, values[present], side="right")
+    steps, is_absent = _Steps.of(values, present, absent), _marks(absent, len(values))
 
     def area(weights: Floats) -> Floats:
-        running = np.zeros((len(weights), len(absent) + 1))
-        np.cumsum(weights[:, absent], axis=1, out=running[:, 1:])
-        held = weights[:, present]
-        wins = np.einsum("bi,bi->b", held, running[:, below] + running[:, up_to]) / 2.0
-        return ratio(wins, held.sum(axis=1) * running[:, -1])
+        held, below, level = steps.sums(weights)
+        wins = (held * (np.cumsum(below + level, axis=0) - level / 2.0)).sum(axis=0)
+        return ratio(wins, held.sum(axis=0) * (weights @ is_absent))
 
     return area
 
@@ -107,23 +104,16 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float | None:
 def average_precision_statistic(labels: ArrayLike, scores: ArrayLike) -> Statistic:
     """Average precision as a statistic of image weights: recall steps times precision, tied scores in one step."""
     present, absent, values = _split(labels, scores)
-    rows = np.concatenate([present, absent])
-    is_present = np.repeat([1.0, 0.0], [len(present), len(absent)])
-    order = np.argsort(-values[rows], kind="stable")
-    rows, is_present = rows[order], is_present[order]
-    ends = np.flatnonzero(np.append(np.diff(values[rows]) != 0, True)) if len(rows) else np.array([], dtype=np.intp)
-    defined = len(present) > 0 and len(absent) > 0
+    steps, is_absent = _Steps.of(-values, present, absent), _marks(absent, len(values))
 
     def precision(weights: Floats) -> Floats:
-        if not defined:
-            return np.full(len(weights), np.nan)
-        held = weights[:, rows]
-        drawn = np.cumsum(held, axis=1)[:, ends]
-        found = np.cumsum(held * is_present, axis=1)[:, ends]
-        steps = np.diff(found, axis=1, prepend=0.0)
+        held, before, level = steps.sums(weights)
+        found = np.cumsum(held, axis=0)
+        drawn = np.cumsum(held + before + level, axis=0)
         share = np.divide(found, drawn, out=np.zeros_like(found), where=drawn > 0)
-        both = (found[:, -1] > 0) & (drawn[:, -1] > found[:, -1])
-        return np.where(both, ratio((steps * share).sum(axis=1), found[:, -1]), np.nan)
+        total = held.sum(axis=0)
+        both = (total > 0) & ((weights @ is_absent) > 0)
+        return np.where(both, ratio((held * share).sum(axis=0), total), np.nan)
 
     return precision
 
@@ -136,7 +126,7 @@ def sensitivity(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> fl
 def sensitivity_statistic(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> Statistic:
     """Sensitivity at `threshold` as a statistic of image weights."""
     present, _, values = _split(labels, scores)
-    return _share_statistic(present, values[present] >= threshold)
+    return _share_statistic(len(values), present, values[present] >= threshold)
 
 
 def specificity(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> float | None:
@@ -147,7 +137,7 @@ def specificity(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> fl
 def specificity_statistic(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> Statistic:
     """Specificity at `threshold` as a statistic of image weights."""
     _, absent, values = _split(labels, scores)
-    return _share_statistic(absent, values[absent] < threshold)
+    return _share_statistic(len(values), absent, values[absent] < threshold)
 
 
 def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float | None:
@@ -195,14 +185,52 @@ def _operating_points(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats | No
     return np.append(between, levels[-1]), hits, alarms
 
 
-def _share_statistic(rows: NDArray[np.intp], right: NDArray[np.bool_]) -> Statistic:
-    marks = right.astype(np.float64)
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """Images added up between the scores of present cases, as sparse matrices of 0 and 1. Shapes: [K, N] for K scores.
 
-    def share(weights: Floats) -> Floats:
-        held = weights[:, rows]
-        return ratio(held @ marks, held.sum(axis=1))
+    `held` are the present cases at each score, `below` the absent ones between it and the next lower score of a present
+    case, `level` the absent ones at the very score. All are empty where either class is.
+    """
 
-    return share
+    held: csr_array
+    below: csr_array
+    level: csr_array
+
+    @classmethod
+    def of(cls, values: Floats, present: NDArray[np.intp], absent: NDArray[np.intp]) -> _Steps:
+        scores = np.unique(values[present]) if len(absent) else np.array([])
+        place = np.searchsorted(scores, values[absent], side="left")
+        inside = place < len(scores)
+        place, rows = place[inside], absent[inside]
+        equal = values[rows] == scores[place]
+        kept = present if len(scores) else present[:0]
+        shape = len(scores), len(values)
+        return cls(
+            _ones(np.searchsorted(scores, values[kept]), kept, shape),
+            _ones(place[~equal], rows[~equal], shape), _ones(place[equal], rows[equal], shape),
+        )
+
+    def sums(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
+        """The weight of `held`, `below` and `level` in each resample. Shapes: [B, N] to [K, B]."""
+        columns = np.ascontiguousarray(weights.T)
+        return self.held @ columns, self.below @ columns, self.level @ columns
+
+
+def _marks(rows: NDArray[np.intp], images: int) -> Floats:
+    marks = np.zeros(images)
+    marks[rows] = 1.0
+    return marks
+
+
+def _ones(rows: NDArray[np.intp], columns: NDArray[np.intp], shape: tuple[int, int]) -> csr_array:
+    return csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+
+
+def _share_statistic(images: int, rows: NDArray[np.intp], right: NDArray[np.bool_]) -> Statistic:
+    values = np.full(images, np.nan)
+    values[rows] = right
+    return mean_statistic(values)
 
 
 def _split(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:

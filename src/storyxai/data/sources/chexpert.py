@@ -9,6 +9,7 @@ from pathlib import Path
 from storyxai.data.labels import labels_from_codes
 from storyxai.data.reading import age_of, is_there, number, read_csv, require_folder
 from storyxai.data.table import Skipped, StudyRow, StudyTable
+from storyxai.data.views import view_of
 from storyxai.errors import TableError
 
 __all__ = ["read_chexpert"]
@@ -46,11 +47,16 @@ def read_chexpert(folder: Path) -> StudyTable:
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
 
 
+def _view(cells: Mapping[str, str], stem: str) -> str:
+    """What the columns say; without them (test.csv has none) the file's name ("view2_lateral")."""
+    stated = [view_of(cells.get(name, "")) for name in ("Frontal/Lateral", "AP/PA")] + [view_of(stem.partition("_")[2])]
+    return next((view for view in ("LATERAL", "OTHER", "PA", "AP") if view in stated), "unknown")
+
+
 def _row(cells: Mapping[str, str], place: re.Match[str], part: str) -> StudyRow:
     codes = {key: number(cell) for key, cell in cells.items() if key not in ABOUT}
     labels, uncertain, others = labels_from_codes(codes)
-    side = cells.get("Frontal/Lateral", "")
-    view = {"Lateral": "LATERAL"}.get(side, cells.get("AP/PA", "") if cells.get("AP/PA") in ("AP", "PA") else "unknown")
+    view = _view(cells, Path(place[4]).stem)
     study = f"chexpert-{place[2]}-{place[3]}"
     age = age_of(cells.get("Age", ""))
     return StudyRow(

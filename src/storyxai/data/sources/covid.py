@@ -8,6 +8,7 @@ from pathlib import Path
 
 from storyxai.data.reading import age_of, is_there, read_csv, require_folder
 from storyxai.data.table import Skipped, StudyRow, StudyTable
+from storyxai.data.views import view_of
 
 __all__ = ["read_covid"]
 
@@ -19,7 +20,6 @@ PNEUMONIAS = frozenset({
 LESIONS: Mapping[str, str] = {
     "consolidation": "Consolidation", "pleural_effusion": "Effusion", "pneumothorax": "Pneumothorax",
 }
-VIEWS: Mapping[str, str] = {"PA": "PA", "AP": "AP", "AP Supine": "AP", "AP Erect": "AP", "L": "LATERAL"}
 
 
 def read_covid(folder: Path) -> StudyTable:
@@ -74,7 +74,7 @@ def _row(
         notes.append(f"case note: {case_note}")
     mask = f"masks/{stem}.png"
     return StudyRow(
-        f"covid-{stem}", f"covid-{cells['patientid']}", image, "covid", view=VIEWS.get(cells["view"], "unknown"),
+        f"covid-{stem}", f"covid-{cells['patientid']}", image, "covid", view=view_of(cells["view"]),
         sex=cells["sex"] if cells["sex"] in ("M", "F") else "", age_years=age_of(cells["age"]),
         license=cells["license"].strip(), labels=labels, lung_mask=mask if (folder / mask).is_file() else "",
         lesion_masks=mine, notes=tuple(notes),

@@ -12,6 +12,7 @@ import pandas as pd
 from storyxai.data.masks import RUNS_PREFIX, decode_runs
 from storyxai.data.reading import age_of, is_there, number, read_csv, shown
 from storyxai.data.table import SPLITS, Skipped, StudyRow, StudyTable
+from storyxai.data.views import known_view
 from storyxai.errors import TableError, nearest_name
 from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 
@@ -25,10 +26,6 @@ TABLES = (".csv", ".gz", ".parquet")
 MASKS = ("lung_mask", "left_lung_mask", "right_lung_mask", "heart_mask")
 NOT_STATED = ("", "nan", "none", "null", "<na>")
 # As people write them, in small letters.
-VIEWS: Mapping[str, str] = {
-    "pa": "PA", "ap": "AP", "ap supine": "AP", "ap erect": "AP", "ap_horizontal": "AP", "l": "LATERAL", "ll": "LATERAL",
-    "rl": "LATERAL", "lat": "LATERAL", "lateral": "LATERAL", "unknown": "unknown",
-}
 SEXES: Mapping[str, str] = {"m": "M", "male": "M", "f": "F", "female": "F", "o": "", "other": "", "u": "", "unknown": ""}
 
 
@@ -38,7 +35,7 @@ def read_manifest(path: Path) -> StudyTable:
     Columns: `image` and `patient_id` must be there. May be there: `study_id`, `image_id`, `source`, `split` (kept as
     the official one), `age_years`, the text columns of the study table, and a column per finding, by its name or a
     synonym or as label_<name>, with 1, 0, -1 (uncertain) or empty (not stated). Views and sexes may be written as people
-    do (`VIEWS`, `SEXES`). Any other column is named in `skipped`, and so is a mask that is not there.
+    do (`data.views`, `SEXES`). Any other column is named in `skipped`, and so is a mask that is not there.
     An image that shares its study_id with another one is called by its path where it has no `image_id`.
     Raises: TableError naming the file, the line and the column.
     """
@@ -101,7 +98,10 @@ def _row(text: Mapping[str, str], labels: Mapping[str, str], where: str) -> Stud
         notes.append(f"age '{shown(age)}' is not believed")
     study = text.get("study_id") or text.get("image_id") or _stem(text["image"])
     words = {name: text.get(name, "") for name in TEXTS}
-    view = _meant(words["view"], VIEWS, where, "view", "unknown")
+    view = known_view(words["view"])
+    if view is None:
+        mend = "use PA, AP, LATERAL, OTHER, unknown or nothing"
+        raise TableError(where, f"has '{shown(words['view'])}' under 'view'", mend=mend)
     sex = _meant(words["sex"], SEXES, where, "sex", "")
     return StudyRow(
         study, text["patient_id"], text["image"], text.get("source") or "manifest", image_id=text.get("image_id", ""),

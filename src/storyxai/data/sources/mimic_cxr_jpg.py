@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -11,13 +11,13 @@ import pandas as pd
 from storyxai.data.labels import labels_from_codes
 from storyxai.data.reading import image_files, number, read_csv, require_folder
 from storyxai.data.table import Skipped, StudyRow, StudyTable
+from storyxai.data.views import view_of
 from storyxai.errors import TableError
 
 __all__ = ["read_mimic_cxr_jpg", "report_sections"]
 
 LICENSE = "PhysioNet Credentialed Health Data License 1.5.0"
 LARGEST_REPORT_BYTES = 1_000_000
-VIEWS: Mapping[str, str] = {"PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LL": "LATERAL"}
 SPLITS: Mapping[str, str] = {"train": "train", "validate": "val", "test": "test"}
 
 
@@ -51,12 +51,18 @@ def read_mimic_cxr_jpg(folder: Path) -> StudyTable:
         findings, impression = _report(reports.get(f"s{study}"))
         rows.append(StudyRow(
             f"mimic-s{study}", f"mimic-p{subject}", image, "mimic-cxr-jpg", image_id=f"mimic-{dicom}",
-            view=VIEWS.get(str(cells["ViewPosition"]), "unknown"), license=LICENSE,
+            view=_view(cells), license=LICENSE,
             official_split=SPLITS.get(part_of.get(dicom, ""), ""), labels=labels, uncertain=uncertain,
             findings_text=findings, impression_text=impression,
             notes=tuple(f"also stated: {name}" for name in others),
         ))
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
+
+
+def _view(cells: Mapping[Hashable, str]) -> str:
+    """The header's View Position; where it states none, the meaning of its View Code Sequence."""
+    stated = view_of(cells["ViewPosition"])
+    return view_of(str(cells.get("ViewCodeSequence_CodeMeaning", ""))) if stated == "unknown" else stated
 
 
 def report_sections(text: str) -> tuple[str, str]:

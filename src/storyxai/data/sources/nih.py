@@ -10,6 +10,7 @@ import numpy as np
 from storyxai.data.labels import labels_from_list
 from storyxai.data.reading import read_csv, read_lines, shown
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
+from storyxai.data.views import view_of
 from storyxai.errors import TableError
 from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 from storyxai.types import Labels, SoftTargets
@@ -197,7 +198,7 @@ def _row(
         notes.append(f"RSNA: {rsna[1]}")
     return StudyRow(
         f"nih-{stem}", f"nih-{int(cells['Patient ID']):08d}", image, "nih", origin=origin,
-        view=cells["View Position"] if cells["View Position"] in ("PA", "AP") else "unknown",
+        view=view_of(cells["View Position"]),
         sex=cells["Patient Gender"] if cells["Patient Gender"] in ("M", "F") else "", age_years=age,
         official_split=official.get(stem, ""), license=LICENSE, labels=labels,
         boxes=boxes + (rsna[0] if rsna else ()), boxes_complete=rsna is not None, notes=tuple(notes),

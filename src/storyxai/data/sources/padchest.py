@@ -8,13 +8,13 @@ from pathlib import Path
 
 from storyxai.data.reading import image_files, number, read_csv, require_folder
 from storyxai.data.table import Skipped, StudyRow, StudyTable
+from storyxai.data.views import view_of
 from storyxai.errors import TableError
 from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 
 __all__ = ["read_padchest"]
 
 LICENSE = "PadChest Dataset Research Use Agreement"
-VIEWS: Mapping[str, str] = {"PA": "PA", "AP": "AP", "AP_horizontal": "AP", "L": "LATERAL"}
 NAMED: Mapping[str, str] = {
     "laminar atelectasis": "Atelectasis", "lobar atelectasis": "Atelectasis", "segmental atelectasis": "Atelectasis",
     "round atelectasis": "Atelectasis", "total atelectasis": "Atelectasis", "atypical pneumonia": "Pneumonia",
@@ -59,6 +59,12 @@ def read_padchest(folder: Path) -> StudyTable:
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
 
 
+def _view(cells: Mapping[str, str]) -> str:
+    """The publisher's own projection; where it states none, the header's."""
+    stated = view_of(cells["Projection"])
+    return view_of(cells.get("ViewPosition_DICOM", "")) if stated == "unknown" else stated
+
+
 def _row(cells: Mapping[str, str], image: str) -> StudyRow:
     listed = [name.strip().casefold() for name in re.findall(r"'([^']*)'", cells["Labels"]) if name.strip()]
     found = {name: NAMED.get(name) or match_name(name) for name in listed}
@@ -69,7 +75,7 @@ def _row(cells: Mapping[str, str], image: str) -> StudyRow:
     age = number(cells["StudyDate_DICOM"][:4]) - number(cells["PatientBirth"])
     return StudyRow(
         f"padchest-{cells['StudyID']}", f"padchest-{cells['PatientID']}", image, "padchest",
-        image_id=f"padchest-{Path(image).stem}", view=VIEWS.get(cells["Projection"], "unknown"),
+        image_id=f"padchest-{Path(image).stem}", view=_view(cells),
         sex=cells["PatientSex_DICOM"] if cells["PatientSex_DICOM"] in ("M", "F") else "",
         age_years=age if 0 <= age <= 120 else float("nan"), license=LICENSE, labels=labels,
         findings_text=cells["Report"].strip(),
