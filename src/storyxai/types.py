@@ -227,13 +227,18 @@ class Section:
 
 @dataclass(frozen=True)
 class Story:
-    """One telling of the evidence to one audience."""
+    """One telling of the evidence to one audience.
+
+    `evidence` is what it was told from, for its figures; it is no part of what the story says, so two stories that say the
+    same are equal. None for a story that was read back from a page.
+    """
 
     audience: str
     language: str
     title: str
     sections: tuple[Section, ...]
     provenance: Mapping[str, Any]
+    evidence: Evidence | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,13 +49,14 @@ _COLOURED_AT = 0.12
 _COLOURED_SHARE = 0.005
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: str | Path) -> Image:
     """The radiograph in `path`: float32 [H, W] in [0, 1], bright = dense, as it is to be looked at.
 
     8-bit values are divided by 255; 16-bit ones are scaled by their robust range; DICOM goes through its modality LUT,
     VOI LUT or window, and then the inversion of MONOCHROME1. Raw JSRT films (`.IMG`) are read too.
     Raises: ReadError naming the file and the mend.
     """
+    path = Path(path)
     data = _bytes_of(path)
     source = printable(path.name)  # it will stand in records and stories
     # Libraries warn about doubtful files on the console; what matters here is said in notes or in the error.

@@ -44,7 +44,7 @@ def tell(evidence: Evidence, audience: str, language: str = "en") -> Story:
         **{key: record["provenance"][key] for key in ("software", "version", "seed") if key in record["provenance"]},
     }
     sections = _TELLERS[audience](Teller(record, words))
-    story = Story(audience, language, words.heading(f"{audience}.title"), sections, provenance)
+    story = Story(audience, language, words.heading(f"{audience}.title"), sections, provenance, evidence)
     check_story(story, record)
     if audience == "patient":
         check_readability(story)

@@ -1,0 +1,73 @@
+"""`import storyxai as sx`: the names are there, cost nothing until they are used, and are what their types say."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import storyxai as sx
+from evidence_example import example_evidence, normal_evidence
+from storyxai.errors import CitationError, InputError
+from storyxai.pages.story import render_html
+from storyxai.story.citations import story_of_page
+from storyxai.story.tell import tell
+
+FACE = Path(sx.__file__)
+
+
+def test_the_types_of_the_face_are_what_is_loaded() -> None:
+    """Two lists that must agree: what a type checker reads and what __getattr__ imports."""
+    (block,) = [node for node in ast.parse(FACE.read_text()).body if isinstance(node, ast.If)]
+    typed = {
+        alias.asname or alias.name: f"{node.module}:{alias.name}"
+        for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert typed.pop("explain") == "storyxai.evidence.gather:explain_finding"
+    assert typed == sx._PLACES
+    assert set(sx.__all__) == {*typed, "explain", "__version__"}
+    assert dir(sx) == sorted(sx.__all__)
+    assert len(sx.__all__) <= 16
+
+
+@pytest.mark.parametrize("name", [name for name in sx.__all__ if name != "__version__"])
+def test_every_name_can_be_had(name: str) -> None:
+    assert callable(getattr(sx, name))
+
+
+def test_the_face_alone_loads_nothing_not_even_numpy() -> None:
+    code = "import sys, storyxai as sx; dir(sx); print('numpy' in sys.modules, [m for m in sys.modules if 'storyxai.' in m])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False []\n"
+
+
+@pytest.mark.parametrize("first", ["import storyxai.explain.cam", "import storyxai; storyxai.gather", "pass"])
+def test_explain_is_room_and_verb_whatever_was_loaded_before(first: str) -> None:
+    code = f"{first}\nimport storyxai as sx, storyxai.explain.cam as cam; print(callable(sx.explain), sx.explain.cam is cam)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True True\n"
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'storyxai' has no attribute 'explian'"):
+        _ = sx.explian
+
+
+def test_a_story_is_drawn_with_the_evidence_that_it_was_told_from(tmp_path: Path) -> None:
+    evidence = example_evidence()
+    story = tell(evidence, "clinician")
+    page = sx.render(story, str(tmp_path / "new" / "story.html"))
+    assert page.read_bytes() == render_html(story, evidence)
+    read = story_of_page(page.read_bytes())
+    assert read == story and read.evidence is None
+    with pytest.raises(InputError, match=r"does not know its evidence .* give evidence="):
+        sx.render(read, tmp_path / "again.html")
+    other = example_evidence()
+    assert sx.render(read, tmp_path / "again.html", evidence=other).read_bytes() == page.read_bytes()
+
+
+def test_a_story_is_not_drawn_with_another_ones_evidence(tmp_path: Path) -> None:
+    with pytest.raises(CitationError, match="other evidence"):
+        sx.render(tell(example_evidence(), "clinician"), tmp_path / "x.html", evidence=normal_evidence())
+    assert not list(tmp_path.iterdir())
