@@ -32,7 +32,7 @@ def toy_examples(count: int, *, seed: int = 0, findings: int = len(FINDINGS), ma
         right = row % 2
         images[row, 16:48, 32 * right : 32 * right + 32] = 220
         labels[row, :2] = (1 - right, right)
-        masks[row, right, 4:12, 8 * right : 8 * right + 8] = 1
+        masks[row, right, 4:12, 8 * right : 8 * right + 8] = 100
         cells[row, right] = 0
         cells[row, right, 1:3, 2 * right : 2 * right + 2] = 100
         if row % 4 != 3:

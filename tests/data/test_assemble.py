@@ -23,10 +23,10 @@ def box(height: int, width: int, top: int, left: int, bottom: int, right: int) -
     return mask
 
 
-def examples(folder: Path, **cells: str) -> Examples:
+def examples(folder: Path, *, shares: bool = False, **cells: str) -> Examples:
     Picture.fromarray(np.full((128, 128), 90, dtype=np.uint8)).save(folder / "film.png")
     table = StudyTable.from_rows([StudyRow("s", "p", "film.png", "test", **cells)], root=folder)
-    return examples_from_table(table, size=SIZE, encode=lambda words: np.zeros(4, np.int64))
+    return examples_from_table(table, size=SIZE, encode=lambda words: np.zeros(4, np.int64), shares=shares)
 
 
 def test_stated_left_and_right_lung_and_heart_arrive_though_the_lungs_touch(tmp_path: Path) -> None:
@@ -35,14 +35,14 @@ def test_stated_left_and_right_lung_and_heart_arrive_though_the_lungs_touch(tmp_
     found = examples(tmp_path, left_lung_mask=encode_runs(left), right_lung_mask=encode_runs(right),
                      heart_mask=encode_runs(heart))
     quarter = [mask.reshape(16, 8, 16, 8).mean(axis=(1, 3)) >= 0.5 for mask in (left, right, heart)]
-    assert np.array_equal(found.masks[0], np.stack(quarter).astype(np.uint8))
+    assert np.array_equal(found.masks[0], 100 * np.stack(quarter).astype(np.uint8))
     assert (found.union == UNKNOWN_PIXEL).all()
 
 
 def test_one_stated_lung_says_nothing_about_the_other(tmp_path: Path) -> None:
     left = box(128, 128, 16, 64, 112, 120)
     found = examples(tmp_path, left_lung_mask=encode_runs(left))
-    assert found.masks[0, 0].sum() == 12 * 7
+    assert found.masks[0, 0].sum() == 100 * 12 * 7
     assert (found.masks[0, 1:] == UNKNOWN_PIXEL).all() and (found.union == UNKNOWN_PIXEL).all()
 
 
@@ -50,7 +50,7 @@ def test_a_heart_beside_a_union_of_lungs(tmp_path: Path) -> None:
     lungs, heart = box(128, 128, 16, 8, 112, 120), box(128, 128, 64, 48, 112, 96)
     found = examples(tmp_path, lung_mask=encode_runs(lungs), heart_mask=encode_runs(heart))
     assert (found.masks[0, :2] == UNKNOWN_PIXEL).all()
-    assert found.union[0].sum() == 12 * 14 and found.masks[0, 2].sum() == 6 * 6
+    assert found.union[0].sum() == 100 * 12 * 14 and found.masks[0, 2].sum() == 100 * 6 * 6
 
 
 def test_a_mask_drawn_on_a_smaller_copy_is_the_same_mask(tmp_path: Path) -> None:
@@ -74,3 +74,11 @@ def test_lungs_are_a_reference_only_where_both_are_stated(tmp_path: Path) -> Non
     assert stated(left_lung_mask=left) == {"left_lung"}
     assert stated(left_lung_mask=left, right_lung_mask=right) == {"left_lung", "right_lung", "lungs"}
     assert stated(heart_mask=left) == {"heart"} and stated() == set()
+
+
+def test_masks_may_be_shares_of_their_pixels(tmp_path: Path) -> None:
+    heart = box(128, 128, 16, 20, 111, 96)
+    found = examples(tmp_path, heart_mask=encode_runs(heart), shares=True)
+    covered = heart.reshape(64, 2, 64, 2).mean(axis=(1, 3)) >= 0.5  # the model's frame is half as large
+    wanted = np.round(100 * covered.reshape(16, 4, 16, 4).mean(axis=(1, 3)))
+    assert np.abs(found.masks[0, 2].astype(float) - wanted).max() <= 25 and 0 < found.masks[0, 2, 4, 2] < 100

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from storyxai.data.batches import UNKNOWN_PIXEL, join_examples, make_batch
+from storyxai.data.batches import UNKNOWN_PIXEL, ViewSettings, join_examples, make_batch
 from storyxai.errors import TableError
 from teaching_examples import SIZE, toy_examples
 
@@ -22,7 +22,7 @@ def test_view_zero_is_the_image_itself() -> None:
     assert np.array_equal((batch.images[:, 0] * 255).round().numpy().astype(np.uint8), examples.images)
     known = examples.masks != UNKNOWN_PIXEL
     assert np.array_equal(~batch.masks.isnan().numpy(), known)
-    assert np.array_equal(batch.masks.numpy()[known], examples.masks[known].astype(np.float32))
+    assert np.array_equal(batch.masks.numpy()[known], examples.masks[known].astype(np.float32) / 100)
     stated = examples.cells != UNKNOWN_PIXEL
     assert np.allclose(batch.cells.numpy()[stated], examples.cells[stated] / 100)
     assert batch.union.isnan().all() and batch.union.shape == (4, SIZE // 4, SIZE // 4)
@@ -65,7 +65,7 @@ def test_a_planted_blob_stays_under_its_mask(view: int) -> None:
     cells = np.zeros((4, 3, SIZE // 16, SIZE // 16), dtype=np.uint8)
     for row, (top, left) in enumerate([(16, 16), (16, 32), (32, 16), (16, 16)]):
         images[row, top : top + 16, left : left + 16] = 230
-        masks[row, 0, top // 4 : top // 4 + 4, left // 4 : left // 4 + 4] = 1
+        masks[row, 0, top // 4 : top // 4 + 4, left // 4 : left // 4 + 4] = 100
         cells[row, 0, top // 16, left // 16] = 100
     batch = make_batch(dataclasses.replace(toy_examples(4), images=images, masks=masks, cells=cells), ROWS, view)
     for row in range(4):
@@ -82,7 +82,7 @@ def test_a_planted_blob_stays_under_its_mask(view: int) -> None:
 def test_what_nobody_states_is_never_stated_by_a_view(view: int) -> None:
     examples = toy_examples(4)
     unknown = examples.images < 200  # the square is known, the field around it is not
-    masks = np.where(unknown[:, None, ::4, ::4], UNKNOWN_PIXEL, 1).repeat(3, axis=1).astype(np.uint8)
+    masks = np.where(unknown[:, None, ::4, ::4], UNKNOWN_PIXEL, 100).repeat(3, axis=1).astype(np.uint8)
     batch = make_batch(dataclasses.replace(examples, masks=masks), ROWS, view)
     assert batch.union.isnan().all() and batch.cells[:, 2].isnan().all()
     assert np.array_equal(batch.labels.numpy(), examples.labels, equal_nan=True)
@@ -114,3 +114,42 @@ def test_an_id_in_two_sets_is_refused_by_name() -> None:
     examples = toy_examples(3)
     with pytest.raises(TableError, match="toy-0-1"):
         join_examples([examples, examples.take([1])])
+
+
+STILL = ViewSettings(
+    turn=0, zoom=(1, 1), stretch=(1, 1), shift=0, gamma=0, gain=(1, 1), offset=0, grain=0, mirror=1.0
+)
+
+
+def test_a_mirrored_view_swaps_sides_of_structures_and_silences_reports() -> None:
+    examples = toy_examples(4)
+    plain, mirrored = make_batch(examples, ROWS, 0), make_batch(examples, ROWS, 3, STILL)
+    assert torch.allclose(mirrored.images, plain.images.flip(3), atol=1e-5)
+    for ours, theirs in ((0, 1), (1, 0), (2, 2)):
+        assert torch.equal(mirrored.masks[:, ours].nan_to_num(-9), plain.masks[:, theirs].flip(2).nan_to_num(-9))
+    assert torch.equal(mirrored.cells.nan_to_num(-9), plain.cells.flip(3).nan_to_num(-9))
+    assert torch.equal(mirrored.labels.nan_to_num(-9), plain.labels.nan_to_num(-9))
+    assert (mirrored.tokens == 0).all() and (plain.tokens != 0).any()
+
+
+def test_mirror_and_blur_are_drawn_for_each_image_and_view_at_their_chance() -> None:
+    examples = toy_examples(4)
+    settings = dataclasses.replace(STILL, mirror=0.3, blur=0.5)
+    batches = [make_batch(examples, ROWS, view, settings) for view in range(1, 101)]
+    silent = np.stack([(batch.tokens == 0).all(dim=1).numpy() for batch in batches])[:, :3]  # the fourth has no report
+    assert silent.mean() == pytest.approx(0.3, abs=0.08)  # three standard deviations
+    sharpness = np.stack([batch.images.diff(dim=3).abs().amax(dim=(1, 2, 3)).numpy() for batch in batches])
+    plain = make_batch(examples, ROWS, 0).images.diff(dim=3).abs().amax(dim=(1, 2, 3)).numpy()
+    assert (sharpness < 0.99 * plain).mean() == pytest.approx(0.5, abs=0.08)
+    again = make_batch(examples, np.array([2]), 7, settings)
+    assert torch.allclose(again.images[0], batches[6].images[2], atol=1e-6)
+
+
+def test_a_blurred_image_keeps_its_mean() -> None:
+    settings = dataclasses.replace(STILL, mirror=0.0, blur=1.0, blur_sides=(0.5, 0.5))
+    examples = toy_examples(4)
+    blurred, plain = make_batch(examples, ROWS, 1, settings).images, make_batch(examples, ROWS, 0).images
+    assert blurred.mean(dim=(1, 2, 3)) == pytest.approx(plain.mean(dim=(1, 2, 3)), abs=0.01)
+    halves = torch.nn.functional.avg_pool2d(plain, 2)
+    again = torch.nn.functional.interpolate(halves, size=plain.shape[-2:], mode="bilinear", align_corners=False)
+    assert torch.allclose(blurred, again, atol=1e-5)

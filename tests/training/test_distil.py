@@ -200,7 +200,7 @@ def test_a_perfect_mask_has_a_perfect_dice() -> None:
     with torch.no_grad():
         network.mask_head.weight.zero_()
         network.mask_head.bias.copy_(torch.tensor([float(logit(0.9)), -3.0, 0.0]))
-    everything = dataclasses.replace(examples, masks=np.ones_like(examples.masks))
+    everything = dataclasses.replace(examples, masks=np.full_like(examples.masks, 100))
     said = network_outputs(network, everything)
     assert said.dice.tolist() == [[1.0, 0.0, 0.0]] * 2 and said.lungs.tolist() == [1.0, 1.0]
 
@@ -211,7 +211,7 @@ def test_lungs_that_are_not_told_apart_are_judged_together() -> None:
         network.mask_head.weight.zero_()
         network.mask_head.bias.copy_(torch.tensor([-3.0, 3.0, 3.0]))  # the right lung and the heart everywhere
     union = np.zeros_like(examples.union)
-    union[0, : union.shape[1] // 2], union[1] = 1, UNKNOWN_PIXEL
+    union[0, : union.shape[1] // 2], union[1] = 100, UNKNOWN_PIXEL
     union[0, 0] = UNKNOWN_PIXEL  # counts neither way
     both = dataclasses.replace(examples, masks=np.full_like(examples.masks, UNKNOWN_PIXEL), union=union)
     said = network_outputs(network, both)

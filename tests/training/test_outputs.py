@@ -30,7 +30,7 @@ def test_outputs_hold_features_grids_and_outlines_row_by_row() -> None:
 
 def test_outlines_apart_by_hand_and_not_where_one_mask_is_empty() -> None:
     drawn, masks = np.zeros((1, 3, 16, 16), dtype=bool), np.zeros((1, 3, 16, 16), dtype=np.uint8)
-    drawn[0, 0, 2:8, 2:8], masks[0, 0, 2:8, 5:11] = True, 1
+    drawn[0, 0, 2:8, 2:8], masks[0, 0, 2:8, 5:11] = True, 100
     drawn[0, 1, 2:8, 2:8] = True
     found = _apart(drawn, masks)
     assert found[0, 0, 1] == 3.0 and 0.0 < found[0, 0, 0] < 3.0

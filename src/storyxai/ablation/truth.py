@@ -212,7 +212,8 @@ def _places_from_cells(examples: Examples) -> Floats:
 
 def _lungs(examples: Examples) -> Floats:
     both = examples.masks[:, :2]
-    inside = (both == 1).any(axis=1) | (examples.union == 1)
+    drawn, union = ((part >= 50) & (part != UNKNOWN_PIXEL) for part in (both, examples.union))
+    inside = drawn.any(axis=1) | union
     known = (both != UNKNOWN_PIXEL).any(axis=(1, 2, 3)) | (examples.union != UNKNOWN_PIXEL).any(axis=(1, 2))
     shares = np.stack([_cell_means(mask.astype(np.float32), STRIDE // 4) for mask in inside])
     return np.where(known[:, None, None], shares, np.nan).astype(np.float32)

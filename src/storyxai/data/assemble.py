@@ -30,16 +30,17 @@ MASKS = ("left_lung", "right_lung", "heart")
 
 
 def examples_from_phantoms(
-    seeds: Sequence[int], *, size: int, phantom_size: int, encode: Encode, workers: int = 2,
+    seeds: Sequence[int], *, size: int, phantom_size: int, encode: Encode, shares: bool = False, workers: int = 2,
     progress: Progress | None = None,
 ) -> Examples:
     """The phantoms of the given seeds as examples; findings that a phantom cannot have are not stated.
 
-    `encode` turns the words of a report into numbers.
+    `encode` turns the words of a report into numbers. With `shares` a mask's pixel holds the share that is covered, else
+    what the majority of it is.
     """
     rows: list[_Row] = []
     with ProcessPoolExecutor(max_workers=workers) as pool:
-        for row in pool.map(_phantom_row, seeds, repeat(size), repeat(phantom_size), chunksize=16):
+        for row in pool.map(_phantom_row, seeds, repeat(size), repeat(phantom_size), repeat(shares), chunksize=16):
             rows.append(row)
             if progress:
                 progress("phantoms", len(rows), len(seeds))
@@ -47,18 +48,19 @@ def examples_from_phantoms(
 
 
 def examples_from_table(
-    table: StudyTable, *, size: int, encode: Encode, progress: Progress | None = None
+    table: StudyTable, *, size: int, encode: Encode, shares: bool = False, progress: Progress | None = None
 ) -> Examples:
     """The images of a study table as examples.
 
     A weak report is written by the grammar from the labels alone (no place, no degree), for rows with any finding
     label besides pneumonia: it teaches the report head the look of real films, and is called weak wherever it counts.
+    `shares` as for phantoms.
     Raises: TableError when a mask is of another shape than its image; ReadError naming an image that cannot be read.
     """
     rows: list[_Row] = []
     records = table.frame.to_dict("records")
     for record in records:
-        rows.append(_table_row(table, {str(key): cell for key, cell in record.items()}, size))
+        rows.append(_table_row(table, {str(key): cell for key, cell in record.items()}, size, shares))
         if progress:
             progress("images", len(rows), len(records))
     return _gather(rows, encode)
@@ -79,7 +81,7 @@ class _Row:
     words: Sequence[str]
 
 
-def _phantom_row(seed: int, size: int, phantom_size: int) -> _Row:
+def _phantom_row(seed: int, size: int, phantom_size: int, shares: bool) -> _Row:
     phantom: Phantom = generate_phantom(seed, size=phantom_size)
     pixels = phantom.image.pixels
     frame = model_frame(*pixels.shape, size=size)
@@ -89,18 +91,18 @@ def _phantom_row(seed: int, size: int, phantom_size: int) -> _Row:
         domain="phantom",
         image=_bytes(frame.to_model(pixels)),
         labels=_label_row(phantom.labels),
-        masks=np.stack([_small(frame, phantom.masks[name], size) for name in MASKS]),
+        masks=np.stack([_small(frame, phantom.masks[name], size, shares=shares) for name in MASKS]),
         union=_unknown(size // 4, size // 4),
         cells=_cells(frame, phantom.boxes, phantom.labels, size, complete=frozenset(phantom.labels)),
         words=tokenize(" ".join(phantom.report)),
     )
 
 
-def _table_row(table: StudyTable, record: Mapping[str, object], size: int) -> _Row:
+def _table_row(table: StudyTable, record: Mapping[str, object], size: int, shares: bool) -> _Row:
     image = read_image(table.image_path(record))
     height, width = image.pixels.shape
     frame = model_frame(height, width, size=size)
-    masks, union = _table_masks(table, record, frame, size)
+    masks, union = _table_masks(table, record, frame, size, shares)
     labels = {name: float(str(record[f"label_{name}"])) for name in NAMES}
     stated = {name: value for name, value in labels.items() if not np.isnan(value)}
     boxes = table.boxes_of(record, height=height, width=width)
@@ -122,16 +124,16 @@ def _table_row(table: StudyTable, record: Mapping[str, object], size: int) -> _R
 
 
 def _table_masks(
-    table: StudyTable, record: Mapping[str, object], frame: ModelFrame, size: int
+    table: StudyTable, record: Mapping[str, object], frame: ModelFrame, size: int, shares: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Left lung, right lung and heart [3, S/4, S/4], and both lungs [S/4, S/4] where they are not told apart."""
     masks, union = _unknown(3, size // 4, size // 4), _unknown(size // 4, size // 4)
     found = read_structures(table, record)
     for name, (mask, ignore) in found.items():
         if name != "lungs":
-            masks[MASKS.index(name)] = _small(_frame_of(mask, frame, record, name), mask, size, ignore)
+            masks[MASKS.index(name)] = _small(_frame_of(mask, frame, record, name), mask, size, ignore, shares=shares)
         elif "left_lung" not in found:
-            union = _small(_frame_of(mask, frame, record, name), mask, size, ignore)
+            union = _small(_frame_of(mask, frame, record, name), mask, size, ignore, shares=shares)
     return masks, union
 
 
@@ -173,11 +175,11 @@ def _unknown(*shape: int) -> NDArray[np.uint8]:
 
 
 def _small(
-    frame: ModelFrame, mask: NDArray[np.bool_], size: int, ignore: NDArray[np.bool_] | None = None
+    frame: ModelFrame, mask: NDArray[np.bool_], size: int, ignore: NDArray[np.bool_] | None = None, *, shares: bool
 ) -> NDArray[np.uint8]:
-    """A mask at a quarter of the model's frame: the majority of each 4 x 4 block, ignored where any pixel is."""
-    share = _blocks(frame.mask_to_model(mask), size, 4)
-    small = (share >= 0.5).astype(np.uint8)
+    """A mask at a quarter of the model's frame, in hundredths of each 4 x 4 block or its majority; unknown where ignored."""
+    covered = _blocks(frame.mask_to_model(mask), size, 4)
+    small = np.round(100 * (covered if shares else covered >= 0.5)).astype(np.uint8)
     if ignore is not None and ignore.any():
         small[_blocks(frame.mask_to_model(ignore), size, 4) > 0.25] = UNKNOWN_PIXEL
     return small

@@ -1,7 +1,8 @@
 """Images and references in the model's frame, and the exact views of them that a network is shown.
 
 A view is a number. View 0 is the image as it is; view v > 0 is a small turn, shift, zoom and change of exposure whose
-size depends only on (image id, v), so that a teacher's cached answer belongs to the very pixels the student sees.
+size depends only on (image id, v) and the settings of views, so that a teacher's cached answer belongs to the very pixels
+that the student sees.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 
 from storyxai.errors import TableError
 
-__all__ = ["UNKNOWN_PIXEL", "Batch", "Examples", "join_examples", "make_batch"]
+__all__ = ["UNKNOWN_PIXEL", "Batch", "Examples", "ViewSettings", "join_examples", "make_batch"]
 
 UNKNOWN_PIXEL = 255
 """Marks a mask pixel or a grid cell that nobody states."""
@@ -29,10 +30,10 @@ UNKNOWN_PIXEL = 255
 class Examples:
     """References of N images, all in the model's frame (square, letterboxed).
 
-    Shapes: images uint8 [N, S, S]; labels float32 [N, F], nan = not stated; masks uint8 [N, 3, S/4, S/4] with 0, 1 or
-    UNKNOWN_PIXEL (left lung, right lung, heart); union uint8 [N, S/4, S/4] for lungs not told apart; cells uint8
-    [N, F, S/16, S/16] share of a cell inside a box in 0..100 or UNKNOWN_PIXEL; tokens int64 [N, T], all PAD where no
-    report is known. `domain` names the source of each image ("phantom", "nih", "kermany").
+    Shapes: images uint8 [N, S, S]; labels float32 [N, F], nan = not stated; masks uint8 [N, 3, S/4, S/4] share of a pixel
+    inside the structure in 0..100 or UNKNOWN_PIXEL (left lung, right lung, heart); union uint8 [N, S/4, S/4] the same for
+    lungs not told apart; cells uint8 [N, F, S/16, S/16] share of a cell inside a box, likewise; tokens int64 [N, T], all PAD
+    where no report is known. `domain` names the source of each image ("phantom", "nih", "kermany").
     """
 
     ids: tuple[str, ...]
@@ -56,6 +57,33 @@ class Examples:
             values = getattr(self, item.name)
             chosen[item.name] = values[index] if isinstance(values, np.ndarray) else tuple(values[i] for i in index)
         return replace(self, **chosen)
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How far views may lie from the image: what is drawn for each image and view, evenly between the limits.
+
+    `turn` in degrees to either side; `zoom` of both axes and `stretch` of each; `shift` to either side and `offset` of
+    brightness, as shares of half the width and of white; `gain` of contrast; `gamma` the standard deviation of the logarithm
+    of the exponent; `grain` the largest standard deviation of noise. `mirror` and `blur` are chances: a mirrored image
+    takes boxes and structures along, the masks in `mirror_order`, and loses its report, whose words name sides; a blurred
+    one is averaged down to between `blur_sides` (shares of the side) and drawn up again, as a coarser image would be.
+    `blend` is the chance that a batch's images are each laid over another's (`training/blend.py`); views know nothing of it.
+    """
+
+    turn: float = 8.0
+    zoom: tuple[float, float] = (0.86, 1.14)
+    stretch: tuple[float, float] = (0.95, 1.05)
+    shift: float = 0.10
+    gamma: float = 0.25
+    gain: tuple[float, float] = (0.85, 1.15)
+    offset: float = 0.08
+    grain: float = 0.02
+    mirror: float = 0.0
+    mirror_order: tuple[int, ...] = (1, 0, 2)
+    blur: float = 0.0
+    blur_sides: tuple[float, float] = (0.44, 0.88)
+    blend: float = 0.0
 
 
 class Batch(NamedTuple):
@@ -82,43 +110,92 @@ def join_examples(parts: Sequence[Examples]) -> Examples:
     return Examples(**joined)
 
 
-def make_batch(examples: Examples, rows: NDArray[np.int64], view: int) -> Batch:
+def make_batch(
+    examples: Examples, rows: NDArray[np.int64], view: int, settings: ViewSettings = ViewSettings()
+) -> Batch:
     """The given rows as the network is shown them in `view`, with every reference moved along with the pixels."""
     images = torch.from_numpy(examples.images[rows]).float().div_(255.0).unsqueeze(1)
-    masks = _known(examples.masks[rows])
-    union = _known(examples.union[rows]).unsqueeze(1)
-    cells = _known(examples.cells[rows])
-    cells = cells / 100.0
-    if view:
-        settings = np.stack([_view_settings(examples.ids[row], view) for row in rows])
-        turn = torch.from_numpy(settings[:, :6].reshape(-1, 2, 3).astype(np.float32))
-        images = _moved(images, turn, outside=0.0)
-        images = _exposed(images, torch.from_numpy(settings[:, 6:].astype(np.float32)))
-        masks, union, cells = (_moved(part, turn, outside=torch.nan) for part in (masks, union, cells))
+    masks, union, cells = (_shares(part[rows]) for part in (examples.masks, examples.union, examples.cells))
     labels, tokens = torch.from_numpy(examples.labels[rows]), torch.from_numpy(examples.tokens[rows])
-    return Batch(images, labels, masks, union.squeeze(1), cells, tokens)
+    batch = Batch(images, labels, masks, union.unsqueeze(1), cells, tokens)
+    if view:
+        batch = _augment(batch, [_draw_view(examples.ids[row], view, settings) for row in rows], settings)
+    return batch._replace(union=batch.union.squeeze(1))
 
 
-def _known(values: NDArray[np.uint8]) -> Tensor:
+def _shares(values: NDArray[np.uint8]) -> Tensor:
+    """Shares in 0..1, nan where nobody states one."""
     known = torch.from_numpy(values).float()
     known[known == UNKNOWN_PIXEL] = torch.nan
-    return known
+    return known / 100.0
 
 
-def _view_settings(image_id: str, view: int) -> NDArray[np.float64]:
-    """Six affine numbers, then gamma, gain, offset and noise, from a generator seeded by the image and the view."""
+@dataclass(frozen=True, eq=False)
+class _View:
+    """What was drawn for one image: six affine numbers; gamma, gain, offset and grain; the seed of its noise; the side that
+    it is averaged down to, as a share (1: none); whether it is mirrored."""
+
+    affine: NDArray[np.float64]
+    exposure: NDArray[np.float64]
+    noise_seed: int
+    side: float
+    mirrored: bool
+
+
+def _draw_view(image_id: str, view: int, given: ViewSettings) -> _View:
+    """The view of an image, from a generator seeded by the image and the view."""
     seed = int.from_bytes(hashlib.sha256(f"{image_id}|{view}".encode()).digest()[:8], "little")
     rng = np.random.default_rng(seed)
-    angle = rng.uniform(-8, 8) * np.pi / 180
-    zoom_x, zoom_y = rng.uniform(0.86, 1.14) * rng.uniform(0.95, 1.05, size=2)
-    shift_x, shift_y = rng.uniform(-0.10, 0.10, size=2)
+    angle = rng.uniform(-given.turn, given.turn) * np.pi / 180
+    zoom_x, zoom_y = rng.uniform(*given.zoom) * rng.uniform(*given.stretch, size=2)
+    shift_x, shift_y = rng.uniform(-given.shift, given.shift, size=2)
     cos, sin = np.cos(angle), np.sin(angle)
-    affine = [cos / zoom_x, -sin / zoom_x, shift_x, sin / zoom_y, cos / zoom_y, shift_y]
-    exposure = [np.exp(rng.normal(0, 0.25)), rng.uniform(0.85, 1.15), rng.uniform(-0.08, 0.08), rng.uniform(0, 0.02)]
-    return np.array([*affine, *exposure, float(rng.integers(0, 2**31 - 1))])
+    affine = np.array([cos / zoom_x, -sin / zoom_x, shift_x, sin / zoom_y, cos / zoom_y, shift_y])
+    exposure = np.array([
+        np.exp(rng.normal(0, given.gamma)), rng.uniform(*given.gain), rng.uniform(-given.offset, given.offset),
+        rng.uniform(0, given.grain),
+    ])
+    noise_seed = int(np.float32(rng.integers(0, 2**31 - 1)))  # rounded, as in every training so far
+    mirrored, blurred, side = rng.uniform() < given.mirror, rng.uniform() < given.blur, rng.uniform(*given.blur_sides)
+    return _View(affine, exposure, noise_seed, float(side) if blurred else 1.0, bool(mirrored))
 
 
-def _moved(values: Tensor, turn: Tensor, *, outside: float) -> Tensor:
+def _augment(batch: Batch, views: Sequence[_View], settings: ViewSettings) -> Batch:
+    """The batch with each image in its own view, and every reference where the pixels went."""
+    turn = torch.from_numpy(np.stack([view.affine for view in views]).reshape(-1, 2, 3).astype(np.float32))
+    images = _expose(_augment_affine(batch.images, turn, outside=0.0), views)
+    masks, union, cells = (_augment_affine(part, turn, outside=torch.nan) for part in (batch.masks, batch.union, batch.cells))
+    moved = batch._replace(images=_coarsen(images, views), masks=masks, union=union, cells=cells)
+    mirrored = torch.tensor([view.mirrored for view in views])
+    return _mirror(moved, mirrored, settings.mirror_order) if bool(mirrored.any()) else moved
+
+
+def _mirror(batch: Batch, chosen: Tensor, mask_order: Sequence[int]) -> Batch:
+    """The batch with the images marked in `chosen` (bool [B]) mirrored; their reports, which name sides, are unknown."""
+    def flip(values: Tensor) -> Tensor:
+        return torch.where(chosen[:, None, None, None], values.flip(3), values)
+
+    masks = torch.where(chosen[:, None, None, None], batch.masks[:, list(mask_order)].flip(3), batch.masks)
+    tokens = torch.where(chosen[:, None], torch.zeros_like(batch.tokens), batch.tokens)
+    return batch._replace(
+        images=flip(batch.images), masks=masks, union=flip(batch.union), cells=flip(batch.cells), tokens=tokens
+    )
+
+
+def _coarsen(images: Tensor, views: Sequence[_View]) -> Tensor:
+    """The images that are to be blurred averaged down to a smaller side and drawn up again."""
+    if all(view.side == 1.0 for view in views):
+        return images
+    out = images.clone()
+    for row, view in enumerate(views):
+        if view.side < 1.0:
+            side = max(1, round(view.side * images.shape[-1]))
+            small = F.interpolate(images[row : row + 1], size=(side, side), mode="area")
+            out[row] = F.interpolate(small, size=images.shape[-2:], mode="bilinear", align_corners=False)[0]
+    return out
+
+
+def _augment_affine(values: Tensor, turn: Tensor, *, outside: float) -> Tensor:
     """`values` under the affine `turn`; nan stays nan (nearest cells), what comes from beyond the frame is `outside`."""
     size = [values.shape[0], values.shape[1], values.shape[2], values.shape[3]]
     grid = F.affine_grid(turn, size, align_corners=False)
@@ -131,10 +208,11 @@ def _moved(values: Tensor, turn: Tensor, *, outside: float) -> Tensor:
     return moved.masked_fill(moved < -0.5, torch.nan) if holds_nan else moved
 
 
-def _exposed(images: Tensor, settings: Tensor) -> Tensor:
-    gamma, gain, offset, grain = (settings[:, i].view(-1, 1, 1, 1) for i in range(4))
+def _expose(images: Tensor, views: Sequence[_View]) -> Tensor:
+    exposure = torch.from_numpy(np.stack([view.exposure for view in views]).astype(np.float32))
+    gamma, gain, offset, grain = (exposure[:, i].view(-1, 1, 1, 1) for i in range(4))
     exposed = images.clamp(1e-4, 1).pow(gamma) * gain + offset * (images > 0)
     noise = torch.stack(
-        [torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(int(seed))) for seed in settings[:, 4]]
+        [torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(view.noise_seed)) for view in views]
     )
     return (exposed + noise * grain).clamp(0, 1)

@@ -111,6 +111,11 @@ def network_speeds(
     return {"models": rows}
 
 
+def _inside(shares: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pixels of which at least half is inside, from shares in 0..100 or UNKNOWN_PIXEL."""
+    return np.asarray((shares >= 50) & (shares != UNKNOWN_PIXEL))
+
+
 def _both(drawn: NDArray[np.bool_], masks: NDArray[np.uint8], union: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Dice of both lungs together, from outlines told apart where there are any. Shapes: [N], nan = no reference."""
     out = np.full(len(drawn), np.nan)
@@ -119,7 +124,7 @@ def _both(drawn: NDArray[np.bool_], masks: NDArray[np.uint8], union: NDArray[np.
         told = (sides != UNKNOWN_PIXEL).any(axis=(1, 2)).all()
         ignore = (sides == UNKNOWN_PIXEL).any(axis=0) if told else union[row] == UNKNOWN_PIXEL
         if not ignore.all():
-            reference = (sides == 1).any(axis=0) if told else union[row] == 1
+            reference = np.asarray(_inside(sides).any(axis=0)) if told else _inside(union[row])
             out[row] = dice(np.asarray(drawn[row, :2].any(axis=0)), reference, ignore=ignore)
     return out
 
@@ -130,7 +135,7 @@ def _dice(drawn: NDArray[np.bool_], masks: NDArray[np.uint8]) -> NDArray[np.floa
         for part in range(3):
             reference = masks[row, part]
             if (reference != UNKNOWN_PIXEL).any():
-                out[row, part] = dice(drawn[row, part], reference == 1, ignore=reference == UNKNOWN_PIXEL)
+                out[row, part] = dice(drawn[row, part], _inside(reference), ignore=reference == UNKNOWN_PIXEL)
     return out
 
 
@@ -140,7 +145,7 @@ def _apart(drawn: NDArray[np.bool_], masks: NDArray[np.uint8]) -> NDArray[np.flo
     for row, part in np.ndindex(len(drawn), 3):
         ignore = masks[row, part] == UNKNOWN_PIXEL
         if not ignore.all():
-            found = surface_distances(drawn[row, part], masks[row, part] == 1, ignore=ignore)
+            found = surface_distances(drawn[row, part], _inside(masks[row, part]), ignore=ignore)
             if found.average is not None and found.hausdorff_95 is not None:
                 out[row, part] = found.average, found.hausdorff_95
     return out

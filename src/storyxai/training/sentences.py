@@ -12,7 +12,8 @@ from storyxai.data.batches import Examples
 from storyxai.errors import RecipeError
 from storyxai.models.network import Network
 from storyxai.models.tokens import PAD, encode_tokens
-from storyxai.training.outputs import Progress, network_outputs
+from storyxai.progress import Progress
+from storyxai.training.outputs import network_outputs
 
 __all__ = ["teacher_sentences", "with_sentences"]
 

@@ -83,5 +83,5 @@ def _dices(drawn: NDArray[np.bool_], masks: NDArray[np.float32]) -> NDArray[np.f
     out = np.full(drawn.shape[:2], np.nan)
     for row, part in np.argwhere(~np.isnan(masks).all(axis=(2, 3))):
         unknown = np.isnan(masks[row, part])
-        out[row, part] = dice(drawn[row, part], masks[row, part] > 0.5, ignore=unknown)
+        out[row, part] = dice(drawn[row, part], masks[row, part] >= 0.5, ignore=unknown)
     return out
