@@ -28,7 +28,7 @@ from storyxai.models.card import read_card, write_card
 from storyxai.models.runtime import SHIPPED, load_student
 from storyxai.programs.data import import_data, make_phantoms
 from storyxai.programs.pipeline import evaluate_student, figures_of, write_scorecard
-from storyxai.scorecard.judge import unseen_rows
+from storyxai.scorecard.judge import JudgeOptions, unseen_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM_SEED, PHANTOMS = 9_000_000, 200
@@ -73,7 +73,7 @@ def main() -> None:
                 rows = unseen_rows(student, read_table(table), "unseen", table)
                 heard = {"teachers of findings": answers_of(given.teacher, rows)}
             records[name] = evaluate_student(
-                student, table, split="unseen", bootstrap=1000, seed=0, beside=beside, teachers=heard, progress=say
+                student, table, JudgeOptions("unseen"), beside=beside, teachers=heard, progress=say
             )
             for line in lines(name, records[name]):
                 sys.stdout.write(line + "\n")

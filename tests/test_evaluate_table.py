@@ -14,7 +14,8 @@ from storyxai.phantoms.generate import write_phantoms
 from storyxai.programs.data import import_data
 from storyxai.programs.evaluate import score_lines
 from storyxai.programs.pipeline import figures_of
-from storyxai.scorecard.judge import _judge_masks, _searched, conformal_of, evaluate_student, student_speed
+from storyxai.scorecard.judge import JudgeOptions, conformal_of, evaluate_student, student_speed
+from storyxai.scorecard.rows import is_searched, judge_masks
 
 
 def square(top: int, left: int, side: int) -> np.ndarray:
@@ -26,20 +27,20 @@ def square(top: int, left: int, side: int) -> np.ndarray:
 def test_masks_are_measured_in_pixels_and_millimetres_where_the_spacing_is_known() -> None:
     drawn = {"left_lung": square(10, 35, 10), "right_lung": square(10, 5, 10), "heart": square(0, 0, 3)}
     moved = {"left_lung": (square(12, 35, 10), None), "lungs": (square(10, 35, 10) | square(10, 5, 10), None)}
-    dices, distances = _judge_masks(moved, drawn, (0.5, 0.25))
+    dices, distances = judge_masks(moved, drawn, (0.5, 0.25))
     assert dices == {"left_lung": pytest.approx(0.8), "lungs": 1.0}  # 80 of 100 pixels shared; the heart has no reference
     assert (distances["left_lung"]["hausdorff_95_px"], distances["left_lung"]["hausdorff_95_mm"]) == (2.0, 1.0)
     assert distances["lungs"] == dict.fromkeys(("average_px", "hausdorff_95_px", "average_mm", "hausdorff_95_mm"), 0.0)
-    _, unknown = _judge_masks(moved, drawn, None)
+    _, unknown = judge_masks(moved, drawn, None)
     assert set(unknown["left_lung"]) == {"average_px", "hausdorff_95_px"}
-    empty, apart = _judge_masks({"left_lung": (square(0, 0, 0), None)}, drawn, None)
+    empty, apart = judge_masks({"left_lung": (square(0, 0, 0), None)}, drawn, None)
     assert (empty["left_lung"], apart["left_lung"]) == (0.0, {})
 
 
 def test_an_image_counts_as_searched_only_where_a_reader_marked_all() -> None:
     row = {"boxes_complete": True, "label_Pneumonia": 1.0, "label_Mass": 0.0, "label_Nodule": np.nan, "label_Edema": 1.0}
-    assert [_searched(row, name) for name in ("Pneumonia", "Mass", "Nodule", "Edema")] == [True, True, False, False]
-    assert not _searched({**row, "boxes_complete": False}, "Mass")
+    assert [is_searched(row, name) for name in ("Pneumonia", "Mass", "Nodule", "Edema")] == [True, True, False, False]
+    assert not is_searched({**row, "boxes_complete": False}, "Mass")
 
 
 def test_conformal_limits_come_from_the_card_or_are_none() -> None:
@@ -54,14 +55,14 @@ def test_a_table_of_phantoms_gives_outlines_hearts_and_maps_that_know_nothing(tm
     import_data("phantom", tmp_path / "films", tmp_path / "films.parquet")
     student = load_student()
     found, again = (
-        evaluate_student(student, tmp_path / "films.parquet", split="all", bootstrap=20, seed=0) for _ in range(2)
+        evaluate_student(student, tmp_path / "films.parquet", JudgeOptions("all", 20)) for _ in range(2)
     )
     assert found == again
     own = next(line for line in score_lines(found) if line.startswith("student "))
     count = found["models"][0]["mean_auroc_all"]["finding_count"]
     assert count > 1 and f"mean AUROC of all {count} findings 0." in own.replace("1.000", "0.") and "Dice of lungs 0." in own
     twin = evaluate_student(
-        student, tmp_path / "films.parquet", split="all", bootstrap=20, seed=0, beside=[student]
+        student, tmp_path / "films.parquet", JudgeOptions("all", 20), beside=[student]
     )
     (gap,) = [item for item in twin["differences"] if item["other"].startswith("beside: ")]
     assert all(mask["dice"]["value"] == 0.0 for mask in gap["masks"])
@@ -92,14 +93,14 @@ def test_a_teacher_is_judged_by_its_answers_on_the_images_that_it_saw(tmp_path: 
     answers = {str(name): (10 * labels.values[i, order] - 5).astype(np.float32)
                for i, name in enumerate(table.frame["image_id"]) if i != 7}
     teachers = {"one who knows": answers, "one who saw nothing": {"elsewhere": np.zeros(14, np.float32)}}
-    found = evaluate_student(student, tmp_path / "films.parquet", split="all", bootstrap=20, seed=0, teachers=teachers)
+    found = evaluate_student(student, tmp_path / "films.parquet", JudgeOptions("all", 20), teachers=teachers)
     (teacher,) = [model for model in found["models"] if model["role"] == "teacher"]
     assert teacher["name"] == "one who knows" and teacher["mean_auroc_all"]["value"] == 1.0
     assert {item["n"] for item in teacher["findings"] if item["n"]} == {11}
     (gap,) = [item for item in found["differences"] if item["other"] == "one who knows"]
     assert gap["mean_auroc_all"]["value"] <= 0.0
     assert [(item["student"], item["teacher"]) for item in found["agreement"]] == [("student", "one who knows")]
-    twice = evaluate_student(student, tmp_path / "films.parquet", split="all", bootstrap=20, seed=0,
+    twice = evaluate_student(student, tmp_path / "films.parquet", JudgeOptions("all", 20),
                              teachers={"one who knows": answers, "another": {name: -said for name, said in answers.items()}})
     cited = figures_of(twice)["agreement"]
     assert {item["teacher"] for item in cited.values()} == {"one who knows"}  # of several teachers the first speaks
@@ -121,7 +122,7 @@ def test_covid_masks_of_both_lungs_give_dice(real_data: Path, tmp_path: Path) ->
     chosen = np.zeros(len(table), dtype=bool)
     chosen[np.flatnonzero((table.frame["lung_mask"] != "").to_numpy())[:2]] = True
     table.select(rows=chosen).write(tmp_path / "two.parquet")
-    found = evaluate_student(load_student(), tmp_path / "two.parquet", split="all", bootstrap=10, seed=0)
+    found = evaluate_student(load_student(), tmp_path / "two.parquet", JudgeOptions("all", 10))
     lungs = next(mask for mask in found["models"][0]["masks"] if mask["mask"] == "lungs")
     assert lungs["images"] == 2 and 0.5 < lungs["dice"]["value"] <= 1.0
 
@@ -136,7 +137,7 @@ def test_a_few_films_of_the_nih_layout_give_a_mean_over_every_finding_with_both_
         for value in (0.0, 1.0):
             chosen[np.flatnonzero(column == value)[:2]] = True
     table.select(rows=chosen).write(tmp_path / "few.parquet")
-    found = evaluate_student(load_student(), tmp_path / "few.parquet", split="all", bootstrap=20, seed=0)
+    found = evaluate_student(load_student(), tmp_path / "few.parquet", JudgeOptions("all", 20))
     mean = found["models"][0]["mean_auroc_all"]
     assert (mean["finding_count"], mean["findings"]) == (14, list(stated.findings))
     assert mean["low"] < mean["value"] < mean["high"] and mean["images"] == int(chosen.sum())

@@ -180,6 +180,7 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="unseen (patients the student never met), train, val, test or all.")] = "unseen",
     bootstrap: Annotated[int, typer.Option(help="Patient-level bootstrap replicates.")] = 1000,
+    laterals: Annotated[bool, typer.Option("--laterals", help="Judge the views that are not frontal too.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -187,7 +188,7 @@ def evaluate(
 
     Example:  storyxai data import nih folder --out nih.parquet && storyxai evaluate --data nih.parquet --out score
     """
-    options = judging.EvaluateOptions(model=model, beside=beside or (), split=split, bootstrap=bootstrap, seed=seed)
+    options = judging.EvaluateOptions(model, beside or (), split, bootstrap=bootstrap, seed=seed, laterals=laterals)
     with _progress() as progress:
         result = judging.evaluate(data_table, out, options, progress=progress)
     _answer(asdict(result), [*result.lines, f"{out}/scorecard.html"], as_json)

@@ -93,5 +93,10 @@ def test_a_file_that_cannot_be_read_is_named_by_the_import(tmp_path: Path) -> No
     (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:200])
     (tmp_path / "mine.csv").write_text("image,patient_id\na.png,1\nb.png,2\n")
     report = import_source("manifest", tmp_path / "mine.csv", tmp_path / "t.parquet")
-    assert report.images == 2 and [item.what for item in report.skipped] == ["b.png"]
-    assert "cannot be read" in report.skipped[0].why and "row is kept" in report.skipped[0].why and report.skipped[0].mend
+    assert report.images == 1 and [item.what for item in report.skipped] == ["b.png"]
+    assert "cannot be read" in report.skipped[0].why and report.skipped[0].mend
+    assert list(read_table(tmp_path / "t.parquet").frame["image"]) == ["a.png"]
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(TableError, match=r"none of its 2 entries became a row \(2 x cannot be read"):
+        import_source("manifest", tmp_path / "mine.csv", tmp_path / "none.parquet")
+    assert not (tmp_path / "none.parquet").exists()

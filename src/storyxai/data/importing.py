@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storyxai.data.skipped import skipped_lines, write_skipped
-from storyxai.data.splits import check_no_leak, near_duplicates, split_by_patient
+from storyxai.data.splits import DuplicatePair, check_no_leak, near_duplicates, split_by_patient
 from storyxai.data.table import Skipped, StudyTable
 from storyxai.errors import InputError, OutputError, StoryxaiError, TableError, UnknownNameError
 from storyxai.modalities.chest_radiograph.findings import NAMES
@@ -125,7 +125,7 @@ def import_source(
     """What became of the set in `folder`: read as source `name`, split by patient and written to `out` (Parquet).
 
     With `compare_pictures`, patients who share a near-duplicate image go to one part; every file is opened for it, and
-    one that cannot be read is named among what was left out, its row kept. With `own_split` the publisher's lists do not
+    the row of one that cannot be read is left out by name. With `own_split` the publisher's lists do not
     decide: the way on where they tear a patient or a picture apart.
     Raises: UnknownNameError, TableError, OutputError; nothing is written when reading or splitting fails, but where
     every single thing was left out the list of them is.
@@ -141,15 +141,9 @@ def import_source(
     if not len(table):
         journal.unlink(missing_ok=True)
         _refuse_empty(table, name, folder, write_skipped(table.skipped, _skipped_file(out)))
-    broken: list[Skipped] = []
-
-    def unreadable(name: str, error: StoryxaiError) -> None:
-        why, mend = (error.why, error.mend) if isinstance(error, InputError) else (str(error), "")
-        why = why if why.startswith("cannot be read") else f"cannot be read: {why}"
-        broken.append(Skipped(name, f"{why}; the row is kept", mend))
-
-    pairs = near_duplicates(table, progress=progress, unreadable=unreadable) if compare_pictures else ()
-    table = replace(table, skipped=(*table.skipped, *broken))
+    pairs, table = _compared(table, progress) if compare_pictures else ((), table)
+    if not len(table):
+        _refuse_empty(table, name, folder, write_skipped(table.skipped, _skipped_file(out)))
     listed = bool((table.frame["official_split"] != "").any())
     table = split_by_patient(table, fractions=fractions, seed=seed, look_alikes=pairs, honour_lists=not own_split)
     check_no_leak(table, look_alikes=pairs)
@@ -165,6 +159,21 @@ def import_source(
         near_duplicates=len(pairs), left_lists_aside=own_split and listed, skipped=table.skipped,
         skipped_file=write_skipped(table.skipped, _skipped_file(out)),
     )
+
+
+def _compared(table: StudyTable, progress: Progress | None) -> tuple[tuple[DuplicatePair, ...], StudyTable]:
+    """Near-duplicate images, and the table without the images that cannot be read."""
+    broken: dict[str, Skipped] = {}
+
+    def unreadable(image: str, error: StoryxaiError) -> None:
+        why, mend = (error.why, error.mend) if isinstance(error, InputError) else (str(error), "")
+        broken[image] = Skipped(image, why if why.startswith("cannot be read") else f"cannot be read: {why}", mend)
+
+    pairs = near_duplicates(table, progress=progress, unreadable=unreadable)
+    if not broken:
+        return pairs, table
+    kept = table.select(rows=~table.frame["image"].isin(list(broken)).to_numpy())
+    return pairs, replace(kept, skipped=(*table.skipped, *broken.values()))
 
 
 def _skipped_file(out: Path) -> Path:

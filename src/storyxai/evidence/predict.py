@@ -16,9 +16,9 @@ from storyxai.modalities.chest_radiograph.anatomy import heart_problem
 from storyxai.modalities.chest_radiograph.grammar import detokenize
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import Answer, Student
-from storyxai.types import Array, Box, Finding, Prediction, Study
+from storyxai.types import Array, Box, Finding, Mask, Prediction, Study
 
-__all__ = ["Seen", "calibrated", "grid_boxes", "predict"]
+__all__ = ["Seen", "calibrated", "grid_boxes", "outlines", "predict"]
 
 MASK_NAMES = ("left_lung", "right_lung", "heart")
 INTERVAL = (5.0, 95.0)
@@ -45,9 +45,7 @@ def predict(student: Student, study: Study) -> Seen:
         calibrated(name, float(look.logits[i]), _calibration(student, name)) for i, name in enumerate(student.findings)
     )
     words, confidence = student.write_report(look.memory)
-    masks = {name: _one_piece(_outline(look.masks[i], frame)) for i, name in enumerate(MASK_NAMES)}
-    if heart_problem(masks):  # on real films it often is no heart: nothing may rest on it, and no one is to see it
-        masks["heart"] = np.zeros_like(masks["heart"])
+    masks = outlines(look.masks, frame)
     prediction = Prediction(
         study_id=study.study_id,
         findings=findings,
@@ -60,6 +58,17 @@ def predict(student: Student, study: Study) -> Seen:
     seen = Seen(prediction, look, frame, pixels, confidence)
     boxes = [box for i, f in enumerate(findings) if f.state != "absent" for box in grid_boxes(seen, f.name, i)]
     return seen._replace(prediction=replace(prediction, boxes=tuple(boxes)))
+
+
+def outlines(probabilities: Array, frame: ModelFrame) -> dict[str, Mask]:
+    """The outline of each structure in the original frame, from mask probabilities [3, h, w]: one piece each.
+
+    A heart that has not the form or place of one is empty: on real films it often is none, and nothing may rest on it.
+    """
+    masks = {name: _one_piece(_outline(probabilities[i], frame)) for i, name in enumerate(MASK_NAMES)}
+    if heart_problem(masks):
+        masks["heart"] = np.zeros_like(masks["heart"])
+    return masks
 
 
 def calibrated(name: str, logit: float, calibration: Calibration) -> Finding:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from storyxai.data.skipped import skipped_lines
+from storyxai.data.table import Skipped
 from storyxai.errors import UnknownNameError
 from storyxai.files import require_writable
 from storyxai.models.runtime import load_student
@@ -15,23 +17,26 @@ from storyxai.programs.pipeline import write_scorecard
 from storyxai.programs.places import name_full_disk
 from storyxai.progress import Progress
 from storyxai.scorecard.build import headline
-from storyxai.scorecard.judge import evaluate_student, student_speed
+from storyxai.scorecard.judge import SPLITS, JudgeOptions, evaluate_student, student_speed
 
 __all__ = ["SPLITS", "EvaluateOptions", "Evaluated", "evaluate", "score_lines"]
 
-SPLITS = ("unseen", "train", "val", "test", "all")
 SPEED_BATCHES = 10
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """How a student is judged: on which part of the table, with how many bootstrap replicates, `beside` which others."""
+    """How a student is judged: on which part of the table, with how many bootstrap replicates, `beside` which others.
+
+    Views that are not frontal are left out, but with `laterals`.
+    """
 
     model: Path | None = None
     beside: Sequence[Path] = ()
     split: str = "unseen"
     bootstrap: int = 1000
     seed: int = 0
+    laterals: bool = False
 
     def check(self) -> None:
         """Raise UnknownNameError if there is no such part."""
@@ -59,7 +64,7 @@ def evaluate(table: Path, out: Path, options: EvaluateOptions | None = None, *, 
     student, others = load_student(options.model), [load_student(one) for one in options.beside]
     with name_full_disk(out):
         record = evaluate_student(
-            student, table, split=options.split, bootstrap=options.bootstrap, seed=options.seed, beside=others,
+            student, table, JudgeOptions(options.split, options.bootstrap, options.seed, options.laterals), beside=others,
             progress=progress,
         )
         speed = student_speed(student, batches=SPEED_BATCHES, clock=time.perf_counter, beside=others)
@@ -68,8 +73,8 @@ def evaluate(table: Path, out: Path, options: EvaluateOptions | None = None, *, 
 
 
 def score_lines(record: Mapping[str, Any]) -> list[str]:
-    """A scorecard's main figures, one line a model."""
-    lines = []
+    """A scorecard's main figures, one line a model; before them what was left out of it."""
+    lines = list(skipped_lines([Skipped(**item) for item in record["dataset"].get("left_out", ())]))
     for model in headline(dict(record))["models"]:
         parts = [f"{name} {_in_words(found)}" for name, found in model["figures"].items()]
         lines.append(f"{model['name']} ({model['images']} images): {'; '.join(parts) or 'see the page'}")

@@ -24,8 +24,9 @@ from storyxai.models.runtime import Student
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import References, Scorecard, TaskOutputs, build_scorecard
-from storyxai.scorecard.judge import blind_boxes, conformal_of, evaluate_student, patient_mark, scored_boxes
+from storyxai.scorecard.judge import conformal_of, evaluate_student, patient_mark
 from storyxai.scorecard.page import render_scorecard
+from storyxai.scorecard.rows import blind_boxes, scored_boxes
 
 if TYPE_CHECKING:
     from storyxai.data.batches import Examples

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from storyxai.data.skipped import skipped_lines
+from storyxai.data.table import Skipped
 from storyxai.errors import TableError, UnknownNameError
 from storyxai.metrics import agreement, calibration, classification, detection
 from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic
@@ -172,8 +174,15 @@ def _dataset(bench: Bench) -> Plain:
         **bench.counts(np.ones(len(labels), dtype=bool)),
         "findings": findings,
         "subgroups": groups,
-        "facts": dict(bench.references.facts),
+        "facts": {**bench.references.facts, **_left_out(bench.references.left_out)},
+        "left_out": [{"what": item.what, "why": item.why} for item in bench.references.left_out],
     }
+
+
+def _left_out(skipped: Sequence[Skipped]) -> Plain:
+    """What was not judged as a fact for readers; nothing where all was."""
+    lines = [line.strip() for line in skipped_lines(skipped)]
+    return {"left_out": f"{lines[0].removeprefix('left out: ')} ({'; '.join(lines[1:])})"} if lines else {}
 
 
 def _model_scores(bench: Bench, model: Spoken) -> Plain:

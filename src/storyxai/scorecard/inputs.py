@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+from storyxai.data.table import Skipped
 from storyxai.errors import TableError, UnknownNameError
 from storyxai.metrics import bootstrap, classification
 from storyxai.metrics.bootstrap import Floats, Resamples, Statistic
@@ -62,6 +63,7 @@ class References:
     Shapes: `labels` [N, F] in [0, 1], nan = not stated; `reports` N texts, "" = none; `boxes` by finding, for each
     image [K, 4], empty = searched and none, None = not searched; `subgroups` by attribute, N names, "" = unknown.
     `baseline_reports` are reports by rules that saw no image or copied one (name: N texts), `baselines_about` the rules.
+    `left_out` names the images that were not judged, and why.
     """
 
     dataset: str
@@ -76,6 +78,7 @@ class References:
     baseline_reports: Mapping[str, Sequence[str]] = field(default_factory=dict)
     baselines_about: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Value] = field(default_factory=dict)
+    left_out: tuple[Skipped, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,8 @@ def forest(models: Sequence[Plain], styles: Mapping[str, tuple[str, str]]) -> by
         axes.set_ylim(max(places.values(), default=0.0) + 0.75, -0.75)
         axes.set_xlabel("AUROC (present / all images beside each finding)")
         axes.grid(axis="x", color="#e4e8ec", lw=0.7)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.42, 1.0), ncols=min(3, len(models)), frameon=False)
+        if axes.get_legend_handles_labels()[0]:  # nothing is drawn where no finding has both classes
+            axes.legend(loc="lower center", bbox_to_anchor=(0.42, 1.0), ncols=min(3, len(models)), frameon=False)
         return figure
 
     return _svg(drawn)
