@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 from storyxai.errors import InputError
-from storyxai.explain.lime import LimeResult, kernel_weights, lime, lime_map, sample_vectors, weighted_ridge
+from storyxai.explain.contract import Budget
+from storyxai.explain.lime import LimeFit, LimeResult, kernel_weights, lime, lime_map, sample_vectors, unsettled_error
+from storyxai.explain.ridge import RidgeFit, inverse_of, weighted_ridge
 from storyxai.explain.superpixels import grid_segments
 
 RNG = np.random.default_rng(11)
@@ -33,7 +38,9 @@ def curved(batch: np.ndarray) -> np.ndarray:
 
 
 def explain(predict, **settings) -> LimeResult:
-    return lime(predict, IMAGE, SEGMENTS, **{"fill": 0.0, "samples": 200, **settings})
+    fit = LimeFit(**{key: settings.pop(key) for key in set(settings) & {field.name for field in fields(LimeFit)}})
+    fill = settings.pop("fill", 0.0)
+    return lime(predict, IMAGE, SEGMENTS, fill=fill, fit=fit, budget=Budget(**{"samples": 200, **settings}))
 
 
 def test_a_linear_model_gives_its_own_coefficients() -> None:
@@ -195,3 +202,86 @@ def test_superpixels_always_switched_together_are_refused_without_ridge() -> Non
         weighted_ridge(vectors, answers, weights=np.ones(30), ridge=0.0)
     fit = weighted_ridge(vectors, answers, weights=np.ones(30), ridge=1.0)
     assert fit.coefficients[0, 0] == pytest.approx(fit.coefficients[0, 1])
+
+
+def test_without_a_number_of_samples_it_stops_when_order_and_signs_are_known() -> None:
+    """A linear model is known after the first round, at which time its coefficients are those of its own slopes."""
+    result = explain(linear, samples=None, ridge=0.0, first_per_superpixel=3)
+    assert result.stopped == ("stable",) * 3
+    assert result.samples.tolist() == [3 * COUNT] * 3
+    np.testing.assert_allclose(result.coefficients, SLOPES, atol=1e-9)
+    np.testing.assert_allclose(result.error, 0, atol=1e-9)
+
+
+def noisy(batch: np.ndarray) -> np.ndarray:
+    """A linear finding, one of the same with much noise, and one of noise alone: the noise depends on the image only."""
+    on = shown(batch)
+    noise = np.sin(1e4 * np.einsum("bs,s->b", on, np.sqrt(np.arange(2, COUNT + 2))))
+    # einsum, not BLAS: an image's answer must not depend on its place in the batch.
+    plain = np.einsum("bs,s->b", on, SLOPES[0])
+    return np.stack([plain, plain + 1.5 * noise, noise], axis=1)
+
+
+def test_each_finding_stops_at_its_own_time_and_as_if_that_number_had_been_given() -> None:
+    result = explain(noisy, samples=None, most=1000, error=0.15)
+    assert result.stopped == ("stable", "stable", "samples")
+    assert result.samples[0] < result.samples[1] < result.samples[2] == 1000
+    assert (result.error[:2] <= 0.15).all() and result.error[2] > 0.15
+    for finding, samples in enumerate(result.samples.tolist()):
+        fixed = explain(noisy, samples=samples)
+        assert fixed.coefficients[finding].tobytes() == result.coefficients[finding].tobytes()
+        alone = explain(lambda batch, f=finding: noisy(batch)[:, [f]], samples=None, most=1000, error=0.15)
+        assert alone.samples.tolist() == [samples]
+
+
+def test_what_was_called_stable_is_what_many_samples_say() -> None:
+    """Order and signs of the strongest superpixels, within the stated error, over sixteen seeds."""
+    truth = explain(noisy, samples=20_000).coefficients[1]
+    scale = np.abs(truth).max()
+    for seed in range(16):
+        found = explain(noisy, samples=None, seed=seed, error=0.2).coefficients[1]
+        top = np.argsort(-np.abs(found), kind="stable")[:5]
+        assert ((np.sign(found[top]) == np.sign(truth[top])) | (np.abs(truth[top]) < 0.2 * scale)).all()
+        steps = np.diff(np.abs(truth[top]))
+        assert (steps < 0.2 * scale).all(), "a superpixel told as weaker may be stronger by no more than the error"
+
+
+def test_an_error_is_open_only_where_sign_or_order_is() -> None:
+    sure = RidgeFit(np.array([[4.0, -2.0, 1.0, 0.0]]), np.zeros(1), np.full((1, 4), 0.1), np.ones(1))
+    assert unsettled_error(sure, strongest=3)[0] == 0
+    order = RidgeFit(np.array([[4.0, -3.9, 1.0, 0.0]]), np.zeros(1), np.full((1, 4), 0.1), np.ones(1))
+    assert unsettled_error(order, strongest=3)[0] == pytest.approx(1.959964 * np.hypot(0.1, 0.1) / 4, rel=1e-5)
+    sign = RidgeFit(np.array([[4.0, 0.3, 0.0, 0.0]]), np.zeros(1), np.array([[0.1, 0.2, 0.0, 0.0]]), np.ones(1))
+    assert unsettled_error(sign, strongest=2)[0] == pytest.approx(1.959964 * 0.2 / 4, rel=1e-5)
+
+
+def test_time_ends_it_after_the_least_that_a_fit_needs() -> None:
+    for samples in (None, 5000):
+        result = explain(curved, samples=samples, seconds=0.0, batch=4)
+        assert result.stopped == ("seconds",) * 2
+        assert result.samples.tolist() == [-(-(COUNT + 2) // 4) * 4] * 2
+
+
+def test_memory_does_not_grow_with_the_number_of_samples() -> None:
+    """Beside a byte a superpixel and eight a finding, which 4,000 samples more make 0.1 MB of."""
+
+    def peak(samples: int) -> int:
+        tracemalloc.start()
+        explain(curved, samples=samples)
+        _, top = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return top
+
+    peak(200)
+    assert peak(6000) - peak(2000) < 4000 * (COUNT + 3 * 8 * 2 + 24)
+
+
+def test_blocks_of_rows_give_the_fit_of_all_rows() -> None:
+    vectors = sample_vectors(COUNT, samples=2500, seed=5)
+    answers = vectors @ SLOPES.T + np.random.default_rng(6).normal(size=(2500, 3))
+    weights = kernel_weights(vectors, width=0.25)
+    fit = weighted_ridge(vectors, answers, weights=weights, ridge=0.0)
+    design = np.column_stack([np.ones(2500), vectors])
+    known = np.linalg.lstsq(design * np.sqrt(weights)[:, None], answers * np.sqrt(weights)[:, None], rcond=None)[0]
+    np.testing.assert_allclose(fit.coefficients, known[1:].T, atol=1e-9)
+    np.testing.assert_allclose(inverse_of(design.T @ design), np.linalg.inv(design.T @ design), atol=1e-9)

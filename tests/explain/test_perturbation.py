@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from storyxai.errors import InputError
-from storyxai.explain.lime import lime
+from storyxai.explain.contract import Budget
+from storyxai.explain.lime import LimeFit, lime
 from storyxai.explain.occlusion import occlusion_map
 from storyxai.explain.perturbation import hidden_image, occlude
 from storyxai.explain.rise import rise_map
@@ -77,7 +78,7 @@ def test_an_image_may_stand_for_what_is_hidden() -> None:
     half = occlude(mean_of_corner, IMAGE, {"half": region(slice(0, 4), slice(0, 30))}, other)["half"][0]
     assert half == pytest.approx((other[:4, :8].sum() + IMAGE[4:8, :8].sum()) / 64, rel=1e-5)
     segments = (np.arange(24)[:, None] // 4 * np.ones((1, 30))).astype(np.int32)
-    found = lime(mean_of_corner, IMAGE, segments, samples=200, fill=other, ridge=0.0)
+    found = lime(mean_of_corner, IMAGE, segments, fill=other, fit=LimeFit(ridge=0.0), budget=Budget(samples=200))
     expected = [(IMAGE[top : top + 4, :8] - other[top : top + 4, :8]).sum() / 64 for top in (0, 4)]
     np.testing.assert_allclose(found.coefficients[0], [*expected, 0, 0, 0, 0], atol=1e-6)
     assert found.fill == "image"
@@ -109,7 +110,10 @@ def test_occlusion_map_covers_the_far_edges() -> None:
 
 
 def test_rise_finds_the_corner_and_is_the_same_in_any_batch() -> None:
-    first = rise_map(mean_of_corner, IMAGE, samples=300, cells=4, fill=0.0, batch=64)
+    first = rise_map(mean_of_corner, IMAGE, cells=4, fill=0.0, budget=Budget(samples=300, batch=64))
+    for batch in (1, 7, 300):
+        again = rise_map(mean_of_corner, IMAGE, cells=4, fill=0.0, budget=Budget(samples=300, batch=batch))
+        assert again.tobytes() == first.tobytes()
     assert first[0, 2:6, 2:6].mean() > 5 * np.abs(first[0, 14:, 14:]).mean()
     np.testing.assert_allclose(first[1], -2 * first[0], rtol=1e-4, atol=1e-5)
     assert (first[2] == 0).all()
@@ -117,5 +121,5 @@ def test_rise_finds_the_corner_and_is_the_same_in_any_batch() -> None:
 
 def test_rise_is_the_slope_of_a_model_that_is_linear_in_what_is_seen() -> None:
     flat = np.ones((20, 20), dtype=np.float32)
-    maps = rise_map(lambda batch: 3 * batch[:, 0, 10, 10][:, None], flat, samples=500, cells=4, fill=0.0)
+    maps = rise_map(lambda batch: 3 * batch[:, 0, 10, 10][:, None], flat, cells=4, fill=0.0, budget=Budget(samples=500))
     assert maps[0, 10, 10] == pytest.approx(3.0, rel=1e-4)

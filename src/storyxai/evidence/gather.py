@@ -12,7 +12,8 @@ from scipy import ndimage
 from storyxai.evidence import checks as check
 from storyxai.evidence.predict import Seen, calibrated, predict
 from storyxai.explain.cam import grad_cam, grid_head_gradients, resize_maps
-from storyxai.explain.lime import LimeResult, lime, lime_map
+from storyxai.explain.contract import Budget
+from storyxai.explain.lime import LimeFit, LimeResult, lime, lime_map
 from storyxai.explain.perturbation import Fill, hidden_image, occlude
 from storyxai.explain.superpixels import slic_segments
 from storyxai.imaging.gate import judge, refuse
@@ -149,8 +150,8 @@ def _explain_lime(student: Student, seen: Seen, *, settings: ExplainSettings) ->
     filled = lung_fill(seen) if settings.fill == "lung" else None
     fill: Fill = "blur" if settings.fill in ("blur", "lung") else "mean" if settings.fill == "mean" else float(settings.fill)
     result = lime(
-        student.logits, seen.pixels, segments, samples=settings.samples, seed=settings.seed, width=settings.width,
-        fill=fill if filled is None else filled[0],
+        student.logits, seen.pixels, segments, fill=fill if filled is None else filled[0],
+        fit=LimeFit(width=settings.width), budget=Budget(samples=settings.samples, seed=settings.seed),
     )
     if filled is None:
         return segments, result
@@ -197,7 +198,7 @@ def _maps(w: _Witnesses, finding: str, *, both: bool) -> list[tuple[Heatmap, lis
         coarse, painted = _resized(w.cams, index, w.segments.shape[0]), lime_map(w.lime, w.segments)[index]
         agree = {"segments": w.segments, "finding": finding, "seed": w.settings.seed, "within": w.chest}
         found.append(check.methods_agree(coarse, painted, method="grad_cam", other="lime", **agree))  # type: ignore[arg-type]
-        lime_heatmap = _lime_heatmap(finding, index, w.seen.frame.grid_to_original(painted), w.lime)
+        lime_heatmap = _lime_heatmap(finding, index, w.seen.frame.grid_to_original(painted), w)
         lime_found = _lime_checks(lime_heatmap, index, w.lime, w.thorax)
         lime_found.append(check.methods_agree(painted, coarse, method="lime", other="grad_cam", **agree))  # type: ignore[arg-type]
         out.append((check.decide_shown(lime_heatmap, lime_found), lime_found))
@@ -244,10 +245,11 @@ def _cam_checks(
     ]
 
 
-def _lime_heatmap(finding: str, index: int, values: Array, result: LimeResult) -> Heatmap:
+def _lime_heatmap(finding: str, index: int, values: Array, w: _Witnesses) -> Heatmap:
+    result = w.lime
     details: dict[str, Value] = {
-        "r2": float(result.r2[index]), "samples": result.samples, "seed": result.seed, "fill": result.fill,
-        "superpixels": int(result.coefficients.shape[1]), "kernel_width": result.width, "ridge": result.ridge,
+        "r2": float(result.r2[index]), "samples": int(result.samples[index]), "seed": result.seed, "fill": result.fill,
+        "superpixels": int(result.coefficients.shape[1]), "kernel_width": w.settings.width, "ridge": 1.0,
     }
     return Heatmap(finding, "lime", values, "logit per superpixel", details=details)
 

@@ -2,12 +2,12 @@
 
 Source: Ribeiro et al., KDD 2016. Where we deviate from the `lime` package: the kernel is exp(-d^2 / width^2) (the
 package takes its square root, so its width w is our w * sqrt(2)); all findings share the perturbations; no feature
-selection; each coefficient has a standard error. Arithmetic is float64 in a fixed order without BLAS, so that the same
-logits give the same bytes on any number of threads and for any batch size.
+selection; each coefficient has a standard error; without a number of samples it stops when it is stable.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,16 +16,38 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
-from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for, logits_of
-from storyxai.explain.perturbation import Fill, fill_for, fill_words, hidden_image
+from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for
+from storyxai.explain.perturbation import Fill, HiddenSuperpixels, fill_for, fill_words
+from storyxai.explain.ridge import RidgeFit, weighted_ridge
 from storyxai.explain.superpixels import check_segments, slic_segments
 from storyxai.types import Array, Value
 
-__all__ = ["Lime", "LimeResult", "kernel_weights", "lime", "lime_map", "sample_vectors", "weighted_ridge"]
+__all__ = ["Lime", "LimeFit", "LimeResult", "kernel_weights", "lime", "lime_map", "sample_vectors", "unsettled_error"]
 
 Float64 = NDArray[np.float64]
 # Two-sided 95 % of the normal distribution.
 Z_95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class LimeFit:
+    """How LIME fits and when it stops by itself.
+
+    `width` of the kernel and `ridge` penalty. Stable is a finding when order and signs of its `strongest` superpixels are
+    known, each but for an error of at most `error` times the strongest coefficient. That is asked first after
+    `first_per_superpixel` samples a superpixel, then whenever their number has grown by `growth`, until `most` samples.
+    """
+
+    width: float = 0.25
+    ridge: float = 1.0
+    strongest: int = 5
+    error: float = 0.25
+    first_per_superpixel: int = 4
+    growth: float = 1.5
+    most: int = 6000
+
+
+DEFAULT_FIT = LimeFit()
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +55,12 @@ class LimeResult:
     """What LIME found. Unit of every coefficient: logit per superpixel shown (rather than hidden by `fill`).
 
     Shapes: `coefficients`, `standard_error` [F, S]; `interval` [F, S, 2] (95 %, of the sampling only: it says how much
-    another seed would move the coefficient, not whether the model is right); `intercept`, `r2`, `reliability` [F].
+    another seed would move the coefficient, not whether the model is right); `intercept`, `r2`, `reliability`, `samples`,
+    `stopped`, `error` [F].
     `r2` is weighted like the fit, 0 where the logit never changed. `reliability` in [0, 1] is the correlation over
     superpixels to expect with another seed, 1 - mean(standard_error^2) / variance(coefficients); too low, so
-    cautious, below about ten samples per superpixel.
+    cautious, below about ten samples per superpixel. `samples` were used for the finding, which `stopped` because it was
+    "stable", or had all its "samples" or "seconds"; `error` is then `unsettled_error`.
     """
 
     coefficients: Float64
@@ -45,21 +69,11 @@ class LimeResult:
     standard_error: Float64
     interval: Float64
     reliability: Float64
-    samples: int
+    samples: NDArray[np.int64]
+    stopped: tuple[str, ...]
+    error: Float64
     seed: int
     fill: str
-    width: float
-    ridge: float
-
-
-@dataclass(frozen=True, eq=False)
-class RidgeFit:
-    """One weighted ridge fit of F answers. Shapes: [F, S] and [F]."""
-
-    coefficients: Float64
-    intercept: Float64
-    standard_error: Float64
-    r2: Float64
 
 
 def lime(
@@ -67,62 +81,142 @@ def lime(
     image: Array,
     segments: NDArray[np.int32],
     *,
-    samples: int = 1000,
-    seed: int = 0,
-    width: float = 0.25,
     fill: Fill = "blur",
-    batch: int = 64,
-    ridge: float = 1.0,
+    fit: LimeFit = DEFAULT_FIT,
+    budget: Budget = DEFAULT_BUDGET,
 ) -> LimeResult:
-    """The LIME coefficients of every finding from one set of `samples` perturbed images (the first is the whole image).
+    """The LIME coefficients of every finding from one set of perturbed images (the first is the whole image).
 
-    Shapes: image [C, H, W] in [0, 1], or [H, W] of one channel; segments int32 [H, W] labelled 0..S-1. Memory holds `batch`
-    images at a time.
+    Shapes: image [C, H, W] in [0, 1], or [H, W] of one channel; segments int32 [H, W] labelled 0..S-1. Memory holds
+    `budget.batch` images at a time. Without `budget.samples` each finding keeps the fit at which it was first stable, so
+    that it does not depend on the others; the fit is then the same as with that number of samples given.
     Raises: InputError for too few samples, bad segments, a bad image or a model that does not answer [B, F].
     """
     pixels = checked_image(image)
     count = check_segments(segments, pixels.shape[1:])
-    if samples < count + 2:
-        raise InputError(
-            "samples", f"{samples} for {count} superpixels", mend=f"use at least {count + 2}, better {10 * count}"
-        )
-    if batch < 1 or width <= 0 or ridge < 0:
-        raise InputError("lime", "needs batch >= 1, width > 0 and ridge >= 0", mend="change these settings")
-    vectors = sample_vectors(count, samples=samples, seed=seed)
-    shaped = pixels[0] if isinstance(fill, np.ndarray) and fill.ndim == 2 else pixels
-    hidden = hidden_image(shaped, fill=fill, segments=segments)
-    parts = []
-    for start in range(0, samples, batch):
-        shown = vectors[start : start + batch].astype(bool)[:, None, segments]
-        parts.append(logits_of(predict, np.where(shown, pixels, hidden)))
-    fit = weighted_ridge(vectors, np.concatenate(parts), weights=kernel_weights(vectors, width=width), ridge=ridge)
-    reach = Z_95 * fit.standard_error
+    _check(count, fit, budget)
+    most = fit.most if budget.samples is None else budget.samples
+    vectors = sample_vectors(count, samples=max(most, count + 2), seed=budget.seed)
+    hidden = HiddenSuperpixels(pixels, segments, fill, batch=budget.batch)
+    ends = _rounds(count, fit) if budget.samples is None else (budget.samples,)
+    fits, samples, stopped = _run(hidden, predict, vectors, ends=ends, options=fit, seconds=budget.seconds)
+    reach = Z_95 * fits.standard_error
+    return LimeResult(
+        coefficients=fits.coefficients,
+        intercept=fits.intercept,
+        r2=fits.r2,
+        standard_error=fits.standard_error,
+        interval=np.stack([fits.coefficients - reach, fits.coefficients + reach], axis=-1),
+        reliability=_reliability(fits),
+        samples=samples,
+        stopped=stopped,
+        error=unsettled_error(fits, strongest=fit.strongest),
+        seed=budget.seed,
+        fill=fill_words(fill),
+    )
+
+
+def _check(count: int, fit: LimeFit, budget: Budget) -> None:
+    if budget.samples is not None and budget.samples < count + 2:
+        why = f"{budget.samples} for {count} superpixels"
+        raise InputError("samples", why, mend=f"use at least {count + 2}, better {10 * count}")
+    if budget.batch < 1 or fit.width <= 0 or fit.ridge < 0 or fit.growth <= 1 or fit.strongest < 1:
+        raise InputError("lime", "needs batch >= 1, width > 0, ridge >= 0, growth > 1", mend="change these settings")
+
+
+def _rounds(count: int, fit: LimeFit) -> tuple[int, ...]:
+    """The numbers of samples after which stability is asked."""
+    ends = [max(fit.first_per_superpixel * count, count + 2)]
+    while ends[-1] < fit.most:
+        ends.append(min(fit.most, round(ends[-1] * fit.growth)))
+    return tuple(ends)
+
+
+def _run(
+    hidden: HiddenSuperpixels,
+    predict: Predict,
+    vectors: NDArray[np.uint8],
+    *,
+    ends: tuple[int, ...],
+    options: LimeFit,
+    seconds: float | None,
+) -> tuple[RidgeFit, NDArray[np.int64], tuple[str, ...]]:
+    """The fit of each finding at the first round at which it is stable, or at the last; how many samples, and why."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    answers = np.zeros((0, 0))
+    kept: RidgeFit | None = None
+    open_findings = samples = np.zeros(0, dtype=np.int64)
+    why: list[str] = []
+    for end in ends:
+        told, late = hidden.answers(predict, vectors[len(answers) : end], deadline=deadline, least=_least(vectors, answers))
+        answers = told if kept is None else np.concatenate([answers, told])
+        shown = vectors[: len(answers)]
+        new = weighted_ridge(shown, answers, weights=kernel_weights(shown, width=options.width), ridge=options.ridge)
+        if kept is None:
+            kept, samples = new, np.zeros(answers.shape[1], dtype=np.int64)
+            open_findings, why = np.arange(answers.shape[1]), ["samples"] * answers.shape[1]
+        kept = _replaced(kept, new, open_findings)
+        samples[open_findings] = len(answers)
+        if late:
+            why = ["seconds" if finding in open_findings else reason for finding, reason in enumerate(why)]
+            break
+        stable = unsettled_error(new, strongest=options.strongest)[open_findings] <= options.error
+        if len(ends) > 1:
+            why = ["stable" if finding in open_findings[stable] else reason for finding, reason in enumerate(why)]
+        open_findings = open_findings[~stable]
+        if len(open_findings) == 0:
+            break
+    assert kept is not None
+    return kept, samples, tuple(why)
+
+
+def _least(vectors: NDArray[np.uint8], answers: Float64) -> int:
+    """How many more samples a fit needs at the least, whatever the time."""
+    return max(1, int(vectors.shape[1]) + 2 - len(answers))
+
+
+def _replaced(kept: RidgeFit, new: RidgeFit, findings: NDArray[np.int64]) -> RidgeFit:
+    """The fit `kept` with the rows `findings` from `new`."""
+    pairs = [(old.copy(), fresh) for old, fresh in zip(vars(kept).values(), vars(new).values(), strict=True)]
+    for old, fresh in pairs:
+        old[findings] = fresh[findings]
+    return RidgeFit(*(old for old, _ in pairs))
+
+
+def unsettled_error(fit: RidgeFit, *, strongest: int) -> Float64:
+    """How large the error of what is not yet known of each finding's strongest superpixels is, [F].
+
+    Known is a sign when the coefficient's 95 % interval leaves zero out, and an order when that of the difference to the
+    next stronger superpixel does. Unit: share of the finding's strongest coefficient; 0 when all is known, and for a
+    logit that never moves.
+    """
+    rows = np.arange(len(fit.coefficients))[:, None]
+    order = np.argsort(-np.abs(fit.coefficients), axis=1, kind="stable")[:, : strongest + 1]
+    sizes, errors = np.abs(fit.coefficients)[rows, order], fit.standard_error[rows, order]
+    signs = Z_95 * errors[:, :strongest]
+    steps = Z_95 * np.hypot(errors[:, :-1], errors[:, 1:])
+    open_signs = np.where(sizes[:, :strongest] > signs, 0, signs)
+    open_steps = np.where(sizes[:, :-1] - sizes[:, 1:] > steps, 0, steps)
+    worst = np.maximum(open_signs.max(axis=1), open_steps.max(axis=1, initial=0))
+    scale = sizes[:, 0]
+    share: Float64 = np.divide(worst, scale, out=np.zeros_like(worst), where=scale > 0)
+    return share
+
+
+def _reliability(fit: RidgeFit) -> Float64:
     spread = fit.coefficients.var(axis=1)
     noise = (fit.standard_error**2).mean(axis=1)
-    reliability = np.where(spread > 0, 1 - noise / np.where(spread > 0, spread, 1), 0).clip(0, 1)
-    return LimeResult(
-        coefficients=fit.coefficients,
-        intercept=fit.intercept,
-        r2=fit.r2,
-        standard_error=fit.standard_error,
-        interval=np.stack([fit.coefficients - reach, fit.coefficients + reach], axis=-1),
-        reliability=reliability,
-        samples=samples,
-        seed=seed,
-        fill=fill_words(fill),
-        width=width,
-        ridge=ridge,
-    )
+    share: Float64 = np.where(spread > 0, 1 - noise / np.where(spread > 0, spread, 1), 0).clip(0, 1)
+    return share
 
 
 @dataclass(frozen=True)
 class Lime:
-    """LIME on SLIC superpixels; `width` of its kernel, `fill` of what is hidden (None: the scene's filling)."""
+    """LIME on about `superpixels` SLIC superpixels; `fill` of what is hidden (None: the scene's filling)."""
 
     superpixels: int = 60
-    width: float = 0.25
     fill: Fill | None = None
-    ridge: float = 1.0
+    fit: LimeFit = DEFAULT_FIT
     key: str = "lime"
     name: str = "LIME"
     needs: frozenset[str] = frozenset()
@@ -136,27 +230,30 @@ class Lime:
         budget: Budget = DEFAULT_BUDGET,
         scene: Scene = BLANK_SCENE,
     ) -> tuple[Explanation, ...]:
-        """One map painted on the superpixels per finding, all from the same perturbed images."""
+        """One map painted on the superpixels per finding, all from the same perturbed images.
+
+        `details` say how many samples each finding took, why it stopped and how far it had converged.
+        """
         columns, pixels = columns_of(model, findings), image_for(model, image)
         segments = slic_segments(pixels, count=self.superpixels, structures=scene.structures)
         fill, words = fill_for(self.fill, scene)
-        result = lime(
-            model.logits, pixels, segments, samples=budget.samples or 1000, seed=budget.seed, width=self.width, fill=fill,
-            batch=budget.batch, ridge=self.ridge,
-        )
-        shared: dict[str, Value] = {
-            "samples": result.samples, "seed": result.seed, "fill": words, "superpixels": int(segments.max()) + 1,
-            "kernel_width": result.width, "ridge": result.ridge,
-        }
+        result = lime(model.logits, pixels, segments, fill=fill, fit=self.fit, budget=budget)
         maps = lime_map(result, segments)
         return tuple(
             Explanation(
-                finding, self.key, maps[column], "logit per superpixel",
-                {"r2": float(result.r2[column]), "reliability": float(result.reliability[column]), **shared},
+                finding, self.key, maps[column], "logit per superpixel", self._details(result, column, words),
                 segments, result.interval[column].astype(np.float32),
             )
             for finding, column in zip(findings, columns, strict=True)
         )
+
+    def _details(self, result: LimeResult, column: int, words: str) -> dict[str, Value]:
+        return {
+            "r2": float(result.r2[column]), "reliability": float(result.reliability[column]),
+            "samples": int(result.samples[column]), "stopped": result.stopped[column],
+            "error": float(result.error[column]), "seed": result.seed, "fill": words,
+            "superpixels": result.coefficients.shape[1], "kernel_width": self.fit.width, "ridge": self.fit.ridge,
+        }
 
 
 def lime_map(result: LimeResult, segments: NDArray[np.int32]) -> Array:
@@ -167,7 +264,10 @@ def lime_map(result: LimeResult, segments: NDArray[np.int32]) -> Array:
 
 
 def sample_vectors(count: int, *, samples: int, seed: int) -> NDArray[np.uint8]:
-    """Which superpixels each sample shows (1) or hides (0), uint8 [N, S]; the first shows all, the others half each."""
+    """Which superpixels each sample shows (1) or hides (0), uint8 [N, S]; the first shows all, the others half each.
+
+    More samples with the same seed begin with the same vectors.
+    """
     vectors = np.random.default_rng(seed).integers(0, 2, (samples, count), dtype=np.uint8)
     vectors[0] = 1
     return vectors
@@ -179,53 +279,3 @@ def kernel_weights(vectors: NDArray[np.uint8], *, width: float) -> Float64:
     distance = 1 - np.sqrt(vectors.sum(axis=1, dtype=np.int64) / vectors.shape[1])
     weights: Float64 = np.exp(-((distance / width) ** 2))
     return weights
-
-
-def weighted_ridge(
-    vectors: NDArray[np.integer], answers: Float64, *, weights: Float64, ridge: float
-) -> RidgeFit:
-    """The weighted ridge fit of all answers on the vectors, intercept not penalised.
-
-    Shapes: vectors [N, S], answers [N, F], weights [N]. The standard error is the HC3 sandwich (MacKinnon & White
-    1985): it needs no equal variances and allows that the model is not linear in the superpixels.
-    Raises: InputError when the superpixels cannot be told apart (only possible with ridge 0).
-    """
-    x = vectors.astype(np.float64)
-    total = weights.sum()
-    x_mean = np.einsum("n,ns->s", weights, x) / total
-    # Measured from the first answer, a logit that never moves is exactly zero and not a rounding error.
-    start = answers[0]
-    y_mean = np.einsum("n,nf->f", weights, answers - start) / total
-    x -= x_mean
-    y = answers - start - y_mean
-    weighted = x * weights[:, None]
-    gram = np.einsum("ns,nt->st", weighted, x)
-    gram[np.diag_indices_from(gram)] += ridge
-    inverse = _inverse(gram)
-    solver = np.einsum("st,nt->ns", inverse, weighted)
-    coefficients = np.einsum("ns,nf->fs", solver, y)
-    errors = y - np.einsum("ns,fs->nf", x, coefficients)
-    leverage = np.einsum("ns,ns->n", solver, x) + weights / total
-    scaled = errors / np.maximum(1 - leverage, 1e-6)[:, None]
-    variance = np.einsum("ns,nf->fs", solver**2, scaled**2)
-    spread = np.einsum("n,nf->f", weights, y**2)
-    missed = np.einsum("n,nf->f", weights, errors**2)
-    moves = spread > 0
-    r2 = np.where(moves, 1 - missed / np.where(moves, spread, 1), 0.0)
-    intercept = start + y_mean - np.einsum("s,fs->f", x_mean, coefficients)
-    return RidgeFit(coefficients, intercept, np.sqrt(variance), r2)
-
-
-def _inverse(matrix: Float64) -> Float64:
-    """The inverse of a symmetric positive definite matrix by Gauss-Jordan, in a fixed order of operations."""
-    size = len(matrix)
-    work = np.hstack([matrix, np.eye(size)])
-    floor = 1e-12 * np.abs(np.diag(matrix)).max()
-    for k in range(size):
-        if work[k, k] <= floor:
-            raise InputError("lime", "two superpixels were always switched together", mend="use ridge > 0")
-        work[k] /= work[k, k]
-        factors = work[:, k].copy()
-        factors[k] = 0.0
-        work -= factors[:, None] * work[k][None, :]
-    return work[:, size:]

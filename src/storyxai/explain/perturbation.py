@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
@@ -13,7 +14,7 @@ from storyxai.explain.contract import Scene
 from storyxai.explain.inputs import Predict, checked_image, logits_of
 from storyxai.types import Array, Mask
 
-__all__ = ["BLUR_SHARE", "Fill", "fill_for", "fill_words", "hidden_image", "occlude"]
+__all__ = ["BLUR_SHARE", "Fill", "HiddenSuperpixels", "fill_for", "fill_words", "hidden_image", "occlude"]
 
 Fill: TypeAlias = Literal["blur", "mean"] | float | Array  # float: a constant grey value; an array: that image
 # Gaussian sigma of the "blur" fill, as a share of the longer side: wide enough to remove a lesion of one superpixel.
@@ -100,3 +101,38 @@ def _own_mean(pixels: Array, mask: Mask) -> NDArray[np.float64]:
     """The mean of each channel under the mask, [C, 1, 1]."""
     means: NDArray[np.float64] = pixels[:, mask].mean(axis=1, dtype=np.float64)
     return means[:, None, None]
+
+
+class HiddenSuperpixels:
+    """Images in which some superpixels are hidden, made a batch at a time in memory that is taken once.
+
+    Shapes: pixels [C, H, W], segments int32 [H, W]. The model may not keep the images that it is given.
+    """
+
+    def __init__(self, pixels: Array, segments: NDArray[np.int32], fill: Fill, *, batch: int) -> None:
+        self._pixels = pixels
+        self._behind = hidden_image(_as_shaped(pixels, fill), fill=fill, segments=segments).reshape(pixels.shape)
+        self._labels = segments.ravel()
+        self._images = np.empty((batch, *pixels.shape), dtype=np.float32)
+        self._shown = np.empty((batch, segments.size), dtype=np.bool_)
+
+    def images(self, vectors: NDArray[np.uint8]) -> Array:
+        """The images that show the superpixels that are 1, float32 [B, C, H, W]; the next call overwrites them."""
+        count, (height, width) = len(vectors), self._pixels.shape[1:]
+        shown, images = self._shown[:count], self._images[:count]
+        np.take(vectors.view(np.bool_), self._labels, axis=1, out=shown, mode="clip")
+        np.copyto(images, self._behind)
+        np.copyto(images, self._pixels, where=shown.reshape(count, 1, height, width))
+        return images
+
+    def answers(
+        self, predict: Predict, vectors: NDArray[np.uint8], *, deadline: float | None = None, least: int = 1
+    ) -> tuple[NDArray[np.float64], bool]:
+        """The logits [N, F] for each vector, and whether `deadline` (of time.monotonic) cut them short after `least`."""
+        parts: list[NDArray[np.float64]] = []
+        batch = len(self._images)
+        for start in range(0, len(vectors), batch):
+            if deadline is not None and start >= least and time.monotonic() > deadline:
+                return np.concatenate(parts), True
+            parts.append(logits_of(predict, self.images(vectors[start : start + batch])))
+        return np.concatenate(parts), False

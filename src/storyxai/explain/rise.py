@@ -42,10 +42,7 @@ class Rise:
         columns, pixels = columns_of(model, findings), image_for(model, image)
         fill, words = fill_for(self.fill, scene)
         samples = DEFAULT_SAMPLES if budget.samples is None else budget.samples
-        maps = rise_map(
-            model.logits, pixels, samples=samples, seed=budget.seed, cells=self.cells, keep=self.keep, fill=fill,
-            batch=budget.batch,
-        )
+        maps = rise_map(model.logits, pixels, cells=self.cells, keep=self.keep, fill=fill, budget=budget)
         details: dict[str, Value] = {
             "samples": samples, "seed": budget.seed, "cells": self.cells, "keep": self.keep, "fill": words,
         }
@@ -59,12 +56,10 @@ def rise_map(
     predict: Predict,
     image: Array,
     *,
-    samples: int = 1000,
-    seed: int = 0,
     cells: int = 8,
     keep: float = 0.5,
     fill: Fill = "blur",
-    batch: int = 64,
+    budget: Budget = DEFAULT_BUDGET,
 ) -> Array:
     """Each logit's mean change when a pixel is seen rather than hidden, float32 [F, H, W], signed, logits.
 
@@ -73,6 +68,7 @@ def rise_map(
     Source: Petsiuk et al., BMVC 2018; we subtract the mean logit (so that a model which ignores the image gives zero)
     and divide by the variance of the mask at each pixel, which makes the map the slope of the logit on being seen.
     """
+    samples = DEFAULT_SAMPLES if budget.samples is None else budget.samples
     if samples < 2 or cells < 2 or not 0 < keep < 1:
         raise InputError("rise", "needs samples >= 2, cells >= 2 and 0 < keep < 1", mend="change these settings")
     pixels = checked_image(image)
@@ -80,7 +76,7 @@ def rise_map(
     hidden = hidden_image(pixels, fill=fill)
     cross = np.zeros((1, *frame))
     mask_sum, square_sum, logit_sum = np.zeros(frame), np.zeros(frame), np.zeros(1)
-    for masks in _masks(frame, samples=samples, seed=seed, cells=cells, keep=keep, batch=batch):
+    for masks in _masks(frame, samples=samples, cells=cells, keep=keep, budget=budget):
         shown = masks[:, None]
         logits = logits_of(predict, np.clip(shown * pixels + (1 - shown) * hidden, 0, 1).astype(np.float32))
         # One sample after the other: the sum must not depend on the batch size.
@@ -95,17 +91,17 @@ def rise_map(
 
 
 def _masks(
-    frame: tuple[int, ...], *, samples: int, seed: int, cells: int, keep: float, batch: int
+    frame: tuple[int, ...], *, samples: int, cells: int, keep: float, budget: Budget
 ) -> Iterator[Array]:
     """The masks [B, H, W] in [0, 1], a batch at a time."""
     from scipy.ndimage import zoom
 
     height, width = frame
     # A stream of its own for each: the masks must not depend on the batch size.
-    grid_stream, shift_stream = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(2))
+    grid_stream, shift_stream = (np.random.default_rng(part) for part in np.random.SeedSequence(budget.seed).spawn(2))
     step = (-(-height // cells), -(-width // cells))
-    for start in range(0, samples, batch):
-        size = min(batch, samples - start)
+    for start in range(0, samples, budget.batch):
+        size = min(budget.batch, samples - start)
         grids = (grid_stream.random((size, cells + 1, cells + 1)) < keep).astype(np.float32)
         shifts = shift_stream.integers(0, step, (size, 2))
         large = zoom(grids, (1, *step), order=1, mode="nearest", grid_mode=True)
