@@ -14,11 +14,12 @@ from storyxai.data.importing import SOURCES
 from storyxai.models.runtime import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-TYPED = re.findall(r"^\s*(storyxai .*)$", "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)), re.MULTILINE)
+README, TOUR = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/tour.md"))
+TYPED = re.findall(r"^\s*(storyxai .*)$", "\n".join(re.findall(r"```sh\n(.*?)```", TOUR, re.DOTALL)), re.MULTILINE)
 SMALLER = {"tell": ["--samples", "100"], "explain": ["--samples", "100"], "evaluate": ["--bootstrap", "50"],
            "data phantom": ["--size", "128"]}
-PAGES = ("README.md", "CHANGELOG.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")))
+DOCS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md"))
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS)
 
 
 def _verb(line: str) -> str:
@@ -35,12 +36,12 @@ def _ended(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> object:
     return 0
 
 
-def test_the_readme_shows_every_main_verb() -> None:
+def test_the_tour_shows_every_main_verb() -> None:
     verbs = {_verb(line) for line in TYPED}
     assert verbs == {"data phantom", "tell", "verify", "explain", "data import", "evaluate", "pipeline"}
 
 
-def test_the_commands_of_the_readme_run_one_after_another(
+def test_the_commands_of_the_tour_run_one_after_another(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not (SHIPPED / "card.json").is_file():
@@ -65,10 +66,12 @@ def test_the_readme_names_the_two_commands_and_research_use() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
     assert "Research use only - not for diagnostic use" in README
+    assert README.count("\n") < 100, "README is for the first minute; the rest stands under docs/"
 
 
-def test_every_source_stands_in_the_table_of_the_readme_and_no_other() -> None:
-    table = README.split("| source |")[1].split("\n\n")[0]
+def test_every_source_stands_in_the_table_of_sources_and_no_other() -> None:
+    page = (ROOT / "docs/how-to/bring-your-data.md").read_text(encoding="utf-8")
+    table = page.split("| source |")[1].split("\n\n")[0]
     named = {name for row in table.splitlines() for name in re.findall(r"`([a-z-]+)`", row.split("|")[1] if "|" in row else "")}
     assert named == set(SOURCES)
 
