@@ -26,7 +26,9 @@ def box(height: int, width: int, top: int, left: int, bottom: int, right: int) -
 def examples(folder: Path, *, shares: bool = False, **cells: str) -> Examples:
     Picture.fromarray(np.full((128, 128), 90, dtype=np.uint8)).save(folder / "film.png")
     table = StudyTable.from_rows([StudyRow("s", "p", "film.png", "test", **cells)], root=folder)
-    return examples_from_table(table, size=SIZE, encode=lambda words: np.zeros(4, np.int64), shares=shares)
+    found, left_out = examples_from_table(table, size=SIZE, encode=lambda words: np.zeros(4, np.int64), shares=shares)
+    assert found is not None and left_out == ()
+    return found
 
 
 def test_stated_left_and_right_lung_and_heart_arrive_though_the_lungs_touch(tmp_path: Path) -> None:
@@ -82,3 +84,27 @@ def test_masks_may_be_shares_of_their_pixels(tmp_path: Path) -> None:
     covered = heart.reshape(64, 2, 64, 2).mean(axis=(1, 3)) >= 0.5  # the model's frame is half as large
     wanted = np.round(100 * covered.reshape(16, 4, 16, 4).mean(axis=(1, 3)))
     assert np.abs(found.masks[0, 2].astype(float) - wanted).max() <= 25 and 0 < found.masks[0, 2, 4, 2] < 100
+
+
+def test_laterals_and_damaged_files_become_no_examples_and_are_named(tmp_path: Path) -> None:
+    Picture.fromarray(np.full((128, 128), 90, dtype=np.uint8)).save(tmp_path / "film.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "film.png").read_bytes()[:60])
+    (tmp_path / "bad.png").write_bytes(b"no mask")
+    rows = [StudyRow("ap", "1", "film.png", "t", view="AP", heart_mask="bad.png"),
+            StudyRow("side", "2", "film.png", "t", view="LL"), StudyRow("cut", "3", "cut.png", "t"),
+            StudyRow("gone", "4", "gone.png", "t")]
+    table = StudyTable.from_rows(rows, root=tmp_path)
+
+    def encode(words: object) -> np.ndarray:
+        return np.zeros(4, np.int64)
+
+    found, left_out = examples_from_table(table, size=SIZE, encode=encode)
+    assert found is not None and found.ids == ("ap",) and (found.masks == UNKNOWN_PIXEL).all()
+    assert {item.what: item.why.split(":")[0] for item in left_out} == {
+        "ap": "is used without its masks", "side": "is a lateral view, which this model was not made for",
+        "cut": "cannot be read", "gone": "cannot be read",
+    }
+    nothing, _ = examples_from_table(table.select(rows=table.frame["image_id"] == "cut"), size=SIZE, encode=encode)
+    assert nothing is None
+    every, _ = examples_from_table(table, size=SIZE, encode=encode, laterals=True)
+    assert every is not None and every.ids == ("ap", "side")

@@ -86,7 +86,7 @@ def test_a_damaged_mask_costs_its_own_figure_only(tmp_path: Path) -> None:
     record = evaluate_student(load_student(), table, ALL)
     assert record["dataset"]["images"] == 2
     masks = {mask["mask"]: mask["images"] for mask in record["models"][0]["masks"]}
-    assert masks["lungs"] == 1 and "is judged without its masks" in left_out(record)["two"]
+    assert masks["lungs"] == 1 and "is used without its masks" in left_out(record)["two"]
 
 
 def test_a_joint_class_is_judged_where_either_of_its_findings_is_strongest(tmp_path: Path) -> None:

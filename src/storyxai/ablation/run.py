@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from storyxai.ablation.figures import ARMS, Answers, References, ablation_record
 from storyxai.ablation.truth import Ground, answers_of, floors_of, ground_of, lesion_shares
 from storyxai.data.batches import Examples
+from storyxai.data.skipped import write_skipped
 from storyxai.errors import RecipeError, UnknownNameError
 from storyxai.files import write_whole
 from storyxai.modalities.chest_radiograph.findings import NAMES
@@ -283,10 +284,11 @@ def _ground(recipe: Recipe, out: Path, progress: Progress | None) -> Ground:
     real = bool(recipe.data.tables)
     if not path.is_file():
         parts = gather_examples(recipe, progress=progress)
+        write_skipped(parts.left_out, out / "left_out.csv")
         check_parts(recipe, parts)
         arrays = {
-            f"{part.name}.{item.name}": np.asarray(getattr(getattr(parts, part.name), item.name))
-            for part in fields(Parts) for item in fields(Examples)
+            f"{part}.{item.name}": np.asarray(getattr(getattr(parts, part), item.name))
+            for part in ("train", "validation", "test") for item in fields(Examples)
         }
         side = recipe.data.size // 16
         arrays["lesions"] = np.zeros((0, len(NAMES), side, side), np.float32) if real else lesion_shares(

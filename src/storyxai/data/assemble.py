@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.data.batches import UNKNOWN_PIXEL, Examples
-from storyxai.data.table import StudyTable, read_structures
+from storyxai.data.opening import OpenedRow, open_row
+from storyxai.data.table import Skipped, StudyTable
+from storyxai.data.views import frontal_rows
 from storyxai.errors import TableError
 from storyxai.imaging.geometry import ModelFrame, model_frame
-from storyxai.imaging.read import read_image
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import facts_from_labels, tokenize, write_report
 from storyxai.phantoms.generate import Phantom, generate_phantom
@@ -48,22 +49,32 @@ def examples_from_phantoms(
 
 
 def examples_from_table(
-    table: StudyTable, *, size: int, encode: Encode, shares: bool = False, progress: Progress | None = None
-) -> Examples:
-    """The images of a study table as examples.
+    table: StudyTable, *, size: int, encode: Encode, shares: bool = False, laterals: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Examples | None, tuple[Skipped, ...]]:
+    """The images of a study table as examples (None: nothing is left), and what was left out and why.
+
+    Views that are not frontal are left out, but with `laterals`; files that cannot be read, and damaged masks of a row
+    that stays, always are.
 
     A weak report is written by the grammar from the labels alone (no place, no degree), for rows with any finding
     label besides pneumonia: it teaches the report head the look of real films, and is called weak wherever it counts.
-    `shares` as for phantoms.
-    Raises: TableError when a mask is of another shape than its image; ReadError naming an image that cannot be read.
+    `shares` as for phantoms. Raises: TableError when a mask is of another shape than its image.
     """
+    frontal, left_out = frontal_rows(table, laterals=laterals)
     rows: list[_Row] = []
-    records = table.frame.to_dict("records")
-    for record in records:
-        rows.append(_table_row(table, {str(key): cell for key, cell in record.items()}, size, shares))
+    skipped = list(left_out)
+    for done, record in enumerate(frontal.frame.to_dict("records"), start=1):
+        row = {str(key): cell for key, cell in record.items()}
+        opened = open_row(table, row, laterals=laterals)
+        if isinstance(opened, Skipped):
+            skipped.append(opened)
+        else:
+            rows.append(_table_row(table, row, opened, size, shares))
+            skipped += opened.lost
         if progress:
-            progress("images", len(rows), len(records))
-    return _gather(rows, encode)
+            progress("images", done, len(frontal))
+    return _gather(rows, encode) if rows else None, tuple(skipped)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +109,11 @@ def _phantom_row(seed: int, size: int, phantom_size: int, shares: bool) -> _Row:
     )
 
 
-def _table_row(table: StudyTable, record: Mapping[str, object], size: int, shares: bool) -> _Row:
-    image = read_image(table.image_path(record))
+def _table_row(table: StudyTable, record: Mapping[str, object], opened: OpenedRow, size: int, shares: bool) -> _Row:
+    image = opened.image
     height, width = image.pixels.shape
     frame = model_frame(height, width, size=size)
-    masks, union = _table_masks(table, record, frame, size, shares)
+    masks, union = _table_masks(opened, record, frame, size, shares)
     labels = {name: float(str(record[f"label_{name}"])) for name in NAMES}
     stated = {name: value for name, value in labels.items() if not np.isnan(value)}
     boxes = table.boxes_of(record, height=height, width=width)
@@ -124,11 +135,11 @@ def _table_row(table: StudyTable, record: Mapping[str, object], size: int, share
 
 
 def _table_masks(
-    table: StudyTable, record: Mapping[str, object], frame: ModelFrame, size: int, shares: bool
+    opened: OpenedRow, record: Mapping[str, object], frame: ModelFrame, size: int, shares: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Left lung, right lung and heart [3, S/4, S/4], and both lungs [S/4, S/4] where they are not told apart."""
     masks, union = _unknown(3, size // 4, size // 4), _unknown(size // 4, size // 4)
-    found = read_structures(table, record)
+    found = opened.structures
     for name, (mask, ignore) in found.items():
         if name != "lungs":
             masks[MASKS.index(name)] = _small(_frame_of(mask, frame, record, name), mask, size, ignore, shares=shares)

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from storyxai.data.opening import unreadable
 from storyxai.data.skipped import skipped_lines, write_skipped
 from storyxai.data.splits import DuplicatePair, check_no_leak, near_duplicates, split_by_patient
 from storyxai.data.table import Skipped, StudyTable
-from storyxai.errors import InputError, OutputError, StoryxaiError, TableError, UnknownNameError
+from storyxai.errors import OutputError, StoryxaiError, TableError, UnknownNameError
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.progress import Progress
 
@@ -165,11 +166,10 @@ def _compared(table: StudyTable, progress: Progress | None) -> tuple[tuple[Dupli
     """Near-duplicate images, and the table without the images that cannot be read."""
     broken: dict[str, Skipped] = {}
 
-    def unreadable(image: str, error: StoryxaiError) -> None:
-        why, mend = (error.why, error.mend) if isinstance(error, InputError) else (str(error), "")
-        broken[image] = Skipped(image, why if why.startswith("cannot be read") else f"cannot be read: {why}", mend)
+    def note(image: str, error: StoryxaiError) -> None:
+        broken[image] = unreadable(image, error)
 
-    pairs = near_duplicates(table, progress=progress, unreadable=unreadable)
+    pairs = near_duplicates(table, progress=progress, unreadable=note)
     if not broken:
         return pairs, table
     kept = table.select(rows=~table.frame["image"].isin(list(broken)).to_numpy())

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from storyxai.data.skipped import write_skipped
 from storyxai.errors import UnknownNameError
 from storyxai.files import write_whole
 from storyxai.modalities.chest_radiograph.findings import NAMES
@@ -39,6 +40,7 @@ def teach_to_folder(
     from storyxai.training.distil import check_parts, gather_examples, train_teachers
 
     parts = gather_examples(recipe, progress=progress)
+    write_skipped(parts.left_out, out / "left_out.csv")
     check_parts(recipe, parts)
     losses: dict[str, tuple[float, ...]] = {}
     teachers = train_teachers(

@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.data.masks import resized
-from storyxai.data.table import Skipped, StudyTable, read_structures
-from storyxai.data.views import NOT_FRONTAL, view_of
-from storyxai.errors import InputError, StoryxaiError
+from storyxai.data.opening import open_row
+from storyxai.data.table import Skipped, StudyTable
 from storyxai.evidence.boxes import boxes_from_grid, evidence_boxes
 from storyxai.evidence.predict import outlines
 from storyxai.imaging.geometry import ModelFrame, model_frame
-from storyxai.imaging.read import read_image
 from storyxai.metrics.faithfulness import baseline_maps
 from storyxai.metrics.segmentation import dice, surface_distances
 from storyxai.modalities.chest_radiograph.findings import match_name
@@ -83,8 +81,7 @@ def judge_rows(
 ) -> tuple[tuple[int, ...], tuple[tuple[JudgedRow, ...], ...], tuple[Skipped, ...]]:
     """The places of the rows that could be judged, what each student said of these, and what was left out and why.
 
-    A file that cannot be read is left out, and so is one whose own header calls it a lateral view where the table says
-    nothing (not with `laterals`); a damaged mask is left out of its row.
+    Left out is what `open_row` cannot use.
     """
     rows: list[Row] = [{str(key): cell for key, cell in row.items()} for row in table.frame.to_dict("records")]
     boxed = boxed_findings(table)
@@ -134,23 +131,13 @@ def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
 
 
 def _open_row(table: StudyTable, row: Row, sizes: Sequence[int], laterals: bool) -> _Opened | Skipped:
-    try:
-        image = read_image(table.image_path(row))
-    except StoryxaiError as error:
-        why, mend = (error.why, error.mend) if isinstance(error, InputError) else (str(error), "")
-        return Skipped(str(row["image_id"]), why if why.startswith("cannot be read") else f"cannot be read: {why}", mend)
-    view = view_of(image.view)
-    if view in NOT_FRONTAL and view_of(str(row["view"])) == "unknown" and not laterals:
-        return Skipped(str(row["image_id"]), NOT_FRONTAL[view], "say its view in the table if the file is wrong")
+    opened = open_row(table, row, laterals=laterals)
+    if isinstance(opened, Skipped):
+        return opened
+    image = opened.image
     frames = tuple(model_frame(*image.pixels.shape, size=size) for size in sizes)
-    lost: tuple[Skipped, ...] = ()
-    try:
-        structures = read_structures(table, row)
-    except StoryxaiError as error:
-        structures, lost = {}, (Skipped(str(row["image_id"]), f"is judged without its masks: {error}"),)
-    return _Opened(
-        row, image.sha256, image.spacing_mm, frames, tuple(frame.to_model(image.pixels) for frame in frames), structures, lost
-    )
+    pixels = tuple(frame.to_model(image.pixels) for frame in frames)
+    return _Opened(row, image.sha256, image.spacing_mm, frames, pixels, opened.structures, opened.lost)
 
 
 def _judge_batch(

@@ -29,7 +29,8 @@ class DataRecipe:
     """Where images come from. Units: counts of images; `size` is the side of the network's input in pixels.
 
     `phantom_*` are made on the spot from `phantom_seed`. `tables` are study tables (Parquet) with a split column,
-    joined to the phantoms for training; `soft_targets` are folders that hold a published teacher's predictions for them.
+    joined to the phantoms for training: their frontal views, with `laterals` every view. `soft_targets` are folders that
+    hold a published teacher's predictions for them.
     """
 
     size: int
@@ -39,6 +40,7 @@ class DataRecipe:
     phantom_seed: int = 1
     phantom_size: int = 256
     tables: tuple[str, ...] = ()
+    laterals: bool = False
     soft_targets: tuple[str, ...] = ()
 
 

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 
 from storyxai.data.assemble import examples_from_phantoms, examples_from_table
 from storyxai.data.batches import Examples, join_examples
-from storyxai.data.table import StudyTable, read_table
+from storyxai.data.skipped import skipped_lines, write_skipped
+from storyxai.data.table import Skipped, StudyTable, read_table
 from storyxai.errors import OutputError, RecipeError
 from storyxai.files import fresh_file
 from storyxai.modalities.chest_radiograph.findings import NAMES
@@ -41,11 +42,12 @@ TASK_OF = {"findings": "teacher_findings", "masks": "teacher_masks", "report": "
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The three parts of the data, patients apart."""
+    """The three parts of the data, patients apart, and what of the tables became no example, by name."""
 
     train: Examples
     validation: Examples
     test: Examples
+    left_out: tuple[Skipped, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,7 @@ def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> Di
     """The recipe's teachers and the student distilled from them and from foreign ones; networks found in `out` are kept."""
     foreign = open_foreign_teachers(recipe)  # before anything is trained: what is missing is told at once
     parts = gather_examples(recipe, progress=progress)
+    write_skipped(parts.left_out, out / "left_out.csv")
     check_parts(recipe, parts)
     losses: dict[str, tuple[float, ...]] = {}
     tasks = tuple(task for task in TASK_OF if not replaced(recipe, task))
@@ -126,12 +129,19 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
         )
         made.append([phantoms])
         first += count
+    left_out: list[Skipped] = []
     for table in tables:
         for part, split in zip(made, ("train", "val", "test"), strict=True):
-            rows = StudyTable(table.frame[table.frame["split"] == split].reset_index(drop=True), table.root)
-            if len(rows.frame):
-                part.append(examples_from_table(rows, size=data.size, encode=encode, progress=progress))
-    return Parts(*(join_examples(part) for part in made))
+            found, skipped = examples_from_table(
+                table.select(split=split), size=data.size, encode=encode, laterals=data.laterals, progress=progress
+            )
+            part += [found] if found is not None else []
+            left_out += skipped
+    if progress:
+        for line in skipped_lines(left_out):
+            progress(line, len(left_out), len(left_out))
+    train, validation, test = (join_examples(part) for part in made)
+    return Parts(train, validation, test, tuple(left_out))
 
 
 def _recipe_table(recipe: Recipe, name: str) -> StudyTable:

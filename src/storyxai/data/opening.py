@@ -1,0 +1,49 @@
+"""One row of a study table opened: its image and reference masks, or why it cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from storyxai.data.table import Skipped, StudyTable, read_structures
+from storyxai.data.views import NOT_FRONTAL, view_of
+from storyxai.errors import InputError, StoryxaiError
+from storyxai.imaging.read import read_image
+from storyxai.types import Image, Mask
+
+__all__ = ["OpenedRow", "open_row", "unreadable"]
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedRow:
+    """An image and its reference masks as `read_structures` gives them; `lost` says what was damaged and left out."""
+
+    image: Image
+    structures: Mapping[str, tuple[Mask, Mask | None]]
+    lost: tuple[Skipped, ...] = ()
+
+
+def open_row(table: StudyTable, row: Mapping[str, object], *, laterals: bool = False) -> OpenedRow | Skipped:
+    """The row's image and masks. What cannot be used is told instead: a file that cannot be read, or one whose own
+    header calls it a view that is not frontal where the table says nothing (not with `laterals`). A damaged mask is left
+    out of its row.
+    """
+    name = str(row["image_id"])
+    try:
+        image = read_image(table.image_path(row))
+    except StoryxaiError as error:
+        return unreadable(name, error)
+    view = view_of(image.view)
+    if view in NOT_FRONTAL and view_of(str(row["view"])) == "unknown" and not laterals:
+        return Skipped(name, NOT_FRONTAL[view], "say its view in the table if the file is wrong")
+    try:
+        return OpenedRow(image, read_structures(table, row))
+    except StoryxaiError as error:
+        why = error.why if isinstance(error, InputError) else str(error)
+        return OpenedRow(image, {}, (Skipped(name, f"is used without its masks: {why}", "mend the mask or clear its cell"),))
+
+
+def unreadable(name: str, error: StoryxaiError) -> Skipped:
+    """An image that could not be read, with the reason in the error's words."""
+    why, mend = (error.why, error.mend) if isinstance(error, InputError) else (str(error), "")
+    return Skipped(name, why if why.startswith("cannot be read") else f"cannot be read: {why}", mend)
