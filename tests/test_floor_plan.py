@@ -31,15 +31,16 @@ ALLOWED: dict[str, set[str]] = {
     "evidence": MIDDLE,
     "story": MIDDLE | {"evidence"},
     "pages": MIDDLE | {"evidence"},
+    "export": BASE | {"evidence"},
     "scorecard": MIDDLE | {"training", "evidence", "story", "pages"},
     "ablation": MIDDLE | {"training", "evidence", "story", "pages"},
-    "programs": MIDDLE | {"training", "evidence", "story", "pages", "scorecard", "ablation"},
+    "programs": MIDDLE | {"training", "evidence", "story", "pages", "export", "scorecard", "ablation"},
     "cli": {"programs", "errors", "types", "progress"},
     "__init__": {"programs", "evidence", "imaging", "models", "pages", "story"},
     "__main__": {"cli"},
 }
 # Telling must stay light: these rooms never import torch, not even inside a function.
-NO_TORCH = {"errors", "types", "files", "provenance", "modalities", "story", "pages", "imaging"}
+NO_TORCH = {"errors", "types", "files", "provenance", "modalities", "story", "pages", "export", "imaging"}
 NO_TORCH |= {"evidence", "cli"}
 
 

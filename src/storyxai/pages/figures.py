@@ -1,7 +1,8 @@
-"""Pictures as PNG bytes: the untouched film, maps laid over it, outlines, boxes, scales. Same input, same bytes.
+"""Pictures as PNG bytes: the untouched image, layers to lie over it (maps, outlines), scales. Same input, same bytes.
 
 Scale: a map is drawn against a limit that the caller gives, so that maps share one scale; nothing is normalised here.
-A positive map runs from 0 to the limit, a signed one from -limit to +limit. Colours have evenly spaced lightness.
+A positive map runs from 0 to the limit, a signed one from -limit to +limit. Colours have evenly spaced lightness and are
+told apart by colour-blind readers. A layer is transparent where it has nothing to say, so that pages hold the image once.
 """
 
 from __future__ import annotations
@@ -10,92 +11,98 @@ import io
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
-from storyxai.types import METHOD_NAMES, RESEARCH_USE, Array, Box, Heatmap, Image, Mask
+from storyxai.types import METHOD_NAMES, RESEARCH_USE, Array, Heatmap, Image, Mask
 
 __all__ = [
     "LONG_SIDE_PX",
-    "boxes_png",
     "display_size",
     "image_png",
     "is_signed",
+    "layer_png",
     "map_limit",
-    "map_png",
-    "outline_png",
+    "outlines_png",
+    "page_image_png",
     "pair_png",
     "scale_colours",
     "scale_png",
 ]
 
 LONG_SIDE_PX = 900
+PAGE_SIDES_PX = (1024, 896, 768, 640, 512)
+"""Long sides to try for the one image that a page holds, until it fits `PAGE_IMAGE_BYTES`."""
+PAGE_IMAGE_BYTES = 620_000
+LAYER_SIDE_PX = 400
+"""Maps are smooth or made of large blocks: more pixels would show nothing more."""
 STRONGEST_COVER = 0.72
-"""How much of the film the map's strongest colour hides."""
+"""How much of the image the map's strongest colour hides."""
 LUNG_COLOUR, HEART_COLOUR = (126, 214, 223), (214, 196, 126)
-BOX_COLOUR, HALO_COLOUR = (255, 255, 255), (20, 24, 32)
-CALM_COLOUR = (96, 178, 242)
 Colours = NDArray[np.uint8]
+_DRAWN: WeakKeyDictionary[Image, bytes] = WeakKeyDictionary()
+"""The image of one study stands on four pages and is packed once; it is forgotten with the study."""
 
 
 def display_size(height: int, width: int, *, long_side: int = LONG_SIDE_PX) -> tuple[int, int]:
-    """The (height, width) to draw at: the given long side, same proportions; small films grow at most twofold."""
+    """The (height, width) to draw at: the given long side, same proportions; small images grow at most twofold."""
     scale = min(long_side / max(height, width), 2.0)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def image_png(image: Image, *, long_side: int = LONG_SIDE_PX) -> bytes:
-    """The untouched film as 8-bit grey PNG, only scaled."""
+    """The untouched image as 8-bit grey PNG, only scaled."""
     return _png(Picture.fromarray(_grey(image, long_side)))
 
 
-def map_png(
-    image: Image, heatmap: Heatmap, *, limit: float, masks: Mapping[str, Mask] | None = None, boxes: Iterable[Box] = (),
-    long_side: int = LONG_SIDE_PX,
-) -> bytes:
-    """The film with the map over it and, where they are given, the outlines of the lungs and boxes."""
-    drawn = _overlay(_grey(image, long_side), heatmap, limit)
-    return _png(_framed(_outlined(drawn, _lungs(masks or {})), image, boxes, BOX_COLOUR))
+def page_image_png(image: Image) -> bytes:
+    """The untouched image as a page holds it: grey, lossless, as large as its share of the page's bytes allows."""
+    if image not in _DRAWN:
+        for side in PAGE_SIDES_PX:
+            _DRAWN[image] = image_png(image, long_side=side)
+            if len(_DRAWN[image]) <= PAGE_IMAGE_BYTES:
+                break
+    return _DRAWN[image]
 
 
-def outline_png(image: Image, masks: Mapping[str, Mask], *, long_side: int = LONG_SIDE_PX) -> bytes:
-    """The film with the outlines of the lungs and, where drawn, of the heart."""
-    return _png(_outlined(_colour(_grey(image, long_side)), masks))
+def layer_png(heatmap: Heatmap, *, limit: float, long_side: int = LAYER_SIDE_PX) -> bytes:
+    """The map alone, to lie over the image: an indexed PNG whose palette is the scale, transparent at zero."""
+    signed = is_signed(heatmap)
+    shape = display_size(*heatmap.values.shape, long_side=long_side)
+    values = np.clip(_scaled(heatmap.values, shape) / np.float32(limit), -1.0 if signed else 0.0, 1.0)
+    # Steps are even in the root, as the cover is: no edge shows where the map fades out.
+    roots = np.sign(values) * np.sqrt(np.abs(values))
+    steps = np.rint(127 + 127 * roots) if signed else np.rint(255 * roots)
+    places = ((np.arange(256) - 127) / 127).clip(-1, 1) if signed else np.arange(256) / 255
+    places = (np.sign(places) * places**2).astype(np.float32)
+    colours = scale_colours(signed=signed)[np.rint(255 * ((places + 1) / 2 if signed else places)).astype(np.intp)]
+    cover = np.rint(255 * STRONGEST_COVER * np.sqrt(np.abs(places))).astype(np.uint8)
+    return _indexed(steps.astype(np.uint8), colours, cover)
 
 
-def boxes_png(image: Image, boxes: Iterable[Box], *, calm: bool = False, long_side: int = LONG_SIDE_PX) -> bytes:
-    """The film with the boxes as frames: white, or a calm blue for patients."""
-    return _png(_framed(_colour(_grey(image, long_side)), image, boxes, CALM_COLOUR if calm else BOX_COLOUR))
-
-
-def _framed(drawn: Colours, image: Image, boxes: Iterable[Box], colour: tuple[int, int, int]) -> Picture.Image:
-    picture = Picture.fromarray(drawn)
-    height, width = image.pixels.shape
-    pen = ImageDraw.Draw(picture)
-    for box in boxes:
-        across, down = picture.width / width, picture.height / height
-        edges = [box.x * across, box.y * down, (box.x + box.width) * across, (box.y + box.height) * down]
-        thick = max(1, picture.height // 240)
-        # A box that reaches the film's edge is drawn just inside, halo and all: a frame cut off looks like an error.
-        ends = (picture.width, picture.height, picture.width, picture.height)
-        corners = [min(max(round(edge), thick), end - 1 - thick) for edge, end in zip(edges, ends, strict=True)]
-        halo = [corners[0] - thick, corners[1] - thick, corners[2] + thick, corners[3] + thick]
-        pen.rectangle(halo, outline=HALO_COLOUR, width=thick)
-        pen.rectangle(corners, outline=colour, width=thick)
-    return picture
+def outlines_png(masks: Mapping[str, Mask], *, long_side: int = LONG_SIDE_PX) -> bytes:
+    """The outlines of the masks alone, to lie over the image. Raises: ValueError where there is no mask."""
+    shape = display_size(*next(iter(masks.values())).shape, long_side=long_side)
+    steps = np.zeros(shape, dtype=np.uint8)
+    for name, mask in masks.items():
+        if mask.any():
+            steps[_outline(mask, shape)] = 2 if name == "heart" else 1
+    palette = np.array([(0, 0, 0), LUNG_COLOUR, HEART_COLOUR], dtype=np.uint8)
+    return _indexed(steps, palette, np.array([0, 255, 255], dtype=np.uint8))
 
 
 def scale_png(*, signed: bool, width: int = 240, height: int = 12) -> bytes:
-    """The colours of the scale from its lower to its upper end, over middle grey as a film would be."""
+    """The colours of the scale from its lower to its upper end, over middle grey as an image would be."""
     return _png(Picture.fromarray(_scale_bar(signed, width, height)))
 
 
 def pair_png(image: Image, heatmap: Heatmap, *, limit: float | None = None, masks: Mapping[str, Mask] | None = None,
              long_side: int = LONG_SIDE_PX) -> bytes:  # fmt: skip
-    """The untouched film and the map over it side by side, as one PNG.
+    """The untouched image and the map over it side by side, as one PNG.
 
     Beneath: what it is, its scale, unit and colours, and whether it passed its checks, so that a picture that leaves its
     folder keeps its warning.
@@ -179,7 +186,7 @@ def _overlay(grey: Colours, heatmap: Heatmap, limit: float) -> Colours:
 
 
 def _mixed(under: Colours, values: Array, signed: bool) -> Colours:
-    """The scale's colours over `under`; what is zero hides nothing, so that the film stays to be seen."""
+    """The scale's colours over `under`; what is zero hides nothing, so that the image stays to be seen."""
     values = np.clip(values, -1.0 if signed else 0.0, 1.0)
     place = (values + 1) / 2 if signed else values
     colours = scale_colours(signed=signed)[np.rint(255 * place).astype(np.intp)].astype(np.float32)
@@ -200,9 +207,12 @@ def _outlined(picture: Colours, masks: Mapping[str, Mask]) -> Colours:
     for name, mask in masks.items():
         if not mask.any():
             continue
-        inside = _scaled(mask.astype(np.float32), picture.shape[:2]) >= 0.5
-        drawn[_edge(inside, thick=1 + picture.shape[0] // 400)] = HEART_COLOUR if name == "heart" else LUNG_COLOUR
+        drawn[_outline(mask, picture.shape[:2])] = HEART_COLOUR if name == "heart" else LUNG_COLOUR
     return drawn
+
+
+def _outline(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    return _edge(_scaled(mask.astype(np.float32), shape) >= 0.5, thick=1 + shape[0] // 400)
 
 
 def _lungs(masks: Mapping[str, Mask]) -> dict[str, Mask]:
@@ -232,6 +242,15 @@ def _scaled(values: Array, shape: tuple[int, ...]) -> Array:
 
 def _colour(grey: Colours) -> Colours:
     return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _indexed(steps: Colours, palette: Colours, cover: Colours) -> bytes:
+    """A PNG of palette entries, each with its own cover (0 lets all through)."""
+    picture = Picture.fromarray(steps, mode="P")
+    picture.putpalette(palette.tobytes())
+    target = io.BytesIO()
+    picture.save(target, format="PNG", compress_level=6, transparency=cover.tobytes())
+    return target.getvalue()
 
 
 def _png(picture: Picture.Image | NDArray[Any]) -> bytes:

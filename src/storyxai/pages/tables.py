@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from html import escape
 from typing import Any, Final
 
 from storyxai.errors import CitationError
 from storyxai.evidence.record import digits_apart, resolve
+from storyxai.pages.views import Cell, Part, Row, Table
 
-__all__ = ["TABLES", "format_value", "table_html"]
+__all__ = ["TABLES", "format_value", "table_of", "value_part"]
 
 DIGITS = 3
 SMALLEST = 1e-6
@@ -19,26 +19,24 @@ Record = Mapping[str, Any]
 Labels = Mapping[str, Any]
 
 
-def table_html(name: str, record: Record, labels: Labels) -> str:
-    """The table called `name` as HTML, "" when the record has nothing for it. Raises: CitationError if unknown."""
+def table_of(name: str, record: Record, labels: Labels) -> Table | None:
+    """The table called `name`, None when the record has nothing for it. Raises: CitationError if unknown."""
     if name not in TABLES:
         raise CitationError(f"table '{name}' is not known")
     columns, rows = TABLES[name](record, labels)
     if not rows:
-        return ""
+        return None
     # A column in which nothing is known says nothing.
-    used = [0, *(i for i in range(1, len(columns)) if any(row[i] for row in rows))]
-    head = "".join(f'<th scope="col">{escape(labels["columns"].get(columns[i], columns[i]))}</th>' for i in used)
-    empty = escape(labels["unknown"])
-    body = "".join(
-        "<tr>" + f'<th scope="row">{row[0]}</th>' + "".join(f"<td>{row[i] or empty}</td>" for i in used[1:]) + "</tr>\n"
-        for row in rows
-    )
-    caption = escape(labels["tables"][name])
-    return (
-        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table class="data table-{name}">\n'
-        f"<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
-    )
+    used = [0, *(i for i in range(1, len(columns)) if any(row[i].parts for row in rows))]
+    heads = tuple(labels["columns"].get(columns[i], columns[i]) for i in used)
+    empty = _text(labels["unknown"])
+    body = tuple(Row(row[0], tuple(row[i] if row[i].parts else empty for i in used[1:])) for row in rows)
+    return Table(heads, body, labels["tables"][name], name)
+
+
+def value_part(record: Record, path: str, labels: Labels, *, exact: bool = True) -> Part:
+    """The value at `path` as it is printed where it stands for itself. Raises: CitationError when it is not known."""
+    return Part(format_value(resolve(record, path), labels, exact=exact), path)
 
 
 def format_value(value: Any, labels: Labels, *, exact: bool = False, digits: int = DIGITS) -> str:
@@ -80,35 +78,42 @@ def _digits(record: Record, labels: Labels, limit: str, *compared: str) -> int:
     return digits_apart(known, lambda number, digits: format_value(float(number), labels, digits=digits), least=DIGITS)
 
 
-def _cell(record: Record, path: str, labels: Labels, *, digits: int = DIGITS) -> str:
-    """The value at `path` with its path, or "" where it is not known."""
+def _parts(record: Record, path: str, labels: Labels, *, digits: int = DIGITS) -> tuple[Part, ...]:
+    """The value at `path`, () where it is not known."""
     try:
         value = resolve(record, path)
     except CitationError:
-        return ""
+        return ()
     if value in ("", []):
-        return ""
+        return ()
     if path.endswith("interval"):
-        text = f" {labels['to']} ".join(format_value(end, labels, digits=digits) for end in value)
-    else:
-        text = format_value(value, labels, digits=digits)
-    return f'<span data-path="{escape(path)}">{escape(text)}</span>'
+        return (Part(f" {labels['to']} ".join(format_value(end, labels, digits=digits) for end in value), path),)
+    return (Part(format_value(value, labels, digits=digits), path),)
 
 
-def _plain(name: str) -> str:
-    return escape(name.replace("_", " "))
+def _cell(record: Record, path: str, labels: Labels, *, digits: int = DIGITS) -> Cell:
+    return Cell(_parts(record, path, labels, digits=digits))
 
 
-def _method(name: str, labels: Labels) -> str:
-    return f'<span class="nb">{escape(labels["methods"].get(name, name))}</span>'
+def _text(text: str, kind: str = "") -> Cell:
+    return Cell((Part(text, kind=kind),))
 
 
-Table = tuple[list[str], list[list[str]]]
+def _plain(name: str) -> Cell:
+    return _text(name.replace("_", " "))
+
+
+def _method(name: str, labels: Labels) -> Cell:
+    return _text(labels["methods"].get(name, name), "nb")
+
+
+Cells = tuple[list[str], list[list[Cell]]]
+"""Columns, and rows whose first cell is what the row is about."""
 
 
 def _over_findings(
     record: Record, labels: Labels, names: Iterable[str], columns: list[tuple[str, str]]
-) -> Table:
+) -> Cells:
     """A row a finding, a cell for each (column, path pattern), rows without any value left out."""
     rows = []
     for name in names:
@@ -117,12 +122,12 @@ def _over_findings(
         told = dict.fromkeys((*judged, f"findings.{name}.interval"), digits)
         paths = [pattern.format(name) for _, pattern in columns]
         cells = [_cell(record, path, labels, digits=told.get(path, DIGITS)) for path in paths]
-        if any(cells):
+        if any(cell.parts for cell in cells):
             rows.append([_plain(name), *cells])
     return ["finding", *(column for column, _ in columns)], rows
 
 
-def _absent(record: Record, labels: Labels) -> Table:
+def _absent(record: Record, labels: Labels) -> Cells:
     findings = record["findings"]
     names = [name for name, item in findings.items() if item["state"] == "absent"]
     names.sort(key=lambda name: (-findings[name]["probability"], name))
@@ -130,7 +135,7 @@ def _absent(record: Record, labels: Labels) -> Table:
     return _over_findings(record, labels, names, [(field, f"findings.{{}}.{field}") for field in fields])
 
 
-def _brief(record: Record, labels: Labels) -> Table:
+def _brief(record: Record, labels: Labels) -> Cells:
     """Indeterminate findings that the story does not dwell on."""
     findings, dwelt = record["findings"], record["provenance"].get("told", [])
     names = [name for name, item in findings.items() if item["state"] == "indeterminate" and name not in dwelt]
@@ -139,34 +144,35 @@ def _brief(record: Record, labels: Labels) -> Table:
     return _over_findings(record, labels, names, [(field, f"findings.{{}}.{field}") for field in fields])
 
 
-def _findings(record: Record, labels: Labels) -> Table:
+def _findings(record: Record, labels: Labels) -> Cells:
     findings = record["findings"]
     names = sorted(findings, key=lambda name: (-findings[name]["probability"], name))
     columns = [(f, f"findings.{{}}.{f}") for f in ("state", "probability", "interval", "threshold", "logit")]
     return _over_findings(record, labels, names, columns + [(f, f"terms.{{}}.{f}") for f in ("snomed", "radlex")])
 
 
-def _performance(record: Record, labels: Labels) -> Table:
+def _performance(record: Record, labels: Labels) -> Cells:
     fields = ["auroc", "auroc_interval", "average_precision", "sensitivity", "specificity", "threshold", "ece"]
     fields += ["n", "positives", "data"]
     names = sorted(record["model"].get("per_finding", {}))
     return _over_findings(record, labels, names, [(f, f"model.per_finding.{{}}.{f}") for f in fields])
 
 
-def _agreement(record: Record, labels: Labels) -> Table:
+def _agreement(record: Record, labels: Labels) -> Cells:
     fields = ("correlation", "mean_difference", "n", "teacher")
     names = sorted(record["model"].get("agreement", {}))
     return _over_findings(record, labels, names, [(f, f"model.agreement.{{}}.{f}") for f in fields])
 
 
-def _subgroups(record: Record, labels: Labels) -> Table:
+def _subgroups(record: Record, labels: Labels) -> Cells:
     """A row a group: the mean AUROC over the findings that it has cases of, which differ from group to group."""
     fields = ("mean_auroc", "auroc_interval", "finding_count", "n_images", "n_patients", "data")
     found, rows = record["model"].get("subgroups", {}), []
     for attribute in sorted(found):
         for group in sorted(found[attribute]):
             path = f"model.subgroups.{attribute}.{group}"
-            rows.append([f"{_plain(attribute)}: {escape(group)}", *(_cell(record, f"{path}.{f}", labels) for f in fields)])
+            name = _text(f"{attribute.replace('_', ' ')}: {group}")
+            rows.append([name, *(_cell(record, f"{path}.{f}", labels) for f in fields)])
     return ["group", *fields], rows
 
 
@@ -175,40 +181,44 @@ def _maps_of(record: Record) -> list[tuple[str, str]]:
     return [(finding, method) for finding in sorted(maps) for method in sorted(maps[finding])]
 
 
-def _checks(record: Record, labels: Labels) -> Table:
+def _checks(record: Record, labels: Labels) -> Cells:
     """A row a map, a column a check: value / limit and its mark."""
     checks = record["checks"]
     maps = [(f, m) for f in sorted(checks) for m in sorted(checks[f]) if m in record["heatmaps"].get(f, {})]
     names = sorted({name for f, m in maps for name in checks[f][m]})
     rows = []
     for finding, method in maps:
-        cells = [_plain(finding), _method(method, labels)]
-        for name in names:
-            check, path = checks[finding][method].get(name), f"checks.{finding}.{method}.{name}"
-            if check is None or check["passed"] is None:
-                cells.append("")
-                continue
-            value, limit = _check_cells(record, labels, path, ("value", "limit"))
-            kind, passed = ("pass", labels["yes"]) if check["passed"] else ("fail", labels["no"])
-            mark = f'<span class="{kind}" data-path="{escape(path)}.passed">{passed}</span>'
-            cells.append(f"{value} / {limit} {mark}" if value and limit else mark)
-        rows.append(cells)
+        found = checks[finding][method]
+        cells = [_check_mark(record, labels, f"checks.{finding}.{method}.{name}", found.get(name)) for name in names]
+        rows.append([_plain(finding), _method(method, labels), *cells])
     return ["finding", "method", *names], rows
 
 
-def _maps(record: Record, labels: Labels) -> Table:
+def _check_mark(record: Record, labels: Labels, path: str, check: Mapping[str, Any] | None) -> Cell:
+    """ "0.61 / 0.70 no": a check's value, its limit and whether it passed; empty where it was not asked."""
+    if check is None or check["passed"] is None:
+        return Cell()
+    kind, passed = ("pass", labels["yes"]) if check["passed"] else ("fail", labels["no"])
+    mark = Part(passed, f"{path}.passed", kind)
+    value, limit = (found.parts for found in _check_cells(record, labels, path, ("value", "limit")))
+    return Cell((*value, Part(" / "), *limit, Part(" "), mark) if value and limit else (mark,))
+
+
+def _maps(record: Record, labels: Labels) -> Cells:
     rows = []
     for finding, method in _maps_of(record):
         path = f"heatmaps.{finding}.{method}"
         details = sorted(record["heatmaps"][finding][method]["details"])
-        named = {key: escape(labels["details"].get(key, key.replace("_", " "))) for key in details}
-        told = [f"{named[key]} {_cell(record, f'{path}.details.{key}', labels)}" for key in details]
+        told: list[Part] = []
+        for key in details:
+            told += [Part((", " if told else "") + labels["details"].get(key, key.replace("_", " ")) + " ")]
+            told += _parts(record, f"{path}.details.{key}", labels)
         cells = [_cell(record, f"{path}.{field}", labels) for field in ("unit", "minimum", "maximum", "shown")]
-        rows.append([_plain(finding), _method(method, labels), *cells, ", ".join(told)])
+        rows.append([_plain(finding), _method(method, labels), *cells, Cell(tuple(told))])
     return ["finding", "method", "unit", "minimum", "maximum", "shown", "details"], rows
 
 
-def _gate(record: Record, labels: Labels) -> Table:
+def _gate(record: Record, labels: Labels) -> Cells:
     fields = ["value", "limit", "passed", "about"]
     rows = [
         [_plain(name.removeprefix("gate.")), *_check_cells(record, labels, f"gate.{name}", fields)] for name in record["gate"]
@@ -216,24 +226,24 @@ def _gate(record: Record, labels: Labels) -> Table:
     return ["rule", *fields], rows
 
 
-def _check_cells(record: Record, labels: Labels, path: str, fields: Iterable[str]) -> list[str]:
+def _check_cells(record: Record, labels: Labels, path: str, fields: Iterable[str]) -> list[Cell]:
     """A check's cells; its value and limit in so many digits that they differ where they are not the same."""
     digits = _digits(record, labels, f"{path}.limit", f"{path}.value")
     return [_cell(record, f"{path}.{field}", labels, digits=digits) for field in fields]
 
 
-def _trained_on(record: Record, labels: Labels) -> Table:
+def _trained_on(record: Record, labels: Labels) -> Cells:
     sets = record["model"].get("trained_on", [])
     fields = ["name", "n_images", "n_patients", "licence", "synthetic"]
     fields += sorted({key for item in sets for key in item} - set(fields))
     rows = [
-        ["" if field == "n_patients" and sets[i].get("synthetic") else _cell(record, f"model.trained_on.{i}.{field}", labels)
-         for field in fields] for i in range(len(sets))
+        [Cell() if field == "n_patients" and item.get("synthetic") else _cell(record, f"model.trained_on.{i}.{field}", labels)
+         for field in fields] for i, item in enumerate(sets)
     ]  # no patient stands behind a synthetic image, however its set counts them
     return fields, rows
 
 
-def _failed(record: Record, labels: Labels) -> Table:
+def _failed(record: Record, labels: Labels) -> Cells:
     rows = []
     for finding, methods in record["checks"].items():
         for method, checks in methods.items():
@@ -241,15 +251,15 @@ def _failed(record: Record, labels: Labels) -> Table:
                 if check["passed"] is False:
                     path = f"checks.{finding}.{method}.{name}"
                     cells = _check_cells(record, labels, path, ("value", "limit", "about"))
-                    label = labels["columns"].get(name, _plain(name))
-                    rows.append([_plain(finding), _method(method, labels), escape(label), *cells])
+                    label = _text(labels["columns"].get(name, name.replace("_", " ")))
+                    rows.append([_plain(finding), _method(method, labels), label, *cells])
     return ["finding", "method", "check", "value", "limit", "about"], rows
 
 
-def _provenance(record: Record, labels: Labels) -> Table:
+def _provenance(record: Record, labels: Labels) -> Cells:
     paths = [*_leaves(record["provenance"], "provenance"), "study.model_id", "study.image.sha256"]
-    rows = [[f"<code>{escape(path)}</code>", _cell(record, path, labels)] for path in paths]
-    return ["path", "value"], [row for row in rows if row[1]]
+    rows = [[_text(path, "code"), _cell(record, path, labels)] for path in paths]
+    return ["path", "value"], [row for row in rows if row[1].parts]
 
 
 def _leaves(value: Any, path: str) -> list[str]:
@@ -260,7 +270,7 @@ def _leaves(value: Any, path: str) -> list[str]:
     return [path]
 
 
-TABLES: Final[Mapping[str, Callable[[Record, Labels], Table]]] = {
+TABLES: Final[Mapping[str, Callable[[Record, Labels], Cells]]] = {
     "absent": _absent,
     "brief": _brief,
     "findings": _findings,

@@ -1,0 +1,70 @@
+"""A page as PDF, printed by a Chromium that is found on this machine: tagged for screen readers, A4 or Letter."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final, Literal
+
+from storyxai.errors import InputError
+
+__all__ = ["BROWSERS", "find_browser", "render_pdf"]
+
+BROWSERS: Final = (
+    "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge", "msedge",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)  # fmt: skip
+"""Where to look for a browser of the Chromium family: names on the path, then places."""
+VARIABLE = "STORYXAI_BROWSER"
+PATIENCE_SECONDS = 120
+# Nothing of the page's is fetched; these keep the browser itself from asking for anything.
+QUIET: Final = (
+    "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-extensions", "--host-resolver-rules=MAP * ~NOTFOUND",
+)  # fmt: skip
+_POLICY = re.compile(rb'<meta http-equiv="Content-Security-Policy"[^>]*>')
+_DATE = re.compile(rb"/(CreationDate|ModDate) \(D:\d{14}")
+
+
+def find_browser() -> str:
+    """The browser to print with: what STORYXAI_BROWSER names, else the first found. Raises: InputError when there is none."""
+    named = os.environ.get(VARIABLE, "")
+    found = next((path for name in ([named] if named else BROWSERS) if (path := shutil.which(name))), None)
+    if found is None:
+        why = f"{VARIABLE} names '{named}', which is no program" if named else "needs a Chromium browser, and none was found"
+        raise InputError("PDF", why, mend=f"install chromium, or set {VARIABLE} to a browser's path; the HTML page prints too")
+    return found
+
+
+def render_pdf(page: bytes, *, paper: Literal["A4", "letter"] = "A4") -> bytes:
+    """The HTML `page` as a tagged PDF; the same page and browser give the same bytes. Raises: InputError.
+
+    The page is printed from a copy in which the sheet's size is set; nothing else of it is changed.
+    """
+    browser = find_browser()
+    with tempfile.TemporaryDirectory(prefix="storyxai-pdf-") as folder:
+        source, target = Path(folder) / "page.html", Path(folder) / "page.pdf"
+        source.write_bytes(_sized(page, paper))
+        root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as root it has no sandbox
+        command = [browser, *QUIET, *root, f"--user-data-dir={folder}/profile", "--no-pdf-header-footer",
+                   "--generate-pdf-document-outline", f"--print-to-pdf={target}", source.as_uri()]  # fmt: skip
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise InputError("PDF", f"{browser} did not print the page ({error})", mend=_mend()) from error
+        if not target.is_file():
+            raise InputError("PDF", f"{browser} ended with status {done.returncode} and wrote no PDF", mend=_mend())
+        return _DATE.sub(rb"/\1 (D:19700101000000", target.read_bytes())
+
+
+def _mend() -> str:
+    return f"set {VARIABLE} to another browser's path, or print the HTML page by hand"
+
+
+def _sized(page: bytes, paper: str) -> bytes:
+    """The page with its sheet's size named; its policy, which would refuse a changed style sheet, is left out."""
+    return _POLICY.sub(b"", page, count=1).replace(b"@page {", b"@page { size: " + paper.encode() + b";", 1)

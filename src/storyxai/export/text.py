@@ -1,0 +1,57 @@
+"""A story as plain text for e-mail and as Markdown: its sentences in order, without pictures. Same story, same text."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+
+from storyxai.types import RESEARCH_USE, Story
+
+__all__ = ["render_markdown", "render_text"]
+
+COLUMNS = 72
+"""Width of plain text: what every e-mail program shows without breaking lines anew."""
+_MARKS = re.compile(r"([\\`*_\[\]<>#|~])")
+_FIRST_MARKS = re.compile(r"^(\s*)([-+]|\d+[.)])(?=\s)")
+
+
+def render_text(story: Story) -> str:
+    """The story in lines of at most 72 signs (a longer word stays whole), each sentence a paragraph of its section."""
+    lines = [RESEARCH_USE, "", *_underlined(story.title, "=")]
+    for section in story.sections:
+        lines += ["", *_underlined(section.heading, "-")]
+        for sentence in section.sentences:
+            lines += textwrap.wrap(sentence.text, COLUMNS, initial_indent="- ", subsequent_indent="  ",
+                                   break_long_words=False, break_on_hyphens=False)  # fmt: skip
+    return "\n".join([*lines, "", *_told_from(story), RESEARCH_USE, ""])
+
+
+def render_markdown(story: Story) -> str:
+    """The story as Markdown; a footnote behind each sentence names the paths in the evidence that it rests on."""
+    notes: dict[tuple[str, ...], int] = {}
+    lines = [f"**{RESEARCH_USE}**", "", f"# {_escaped(story.title)}"]
+    for section in story.sections:
+        lines += ["", f"## {_escaped(section.heading)}", ""]
+        for sentence in section.sentences:
+            number = notes.setdefault(tuple(sorted(sentence.cites)), len(notes) + 1)
+            lines += [f"- {_escaped(sentence.text)}[^{number}]"]
+    lines += ["", *map(_escaped, _told_from(story)), f"**{RESEARCH_USE}**", ""]
+    lines += [f"[^{number}]: {', '.join(f'`{path}`' for path in paths)}" for paths, number in notes.items()]
+    return "\n".join([*lines, ""])
+
+
+def _underlined(text: str, line: str) -> Iterator[str]:
+    yield text
+    yield line * len(text)
+
+
+def _told_from(story: Story) -> list[str]:
+    digest = story.provenance.get("evidence_sha256")
+    return ["Told from evidence with SHA-256", str(digest), ""] if digest else []
+
+
+def _escaped(text: str) -> str:
+    """`text` with the signs that Markdown would take for marks made plain, on one line."""
+    plain = _MARKS.sub(r"\\\1", " ".join(text.split()))
+    return _FIRST_MARKS.sub(lambda found: f"{found[1]}{found[2][:-1]}\\{found[2][-1]}", plain)

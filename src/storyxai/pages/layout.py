@@ -1,0 +1,97 @@
+"""Views become bytes: one template environment, one style sheet, one script. The same view, the same bytes.
+
+The environment is frozen: no extensions, every value escaped, a name that a view lacks is an error, templates from this
+package alone. A page loads nothing: its policy allows the style sheet and the script that it holds, by their hashes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import PackageLoader, StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import Markup
+
+from storyxai.errors import UnknownNameError
+from storyxai.pages.views import Document
+from storyxai.types import RESEARCH_USE
+
+__all__ = ["data_uri", "labels_of", "render_document", "render_fragment", "render_template"]
+
+
+@dataclass(frozen=True)
+class _Assets:
+    """What every page holds: the style sheet, the script and the policy that allows these two and nothing else."""
+
+    style: Markup
+    script: Markup
+    policy: str
+    research_use: str = RESEARCH_USE
+
+
+def render_template(name: str, view: object, labels: Mapping[str, Any], *, script: bool = False) -> bytes:
+    """The page that the template called `name` makes of `view`, as UTF-8."""
+    text = _environment().get_template(name).render(view=view, labels=labels, assets=_assets(script))
+    return text.encode("utf-8")
+
+
+def render_document(document: Document) -> bytes:
+    """A page of text, tables and charts, without a script."""
+    return render_template("document.html", document, labels_of(document.language))
+
+
+def render_fragment(name: str, view: object, language: str = "en") -> str:
+    """HTML to stand within another page, such as a notebook's."""
+    labels = labels_of(language)
+    return _environment().get_template(name).render(view=view, labels=labels, assets=_assets(False))
+
+
+def data_uri(data: bytes, kind: str = "image/png") -> str:
+    """`data` as an address that holds it."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+@lru_cache(maxsize=4)
+def labels_of(language: str) -> Mapping[str, Any]:
+    """The words of a page around its story. Raises: UnknownNameError naming the nearest language that has a file."""
+    folder = resources.files("storyxai.pages") / "templates"
+    known = [file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json")]
+    if language not in known:
+        raise UnknownNameError("language", language, known)
+    labels: Mapping[str, Any] = json.loads(_package_text(f"{language}.json"))
+    return labels
+
+
+@lru_cache(maxsize=1)
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        loader=PackageLoader("storyxai.pages"), autoescape=True, undefined=StrictUndefined, auto_reload=False,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )
+    environment.globals.clear()
+    return environment
+
+
+@lru_cache(maxsize=2)
+def _assets(with_script: bool) -> _Assets:
+    style = _package_text("page.css")
+    script = _package_text("page.js") if with_script else ""
+    policy = f"default-src 'none'; img-src data:; style-src '{_source_hash(style)}'; base-uri 'none'; form-action 'none'"
+    policy += f"; script-src '{_source_hash(script)}'" if with_script else ""
+    return _Assets(Markup(style), Markup(script), policy)
+
+
+def _source_hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+def _package_text(name: str) -> str:
+    return (resources.files("storyxai.pages") / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,99 @@
+"""A story in every form: plain text, Markdown, JSON by its schema, PDF."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from evidence_example import example_evidence, normal_evidence
+from storyxai.errors import CitationError, InputError
+from storyxai.evidence.record import story_as_record
+from storyxai.export import pdf
+from storyxai.export.story_json import render_json, story_schema
+from storyxai.export.text import render_markdown, render_text
+from storyxai.pages.story import render_html
+from storyxai.story.tell import AUDIENCES, tell
+from storyxai.types import RESEARCH_USE, Section, Sentence, Story
+
+
+@pytest.mark.parametrize("audience", AUDIENCES)
+def test_plain_text_holds_every_sentence_in_order_in_lines_of_72(audience: str) -> None:
+    story = tell(example_evidence(), audience)
+    text = render_text(story)
+    assert all(len(line) <= 72 or " " not in line.strip("- ") for line in text.splitlines())
+    joined, at = " ".join(text.split()), 0
+    for section in story.sections:
+        for sentence in section.sentences:
+            at = joined.index(" ".join(sentence.text.split()), at)
+    assert text.startswith(RESEARCH_USE) and text.endswith(f"{RESEARCH_USE}\n")
+
+
+def test_markdown_escapes_marks_and_every_footnote_is_there_once() -> None:
+    text = render_markdown(Story("clinician", "en", "*A* `title`", (
+        Section("# 1_2", (Sentence("1. [x](y) <b>", ("a.b",)), Sentence("- two_three", ("c",)), Sentence("So.", ("a.b",)))),
+    ), {}))  # fmt: skip
+    lines = text.splitlines()
+    assert r"# \*A\* \`title\`" in lines and r"## \# 1\_2" in lines
+    assert r"- 1\. \[x\](y) \<b\>[^1]" in lines and r"- \- two\_three[^2]" in lines and "- So.[^1]" in lines
+    assert lines[-2:] == ["[^1]: `a.b`", "[^2]: `c`"]
+
+
+@pytest.mark.parametrize("audience", AUDIENCES)
+@pytest.mark.parametrize("evidence", [example_evidence(), normal_evidence()], ids=["example", "normal"])
+def test_the_json_fits_its_published_schema(audience: str, evidence: object) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    told = example_evidence() if evidence is None else evidence
+    story = tell(told, audience)
+    content = json.loads(render_json(story, told))
+    validator = jsonschema.Draft202012Validator(story_schema())
+    validator.check_schema(story_schema())
+    assert not list(validator.iter_errors(content))
+    assert content["sections"] == story_as_record(story)["sections"]
+    cited = {path for section in content["sections"] for s in section["sentences"] for path in s["cites"]}
+    assert set(content["evidence"]) == cited
+    for broken in ({**content, "format": "storyxai-story/2"}, {k: v for k, v in content.items() if k != "notice"}):
+        assert list(validator.iter_errors(broken))
+
+
+def test_the_json_story_holds_values_beside_sentences() -> None:
+    story = tell(example_evidence(), "clinician")
+    data = render_json(story, example_evidence())
+    assert data == render_json(story, example_evidence())
+    assert json.loads(data)["evidence"]["findings.Effusion.probability"] == 0.83
+    made_up = dataclasses.replace(story, sections=(Section("h", (Sentence("So.", ("findings.None.state",)),)),))
+    with pytest.raises(CitationError):
+        render_json(made_up, example_evidence())
+
+
+def test_without_a_browser_the_mend_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(pdf.VARIABLE, "no-such-browser")
+    with pytest.raises(InputError, match="names 'no-such-browser', which is no program — install chromium"):
+        pdf.render_pdf(b"<p>")
+    monkeypatch.delenv(pdf.VARIABLE)
+    monkeypatch.setattr(pdf, "BROWSERS", ())
+    with pytest.raises(InputError, match="none was found"):
+        pdf.find_browser()
+    idle = tmp_path / "idle"
+    idle.write_text("#!/bin/sh\nexit 3\n")
+    idle.chmod(0o755)
+    monkeypatch.setenv(pdf.VARIABLE, str(idle))
+    with pytest.raises(InputError, match="ended with status 3 and wrote no PDF"):
+        pdf.render_pdf(b"<p>")
+
+
+@pytest.mark.parametrize(("paper", "size"), [("A4", (595, 842)), ("letter", (612, 792))])
+def test_the_pdf_is_tagged_of_its_size_and_the_same_twice(paper: str, size: tuple[int, int]) -> None:
+    try:
+        pdf.find_browser()
+    except InputError as error:
+        pytest.skip(str(error))
+    page = render_html(tell(normal_evidence(), "patient"), normal_evidence())
+    printed = pdf.render_pdf(page, paper=paper)
+    assert printed.startswith(b"%PDF-") and b"/StructTreeRoot" in printed and b"/Lang" in printed
+    boxes = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", printed)
+    assert boxes and all(abs(float(w) - size[0]) < 1 and abs(float(h) - size[1]) < 1 for w, h in boxes)
+    assert printed == pdf.render_pdf(page, paper=paper)
