@@ -68,3 +68,12 @@ def dicom_file(tmp_path: Path) -> Callable[..., Path]:
 def ramp() -> np.ndarray:
     """Stored values 0 ... 4095, once each (12 bits in 16)."""
     return np.arange(4096, dtype=np.uint16).reshape(64, 64)
+
+
+@pytest.fixture(scope="session")
+def cases(real_data: Path) -> Path:
+    """The folder of published kinds of fault, beside the real data; skips when it is absent."""
+    folder = real_data.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip("published cases absent: they lie in cases/, beside the folder of real radiographs")
+    return folder

@@ -1,8 +1,8 @@
 """Decoding of compressed frames in a process that can be lost.
 
-Run as a script this file is that process: it needs numpy and the codecs only, gives itself limits of memory and time,
-reads one frame on standard input and writes the pixels to standard output. A codec that crashes, hangs or eats memory
-takes nobody with it.
+Run as a script this file is that process: it needs numpy, pydicom and the codecs only, gives itself limits of memory and
+time, reads one frame on standard input and writes the pixels to standard output. A codec that crashes, hangs or eats
+memory takes nobody with it, and what it writes to the console is caught.
 """
 
 from __future__ import annotations
@@ -26,19 +26,22 @@ GRACE_S = 20.0
 _GRACE_CPU_S = 5
 _DAMAGE = (ValueError, RuntimeError, MemoryError, OSError, LookupError, TypeError, AttributeError, SyntaxError)
 _DTYPES = ("uint8", "int8", "uint16", "int16")
+_TIFF = "tiff"
 
 
 class DecodeError(ValueError):
-    """A frame that could not be decoded within the limits."""
+    """Pixel data that could not be found or decoded within the limits."""
 
 
-def decode_apart(frame: bytes, *, codec: str, rows: int, columns: int, bits: int) -> NDArray[Any]:
-    """The pixels of one compressed grey frame, decoded in a process of its own.
+def decode_apart(frame: bytes, *, syntax: str, rows: int, columns: int, bits: tuple[int, int], signed: bool) -> NDArray[Any]:
+    """The pixels of one compressed grey frame, decoded by pydicom in a process of its own.
 
-    Shapes: [rows, columns], 8 or 16 bits, signed as the codec says. `bits` is Bits Allocated (needed by RLE only).
+    Shapes: [rows, columns], 8 or 16 bits, signed as pydicom decides. `bits` is Bits Allocated and Bits Stored.
     Raises: DecodeError when the decoder fails, crashes, runs out of its limits or gives another size.
     """
-    name, body = _served(frame, codec=codec, rows=rows, columns=columns, bits=bits)
+    about: dict[str, str | int] = {"syntax": syntax, "bits_allocated": bits[0], "bits_stored": bits[1]}
+    about["pixel_representation"] = int(signed)
+    name, body = _served(frame, rows=rows, columns=columns, about=about)
     if name not in _DTYPES or len(body) != rows * columns * np.dtype(name).itemsize:
         raise DecodeError(f"its pixel data hold another size than the {columns} x {rows} pixels of the header")
     return np.frombuffer(body, dtype=name).reshape(rows, columns)
@@ -49,14 +52,14 @@ def unpack_tiff_apart(data: bytes, *, rows: int, columns: int) -> bytes:
 
     libtiff has a long history of faults and writes its complaints straight to the console. Raises: DecodeError.
     """
-    return _served(data, codec="tiff", rows=rows, columns=columns, bits=0)[1]
+    return _served(data, rows=rows, columns=columns, about={"syntax": _TIFF})[1]
 
 
-def _served(data: bytes, *, codec: str, rows: int, columns: int, bits: int) -> tuple[str, bytes]:
+def _served(data: bytes, *, rows: int, columns: int, about: dict[str, str | int]) -> tuple[str, bytes]:
     """What the process of its own answers: the name of a dtype, and the pixels' bytes."""
     pixels_s = rows * columns / 4e6
     limit_s, cpu_s = GRACE_S + pixels_s, _GRACE_CPU_S + int(pixels_s)
-    order = json.dumps({"codec": codec, "rows": rows, "columns": columns, "bits": bits, "cpu_s": cpu_s})
+    order = json.dumps({"rows": rows, "columns": columns, "cpu_s": cpu_s, **about})
     # -P keeps this folder off the child's path, where read.py or values.py could stand in for a library's module.
     call = [sys.executable, "-P", __file__]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -72,57 +75,28 @@ def _served(data: bytes, *, codec: str, rows: int, columns: int, bits: int) -> t
     except subprocess.TimeoutExpired as late:
         raise DecodeError(f"its pixel data were not decoded within {limit_s:.0f} s") from late
     if done.returncode == 3:
-        raise DecodeError(f"its pixel data cannot be decoded ({done.stderr.decode('utf-8', 'replace')[-120:].strip()})")
+        said = " ".join(done.stderr.decode("utf-8", "replace").split())
+        raise DecodeError(f"its pixel data cannot be decoded ({said[-120:].strip()})")
     if done.returncode != 0:
         raise DecodeError(f"its pixel data made the decoder stop (status {done.returncode})")
     name, _, body = done.stdout.partition(b"\n")
     return name.decode("ascii", "replace"), body
 
 
-def unpack_rle(frame: bytes, *, rows: int, columns: int, bits: int) -> NDArray[Any]:
-    """The pixels of a DICOM RLE frame of one sample. Source: PS3.5 annex G (byte planes, most significant first)."""
-    planes = bits // 8
-    header = np.frombuffer(frame[:64], dtype="<u4")
-    if header.size < 16 or header[0] != planes:
-        raise DecodeError("RLE segments do not match the bits of a pixel")
-    edges = [*header[1 : 1 + planes].tolist(), len(frame)]
-    parts = [_unpack_bits(frame[edges[i] : edges[i + 1]], rows * columns) for i in range(planes)]
-    if planes == 1:
-        return np.frombuffer(parts[0], np.uint8).reshape(rows, columns)
-    high, low = (np.frombuffer(part, np.uint8).astype(np.uint16) for part in parts)
-    return ((high << 8) | low).reshape(rows, columns)
+def _decode(data: bytes, *, syntax: str, **about: int) -> NDArray[Any]:
+    if syntax == _TIFF:
+        return np.frombuffer(_unpacked_tiff(data), dtype=np.uint8)
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import RLELossless
 
-
-def _unpack_bits(packed: bytes, length: int) -> bytes:
-    out = bytearray()
-    at = 0
-    while len(out) < length:
-        if at >= len(packed):
-            raise DecodeError("RLE data end too early")
-        count = packed[at]
-        if count < 128:
-            out += packed[at + 1 : at + 2 + count]
-            at += count + 2
-        elif count > 128:
-            out += packed[at + 1 : at + 2] * (257 - count)
-            at += 2
-        else:
-            at += 1
-    return bytes(out[:length])
-
-
-def _decode(frame: bytes, *, codec: str, rows: int, columns: int, bits: int) -> NDArray[Any]:
-    if codec == "rle":
-        return unpack_rle(frame, rows=rows, columns=columns, bits=bits)
-    if codec == "jpeg2000":
-        import openjpeg
-
-        return np.asarray(openjpeg.decode(frame))
-    if codec == "tiff":
-        return np.frombuffer(_unpacked_tiff(frame), dtype=np.uint8)
-    from libjpeg.utils import decode
-
-    return np.asarray(decode(frame))
+    one_grey_frame = {"number_of_frames": 1, "samples_per_pixel": 1, "photometric_interpretation": "MONOCHROME2"}
+    # One decoder each: where it fails the file is damaged, and a more lenient one would show something.
+    plugin = "pydicom" if syntax == RLELossless else "pylibjpeg"
+    pixels, _ = get_decoder(syntax).as_array(
+        encapsulate([data]), raw=True, pixel_keyword="PixelData", decoding_plugin=plugin, **one_grey_frame, **about
+    )
+    return np.asarray(pixels)
 
 
 def _unpacked_tiff(data: bytes) -> bytes:

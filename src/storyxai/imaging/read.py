@@ -73,8 +73,8 @@ def read_image(path: str | Path) -> Image:
 def find_images(paths: Sequence[Path]) -> tuple[Path, ...]:
     """The files given and the image files in the folders given (and below), sorted by name, each once.
 
-    A folder gives files with a suffix of SUFFIXES and files without any suffix that start like DICOM; hidden files are
-    left out. Raises: InputError when a path does not exist or nothing was found.
+    A folder gives files with a suffix of SUFFIXES and files without any suffix that start like DICOM, with a preamble or
+    without; hidden files are left out. Raises: InputError when a path does not exist or nothing was found.
     """
     found: list[Path] = []
     for path in paths:
