@@ -184,3 +184,12 @@ def test_names_of_another_encoding_are_named_and_stop_nothing(archive: Path, tmp
         lines = {line["what"]: line for line in csv.DictReader(stream)}
     assert set(lines) == {"broken.dcm", "readme.txt", "caf\\xe9.dcm", "caf\\xe8.txt"}
     assert "UTF-8" in lines["caf\\xe9.dcm"]["why"] and "rename" in lines["caf\\xe9.dcm"]["mend"]
+
+
+def test_films_without_a_preamble_keep_their_patient(tmp_path: Path) -> None:
+    """pydicom takes them for no DICOM, so each was a patient of its own, and two films of one could be torn apart."""
+    for seed in range(4):
+        dicom(tmp_path / f"IM{seed}", seed)
+        (tmp_path / f"IM{seed}").write_bytes((tmp_path / f"IM{seed}").read_bytes()[132 if seed % 2 else 0 :])
+    patients = dicom_folder.read_dicom_folder(tmp_path).frame["patient_id"]
+    assert patients.value_counts().tolist() == [2, 2]

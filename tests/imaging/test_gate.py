@@ -91,7 +91,13 @@ def test_what_the_file_says_is_heard() -> None:
     assert "gate.body_part" in failed(film(fine, notes=("body part: HIP",)))
     assert "gate.body_part" not in failed(film(fine, notes=("body part: CHEST",)))
     assert "gate.body_part" not in failed(film(fine, notes=("body part: CHEST_ABDOMEN",)))
-    assert "gate.view" in failed(film(fine, view="LATERAL"))
+    for part in ("SHOULDER", "LUMBAR SPINE", "NECK", "L-SPINE", "HEAD"):
+        assert "gate.body_part" in failed(film(fine, notes=(f"body part: {part}",))), part
+    for part in ("THORAX", "TORAX", "CHEST PA", "RIBS", "RIBCAGE", "LUNG", "UNKNOWN", "T-SPINE"):
+        assert "gate.body_part" not in failed(film(fine, notes=(f"body part: {part}",))), part
+    assert {view for view in ("PA", "AP", "LATERAL", "OTHER", "unknown") if "gate.view" in failed(film(fine, view=view))} == {
+        "LATERAL", "OTHER",
+    }  # fmt: skip
     assert "gate.colour" in failed(film(fine, notes=("colour: 61.0% of the pixels are coloured",)))
     assert "gate.colour" not in failed(film(fine, notes=("colour: 0.7% of the pixels are coloured",)))
 

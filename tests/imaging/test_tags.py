@@ -33,8 +33,8 @@ def code(value: str, meaning: str = "", **inner: Any) -> Dataset:
         "R_LATERAL", "LATERAL_L", "LATERALE", "LATERAL RT", "L", "R", "XTABLE LATERAL", "CROSS-TABLE LAT", "X LAT", "PROFIL",
         "SEITLICH", "SWIMMERS", "latero-lateral", "LATERAL UPRIGHT", "LAT LEFT",
     )),
-    *((name, "OBLIQUE") for name in ("LAO", "RAO", "LPO", "RPO", "OBLIQUE", "OBL", "AP OBLIQUE", "LEFT ANT OBLIQUE", "RLO")),
-    *((name, "DECUBITUS") for name in ("LLD", "RLD", "AP LLD", "DECUBITUS", "LEFT LATERAL DECUBITUS", "DECUB", "LAT DECUB")),
+    *((name, "OTHER") for name in ("LAO", "RAO", "LPO", "RPO", "OBLIQUE", "OBL", "AP OBLIQUE", "LEFT ANT OBLIQUE", "RLO")),
+    *((name, "OTHER") for name in ("LLD", "RLD", "AP LLD", "DECUBITUS", "LEFT LATERAL DECUBITUS", "DECUB", "LAT DECUB")),
     *((name, "PA") for name in ("PA", "P.A.", "P-A", "P/A", "PA UPRIGHT", "POSTERO-ANTERIOR", "Posteroanterior", "PA1")),
     *((name, "AP") for name in ("AP", "A.P.", "AP SUPINE", "AP PORTABLE", "AP_HORIZONTAL", "ANTERO-POSTERIOR", "APSUPINE")),
     *((name, "unknown") for name in ("", "UNKNOWN", "CHEST", "BILATERAL", "LATERALITY", "FRONTAL", "PALM", "APEX")),
@@ -46,9 +46,9 @@ def test_view_positions_as_people_write_them(written: str, meant: str) -> None:
 @pytest.mark.parametrize(("item", "meant"), [
     (code("399067008"), "LATERAL"), (code("R-102CD"), "LATERAL"), (code("399198007"), "LATERAL"), (code("R-10236"), "LATERAL"),
     (code("272479007"), "PA"), (code("R-10214"), "PA"), (code("399348003"), "AP"), (code("R-10206"), "AP"),
-    (code("R-10220"), "OBLIQUE"), (code("399182000"), "OBLIQUE"), (code("X1", "Left lateral projection"), "LATERAL"),
+    (code("R-10220"), "OTHER"), (code("399182000"), "OTHER"), (code("X1", "Left lateral projection"), "LATERAL"),
     (code("X1", "postero-anterior"), "PA"), (code("X1", "Lateral-medial"), "LATERAL"), (code("X1", "something"), "unknown"),
-    (code("399348003", ViewModifierCodeSequence=[code("X2", "left lateral decubitus")]), "DECUBITUS"),
+    (code("399348003", ViewModifierCodeSequence=[code("X2", "left lateral decubitus")]), "OTHER"),
 ])  # fmt: skip
 def test_view_codes(item: Dataset, meant: str) -> None:
     assert view(header(ViewCodeSequence=[item]))[0] == meant
@@ -57,14 +57,14 @@ def test_view_codes(item: Dataset, meant: str) -> None:
 @pytest.mark.parametrize(("tags", "meant"), [
     ({"PatientOrientation": ["A", "F"]}, "LATERAL"), ({"PatientOrientation": ["PL", "F"]}, "LATERAL"),
     ({"PatientOrientation": ["F", "A"]}, "LATERAL"), ({"PatientOrientation": ["L", "F"]}, "unknown"),
-    ({"PatientPosition": "HFDL"}, "DECUBITUS"), ({"PatientPosition": "HFS"}, "unknown"),
+    ({"PatientPosition": "HFDL"}, "OTHER"), ({"PatientPosition": "HFS"}, "unknown"),
     ({"SeriesDescription": "Thorax lat. li."}, "LATERAL"), ({"SeriesDescription": "CHEST PA"}, "PA"),
     ({"ProtocolName": "Chest_LLAT"}, "LATERAL"), ({"AcquisitionDeviceProcessingDescription": "CHEST,LAT"}, "LATERAL"),
     ({"SeriesDescription": "CHEST PA AND LATERAL"}, "unknown"), ({"SeriesDescription": "XR CHEST 2 VIEWS"}, "unknown"),
     ({"StudyDescription": "CHEST PA/LAT"}, "unknown"), ({"StudyDescription": "Chest lateral"}, "LATERAL"),
     ({"StudyDescription": "Chest PA"}, "unknown"),
     ({"ViewPosition": "PA", "SeriesDescription": "LATERAL"}, "PA"),
-    ({"ViewPosition": "", "ProtocolName": "AP DECUBITUS"}, "DECUBITUS"),
+    ({"ViewPosition": "", "ProtocolName": "AP DECUBITUS"}, "OTHER"),
 ])  # fmt: skip
 def test_views_from_elsewhere_where_none_is_stated(tags: dict[str, Any], meant: str) -> None:
     assert view(header(**tags))[0] == meant
@@ -74,6 +74,7 @@ def test_a_file_that_says_both_is_not_frontal_and_the_doubt_is_noted() -> None:
     both = header(ViewPosition="PA", ViewCodeSequence=[code("399067008")])
     assert view(both) == ("LATERAL", ("view: the file contradicts itself (LATERAL and PA)",))
     assert view(header(ViewPosition="PA", PatientOrientation=["L", "F"])) == ("PA", ())
+    assert view(header(ViewPosition="LLD")) == ("OTHER", ("view: decubitus",))
 
 
 def test_free_text_is_not_passed_on() -> None:

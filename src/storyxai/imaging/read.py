@@ -14,6 +14,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,13 @@ from PIL import ImageOps, UnidentifiedImageError
 from storyxai.errors import InputError, ReadError, printable
 from storyxai.imaging.decode import unpack_tiff_apart
 from storyxai.imaging.dicom import is_dicom, read_dicom
+from storyxai.imaging.dicom_file import parse
 from storyxai.imaging.jsrt_film import is_jsrt_film, read_jsrt_film
 from storyxai.imaging.values import MAX_FILE_BYTES, MAX_PIXELS, check_size, robust_table
 from storyxai.provenance import sha256_bytes
 from storyxai.types import Array, Image
 
-__all__ = ["SUFFIXES", "find_images", "read_image"]
+__all__ = ["SUFFIXES", "dicom_header", "find_images", "read_image"]
 
 SUFFIXES = (".dcm", ".dicom", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
@@ -68,6 +70,14 @@ def read_image(path: str | Path) -> Image:
             return read_dicom(data, source=source) if is_dicom(data) else _read_picture(data, source)
         except _DAMAGE as damage:
             raise ReadError(path.name, _what_is_wrong(damage), mend="export or copy the file again") from damage
+
+
+def dicom_header(path: Path) -> Any | None:
+    """The pydicom header of a DICOM file that read_image reads, without pixel data; None for a file of another kind."""
+    data = _bytes_of(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return parse(data, printable(path.name)).header if is_dicom(data) else None
 
 
 def find_images(paths: Sequence[Path]) -> tuple[Path, ...]:

@@ -125,10 +125,17 @@ def letters(header: Any) -> tuple[str, str]:
 
 
 def view(header: Any) -> tuple[str, tuple[str, ...]]:
-    """"PA", "AP", "LATERAL", "OBLIQUE", "DECUBITUS" or "unknown", and notes on where it was found or contradicts itself.
+    """"PA", "AP", "LATERAL", "OTHER" (oblique, decubitus) or "unknown", and notes on where it was found or contradicts itself.
 
     View Position, codes and the patient's orientation count first; the name of the series or protocol only without them.
     """
+    found, notes = _named_view(header)
+    if found in {"OBLIQUE", "DECUBITUS"}:
+        return "OTHER", (*notes, f"view: {found.lower()}")
+    return found, notes
+
+
+def _named_view(header: Any) -> tuple[str, tuple[str, ...]]:
     stated = set(_stated_views(header))
     found = _first(stated)
     if found:

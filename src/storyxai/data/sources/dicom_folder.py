@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import OutputError, ReadError, TableError
 from storyxai.imaging.deidentify import burnt_in_doubt
-from storyxai.imaging.read import read_image
+from storyxai.imaging.read import dicom_header, read_image
 from storyxai.progress import Progress
 from storyxai.provenance import sha256_bytes
 
@@ -168,13 +168,9 @@ def _tags(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
 
     The file was vetted before.
     """
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-
     wanted = ["PatientID", "StudyInstanceUID"]
-    try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=[*wanted, "BurnedInAnnotation"])
-    except InvalidDicomError:
+    header = dicom_header(path)
+    if header is None:
         return dict.fromkeys(wanted, ""), ()
     doubt = burnt_in_doubt(header)
     return {name: str(header.get(name, "") or "").strip() for name in wanted}, (doubt,) if doubt else ()

@@ -42,8 +42,9 @@ RULES: tuple[GateRule, ...] = (
          "export the radiograph in grey values", "chosen: no film of the three sets has any colour"),
     GateRule("gate.body_part", 0, False, True, "The file names no other body part.",
          "the file says that it shows another body part", _FRONTAL, "DICOM Body Part Examined against a list of names"),
-    GateRule("gate.view", 0, False, True, "The file does not call it a lateral view.",
-         "the file says that it is a lateral view", _FRONTAL, "DICOM View Position and Patient Orientation"),
+    GateRule("gate.view", 0, False, True, "The file does not call it a lateral, oblique or decubitus view.",
+         "the file says that it is a lateral, oblique or decubitus view", _FRONTAL,
+         "DICOM View Position, View Code, Patient Orientation, and the names of series and protocol where these say nothing"),
     GateRule("gate.inverted", 0.9, False, True, "Dense parts are bright.", "the grey values look inverted (bright lungs)",
          "invert the picture, or give the original DICOM file", "calibrated: share of inverted against upright"),
     GateRule("gate.upside_down", 0.9, False, True, "The head is up.", "the picture looks upside down",
@@ -86,11 +87,15 @@ _MENDED_LIKENESS = 0.3
 
 # Body parts that are certainly no chest, as words within DICOM's free-text-like codes (PS3.16 annex L).
 _OTHER_PARTS = (
-    "ABDOMEN", "ANKLE", "ARM", "BREAST", "CALCANEUS", "ELBOW", "EXTREMITY", "FEMUR", "FINGER", "FOOT", "FOREARM",
-    "HAND", "HEAD", "HIP", "HUMERUS", "JAW", "KNEE", "LEG", "LSPINE", "CSPINE", "PATELLA", "PELVIS", "SKULL", "SINUS",
-    "TEETH", "THUMB", "TIBIA", "TOE", "WRIST",
+    "ABDOMEN", "ANKLE", "ARM", "BECKEN", "BREAST", "BUTTOCK", "CALCANEUS", "CARPUS", "CEREBRAL", "CERVICAL", "COCCYX", "CSPINE",
+    "ELBOW", "EXTREMITY", "EYE", "FACE", "FACIAL", "FEMUR", "FIBULA", "FINGER", "FOOT", "FUSS", "HAND", "HEAD", "HIP",
+    "HUEFTE", "HUMERUS", "JAW", "KNEE", "KNIE", "LEG", "LSPINE", "LUMBAR", "MANDIBLE", "MAXILLA", "NASAL", "NECK", "ORBIT",
+    "PATELLA", "PELVIS", "PENIS", "RADIUS", "SACRUM", "SCHULTER", "SCROTUM", "SHOULDER", "SINUS", "SKULL", "SPINE",
+    "TARSUS", "TEETH", "THIGH", "THUMB", "TIBIA", "TOE", "TOOTH", "ULNA", "UTERUS", "WRIST", "ZYGOMA",
 )  # fmt: skip
-_CHEST_PARTS = ("CHEST", "THORAX", "LUNG", "RIB", "HEART", "TSPINE", "CLAVICLE")
+_CHEST_PARTS = (
+    "CHEST", "THORA", "TORAX", "TORACE", "TORSO", "LUNG", "PULMO", "RIB", "HEART", "CARDIAC", "TSPINE", "CLAVICLE", "STERNUM",
+)  # fmt: skip
 
 
 def _measure(image: Image, masks: Mapping[str, Mask] | None) -> dict[str, float | None]:
@@ -106,7 +111,7 @@ def _measure(image: Image, masks: Mapping[str, Mask] | None) -> dict[str, float 
         "gate.flat": _flat_share(pixels),
         "gate.colour": _noted_share(image, "colour:"),
         "gate.body_part": float(_names_other_part(image)),
-        "gate.view": float(image.view == "LATERAL"),
+        "gate.view": float(image.view in {"LATERAL", "OTHER"}),
         "gate.inverted": _against_upright(poses, "inverted"),
         "gate.upside_down": _against_upright(poses, "down"),
         "gate.rotated": _against_upright(poses, "left", "right"),
@@ -207,6 +212,7 @@ def _noted_share(image: Image, start: str) -> float:
 
 def _names_other_part(image: Image) -> bool:
     said = next((note.removeprefix("body part: ") for note in image.notes if note.startswith("body part: ")), "")
+    said = "".join(letter for letter in said if letter.isalpha())
     return any(part in said for part in _OTHER_PARTS) and not any(part in said for part in _CHEST_PARTS)
 
 
