@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "storyxai"
 
-BASE = {"errors", "types", "files", "progress", "provenance"}
+BASE = {"errors", "types", "files", "progress", "provenance", "catalogue"}
 LOW = BASE | {"modalities", "imaging", "metrics", "explain"}
 MIDDLE = LOW | {"data", "models", "phantoms"}
 ALLOWED: dict[str, set[str]] = {
@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors"},
     "progress": set(),
     "provenance": {"errors", "types"},
+    "catalogue": {"errors"},
     "modalities": BASE,
     "imaging": BASE | {"modalities"},
     "metrics": BASE | {"modalities"},
@@ -40,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 # Telling must stay light: these rooms never import torch, not even inside a function.
-NO_TORCH = {"errors", "types", "files", "provenance", "modalities", "story", "pages", "export", "imaging"}
+NO_TORCH = {"errors", "types", "files", "provenance", "catalogue", "modalities", "story", "pages", "export", "imaging"}
 NO_TORCH |= {"evidence", "cli"}
 
 

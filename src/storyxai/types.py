@@ -18,17 +18,26 @@ __all__ = [
     "GAPS",
     "METHOD_NAMES",
     "RESEARCH_USE",
+    "AgreementFigures",
     "Array",
     "Box",
     "Check",
     "Concept",
     "Counterfactual",
+    "DataSet",
     "Evidence",
     "Finding",
+    "FindingFigures",
+    "GroupFigures",
     "Heatmap",
+    "HitRate",
     "Image",
     "Labels",
+    "MapHits",
+    "ModelFacts",
+    "OutlineFigures",
     "Prediction",
+    "ReportFigures",
     "Section",
     "Sentence",
     "SoftTargets",
@@ -93,11 +102,14 @@ class Finding:
 
     @property
     def state(self) -> State:
-        """`present` if the whole interval is at or above the threshold, `absent` if below it, else `indeterminate`."""
-        low, high = self.interval
-        if low >= self.threshold:
+        """`present` if the whole interval is at or above the threshold, `absent` if below it, else `indeterminate`.
+
+        All three are compared with the six digits that a record keeps, so that memory and record say the same.
+        """
+        low, high, limit = (float(f"{value:.6g}") for value in (*self.interval, self.threshold))
+        if low >= limit:
             return "present"
-        return "absent" if high < self.threshold else "indeterminate"
+        return "absent" if high < limit else "indeterminate"
 
 
 @dataclass(frozen=True)
@@ -187,12 +199,122 @@ class Counterfactual:
     change: float
 
 
+@dataclass(frozen=True)
+class DataSet:
+    """One data set that a model learned from. None: not stated. `limits` are sentences about it that its source states."""
+
+    name: str = ""
+    n_images: int | None = None
+    n_patients: int | None = None
+    licence: str = ""
+    synthetic: bool = False
+    limits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FindingFigures:
+    """How a model does on one finding, on the images of `data`. Shares are in [0, 1]; None: not measured."""
+
+    auroc: float | None = None
+    auroc_interval: tuple[float, float] | None = None
+    average_precision: float | None = None
+    ece: float | None = None
+    sensitivity: float | None = None
+    specificity: float | None = None
+    threshold: float | None = None
+    n: int | None = None
+    positives: int | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True)
+class OutlineFigures:
+    """How the outlines of the lungs agree with reference outlines (Dice), on n images of `data`."""
+
+    dice: float | None = None
+    interval: tuple[float, float] | None = None
+    n: int | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True)
+class ReportFigures:
+    """F1 of the findings that generated reports name, and that of one constant report, on n images of `data`."""
+
+    finding_f1: float | None = None
+    constant_f1: float | None = None
+    n: int | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True)
+class AgreementFigures:
+    """Correlation and mean difference of a student's and its teacher's scores of one finding, on n images."""
+
+    correlation: float | None = None
+    mean_difference: float | None = None
+    n: int | None = None
+    teacher: str | None = None
+
+
+@dataclass(frozen=True)
+class GroupFigures:
+    """Mean AUROC over the findings that one group of people or images has cases of."""
+
+    mean_auroc: float | None = None
+    auroc_interval: tuple[float, float] | None = None
+    finding_count: int | None = None
+    n_images: int | None = None
+    n_patients: int | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True)
+class HitRate:
+    """How often the strongest point of n maps lay in a reader's box, and how often it would by chance."""
+
+    hit_rate: float | None = None
+    interval: tuple[float, float] | None = None
+    n: int | None = None
+    chance: float | None = None
+
+
+@dataclass(frozen=True)
+class MapHits:
+    """Hit rates of one method's maps on the images of `data`: of those that are shown and of those withheld."""
+
+    data: str | None = None
+    shown: HitRate = HitRate()
+    withheld: HitRate = HitRate()
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What stories may say of a model: the part of its card that they cite. Empty or None: not known.
+
+    `per_finding` and `agreement` are by finding, `subgroups` by attribute ("sex") and group, `map_hits` by method.
+    """
+
+    name: str = ""
+    version: str = ""
+    weights_sha256: str = ""
+    trained_on: tuple[DataSet, ...] = ()
+    limits: tuple[str, ...] = ()
+    cannot_see: tuple[str, ...] = ()
+    per_finding: Mapping[str, FindingFigures] = field(default_factory=dict)
+    lungs: OutlineFigures = OutlineFigures()
+    report: ReportFigures = ReportFigures()
+    agreement: Mapping[str, AgreementFigures] = field(default_factory=dict)
+    subgroups: Mapping[str, Mapping[str, GroupFigures]] = field(default_factory=dict)
+    map_hits: Mapping[str, MapHits] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """Everything that stories may state about one study, and nothing else.
 
     `image` is the untouched radiograph. `gate` are the checks of the image itself. `model` is the part of the model
-    card that stories cite (plain JSON values). `provenance` holds versions, hashes, seed and settings (plain JSON).
+    card that stories cite. `provenance` holds versions, hashes, seed and settings (plain JSON).
     `gaps` names what the model did not bring, by the words of `GAPS`: stories are told without it and say so.
     """
 
@@ -203,7 +325,7 @@ class Evidence:
     checks: tuple[Check, ...]
     counterfactuals: tuple[Counterfactual, ...]
     gate: tuple[Check, ...]
-    model: Mapping[str, Any]
+    model: ModelFacts
     provenance: Mapping[str, Any]
     indication: str = ""
     gaps: tuple[str, ...] = ()

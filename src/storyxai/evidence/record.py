@@ -1,9 +1,9 @@
 """Evidence and stories as plain nested dicts with stable named paths: what stories cite and what archives hold.
 
-A path is the keys joined by dots ("findings.Effusion.probability", "boxes.Effusion.0.width"). The record is exactly
-what evidence.json says: floats have six significant digits, keys are sorted, so that a story told from memory and one
-told from the archive are the same. Parts named `terms`, `counts`, `card_gaps` and `notices`, the `state` of a finding
-and sizes in mm are derived, and are made anew when evidence is read back.
+A path is the keys joined by dots ("findings.Effusion.probability", "boxes.Effusion.0.width"); `evidence.schema` says which
+there are. The record is exactly what evidence.json says: floats have six significant digits, keys are sorted, so that a
+story told from memory and one told from the archive are the same. Parts named `terms`, `counts`, `card_gaps` and `notices`,
+the `state` of a finding and sizes in mm are derived, and are made anew when evidence is read back.
 """
 
 from __future__ import annotations
@@ -11,13 +11,30 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import ArchiveError, CitationError, EvidenceError
+from storyxai.evidence.schema import (
+    BoxRecord,
+    CheckRecord,
+    ConceptRecord,
+    Counts,
+    EvidenceRecord,
+    FindingRecord,
+    HeatmapRecord,
+    ImageRecord,
+    MaskRecord,
+    Order,
+    ReportRecord,
+    StudyRecord,
+    TermRecord,
+    WhatIfRecord,
+)
 from storyxai.modalities.chest_radiograph.findings import find_term, match_name
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.types import (
@@ -47,11 +64,13 @@ __all__ = [
     "resolve",
     "story_as_record",
     "story_from_record",
+    "typed_record",
     "upgraded",
 ]
 
 FORMAT, OLD_FORMAT = "storyxai-evidence/2", "storyxai-evidence/1"
 """What is written, and what is read beside it."""
+_AGAIN = "write the folder again with `storyxai tell`"
 MOST_DIGITS = 6
 """Decimals that are printed at most: the record keeps six significant digits."""
 WHOLE_IMAGE, ALL_METHODS = "image", "all"
@@ -65,10 +84,17 @@ NOTICES: Mapping[str, str] = {
     "frame": "fixed statement of the intended use and of its limits; not derived from this image",
 }
 """What holds for every record: fixed statements that stories may cite, and that say that they are fixed."""
-
-
+Leaf = TypeVar("Leaf")
 MODEL_FIGURES = ("agreement", "map_agreement", "subgroups", "faithfulness", "robustness", "compute")
 """Figures that a model's card should hold for the practitioner and the auditor; `gaps` names those that it lacks."""
+
+
+def typed_record(record: Mapping[str, Any]) -> EvidenceRecord:
+    """The record as types. Raises: ArchiveError naming the field that is missing or of another kind."""
+    try:
+        return msgspec.convert(record, EvidenceRecord)
+    except msgspec.ValidationError as error:
+        raise ArchiveError("evidence", f"lacks or garbles a field ({error})", mend=_AGAIN) from error
 
 
 def as_record(evidence: Evidence) -> dict[str, Any]:
@@ -101,10 +127,10 @@ def from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     if record.get("format") != FORMAT:
         raise ArchiveError("evidence", f"is of format {record.get('format')!r}", mend=f"this storyxai reads {FORMAT}")
     try:
-        return _evidence(record, arrays)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        return _evidence(typed_record(record), arrays)
+    except (KeyError, IndexError) as error:
         why = f"lacks or garbles a field ({type(error).__name__}: {error})"
-        raise ArchiveError("evidence", why, mend="write the folder again with `storyxai tell`") from error
+        raise ArchiveError("evidence", why, mend=_AGAIN) from error
 
 
 def upgraded(record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -173,7 +199,7 @@ _written: WeakKeyDictionary[Evidence, bytes] = WeakKeyDictionary()
 
 def _record_bytes(evidence: Evidence) -> bytes:
     if evidence not in _written:
-        raw = _raw_record(evidence)
+        raw = msgspec.to_builtins(_record(evidence), enc_hook=_plain_scalar)
         try:
             _written[evidence] = canonical_json(raw)
         except ValueError as error:
@@ -182,188 +208,176 @@ def _record_bytes(evidence: Evidence) -> bytes:
     return _written[evidence]
 
 
-def _raw_record(evidence: Evidence) -> dict[str, Any]:
-    image, prediction = evidence.image, evidence.prediction
-    height, width = image.pixels.shape
+def _plain_scalar(value: Any) -> Any:
+    """A numpy scalar or array as Python's own numbers."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no plain JSON form")
+
+
+def _record(evidence: Evidence) -> EvidenceRecord:
+    prediction = evidence.prediction
     names = [finding.name for finding in prediction.findings]
     if stray := set(prediction.logits) - set(names):
         raise EvidenceError(f"evidence: logits without a finding: {', '.join(sorted(stray))}")
-    return {
-        "format": FORMAT,
-        "study": {
-            "study_id": prediction.study_id,
-            "indication": evidence.indication,
-            "model_id": prediction.model_id,
-            "image": {
-                "array": "image",
-                **{name: getattr(image, name) for name in _IMAGE_FIELDS},
-                "spacing_mm": image.spacing_mm,
-                "notes": image.notes,
-                "height": height,
-                "width": width,
-            },
-        },
-        "gate": _keyed((((c.name,), _check_record(c)) for c in evidence.gate), "gate"),
-        "model": dict(evidence.model),
-        "findings": _keyed(
-            (((f.name,), _finding_record(f, prediction.logits.get(f.name))) for f in prediction.findings), "findings"
-        ),
-        "terms": {name: _term_record(name) for name in names},
-        "boxes": _listed((b.finding, _box_record(b, image)) for b in prediction.boxes),
-        "masks": {
-            name: {"array": f"masks/{name}", "area_share": float(np.mean(mask))}
-            for name, mask in prediction.masks.items()
-        },
-        "report": {"sentences": prediction.report},
-        "heatmaps": _keyed((((h.finding, h.method), _heatmap_record(h)) for h in evidence.heatmaps), "heatmaps"),
-        "concepts": _keyed(
-            (
-                ((c.finding or WHOLE_IMAGE, c.name), {k: getattr(c, k) for k in ("value", "unit", "error", "about")})
-                for c in evidence.concepts
-            ),
-            "concepts",
-        ),
-        "checks": _keyed(
+    logits, spacing = prediction.logits, evidence.image.spacing_mm
+    return EvidenceRecord(
+        format=FORMAT,
+        study=StudyRecord(prediction.study_id, evidence.indication, prediction.model_id, _image_record(evidence.image)),
+        gate=_keyed((((c.name,), _check_record(c)) for c in evidence.gate), "gate"),
+        model=evidence.model,
+        findings=_keyed((((f.name,), _finding_record(f, logits.get(f.name))) for f in prediction.findings), "findings"),
+        terms={name: _term_record(name) for name in names},
+        boxes=_listed((b.finding, _box_record(b, spacing)) for b in prediction.boxes),
+        masks={name: MaskRecord(f"masks/{name}", float(np.mean(mask))) for name, mask in prediction.masks.items()},
+        report=ReportRecord(prediction.report),
+        heatmaps=_keyed((((h.finding, h.method), _heatmap_record(h)) for h in evidence.heatmaps), "heatmaps"),
+        concepts=_keyed((((c.finding or WHOLE_IMAGE, c.name), _concept_record(c)) for c in evidence.concepts), "concepts"),
+        checks=_keyed(
             (((c.finding or WHOLE_IMAGE, c.method or ALL_METHODS, c.name), _check_record(c)) for c in evidence.checks),
             "checks",
         ),
-        "counterfactuals": _listed(
-            (c.finding, {k: getattr(c, k) for k in ("region", "fill", "probability", "change")})
-            for c in evidence.counterfactuals
+        counterfactuals=_listed(
+            (c.finding, WhatIfRecord(c.region, c.fill, c.probability, c.change)) for c in evidence.counterfactuals
         ),
-        "counts": _counts(evidence),
-        "gaps": sorted(evidence.gaps),
-        "card_gaps": [name for name in MODEL_FIGURES if not evidence.model.get(name)],
-        "notices": dict(NOTICES),
-        "provenance": dict(evidence.provenance),
-        "order": {
-            "findings": names,
-            "gate": [(c.name, c.finding, c.method) for c in evidence.gate],
-            "boxes": [b.finding for b in prediction.boxes],
-            "heatmaps": [(h.finding, h.method) for h in evidence.heatmaps],
-            "concepts": [(c.finding, c.name) for c in evidence.concepts],
-            "checks": [(c.finding, c.method, c.name) for c in evidence.checks],
-            "counterfactuals": [c.finding for c in evidence.counterfactuals],
-        },
-    }
+        counts=_counts(evidence),
+        gaps=tuple(sorted(evidence.gaps)),
+        card_gaps=tuple(name for name in MODEL_FIGURES if not getattr(evidence.model, name, None)),
+        notices=NOTICES,
+        provenance=evidence.provenance,
+        order=_order(evidence),
+    )
 
 
-_IMAGE_FIELDS = ("source", "sha256", "view", "sex", "age_years", "spacing_kind")
+def _order(evidence: Evidence) -> Order:
+    return Order(
+        findings=tuple(f.name for f in evidence.prediction.findings),
+        gate=tuple((c.name, c.finding, c.method) for c in evidence.gate),
+        boxes=tuple(b.finding for b in evidence.prediction.boxes),
+        heatmaps=tuple((h.finding, h.method) for h in evidence.heatmaps),
+        concepts=tuple((c.finding, c.name) for c in evidence.concepts),
+        checks=tuple((c.finding, c.method, c.name) for c in evidence.checks),
+        counterfactuals=tuple(c.finding for c in evidence.counterfactuals),
+    )
 
 
-def _evidence(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Evidence:
-    order, study = record["order"], record["study"]
-    image = study["image"]
-    spacing = image["spacing_mm"]
-    findings, heatmaps, concepts, checks = (record[key] for key in ("findings", "heatmaps", "concepts", "checks"))
+def _evidence(record: EvidenceRecord, arrays: Mapping[str, NDArray[Any]]) -> Evidence:
+    order, study = record.order, record.study
     prediction = Prediction(
-        study_id=study["study_id"],
-        findings=tuple(_finding(name, findings[name]) for name in order["findings"]),
-        boxes=tuple(_box(name, item) for name, item in _unlisted(record["boxes"], order["boxes"])),
-        masks={name: np.asarray(arrays[item["array"]], dtype=np.bool_) for name, item in record["masks"].items()},
-        report=tuple(record["report"]["sentences"]),
-        logits={name: float(findings[name]["logit"]) for name in order["findings"] if "logit" in findings[name]},
-        model_id=study["model_id"],
+        study_id=study.study_id,
+        findings=tuple(_finding(name, record.findings[name]) for name in order.findings),
+        boxes=tuple(_box(name, item) for name, item in _unlisted(record.boxes, order.boxes)),
+        masks={name: np.asarray(arrays[item.array], dtype=np.bool_) for name, item in record.masks.items()},
+        report=record.report.sentences,
+        logits={name: logit for name in order.findings if (logit := record.findings[name].logit) is not None},
+        model_id=study.model_id,
     )
     return Evidence(
-        image=Image(
-            pixels=np.asarray(arrays["image"], dtype=np.float32),
-            spacing_mm=None if spacing is None else (float(spacing[0]), float(spacing[1])),
-            notes=tuple(image["notes"]),
-            **{name: image[name] for name in _IMAGE_FIELDS},
-        ),
+        image=_image(study.image, arrays),
         prediction=prediction,
-        heatmaps=tuple(_heatmap(f, m, heatmaps[f][m], arrays) for f, m in order["heatmaps"]),
-        concepts=tuple(Concept(name, f, **concepts[f or WHOLE_IMAGE][name]) for f, name in order["concepts"]),
+        heatmaps=tuple(_heatmap(f, m, record.heatmaps[f][m], arrays) for f, m in order.heatmaps),
+        concepts=tuple(_concept(f, name, record.concepts[f or WHOLE_IMAGE][name]) for f, name in order.concepts),
         checks=tuple(
-            Check(name, f, m, **checks[f or WHOLE_IMAGE][m or ALL_METHODS][name]) for f, m, name in order["checks"]
+            _check(name, f, m, record.checks[f or WHOLE_IMAGE][m or ALL_METHODS][name]) for f, m, name in order.checks
         ),
         counterfactuals=tuple(
-            Counterfactual(name, **item)
-            for name, item in _unlisted(record["counterfactuals"], order["counterfactuals"])
+            Counterfactual(name, item.region, item.fill, item.probability, item.change)
+            for name, item in _unlisted(record.counterfactuals, order.counterfactuals)
         ),
-        gate=tuple(Check(name, f, m, **record["gate"][name]) for name, f, m in order["gate"]),
-        model=record["model"],
-        provenance=record["provenance"],
-        indication=study["indication"],
-        gaps=tuple(record["gaps"]),
+        gate=tuple(_check(name, f, m, record.gate[name]) for name, f, m in order.gate),
+        model=record.model,
+        provenance=record.provenance,
+        indication=study.indication,
+        gaps=record.gaps,
     )
 
 
-def _counts(evidence: Evidence) -> dict[str, int]:
-    """Sums that stories state: a story counts nothing itself."""
+def _counts(evidence: Evidence) -> Counts:
     shown = [heatmap.shown for heatmap in evidence.heatmaps]
     checks, gate = ([check.passed for check in some] for some in (evidence.checks, evidence.gate))
-    return {
-        "maps": len(shown),
-        "maps_shown": sum(shown),
-        "maps_withheld": len(shown) - sum(shown),
-        "checks_passed": checks.count(True),
-        "checks_failed": checks.count(False),
-        "checks_unasked": checks.count(None),
-        "gate_asked": len(gate) - gate.count(None),
-        "gate_passed": gate.count(True),
-    }
+    return Counts(
+        maps=len(shown), maps_shown=sum(shown), maps_withheld=len(shown) - sum(shown),
+        checks_passed=checks.count(True), checks_failed=checks.count(False), checks_unasked=checks.count(None),
+        gate_asked=len(gate) - gate.count(None), gate_passed=gate.count(True),
+    )
 
 
-def _finding_record(finding: Finding, logit: float | None) -> dict[str, Any]:
-    # The state follows from the rounded numbers, so that it is the same once they were written and read.
-    low, high = (_rounded(bound) for bound in finding.interval)
-    rounded = Finding(finding.name, _rounded(finding.probability), (low, high), _rounded(finding.threshold))
-    record = {
-        "probability": rounded.probability,
-        "interval": rounded.interval,
-        "threshold": rounded.threshold,
-        "state": rounded.state,
-    }
-    return record if logit is None else {**record, "logit": float(logit)}
+def _image_record(image: Image) -> ImageRecord:
+    height, width = image.pixels.shape
+    return ImageRecord(
+        "image", image.source, image.sha256, image.view, image.sex, image.age_years, image.spacing_kind, image.spacing_mm,
+        image.notes, height, width,
+    )
 
 
-def _finding(name: str, record: Mapping[str, Any]) -> Finding:
-    low, high = record["interval"]
-    return Finding(name, record["probability"], (low, high), record["threshold"])
+def _image(record: ImageRecord, arrays: Mapping[str, NDArray[Any]]) -> Image:
+    pixels = np.asarray(arrays[record.array], dtype=np.float32)
+    return Image(
+        pixels, record.sha256, record.source, record.view, record.spacing_mm, record.spacing_kind, record.sex,
+        record.age_years, record.notes,
+    )
 
 
-def _term_record(name: str) -> dict[str, Any]:
+def _finding_record(finding: Finding, logit: float | None) -> FindingRecord:
+    low, high = finding.interval
+    return FindingRecord(finding.probability, (low, high), finding.threshold, finding.state, logit)
+
+
+def _finding(name: str, record: FindingRecord) -> Finding:
+    return Finding(name, record.probability, record.interval, record.threshold)
+
+
+def _term_record(name: str) -> TermRecord:
     if match_name(name) is None:
-        return {"phrase": name.replace("_", " ").lower(), "lay": name.replace("_", " ").lower(), "focal": True}
+        plain = name.replace("_", " ").lower()
+        return TermRecord(plain, plain, True)
     term = find_term(name)
-    return {k: getattr(term, k) for k in ("phrase", "lay", "look_alikes", "snomed", "radlex", "focal")}
+    return TermRecord(term.phrase, term.lay, term.focal, term.look_alikes, term.snomed, term.radlex)
 
 
-def _box_record(box: Box, image: Image) -> dict[str, Any]:
-    record = {k: float(getattr(box, k)) for k in ("x", "y", "width", "height", "score")}
-    if image.spacing_mm is not None:
-        row_mm, column_mm = image.spacing_mm
-        record |= {"width_mm": box.width * column_mm, "height_mm": box.height * row_mm}
-    return record
+def _box_record(box: Box, spacing_mm: tuple[float, float] | None) -> BoxRecord:
+    row_mm, column_mm = spacing_mm or (None, None)
+    width_mm = None if column_mm is None else box.width * column_mm
+    return BoxRecord(box.x, box.y, box.width, box.height, box.score, width_mm, None if row_mm is None else box.height * row_mm)
 
 
-def _box(name: str, record: Mapping[str, Any]) -> Box:
-    return Box(name, record["x"], record["y"], record["width"], record["height"], record["score"])
+def _box(name: str, record: BoxRecord) -> Box:
+    return Box(name, record.x, record.y, record.width, record.height, record.score)
 
 
-def _heatmap_record(heatmap: Heatmap) -> dict[str, Any]:
-    record = {k: getattr(heatmap, k) for k in ("unit", "shown", "withheld_because", "details")}
-    extremes = {"minimum": float(heatmap.values.min()), "maximum": float(heatmap.values.max())}
-    return {**record, **extremes, "array": _array_name(heatmap)}
+def _heatmap_record(heatmap: Heatmap) -> HeatmapRecord:
+    low, high = float(heatmap.values.min()), float(heatmap.values.max())
+    return HeatmapRecord(
+        heatmap.unit, heatmap.shown, heatmap.withheld_because, heatmap.details, low, high, _array_name(heatmap)
+    )
 
 
-def _heatmap(finding: str, method: str, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Heatmap:
-    values = np.asarray(arrays[record["array"]], dtype=np.float32)
-    fields = {k: record[k] for k in ("unit", "shown", "withheld_because", "details")}
-    return Heatmap(finding, method, values, **fields)
+def _heatmap(finding: str, method: str, record: HeatmapRecord, arrays: Mapping[str, NDArray[Any]]) -> Heatmap:
+    values = np.asarray(arrays[record.array], dtype=np.float32)
+    return Heatmap(finding, method, values, record.unit, record.shown, record.withheld_because, record.details)
 
 
 def _array_name(heatmap: Heatmap) -> str:
     return f"heatmaps/{heatmap.finding}/{heatmap.method}"
 
 
-def _check_record(check: Check) -> dict[str, Any]:
-    return {k: getattr(check, k) for k in ("value", "limit", "passed", "about")}
+def _concept_record(concept: Concept) -> ConceptRecord:
+    return ConceptRecord(concept.value, concept.unit, concept.error, concept.about)
 
 
-def _keyed(items: Iterable[tuple[tuple[str, ...], dict[str, Any]]], what: str) -> dict[str, Any]:
+def _concept(finding: str, name: str, record: ConceptRecord) -> Concept:
+    return Concept(name, finding, record.value, record.unit, record.error, record.about)
+
+
+def _check_record(check: Check) -> CheckRecord:
+    return CheckRecord(check.value, check.limit, check.passed, check.about)
+
+
+def _check(name: str, finding: str, method: str, record: CheckRecord) -> Check:
+    return Check(name, finding, method, record.value, record.limit, record.passed, record.about)
+
+
+def _keyed(items: Iterable[tuple[tuple[str, ...], Any]], what: str) -> Any:
     """Nested dicts from (key path, leaf) pairs. Raises: EvidenceError for two leaves of one name."""
     tree: dict[str, Any] = {}
     for path, leaf in items:
@@ -376,21 +390,20 @@ def _keyed(items: Iterable[tuple[tuple[str, ...], dict[str, Any]]], what: str) -
     return tree
 
 
-def _listed(items: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    lists: dict[str, list[dict[str, Any]]] = {}
+def _listed(items: Iterable[tuple[str, Leaf]]) -> dict[str, tuple[Leaf, ...]]:
+    lists: dict[str, tuple[Leaf, ...]] = {}
     for name, item in items:
-        lists.setdefault(name, []).append(item)
+        lists[name] = (*lists.get(name, ()), item)
     return lists
 
 
-def _unlisted(lists: Mapping[str, list[Any]], order: list[str]) -> list[tuple[str, Any]]:
+def _unlisted(lists: Mapping[str, tuple[Leaf, ...]], order: Iterable[str]) -> list[tuple[str, Leaf]]:
     """The items of `_listed` in their first order."""
-    taken: dict[str, int] = {}
-    items = []
-    for name in order:
-        items.append((name, lists[name][taken.get(name, 0)]))
-        taken[name] = taken.get(name, 0) + 1
-    return items
+    left = {name: iter(items) for name, items in lists.items()}
+    try:
+        return [(name, next(left[name])) for name in order]
+    except StopIteration as error:
+        raise IndexError("the order names more than there is") from error
 
 
 def _values_at(value: Any, parts: list[str]) -> Iterator[Any]:
@@ -403,10 +416,6 @@ def _values_at(value: Any, parts: list[str]) -> Iterator[Any]:
                 yield from _values_at(value[key], parts[count:])
     elif isinstance(value, list) and parts[0].isdecimal() and int(parts[0]) < len(value):
         yield from _values_at(value[int(parts[0])], parts[1:])
-
-
-def _rounded(number: float) -> float:
-    return float(f"{number:.6g}")
 
 
 def _not_finite(value: Any, path: str) -> Iterator[str]:

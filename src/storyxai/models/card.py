@@ -45,18 +45,34 @@ CITED = ("per_finding", "lungs", "report", "agreement", "subgroups", "map_hits")
 
 
 @dataclass(frozen=True)
+class CardFigures:
+    """What was measured of a model. `phantom_per_finding` is on synthetic images, and no story cites it."""
+
+    per_finding: Mapping[str, FindingFigures] = field(default_factory=dict)
+    lungs: OutlineFigures = OutlineFigures()
+    report: ReportFigures = ReportFigures()
+    agreement: Mapping[str, AgreementFigures] = field(default_factory=dict)
+    subgroups: Mapping[str, Mapping[str, GroupFigures]] = field(default_factory=dict)
+    map_hits: Mapping[str, MapHits] = field(default_factory=dict)
+    phantom_per_finding: Mapping[str, FindingFigures] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ModelCard:
-    """A model's card. `figures` holds what stories cite (see `model_record`); `files` maps file name to SHA-256."""
+    """A model's card. `figures` holds what stories cite (see `model_record`); `files` maps file name to SHA-256.
+
+    `training` says how it was trained: free JSON that nothing reads but people, and `patients` (see scorecard.judge).
+    """
 
     name: str
     version: str
     spec: Mapping[str, Any]
     files: Mapping[str, str]
     calibration: Mapping[str, Calibration]
-    trained_on: tuple[Mapping[str, Any], ...]
+    trained_on: tuple[DataSet, ...]
     limits: tuple[str, ...]
     cannot_see: tuple[str, ...]
-    figures: Mapping[str, Any] = field(default_factory=dict)
+    figures: CardFigures = field(default_factory=CardFigures)
     training: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
 
@@ -65,17 +81,12 @@ class ModelCard:
         """Name, version and the first 12 digits of the weights' hash."""
         return f"{self.name}-{self.version}-{self.files.get('student.safetensors', '')[:12]}"
 
-    def model_record(self) -> dict[str, Any]:
-        """The part of the card that stories may cite, as plain JSON values."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "weights_sha256": self.files.get("student.safetensors", ""),
-            "trained_on": [dict(item) for item in self.trained_on],
-            "limits": list(self.limits),
-            "cannot_see": list(self.cannot_see),
-            **{key: self.figures.get(key, {}) for key in CITED},
-        }
+    def model_record(self) -> ModelFacts:
+        """The part of the card that stories may cite."""
+        facts = ModelFacts(
+            self.name, self.version, self.files.get("student.safetensors", ""), self.trained_on, self.limits, self.cannot_see
+        )
+        return replace(facts, **{key: getattr(self.figures, key) for key in CITED})
 
 
 def write_card(card: ModelCard, folder: Path) -> None:

@@ -1,0 +1,223 @@
+"""The evidence record as types: what evidence.json holds, and so which paths a template may name.
+
+One field here is one key there; None is written as null and means that the value is not known. msgspec reads and writes it.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from storyxai.types import ModelFacts, State, Value
+
+__all__ = [
+    "BoxRecord", "CheckRecord", "ConceptRecord", "Counts", "EvidenceRecord", "FindingRecord", "HeatmapRecord", "ImageRecord",
+    "MaskRecord", "Order", "ReportRecord", "StudyRecord", "TermRecord", "WhatIfRecord", "unknown_part",
+]
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """The image without its pixels, which `array` names. Units: `height` and `width` pixels, `spacing_mm` (row, column)."""
+
+    array: str
+    source: str
+    sha256: str
+    view: str
+    sex: str
+    age_years: float | None
+    spacing_kind: str
+    spacing_mm: tuple[float, float] | None
+    notes: tuple[str, ...]
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What was looked at, by which model, and what was asked."""
+
+    study_id: str
+    indication: str
+    model_id: str
+    image: ImageRecord
+
+
+@dataclass(frozen=True)
+class CheckRecord:
+    """`types.Check` without the names that its path gives."""
+
+    value: float | None
+    limit: float | None
+    passed: bool | None
+    about: str
+
+
+@dataclass(frozen=True)
+class FindingRecord:
+    """`types.Finding` with its state and, where it is known, its logit."""
+
+    probability: float
+    interval: tuple[float, float]
+    threshold: float
+    state: State
+    logit: float | None = None
+
+
+@dataclass(frozen=True)
+class TermRecord:
+    """What a finding is called; only its name says it where no vocabulary holds it."""
+
+    phrase: str
+    lay: str
+    focal: bool
+    look_alikes: tuple[str, ...] | None = None
+    snomed: str | None = None
+    radlex: str | None = None
+
+
+@dataclass(frozen=True)
+class BoxRecord:
+    """`types.Box`, and its size where the spacing is known."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float
+    width_mm: float | None = None
+    height_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class MaskRecord:
+    """Which array holds a mask, and the share of the image that it covers."""
+
+    array: str
+    area_share: float
+
+
+@dataclass(frozen=True)
+class ReportRecord:
+    """The generated report, one sentence an entry."""
+
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HeatmapRecord:
+    """`types.Heatmap` without its values, which `array` names."""
+
+    unit: str
+    shown: bool
+    withheld_because: str
+    details: Mapping[str, Value]
+    minimum: float
+    maximum: float
+    array: str
+
+
+@dataclass(frozen=True)
+class ConceptRecord:
+    """`types.Concept` without the names that its path gives."""
+
+    value: Value
+    unit: str
+    error: float | None
+    about: str
+
+
+@dataclass(frozen=True)
+class WhatIfRecord:
+    """`types.Counterfactual` without the finding that its path gives."""
+
+    region: str
+    fill: str
+    probability: float
+    change: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums that stories state: a story counts nothing itself."""
+
+    maps: int
+    maps_shown: int
+    maps_withheld: int
+    checks_passed: int
+    checks_failed: int
+    checks_unasked: int
+    gate_asked: int
+    gate_passed: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order in which the evidence holds its parts, which the sorted keys of the record do not keep."""
+
+    findings: tuple[str, ...]
+    gate: tuple[tuple[str, str, str], ...]
+    boxes: tuple[str, ...]
+    heatmaps: tuple[tuple[str, str], ...]
+    concepts: tuple[tuple[str, str], ...]
+    checks: tuple[tuple[str, str, str], ...]
+    counterfactuals: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EvidenceRecord:
+    """Everything that stories may state about one study."""
+
+    format: str
+    study: StudyRecord
+    gate: Mapping[str, CheckRecord]
+    model: ModelFacts
+    findings: Mapping[str, FindingRecord]
+    terms: Mapping[str, TermRecord]
+    boxes: Mapping[str, tuple[BoxRecord, ...]]
+    masks: Mapping[str, MaskRecord]
+    report: ReportRecord
+    heatmaps: Mapping[str, Mapping[str, HeatmapRecord]]
+    concepts: Mapping[str, Mapping[str, ConceptRecord]]
+    checks: Mapping[str, Mapping[str, Mapping[str, CheckRecord]]]
+    counterfactuals: Mapping[str, tuple[WhatIfRecord, ...]]
+    counts: Counts
+    gaps: tuple[str, ...]
+    card_gaps: tuple[str, ...]
+    notices: Mapping[str, str]
+    provenance: Mapping[str, Any]
+    order: Order
+
+
+def unknown_part(path: str) -> str:
+    """The part of `path` that the record has no place for, "" where it has one for each. `<F>` and `<I>` stand for any key."""
+    kind: Any = EvidenceRecord
+    for part in path.split("."):
+        if kind is Any:
+            return ""
+        kind = _below(kind, part)
+        if kind is None:
+            return part
+    return ""
+
+
+def _below(kind: Any, part: str) -> Any:
+    """The type under the key `part` of `kind`, None where it has no such key."""
+    if is_dataclass(kind):
+        return _hints(kind).get(part)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        found = (_below(one, part) for one in inner)
+        return next((one for one in found if one is not None), None)
+    if origin is tuple and (part.isdecimal() or part.startswith("<")):
+        return inner[0]
+    return inner[1] if origin is not None and issubclass(origin, Mapping) else None
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {one.name: hints[one.name] for one in fields(kind)}
