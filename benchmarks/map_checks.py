@@ -28,7 +28,7 @@ from storyxai.data.table import StudyTable, read_table
 from storyxai.evidence.gather import gather
 from storyxai.imaging.read import read_image
 from storyxai.metrics.bootstrap import Estimate, bootstrap_interval, mean_statistic, paired_difference
-from storyxai.models.card import read_card, write_card
+from storyxai.models.card import card_figures, read_card, write_card
 from storyxai.models.runtime import SHIPPED, Student, load_student
 from storyxai.programs.data import import_data, make_phantoms
 from storyxai.provenance import canonical_json
@@ -64,7 +64,8 @@ def main() -> None:
     if given.write:
         if "nih" in records:
             card = read_card(SHIPPED)
-            write_card(replace(card, figures={**card.figures, "map_hits": hits_of(records["nih"])}), SHIPPED)
+            hits = card_figures({"map_hits": hits_of(records["nih"])}).map_hits
+            write_card(replace(card, figures=replace(card.figures, map_hits=hits)), SHIPPED)
         out = ROOT / "results" / "map-checks"
         out.mkdir(exist_ok=True)
         (out / "figures.json").write_bytes(canonical_json({"model": student.card.model_id, "sets": records}))

@@ -14,7 +14,7 @@ import argparse
 import os
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from storyxai.data.table import StudyTable, read_lung_mask, read_table
 from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
-from storyxai.models.card import read_card, write_card
+from storyxai.models.card import card_figures, read_card, write_card
 from storyxai.models.runtime import SHIPPED, load_student
 from storyxai.programs.data import import_data, make_phantoms
 from storyxai.programs.pipeline import evaluate_student, figures_of, write_scorecard
@@ -78,7 +78,7 @@ def main() -> None:
             for line in lines(name, records[name]):
                 sys.stdout.write(line + "\n")
     if given.write:
-        figures: dict[str, Any] = dict(read_card(SHIPPED).figures)
+        figures: dict[str, Any] = asdict(read_card(SHIPPED).figures)
         if "phantom" in records:
             phantom = figures_of(records["phantom"])
             figures |= {"report": phantom.get("report", {}), "phantom_per_finding": phantom["per_finding"]}
@@ -89,7 +89,7 @@ def main() -> None:
             figures |= {"per_finding": real["per_finding"], "subgroups": real["subgroups"]}
             if given.teacher:
                 figures |= {"agreement": real["agreement"]}
-        write_card(replace(read_card(SHIPPED), figures=figures), SHIPPED)
+        write_card(replace(read_card(SHIPPED), figures=card_figures(figures)), SHIPPED)
         for name, record in records.items():
             write_scorecard(record, ROOT / "results" / f"shipped-{name}")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.types import Box, Check, Concept, Counterfactual, Evidence, Finding, Heatmap, Image, Prediction
+from storyxai.types import Box, Check, Concept, Counterfactual, Evidence, Finding, Heatmap, Image, ModelFacts, Prediction
 
 HEIGHT, WIDTH = 240, 200
 INPUT_SHA, WEIGHTS_SHA = "5e" * 32, "a1b2c3d4" * 8
@@ -100,7 +101,7 @@ def normal_evidence() -> Evidence:
     old = whole.prediction
     prediction = Prediction(old.study_id, findings, (), {}, (), {}, old.model_id)
     image = Image(whole.image.pixels, INPUT_SHA, "example.png")
-    model = {"name": "example-student", "version": "0.1", "weights_sha256": WEIGHTS_SHA}
+    model = ModelFacts("example-student", "0.1", WEIGHTS_SHA)
     return Evidence(image, prediction, (), (), (), (), (), model, {"software": "storyxai", "version": "0.1.0"})
 
 
@@ -177,13 +178,13 @@ def _checks() -> tuple[Check, ...]:
     return tuple(checks)
 
 
-def _model() -> dict[str, Any]:
+def _model() -> ModelFacts:
     figures = {
         "auroc": 0.87, "auroc_interval": [0.83, 0.91], "n": 312, "positives": 61, "average_precision": 0.66,
         "ece": 0.031, "sensitivity": 0.82, "specificity": 0.79, "threshold": 0.35, "data": "made-up test part",
     }
     rare = {**dict.fromkeys(figures), "n": 312, "positives": 3, "data": "made-up test part"}
-    return {
+    return msgspec.convert({
         "name": "example-student",
         "version": "0.1",
         "weights_sha256": WEIGHTS_SHA,
@@ -211,4 +212,4 @@ def _model() -> dict[str, Any]:
         "map_hits": {"lime": {"data": "made-up boxes", **{name: {
             "hit_rate": rate, "interval": [round(rate - 0.1, 2), round(rate + 0.1, 2)], "n": maps, "chance": 0.2,
         } for name, rate, maps in (("shown", 0.71, 40), ("withheld", 0.35, 21))}}},
-    }
+    }, ModelFacts)

@@ -88,18 +88,18 @@ def test_the_model_folder_loads_and_its_card_knows_where_it_came_from(run: tuple
     assert set(card.files) == {"student.safetensors", *GRAPHS}
     assert set(card.calibration) == set(student.findings)
     (learnt,) = card.trained_on
-    assert learnt["synthetic"] is True
-    assert learnt["n_images"] == recipe.data.phantom_train
-    per_finding = card.figures["per_finding"]
+    assert learnt.synthetic is True
+    assert learnt.n_images == recipe.data.phantom_train
+    per_finding = card.figures.per_finding
     shown = {item["finding"]: item for model in _scorecard(run[0])["models"] if model["role"] == "student"
              for item in model["findings"]}
     for name, figures in per_finding.items():
-        assert figures["auroc"] == shown[name]["auroc"]["value"]
+        assert figures.auroc == shown[name]["auroc"]["value"]
     groups = {(item["attribute"], item["group"]): item for model in _scorecard(run[0])["models"] if model["role"] == "student"
               for item in model["subgroups"] if item["mean_auroc_all"] and item["mean_auroc_all"]["value"] is not None}
-    told = {(attribute, group): item for attribute, found in card.figures.get("subgroups", {}).items()
+    told = {(attribute, group): item for attribute, found in card.figures.subgroups.items()
             for group, item in found.items()}
-    assert {key: item["mean_auroc"] for key, item in told.items()} == {
+    assert {key: item.mean_auroc for key, item in told.items()} == {
         key: item["mean_auroc_all"]["value"] for key, item in groups.items()
     }
     assert told, "the toy run has views and sexes"

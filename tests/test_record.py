@@ -102,16 +102,32 @@ def test_what_is_not_there_or_null_is_refused(path: str) -> None:
         resolve(as_record(example_evidence()), path)
 
 
-def test_state_follows_from_what_is_written_down() -> None:
-    # 0.3999999 is written as 0.4, which reaches the threshold: the record must not say one thing and show another.
+@pytest.mark.parametrize(("low", "limit"), [(0.3999999, 0.4), (0.34999998, 0.35)])
+def test_memory_and_record_put_a_finding_in_the_same_state(low: float, limit: float) -> None:
+    """0.3999999 is written as 0.4, which reaches the threshold: no one may read one state and see another."""
     base = example_evidence()
-    finding = Finding("Effusion", 0.5, (0.3999999, 0.6), 0.4)
+    finding = Finding("Effusion", 0.5, (low, 0.6), limit)
     prediction = dataclasses.replace(base.prediction, findings=(finding,), logits={})
     record = as_record(dataclasses.replace(base, prediction=prediction, heatmaps=()))
-    assert finding.state == "indeterminate"
+    assert finding.state == "present"
     assert record["findings"]["Effusion"] == {
-        "probability": 0.5, "interval": [0.4, 0.6], "threshold": 0.4, "state": "present"
+        "probability": 0.5, "interval": [limit, 0.6], "threshold": limit, "state": "present", "logit": None
     }  # fmt: skip
+
+
+def test_whole_numbers_read_back_as_they_were_written() -> None:
+    """A limit of 64 that was read back as 64.0 and written again made `verify` call the record altered."""
+    base = example_evidence()
+    evidence = dataclasses.replace(base, gate=(Check("gate.size", "", "gate", np.float32(200), 64, True, "x"),))
+    again = from_record(json.loads(canonical_json(as_record(evidence))), arrays_of(evidence))
+    assert canonical_json(as_record(again)) == canonical_json(as_record(evidence))
+
+
+def test_evidence_of_the_wrong_kind_names_the_field() -> None:
+    base = example_evidence()
+    wrong = dataclasses.replace(base, indication=3)  # type: ignore[arg-type]
+    with pytest.raises(EvidenceError, match=r"another kind.*indication"):
+        as_record(wrong)
 
 
 def test_contradicting_evidence_is_refused() -> None:

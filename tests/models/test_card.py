@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from storyxai.errors import WeightsError
-from storyxai.models.card import CARD_NAME, Calibration, ModelCard, card_hash, read_card, write_card
+from storyxai.models.card import CARD_NAME, Calibration, CardFigures, ModelCard, card_hash, read_card, write_card
 from storyxai.provenance import sha256_bytes
+from storyxai.types import DataSet, FindingFigures, OutlineFigures
 
 WEIGHTS = b"not really weights"
 
@@ -22,7 +23,7 @@ def card(tmp_path: Path) -> ModelCard:
     made = ModelCard(
         "toy", "1", {"size": 64, "findings": ["a"]}, {"student.safetensors": sha256_bytes(WEIGHTS)},
         {"a": Calibration(1.25, -0.5, 0.3, ((1.0, -0.5), (1.5, -0.25)), 40, 12, "toy validation")},
-        ({"name": "toys", "images": 8},), ("adults only",), ("fractures",), {"per_finding": {"a": {"auroc": 0.8}}},
+        (DataSet("toys", 8),), ("adults only",), ("fractures",), CardFigures({"a": FindingFigures(auroc=0.8)}),
         {"seed": 7}, "Apache-2.0",
     )
     write_card(made, tmp_path)
@@ -46,13 +47,14 @@ def test_a_card_is_the_same_bytes_each_time(card: ModelCard, tmp_path: Path) -> 
     assert json.loads((tmp_path / CARD_NAME).read_bytes())["research_use_only"] is True
 
 
-def test_the_id_and_what_stories_may_cite(card: ModelCard) -> None:
+def test_the_id_and_what_stories_may_cite(card: ModelCard, tmp_path: Path) -> None:
     digest = sha256_bytes(WEIGHTS)
     assert card.model_id == f"toy-1-{digest[:12]}"
     record = card.model_record()
-    assert record["weights_sha256"] == digest and record["limits"] == ["adults only"]
-    assert record["per_finding"] == {"a": {"auroc": 0.8}} and record["lungs"] == {}
-    assert "calibration" not in record and "training" not in record
+    assert record.weights_sha256 == digest and record.limits == ("adults only",)
+    assert record.per_finding == {"a": FindingFigures(auroc=0.8)} and record.lungs == OutlineFigures()
+    written = json.loads((tmp_path / CARD_NAME).read_bytes())
+    assert written["figures"] == {"per_finding": {"a": {"auroc": 0.8}}}, "what is not known is left out"
 
 
 @pytest.mark.parametrize("altering", [lambda b: b[:-1], lambda b: b + b"x", lambda b: bytes([b[0] ^ 1]) + b[1:]])

@@ -176,7 +176,7 @@ def test_text_from_outside_cannot_become_markup() -> None:
         indication=nasty,
         image=dataclasses.replace(base.image, source=f"{nasty}.png", notes=(nasty,)),
         prediction=dataclasses.replace(base.prediction, study_id=nasty, report=(nasty,)),
-        model={**base.model, "name": nasty, "limits": [nasty], "cannot_see": [nasty]},
+        model=dataclasses.replace(base.model, name=nasty, limits=(nasty,), cannot_see=(nasty,)),
     )
     for audience in AUDIENCES:
         page = render_html(tell(evidence, audience), evidence)
@@ -245,9 +245,9 @@ def test_numbers_that_tables_compare_never_print_alike() -> None:
 
 def test_no_patients_are_counted_behind_synthetic_images() -> None:
     base = example_evidence()
-    sets = [{**item, "n_patients": 800} for item in base.model["trained_on"]]
+    sets = tuple(dataclasses.replace(item, n_patients=800) for item in base.model.trained_on)
     labels = json.loads((Path(tables.__file__).parent / "templates" / "en.json").read_text(encoding="utf-8"))
-    record = as_record(dataclasses.replace(base, model={**base.model, "trained_on": sets}))
+    record = as_record(dataclasses.replace(base, model=dataclasses.replace(base.model, trained_on=sets)))
     rows = {row[0]: row for row in cells_of(table_of("trained_on", record, labels))}
     assert rows["Example films"][2] == "800" and rows["Phantom"][2] == labels["unknown"]
 

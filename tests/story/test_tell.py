@@ -18,7 +18,7 @@ from storyxai.story.audiences.patient import check_readability
 from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.story.words import load_words
-from storyxai.types import Check, Counterfactual, Evidence, Finding, Section, Sentence, Story
+from storyxai.types import Check, Counterfactual, Evidence, Finding, FindingFigures, Section, Sentence, Story
 
 GOLD = Path(__file__).resolve().parents[1] / "gold"
 
@@ -128,7 +128,8 @@ def test_the_patient_reads_plain_calm_words() -> None:
 
 def test_hard_words_in_the_card_do_not_reach_the_patient() -> None:
     base = example_evidence()
-    model = {**base.model, "cannot_see": ["bronchopulmonary sequestration", "lymphangioleiomyomatosis"]}
+    hard = ("bronchopulmonary sequestration", "lymphangioleiomyomatosis")
+    model = dataclasses.replace(base.model, cannot_see=hard)
     text = text_of(tell(dataclasses.replace(base, model=model), "patient"))
     assert "sequestration" not in text and "not made to look for" in text
 
@@ -179,7 +180,7 @@ def with_finding(finding: Finding, **model: object) -> Evidence:
     base = example_evidence()
     findings = tuple(finding if f.name == finding.name else f for f in base.prediction.findings)
     prediction = dataclasses.replace(base.prediction, findings=findings)
-    return dataclasses.replace(base, prediction=prediction, model={**base.model, **model})
+    return dataclasses.replace(base, prediction=prediction, model=dataclasses.replace(base.model, **model))
 
 
 def section_of(story: Story, heading: str) -> Section:
@@ -248,7 +249,7 @@ def test_about_one_half_is_not_said_to_be_less_than_half() -> None:
 
 def test_sensitivity_from_few_cases_says_how_few() -> None:
     """Sensitivity measured on three images is not told as if it were measured on all 312."""
-    figures = {"sensitivity": 0.0, "specificity": 0.96, "n": 312, "positives": 3, "data": "nih (unseen)"}
+    figures = FindingFigures(sensitivity=0.0, specificity=0.96, n=312, positives=3, data="nih (unseen)")
     told = text_of(tell(with_finding(Finding("Effusion", 0.83, (0.74, 0.9), 0.35), per_finding={"Effusion": figures}),
                         "clinician"))  # fmt: skip
     assert "the model marked 0 % of 3 images with the finding and rightly passed 96 % of those without it" in told
@@ -377,7 +378,7 @@ def test_what_was_never_measured_is_named() -> None:
 def test_the_patient_is_told_in_plain_words_what_was_not_looked_for() -> None:
     base = example_evidence()
     names = ["rib and clavicle fractures", "free air under the diaphragm", "anything on a lateral view"]
-    text = text_of(tell(dataclasses.replace(base, model={**base.model, "cannot_see": names}), "patient"))
+    text = text_of(tell(dataclasses.replace(base, model=dataclasses.replace(base.model, cannot_see=tuple(names))), "patient"))
     assert "It was not made to look for broken bones and air in the belly." in text
     assert "“we” means the makers of the tool, not your doctor" in text
 

@@ -199,13 +199,21 @@ _written: WeakKeyDictionary[Evidence, bytes] = WeakKeyDictionary()
 
 def _record_bytes(evidence: Evidence) -> bytes:
     if evidence not in _written:
-        raw = msgspec.to_builtins(_record(evidence), enc_hook=_plain_scalar)
+        raw = _plain(_record(evidence))
         try:
             _written[evidence] = canonical_json(raw)
         except ValueError as error:
             where = next(_not_finite(raw, ""), "a number")
             raise EvidenceError(f"evidence: {where} is not finite; use None for an unknown value") from error
     return _written[evidence]
+
+
+def _plain(record: EvidenceRecord) -> Any:
+    """The record as plain JSON values of the kinds that the schema names: 64 is written as 64.0 where a number is meant."""
+    try:
+        return msgspec.to_builtins(msgspec.convert(msgspec.to_builtins(record, enc_hook=_plain_scalar), EvidenceRecord))
+    except msgspec.ValidationError as error:
+        raise EvidenceError(f"evidence: a field is of another kind ({error})") from error
 
 
 def _plain_scalar(value: Any) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -206,7 +206,7 @@ def unknown_part(path: str) -> str:
 
 def _below(kind: Any, part: str) -> Any:
     """The type under the key `part` of `kind`, None where it has no such key."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return _hints(kind).get(part)
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
@@ -218,6 +218,5 @@ def _below(kind: Any, part: str) -> Any:
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {one.name: hints[one.name] for one in fields(kind)}
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from storyxai.errors import WeightsError
 from storyxai.files import write_whole
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
+from storyxai.types import (
+    AgreementFigures,
+    DataSet,
+    FindingFigures,
+    GroupFigures,
+    MapHits,
+    ModelFacts,
+    OutlineFigures,
+    ReportFigures,
+)
 
-__all__ = ["CARD_NAME", "FORMAT", "Calibration", "ModelCard", "read_card", "write_card"]
+__all__ = ["CARD_NAME", "FORMAT", "Calibration", "CardFigures", "ModelCard", "card_figures", "read_card", "write_card"]
 
 FORMAT = "storyxai-model/1"
+"""Keys of a card that this storyxai does not know are passed over, so that a later one may add some."""
 CARD_NAME = "card.json"
 
 
@@ -49,8 +62,8 @@ class CardFigures:
     """What was measured of a model. `phantom_per_finding` is on synthetic images, and no story cites it."""
 
     per_finding: Mapping[str, FindingFigures] = field(default_factory=dict)
-    lungs: OutlineFigures = OutlineFigures()
-    report: ReportFigures = ReportFigures()
+    lungs: OutlineFigures = field(default_factory=OutlineFigures)
+    report: ReportFigures = field(default_factory=ReportFigures)
     agreement: Mapping[str, AgreementFigures] = field(default_factory=dict)
     subgroups: Mapping[str, Mapping[str, GroupFigures]] = field(default_factory=dict)
     map_hits: Mapping[str, MapHits] = field(default_factory=dict)
@@ -97,11 +110,11 @@ def write_card(card: ModelCard, folder: Path) -> None:
         "version": card.version,
         "spec": dict(card.spec),
         "files": dict(card.files),
-        "calibration": {name: vars(item) for name, item in card.calibration.items()},
-        "trained_on": [dict(item) for item in card.trained_on],
+        "calibration": msgspec.to_builtins(card.calibration),
+        "trained_on": [_stated(item) for item in msgspec.to_builtins(card.trained_on)],
         "limits": list(card.limits),
         "cannot_see": list(card.cannot_see),
-        "figures": card.figures,
+        "figures": _stated(msgspec.to_builtins(card.figures)),
         "training": card.training,
         "licence": card.licence,
         "research_use_only": True,
@@ -124,27 +137,40 @@ def read_card(folder: Path, *, check_files: bool = True) -> ModelCard:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise WeightsError(str(path), f"is not of format {FORMAT}", mend="write it again with this storyxai")
     try:
-        card = ModelCard(
-            record["name"], record["version"], record["spec"], dict(record["files"].items()),
-            {name: _calibration(item) for name, item in record["calibration"].items()},
-            tuple(record["trained_on"]), tuple(record["limits"]), tuple(record["cannot_see"]), record["figures"],
-            record["training"], record["licence"],
-        )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        why = f"lacks or garbles a field ({error})"
-        raise WeightsError(str(path), why, mend="copy the model folder again") from error
+        card = msgspec.convert(record, ModelCard)
+        _check_fields(record)
+    except msgspec.ValidationError as error:
+        raise WeightsError(str(path), f"lacks or garbles a field ({error})", mend="copy the model folder again") from error
     if check_files:
         for name, expected in card.files.items():
             _check_file(folder / Path(name).name, expected)
     return card
 
 
-def _calibration(item: Mapping[str, Any]) -> Calibration:
-    promised = item.get("conformal")
-    limits = None if promised is None else (float(promised[0]), float(promised[1]), float(promised[2]))
-    pairs = tuple((a, b) for a, b in item["replicates"])
-    thresholds = tuple(float(value) for value in item.get("thresholds", ()))
-    return Calibration(**{**item, "replicates": pairs, "conformal": limits, "thresholds": thresholds})
+def card_figures(figures: Mapping[str, Any]) -> CardFigures:
+    """Figures from plain JSON values. Raises: WeightsError naming one that is of another kind."""
+    try:
+        return msgspec.convert(figures, CardFigures)
+    except msgspec.ValidationError as error:
+        raise WeightsError("figures of a card", str(error), mend="write the scorecard again") from error
+
+
+def _check_fields(record: Mapping[str, Any]) -> None:
+    """Nothing, where a card has what it must have, and each calibration its own fields alone: a misspelt one was never read."""
+    if lacking := [name for name in ("figures", "training", "licence") if name not in record]:
+        raise msgspec.ValidationError(f"Object missing required field `{lacking[0]}`")
+    known = {field.name for field in fields(Calibration)}
+    for name, item in record["calibration"].items():
+        if odd := sorted(set(item) - known):
+            raise msgspec.ValidationError(f"Object contains unknown field `{odd[0]}` - at `$.calibration.{name}`")
+
+
+def _stated(value: Any) -> Any:
+    """The value without the entries of dicts that are empty or None: a card names what is known."""
+    if isinstance(value, Mapping):
+        kept = {key: _stated(item) for key, item in value.items()}
+        return {key: item for key, item in kept.items() if item is not None and item != {} and item != []}
+    return value
 
 
 def card_hash(folder: Path) -> str:

@@ -19,7 +19,7 @@ from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.metrics.agreement import grid_cosines
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import detokenize
-from storyxai.models.card import Calibration, ModelCard, write_card
+from storyxai.models.card import Calibration, ModelCard, card_figures, write_card
 from storyxai.models.runtime import Student
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
@@ -27,6 +27,7 @@ from storyxai.scorecard.build import References, Scorecard, TaskOutputs, build_s
 from storyxai.scorecard.judge import conformal_of, evaluate_student, patient_mark
 from storyxai.scorecard.page import render_scorecard
 from storyxai.scorecard.rows import blind_boxes, scored_boxes
+from storyxai.types import DataSet
 
 if TYPE_CHECKING:
     from storyxai.data.batches import Examples
@@ -91,7 +92,7 @@ def run_pipeline(recipe_path: Path, out: Path, *, progress: Progress | None = No
     scorecard = judge_run(recipe, run, student.card, progress=progress)
     record = scorecard.as_dict()
     write_scorecard(record, out, speed=_speeds(run))
-    card = replace(read_card(out / "model"), figures=figures_of(record))
+    card = replace(read_card(out / "model"), figures=card_figures(figures_of(record)))
     write_card(card, out / "model")
     return Student(student.folder, card), record
 
@@ -135,7 +136,7 @@ def calibration_of(network: Network, validation: Examples, *, domain: str) -> di
     return calibrate(logits, mine.labels, mine.patient_ids, findings=NAMES, data=f"{domain} validation, n = {len(mine)}")
 
 
-def training_sets(train: Examples) -> tuple[Mapping[str, Any], ...]:
+def training_sets(train: Examples) -> tuple[DataSet, ...]:
     """Name, size, licence and origin of each set the student learnt from."""
     about = {
         "phantom": ("storyxai phantoms (synthetic)", "Apache-2.0", True),
@@ -148,10 +149,8 @@ def training_sets(train: Examples) -> tuple[Mapping[str, Any], ...]:
     for domain in sorted(set(train.domain)):
         rows = [i for i, name in enumerate(train.domain) if name == domain]
         name, licence, synthetic = about.get(domain, (domain, "", False))
-        sets.append({
-            "name": name, "n_images": len({train.ids[i] for i in rows}),
-            "n_patients": len({train.patient_ids[i] for i in rows}), "licence": licence, "synthetic": synthetic,
-        })
+        images, patients = len({train.ids[i] for i in rows}), len({train.patient_ids[i] for i in rows})
+        sets.append(DataSet(name, images, patients, licence, synthetic))
     return tuple(sets)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ def _write_card(
         "weights": {"file": weights.name, "sha256": sha256_file(weights)}, "hash": network_hash(teacher),
         "parameters": count_parameters(teacher), "seed": recipe.seed, "losses": learnt,
         "recipe_sha256": sha256_file(out / "recipe.toml"),
-        "trained_on": [dict(item) for item in training_sets(parts.train)], "limits": list(LIMITS),
+        "trained_on": [asdict(item) for item in training_sets(parts.train)], "limits": list(LIMITS),
         "figures": judge_teacher(recipe, task, teacher, parts, progress=progress), "licence": "Apache-2.0",
         "research_use_only": True,
     }
