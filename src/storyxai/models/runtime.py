@@ -18,33 +18,35 @@ from storyxai.errors import WeightsError
 from storyxai.explain.cam import grid_head_gradients
 from storyxai.explain.contract import Look, WrittenReport
 from storyxai.imaging.distance import DISTANCE_NAME, GateDistance, read_distance
-from storyxai.modalities.chest_radiograph.grammar import detokenize
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import modality_of
 from storyxai.models.card import ModelCard, read_card
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
 from storyxai.types import Array
 
-__all__ = ["GRAPHS", "SHIPPED", "STRUCTURES", "Answer", "Student", "load_student", "open_graph"]
+__all__ = ["GRAPHS", "SHIPPED", "Answer", "Student", "load_student", "open_graph"]
 
 GRAPHS: Mapping[str, str] = {"look": "look.onnx", "findings": "findings.onnx", "words": "words.onnx"}
 SHIPPED = Path(__file__).parent / "shipped"
 """The folder of the student that comes with the package."""
-STRUCTURES = ("left_lung", "right_lung", "heart")
-"""What the masks of a student draw, in order."""
+TASKS = ("findings", "masks", "report")
+HEADS: Mapping[str, str] = {"masks": "masks", "report": "memory"}
+"""What the graph "look" gives of a task beside the findings."""
 LAYER = "fused features at stride 16"
 
 
 class Answer(NamedTuple):
     """What the student says about one image.
 
-    Shapes: features [K, h, w]; grid [F, h, w] logits per cell; logits [F]; masks [3, 4h, 4w] probabilities; memory
-    [1, M, D].
+    Shapes: features [K, h, w]; grid [F, h, w] logits per cell; logits [F]; masks [M, 4h, 4w] probabilities of the M
+    structures and memory [1, T, D], each None where it was not taught to draw or to write.
     """
 
     features: Array
     grid: Array
     logits: Array
-    masks: Array
-    memory: Array
+    masks: Array | None
+    memory: Array | None
 
 
 def open_graph(graph: Path | bytes) -> Any:
@@ -77,9 +79,26 @@ class Student:
     def findings(self) -> tuple[str, ...]:
         return tuple(self.card.spec["findings"])
 
+    @cached_property
+    def modality(self) -> Modality:
+        """The kind of image that it reads, by its card. Raises: UnknownNameError where that is known nowhere."""
+        return modality_of(self.card.modality, beside=self.folder)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it was taught: "findings" and, where it draws or writes, "masks" and "report"."""
+        return tuple(self.card.spec.get("tasks", TASKS))
+
+    @property
+    def structure_names(self) -> tuple[str, ...]:
+        """What its masks draw, in order; empty where it draws none."""
+        if "masks" not in self.tasks:
+            return ()
+        return tuple(self.card.spec.get("structures") or self.modality.structure_names)
+
     @property
     def channels(self) -> int:
-        return 1
+        return int(self.card.spec.get("channels", 1))
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -90,16 +109,16 @@ class Student:
         return self.card.model_id
 
     def logits(self, images: Array) -> Array:
-        """The logits [B, F] of images [B, 1, S, S] in [0, 1]."""
+        """The logits [B, F] of images [B, C, S, S] in [0, 1]."""
         feed = {"images": np.ascontiguousarray(images, np.float32)}
         return self._session("findings").run(None, feed)[0]  # type: ignore[no-any-return]
 
     def look(self, image: Array, columns: Sequence[int] | None = None) -> Look:
         """Features, gradients of the logits in `columns` (None: all) in closed form and the evidence grid.
 
-        Shapes: image [1, S, S].
+        Shapes: image [C, S, S].
         """
-        answer = self.answer(image[0])
+        answer = self.answer(image)
         head = dict(self.head)
         if columns is not None:
             head |= {name: head[name][list(columns)] for name in ("out_weight", "out_bias", "sharpness")}
@@ -109,24 +128,36 @@ class Student:
     def input_gradients(self, images: Array, columns: Sequence[int] | None = None) -> None:
         """None: the graphs of a student run forwards only."""
 
-    def structures(self, image: Array) -> dict[str, Array]:
-        """The probability [4h, 4w] of each structure in an image [1, S, S]."""
-        return dict(zip(STRUCTURES, self.answer(image[0]).masks, strict=True))
+    def structures(self, image: Array) -> dict[str, Array] | None:
+        """The probability [4h, 4w] of each structure in an image [C, S, S]; None where it draws none."""
+        masks = self.answer(image).masks
+        return None if masks is None else dict(zip(self.structure_names, masks, strict=True))
 
-    def report(self, image: Array) -> WrittenReport:
-        """The report of an image [1, S, S]."""
-        words, confidence = self.write_report(self.answer(image[0]).memory)
-        return WrittenReport(tuple(detokenize(words)), confidence)
+    def report(self, image: Array) -> WrittenReport | None:
+        """The report of an image [C, S, S]; None where it writes none."""
+        memory = self.answer(image).memory
+        return None if memory is None else self.written(memory)
+
+    def written(self, memory: Array) -> WrittenReport:
+        """The report of the image that `memory` [1, M, D] is of. Raises: WeightsError where the modality has no reports."""
+        words, confidence = self.write_report(memory)
+        grammar = self.modality.grammar
+        if grammar is None:
+            why = f"writes reports, and the modality '{self.modality.key}' has no grammar for them"
+            raise WeightsError(str(self.folder), why, mend="give the modality its grammar")
+        return WrittenReport(tuple(grammar.detokenize(words)), confidence)
 
     def answer(self, image: Array) -> Answer:
-        """Everything about one image [S, S] in [0, 1], from one pass."""
-        said = self.answer_all(image[None, None])
-        return Answer(said[0][0], said[1][0], said[2][0], said[3][0], said[4])
+        """Everything about one image [C, S, S] in [0, 1], from one pass."""
+        said = self.answer_all(image[None])
+        return Answer(*(None if one is None else one[0] for one in said[:4]), said[4])  # type: ignore[arg-type]
 
-    def answer_all(self, images: Array) -> list[Array]:
-        """features, grid, logits, masks, memory of images [B, 1, S, S], batch first."""
+    def answer_all(self, images: Array) -> tuple[Array, Array, Array, Array | None, Array | None]:
+        """features, grid, logits, masks and memory of images [B, C, S, S], batch first; None for what it was not taught."""
         feed = {"images": np.ascontiguousarray(images, np.float32)}
-        return self._session("look").run(None, feed)  # type: ignore[no-any-return]
+        names = ["features", "grid", "logits", *(name for task, name in HEADS.items() if task in self.tasks)]
+        said = dict(zip(names, self._session("look").run(names, feed), strict=True))
+        return said["features"], said["grid"], said["logits"], said.get("masks"), said.get("memory")
 
     def write_report(self, memory: Array) -> tuple[list[str], float]:
         """The words of the report and the mean log-probability per word, by greedy choice (ties: the lower number)."""
