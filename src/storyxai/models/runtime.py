@@ -149,8 +149,8 @@ class Student:
 
     def answer(self, image: Array) -> Answer:
         """Everything about one image [C, S, S] in [0, 1], from one pass."""
-        said = self.answer_all(image[None])
-        return Answer(*(None if one is None else one[0] for one in said[:4]), said[4])  # type: ignore[arg-type]
+        features, grid, logits, masks, memory = self.answer_all(image[None])
+        return Answer(features[0], grid[0], logits[0], None if masks is None else masks[0], memory)
 
     def answer_all(self, images: Array) -> tuple[Array, Array, Array, Array | None, Array | None]:
         """features, grid, logits, masks and memory of images [B, C, S, S], batch first; None for what it was not taught."""

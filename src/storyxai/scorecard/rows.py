@@ -149,8 +149,10 @@ def _judge_batch(
     def judge(place: int) -> JudgedRow:
         one = batch[place]
         frame, row = one.frames[number], one.row
-        report = " ".join(student.written(memory[place : place + 1]).sentences) if row["findings_text"] else None
-        named = dict(zip(student.structure_names, masks[place], strict=True))
+        report = None
+        if memory is not None and row["findings_text"]:
+            report = " ".join(student.written(memory[place : place + 1]).sentences)
+        named = {} if masks is None else dict(zip(student.structure_names, masks[place], strict=True))
         drawn = outlines(named, frame, student.modality) if one.structures else {}
         dices, distances = judge_masks(one.structures, drawn, one.spacing_mm)
         true = _true_boxes(table, row, frame, boxed)
