@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from storyxai.modalities.any_image import survey_any_image
 from storyxai.modalities.contract import FindingTerm, Modality, Survey
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 from storyxai.provenance import software_versions
-from storyxai.types import GAPS, Check, Concept, Evidence, Finding, Heatmap, Image, Value
+from storyxai.types import GAPS, Check, Concept, Evidence, Finding, Heatmap, Image, ModelFacts, Value
 
 __all__ = [
     "METHODS", "MOST_TOLD", "GatherSettings", "explain_finding", "gather", "look_at", "modality_for", "told_findings",
@@ -78,7 +78,7 @@ def gather(
         checks=(*map_checks, *_whole_checks(seen, modality)),
         counterfactuals=hide_regions(model, seen, modality, told),
         gate=gate,
-        model=_model_record(model),
+        model=_model_facts(model),
         provenance=_provenance(model, image, modality, settings, drawings),
         indication=settings.indication,
         gaps=_gaps(seen, modality),
@@ -226,9 +226,9 @@ def _report_agrees(finding: Finding, claim: float) -> Check:
     return Check("report_agrees", finding.name, "report", value, None, passed, about)
 
 
-def _model_record(model: ExplainedModel) -> Mapping[str, object]:
+def _model_facts(model: ExplainedModel) -> ModelFacts:
     card = card_of(model)
-    return {"name": model.model_id} if card is None else card.model_record()
+    return ModelFacts(name=model.model_id) if card is None else card.model_record()
 
 
 def _provenance(
