@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "imaging": BASE | {"modalities"},
     "metrics": BASE | {"modalities"},
     "explain": BASE | {"modalities"},
+    "testing": {"errors", "types", "explain"},
     "data": LOW | {"phantoms"},
     "models": LOW,
     "phantoms": LOW,

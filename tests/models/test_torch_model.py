@@ -7,69 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import ExplainedModel
 from storyxai.models.adapters.torch_model import TorchModel
+from torch_networks import FINDINGS, ChannelsLast, Tokens, network, seeded
 
-torch = pytest.importorskip("torch")
-nn = torch.nn
-
-FINDINGS = ("a", "b", "c", "d")
 IMAGE = np.random.default_rng(1).random((1, 16, 16), dtype=np.float32)
-
-
-def seeded(module: Any) -> Any:
-    stream = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=stream) * 0.5)
-    return module.eval()
-
-
-def network(*, inplace: bool = False, channels: int = 1) -> Any:
-    return seeded(nn.Sequential(
-        nn.Conv2d(channels, 6, 3, stride=2, padding=1),
-        nn.BatchNorm2d(6),
-        nn.ReLU(inplace=inplace),
-        nn.Conv2d(6, 8, 3, stride=2, padding=1),
-        nn.ReLU(inplace=inplace),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 4),
-    ))
-
-
-class Tokens(nn.Module):
-    """A small vision transformer with a class token, 4 x 4 pixels a patch, its head on the class token."""
-
-    def __init__(self, *, prefix: int = 1, channels: int = 3) -> None:
-        super().__init__()
-        self.embed = nn.Conv2d(channels, 12, 4, stride=4)
-        self.prefix = nn.Parameter(torch.zeros(1, prefix, 12))
-        self.norm1 = nn.LayerNorm(12)
-        self.attention = nn.MultiheadAttention(12, 2, batch_first=True)
-        self.norm2 = nn.LayerNorm(12)
-        self.head = nn.Linear(12, 4)
-
-    def forward(self, x: Any) -> Any:
-        x = self.embed(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.prefix.expand(len(x), -1, -1), x], dim=1)
-        inner = self.norm1(x)
-        x = x + self.attention(inner, inner, inner, need_weights=False)[0]
-        x = self.norm2(x)
-        return self.head(x[:, 0] if self.prefix.shape[1] else x.mean(dim=1))
-
-
-class Last(nn.Module):
-    """Channels-last features, as Swin has them, then the mean over the cells."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.norm, self.head = nn.Conv2d(1, 10, 4, stride=4), nn.LayerNorm(10), nn.Linear(10, 4)
-
-    def forward(self, x: Any) -> Any:
-        return self.head(self.norm(self.embed(x).permute(0, 2, 3, 1)).mean(dim=(1, 2)))
 
 
 def test_features_and_gradients_on_paper() -> None:
@@ -127,7 +73,7 @@ def test_the_layer_is_found() -> None:
     # Behind the last attention only the class token moves the logits, so the norm before it is the last useful layer.
     assert TorchModel(Tokens(), None, FINDINGS).look(wide).layer == "norm1"
     assert TorchModel(Tokens(prefix=0), None, FINDINGS).look(wide).layer == "norm2"
-    assert TorchModel(Last(), None, FINDINGS).look(IMAGE).layer == "norm"
+    assert TorchModel(ChannelsLast(), None, FINDINGS).look(IMAGE).layer == "norm"
     blind = seeded(nn.Sequential(nn.Flatten(), nn.Linear(256, 4)))
     with pytest.raises(InputError, match="no layer of this network gives a grid"):
         TorchModel(blind, None, FINDINGS, channels=1).look(IMAGE)
@@ -147,7 +93,7 @@ def test_tokens_become_a_grid_without_those_of_no_cell(prefix: int, shape: tuple
 
 
 def test_channels_last_features_are_turned() -> None:
-    net = seeded(Last())
+    net = seeded(ChannelsLast())
     look = TorchModel(net, "norm", FINDINGS).look(IMAGE)
     expected = net.head.weight.detach().numpy()[:, :, None, None] / 16 * np.ones((4, 4))
     np.testing.assert_allclose(look.gradients, expected, atol=1e-7)

@@ -10,15 +10,23 @@ from importlib.metadata import EntryPoint, entry_points
 
 from storyxai.errors import InputError, UnknownNameError
 from storyxai.explain.cam import CAMS
+from storyxai.explain.captum_methods import CAPTUM
 from storyxai.explain.contract import Method
+from storyxai.explain.gradients import IntegratedGradients, Saliency, SmoothGrad
+from storyxai.explain.kernel_shap import KernelShap
 from storyxai.explain.lime import Lime
 from storyxai.explain.occlusion import Occlusion
 from storyxai.explain.rise import Rise
+from storyxai.explain.rollout import AttentionRollout
+from storyxai.explain.score_cam import ScoreCam
 
 __all__ = ["GROUP", "METHODS", "known_methods", "method_named"]
 
 GROUP = "storyxai.methods"
-OURS: tuple[Method, ...] = (*CAMS, Lime(), Occlusion(), Rise())
+OURS: tuple[Method, ...] = (
+    *CAMS, ScoreCam(), Saliency(), SmoothGrad(), IntegratedGradients(), Lime(), KernelShap(), Occlusion(), Rise(),
+    AttentionRollout(), *CAPTUM,
+)
 METHODS: Mapping[str, Method] = {method.key: method for method in OURS}
 """Our methods with their default options; `dataclasses.replace` gives one with others."""
 

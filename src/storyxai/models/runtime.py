@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.errors import WeightsError
+from storyxai.errors import InputError, WeightsError
 from storyxai.explain.cam import grid_head_gradients
 from storyxai.explain.contract import Look, WrittenReport
 from storyxai.imaging.distance import DISTANCE_NAME, GateDistance, read_distance
-from storyxai.modalities.contract import Modality
-from storyxai.modalities.registry import modality_of
+from storyxai.modalities.chest_radiograph.grammar import detokenize
 from storyxai.models.card import ModelCard, read_card
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
 from storyxai.types import Array
@@ -29,24 +28,23 @@ __all__ = ["GRAPHS", "SHIPPED", "Answer", "Student", "load_student", "open_graph
 GRAPHS: Mapping[str, str] = {"look": "look.onnx", "findings": "findings.onnx", "words": "words.onnx"}
 SHIPPED = Path(__file__).parent / "shipped"
 """The folder of the student that comes with the package."""
-TASKS = ("findings", "masks", "report")
-HEADS: Mapping[str, str] = {"masks": "masks", "report": "memory"}
-"""What the graph "look" gives of a task beside the findings."""
+FIRST_STRUCTURES = ("left_lung", "right_lung", "heart")
+"""What the masks of a student draw whose card, of an older version, does not say so."""
 LAYER = "fused features at stride 16"
 
 
 class Answer(NamedTuple):
     """What the student says about one image.
 
-    Shapes: features [K, h, w]; grid [F, h, w] logits per cell; logits [F]; masks [M, 4h, 4w] probabilities of the M
-    structures and memory [1, T, D], each None where it was not taught to draw or to write.
+    Shapes: features [K, h, w]; grid [F, h, w] logits per cell; logits [F]; masks [R, 4h, 4w] probabilities of R structures;
+    memory [1, M, D] for the words of the report. Empty where the student has no such head.
     """
 
     features: Array
     grid: Array
     logits: Array
-    masks: Array | None
-    memory: Array | None
+    masks: Array
+    memory: Array
 
 
 def open_graph(graph: Path | bytes) -> Any:
@@ -79,23 +77,6 @@ class Student:
     def findings(self) -> tuple[str, ...]:
         return tuple(self.card.spec["findings"])
 
-    @cached_property
-    def modality(self) -> Modality:
-        """The kind of image that it reads, by its card. Raises: UnknownNameError where that is known nowhere."""
-        return modality_of(self.card.modality, beside=self.folder)
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """What it was taught: "findings" and, where it draws or writes, "masks" and "report"."""
-        return tuple(self.card.spec.get("tasks", TASKS))
-
-    @property
-    def structure_names(self) -> tuple[str, ...]:
-        """What its masks draw, in order; empty where it draws none."""
-        if "masks" not in self.tasks:
-            return ()
-        return tuple(self.card.spec.get("structures") or self.modality.structure_names)
-
     @property
     def channels(self) -> int:
         return int(self.card.spec.get("channels", 1))
@@ -110,8 +91,7 @@ class Student:
 
     def logits(self, images: Array) -> Array:
         """The logits [B, F] of images [B, C, S, S] in [0, 1]."""
-        feed = {"images": np.ascontiguousarray(images, np.float32)}
-        return self._session("findings").run(None, feed)[0]  # type: ignore[no-any-return]
+        return self._session("findings").run(None, self._feed(images))[0]  # type: ignore[no-any-return]
 
     def look(self, image: Array, columns: Sequence[int] | None = None) -> Look:
         """Features, gradients of the logits in `columns` (None: all) in closed form and the evidence grid.
@@ -129,35 +109,38 @@ class Student:
         """None: the graphs of a student run forwards only."""
 
     def structures(self, image: Array) -> dict[str, Array] | None:
-        """The probability [4h, 4w] of each structure in an image [C, S, S]; None where it draws none."""
+        """The probability [4h, 4w] of each structure in an image [C, S, S]; None for a student that draws none."""
         masks = self.answer(image).masks
-        return None if masks is None else dict(zip(self.structure_names, masks, strict=True))
+        names = self.card.spec.get("structures", FIRST_STRUCTURES)
+        return dict(zip(names, masks, strict=True)) if len(masks) else None
 
     def report(self, image: Array) -> WrittenReport | None:
-        """The report of an image [C, S, S]; None where it writes none."""
+        """The report of an image [C, S, S]; None for a student that writes none."""
         memory = self.answer(image).memory
-        return None if memory is None else self.written(memory)
-
-    def written(self, memory: Array) -> WrittenReport:
-        """The report of the image that `memory` [1, M, D] is of. Raises: WeightsError where the modality has no reports."""
+        if not memory.size:
+            return None
         words, confidence = self.write_report(memory)
-        grammar = self.modality.grammar
-        if grammar is None:
-            why = f"writes reports, and the modality '{self.modality.key}' has no grammar for them"
-            raise WeightsError(str(self.folder), why, mend="give the modality its grammar")
-        return WrittenReport(tuple(grammar.detokenize(words)), confidence)
+        return WrittenReport(tuple(detokenize(words)), confidence)
 
     def answer(self, image: Array) -> Answer:
-        """Everything about one image [C, S, S] in [0, 1], from one pass."""
-        features, grid, logits, masks, memory = self.answer_all(image[None])
-        return Answer(features[0], grid[0], logits[0], None if masks is None else masks[0], memory)
+        """Everything about one image [C, S, S], or [S, S] of one channel, in [0, 1], from one pass."""
+        said = self.answer_all((image[None] if image.ndim == 2 else image)[None])
+        return Answer(said[0][0], said[1][0], said[2][0], said[3][0], said[4])
 
-    def answer_all(self, images: Array) -> tuple[Array, Array, Array, Array | None, Array | None]:
-        """features, grid, logits, masks and memory of images [B, C, S, S], batch first; None for what it was not taught."""
-        feed = {"images": np.ascontiguousarray(images, np.float32)}
-        names = ["features", "grid", "logits", *(name for task, name in HEADS.items() if task in self.tasks)]
-        said = dict(zip(names, self._session("look").run(names, feed), strict=True))
-        return said["features"], said["grid"], said["logits"], said.get("masks"), said.get("memory")
+    def answer_all(self, images: Array) -> list[Array]:
+        """features, grid, logits, masks, memory of images [B, C, S, S], batch first; empty what the student has no head for."""
+        session = self._session("look")
+        said = dict(zip((out.name for out in session.get_outputs()), session.run(None, self._feed(images)), strict=True))
+        height, width = said["grid"].shape[2:]
+        said.setdefault("masks", np.zeros((len(images), 0, 4 * height, 4 * width), dtype=np.float32))
+        said.setdefault("memory", np.zeros((len(images), 0, 0), dtype=np.float32))
+        return [said[name] for name in ("features", "grid", "logits", "masks", "memory")]
+
+    def _feed(self, images: Array) -> dict[str, Array]:
+        if images.ndim != 4 or images.shape[1:] != (self.channels, self.size, self.size):
+            why, wanted = f"have shape {images.shape}", f"[B, {self.channels}, {self.size}, {self.size}]"
+            raise InputError("images", why, mend=f"give float32 {wanted} in [0, 1]")
+        return {"images": np.ascontiguousarray(images, np.float32)}
 
     def write_report(self, memory: Array) -> tuple[list[str], float]:
         """The words of the report and the mean log-probability per word, by greedy choice (ties: the lower number)."""

@@ -47,7 +47,5 @@ def tell(evidence: Evidence, audience: str, language: str = "en") -> Story:
     story = Story(audience, language, words.heading(f"{audience}.title"), sections, provenance, evidence)
     check_story(story, record)
     if audience == "patient":
-        # What a finding of somebody else's vocabulary is called is nobody's wording here.
-        own = [term["lay"] for term in record["terms"].values() if term["look_alikes"] is None]
-        check_readability(story, own)
+        check_readability(story)
     return story

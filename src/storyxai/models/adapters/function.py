@@ -40,6 +40,8 @@ class FunctionModel:
 
     def logits(self, images: Array) -> Array:
         """The logits [B, F]. Raises: InputError where the function does not answer with one finite number per finding."""
+        if images.ndim != 4 or images.shape[1] != self.channels or len(images) == 0:
+            raise InputError("images", f"have shape {images.shape}", mend=f"give float32 [B, {self.channels}, H, W] in [0, 1]")
         return checked_answer(self.function(images), images=len(images), findings=self.findings)
 
     def look(self, image: Array, columns: Sequence[int] | None = None) -> Look | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storyxai.errors import InputError
-from storyxai.explain.contract import Look, WrittenReport
+from storyxai.explain.contract import Attention, Look, WrittenReport
 from storyxai.models.adapters.function import checked_answer, checked_findings
 from storyxai.models.adapters.torch_layers import find_layer, grid_of, layer_named
 from storyxai.types import Array
@@ -120,8 +120,10 @@ class TorchModel:
                     mend="choose a layer before pooling: [B, K, h, w], [B, h, w, K] or tokens [B, T, K]",
                 )
             gradients = _gradients(logits, seen[0], self._columns(columns))
-            maps = torch.stack([grid.to_maps(gradient[0]) for gradient in gradients])
-            return Look(_array(logits[0]), _array(grid.to_maps(seen[0][0])), _array(maps), layer=name)
+            features = _array(grid.to_maps(seen[0][0]))
+            maps = [_array(grid.to_maps(gradient[0])) for gradient in gradients]
+            stacked = np.stack(maps) if maps else np.zeros((0, *features.shape), dtype=np.float32)
+            return Look(_array(logits[0]), features, stacked, layer=name)
 
     def input_gradients(self, images: Array, columns: Sequence[int] | None = None) -> Array:
         """The gradients of the logits in `columns` (None: all) by the pixels, [B, T, C, H, W], logit per unit of grey."""
@@ -132,6 +134,25 @@ class TorchModel:
             # A copy goes in, so that a network which changes its input in place neither fails nor changes the array.
             gradients = _gradients(self._answer(pixels.clone()), pixels, self._columns(columns))
             return _array(torch.stack(gradients, dim=1))
+
+    def attention(self, image: Array) -> Attention | None:
+        """The attention of every block on one image; None for a network whose tokens do not lie on one grid."""
+        import torch
+
+        from storyxai.models.adapters.torch_attention import Watching
+
+        with _undisturbed(self.module), torch.no_grad(), Watching() as seen:
+            self._answer(self._tensor(image[None]))
+        found = [_array(weights[0]) for weights in seen.weights if weights.shape[0] == 1]
+        shapes = {weights.shape for weights in found}
+        grid = grid_of((1, found[0].shape[-1], 1), (image.shape[1], image.shape[2])) if len(shapes) == 1 else None
+        return None if grid is None else Attention(np.stack(found), (grid.height, grid.width))
+
+    def network(self) -> nn.Module:
+        """A copy of the network that takes images in [0, 1], in evaluation mode, no operation in place."""
+        from storyxai.models.adapters.torch_attention import as_network
+
+        return as_network(self.module, self._prepared)
 
     def structures(self, image: Array) -> Mapping[str, Array] | None:
         """None: it draws nothing."""

@@ -1,0 +1,71 @@
+"""Attention rollout: where a transformer's tokens look, followed through all its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from storyxai.errors import UnsupportedMethodError
+from storyxai.explain.contract import (
+    BLANK_SCENE,
+    DEFAULT_BUDGET,
+    AttendingModel,
+    Attention,
+    Budget,
+    ExplainedModel,
+    Explanation,
+    Scene,
+)
+from storyxai.explain.inputs import columns_of, image_for
+from storyxai.types import Array, Value
+
+__all__ = ["AttentionRollout", "rollout"]
+
+
+@dataclass(frozen=True)
+class AttentionRollout:
+    """Attention rollout: one map for every finding alike, so the check of label specificity withholds it.
+
+    Source: Abnar & Zuidema, ACL 2020.
+    """
+
+    key: str = "attention_rollout"
+    name: str = "attention rollout"
+    needs: frozenset[str] = frozenset({"attention"})
+    checks: tuple[str, ...] = ("not_empty", "repeatable", "label_specific", "methods_agree")
+
+    def explain(
+        self,
+        model: ExplainedModel,
+        image: Array,
+        findings: Sequence[str],
+        budget: Budget = DEFAULT_BUDGET,
+        scene: Scene = BLANK_SCENE,
+    ) -> tuple[Explanation, ...]:
+        """The map on the tokens' grid, once per finding."""
+        columns_of(model, findings)
+        pixels = image_for(model, image)
+        attention = model.attention(pixels) if isinstance(model, AttendingModel) else None
+        if attention is None:
+            raise UnsupportedMethodError(self.key, "this model is no transformer over one grid", mend="use grad_cam or lime")
+        values = rollout(attention)
+        details: dict[str, Value] = {"blocks": len(attention.weights), "cells": int(values.size)}
+        return tuple(Explanation(finding, self.key, values, "share of attention", details) for finding in findings)
+
+
+def rollout(attention: Attention) -> Array:
+    """How much each cell reaches the first token (the mean over all tokens where none stands before the grid), [h, w].
+
+    In each block the heads' mean and the identity, which stands for the residual, count half each; blocks multiply.
+    """
+    cells = attention.grid[0] * attention.grid[1]
+    tokens = attention.weights.shape[-1]
+    reach = np.eye(tokens)
+    for block in attention.weights.astype(np.float64).mean(axis=1):
+        step = (block + np.eye(tokens)) / 2
+        reach = np.einsum("st,tu->su", step / step.sum(axis=1, keepdims=True), reach)
+    row = reach[0] if tokens > cells else reach.mean(axis=0)
+    values: Array = row[-cells:].reshape(attention.grid).astype(np.float32)
+    return values
