@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PYTHONHASHSEED := 0
 
-.PHONY: setup story pipeline test check bench clean
+.PHONY: setup story pipeline test test-all check bench clean
 
 setup: $(STAMP)
 
@@ -30,9 +30,20 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_floor_plan.py
 
+# One thread in each of the two workers: threads that wait for one another cost twice the time.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Prints, at the end, which share of the lines and branches of src the tests ran.
 test: check
-	# One thread in each of the two workers: threads that wait for one another cost twice the time.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	@mkdir -p build
+	$(PYTEST) -m "not slow" --cov --cov-report=
+	@$(BIN)/python tests/house.py
+
+# With the slow tests too.
+test-all: check
+	@mkdir -p build
+	$(PYTEST) --cov --cov-report=
+	@$(BIN)/python tests/house.py
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -56,7 +56,7 @@ def main() -> None:
             sets[source] = (read_image(path).pixels for path in paths)
         sys.stdout.write(f"{source}: {len(paths)} films of patients that the student learnt from\n")
     films = tuple(name for name in sets if name != "phantom")  # phantoms vary more than few of them show
-    distance = calibrate_distance(lambda view: student.answer(view).features, student.size, sets=sets, limit_from=films)
+    distance = calibrate_distance(lambda view: student.answer(view[None]).features, student.size, sets=sets, limit_from=films)
     path = distance.write(chosen.model)
     write_card(replace(student.card, files={**student.card.files, DISTANCE_NAME: sha256_file(path)}), chosen.model)
     sys.stdout.write(f"{path}: {distance.n} films, limit {distance.limit:.2f}\n")

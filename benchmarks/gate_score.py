@@ -183,7 +183,7 @@ def line_of(group: str, kind: str, results: list[tuple[bool, bool, bool]]) -> st
 def _asked(image: Image, student: Student) -> tuple[Check, ...]:
     """The checks with what the student found, as `tell` judges."""
     frame = model_frame(*image.pixels.shape, size=student.size)
-    look = student.answer(frame.to_model(image.pixels))
+    look = student.answer(frame.to_model(image.pixels)[None])
     masks = [frame.mask_to_original(look.masks[index], 0.5) for index in (0, 1)]
     known = student.distance
     return judge(

@@ -25,7 +25,7 @@ import pandas as pd
 
 from shipped_figures import said
 from storyxai.data.table import StudyTable, read_table
-from storyxai.evidence.gather import gather
+from storyxai.evidence.gather import GatherSettings, gather
 from storyxai.imaging.read import read_image
 from storyxai.metrics.bootstrap import Estimate, bootstrap_interval, mean_statistic, paired_difference
 from storyxai.models.card import card_figures, read_card, write_card
@@ -33,7 +33,7 @@ from storyxai.models.runtime import SHIPPED, Student, load_student
 from storyxai.programs.data import import_data, make_phantoms
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.judge import unseen_rows
-from storyxai.types import Box, Evidence, Study
+from storyxai.types import Box, Evidence
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM_SEED, SIZE = 9_000_000, 512
@@ -78,7 +78,7 @@ def maps_of(student: Student, path: Path) -> pd.DataFrame:
     found: list[dict[str, Any]] = []
     for done, row in enumerate(rows):
         image = read_image(table.image_path(row))
-        evidence = gather(student, Study(str(row["study_id"]), (image,)), force=True)
+        evidence = gather(student, image, settings=GatherSettings(force=True))
         height, width = image.pixels.shape
         boxes = table.boxes_of(row, height=height, width=width)
         for item in _maps(evidence, boxes):

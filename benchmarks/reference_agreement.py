@@ -18,12 +18,12 @@ from storyxai.data.importing import read_source
 from storyxai.data.repeats import compare_repeats, say_repeats
 from storyxai.data.splits import near_duplicates
 from storyxai.data.table import StudyTable, read_lung_mask
+from storyxai.evidence.gather import modality_for
 from storyxai.evidence.predict import predict
 from storyxai.imaging.read import read_image
 from storyxai.metrics.segmentation import dice
 from storyxai.models.runtime import Student, load_student
 from storyxai.scorecard.judge import unseen_rows
-from storyxai.types import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,7 +58,7 @@ def main() -> None:
 def overlap(student: Student, table: StudyTable, row: dict[str, Any]) -> float:
     """Dice of the student's lungs with the row's outline."""
     image = read_image(table.image_path(row))
-    drawn = predict(student, Study(str(row["image_id"]), (image,), "")).prediction.masks
+    drawn = predict(student, image, modality_for(student)).prediction.masks
     reference = read_lung_mask(table, row)
     assert reference is not None
     return dice(drawn["left_lung"] | drawn["right_lung"], reference[0], ignore=reference[1])

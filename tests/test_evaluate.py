@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -352,8 +353,8 @@ class _Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.loads += [value or "" for name, value in attrs if name in {"src", "href"}]
-        assert tag != "script" and not [name for name, _ in attrs if name.startswith("on")]
-        if tag not in {"meta", "img", "link", "br"}:
+        assert tag not in {"script", "link"} and not [name for name, _ in attrs if name.startswith("on") or name == "style"]
+        if tag not in {"meta", "img", "br"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -371,7 +372,7 @@ def test_page_is_closed_self_contained_and_the_same_each_time(full: dict[str, An
     assert tags.open == []
     assert len(tags.loads) == 3 and all(load.startswith("data:image/svg+xml;base64,") for load in tags.loads)
     text = " ".join(tags.text)
-    assert text.count("Research use only") == 2
+    assert text.count("Research use only") == 4, "at the top and bottom, on screen and on every printed page"
     assert "synthetic phantoms, not patients" in text
     assert not re.search(r"\bnan\b|None|\binf\b", text)
     for model in full["models"]:
@@ -514,7 +515,7 @@ def test_page_says_in_whose_pixels_outlines_are_and_who_a_baseline_is(full: dict
     found = card(
         student(), facts=facts, baseline_reports={"constant": [CLEAR] * COUNT}, baselines_about={"constant": "the same for all"}
     )
-    page = render_scorecard(found).decode("utf-8")
+    page = html.unescape(render_scorecard(found).decode("utf-8"))
     assert "in pixels of each network's own view and" in page and "original image" not in page
     assert "constant: the same for all" in page
     assert all(f"BLEU-{order}" in page for order in (1, 2, 3, 4))
@@ -524,7 +525,7 @@ def test_the_plot_leaves_out_findings_that_no_model_could_be_judged_on(monkeypat
     from storyxai.scorecard import plots as evaluate_plots
 
     drawn: list[Any] = []
-    monkeypatch.setattr(evaluate_plots, "_svg", lambda draw: drawn.append(draw()) or b"")
+    monkeypatch.setattr(evaluate_plots, "chart_svg", lambda draw: drawn.append(draw()) or b"")
     labels = np.asarray(references().labels).copy()
     labels[:, 1] = 0.0
     found = card(student(), labels=labels)

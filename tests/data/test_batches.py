@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from storyxai.data.batches import UNKNOWN_PIXEL, ViewSettings, join_examples, make_batch
+from storyxai.data.augmentation import ViewSettings
+from storyxai.data.batches import UNKNOWN_PIXEL, join_examples, make_batch
 from storyxai.errors import TableError
 from teaching_examples import SIZE, toy_examples
 

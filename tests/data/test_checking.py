@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from storyxai.data.checking import check_table
+from storyxai.data.checking import CheckReport, check_table
 from storyxai.data.masks import encode_runs
 from storyxai.data.table import BoxNote, StudyRow, StudyTable
 from storyxai.errors import OutputError
+from storyxai.pages.data_check import render_data_check
 
 SIDE = 160
 
@@ -40,20 +41,27 @@ def films(folder: Path, count: int = 24) -> list[StudyRow]:
     return rows
 
 
+def looked_over(table: StudyTable, out: Path) -> CheckReport:
+    """The report, and the page beside its problems, as `storyxai data check` writes them."""
+    report = check_table(table, out)
+    (out / "index.html").write_bytes(render_data_check(table, report))
+    return report
+
+
 def kinds(table: StudyTable, out: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for problem in check_table(table, out).problems:
+    for problem in looked_over(table, out).problems:
         found.setdefault(problem.kind, []).append(problem.what)
     return found
 
 
 def test_a_sound_table_has_no_problem(tmp_path: Path) -> None:
     table = StudyTable.from_rows(films(tmp_path), root=tmp_path)
-    report = check_table(table, tmp_path / "out")
+    report = looked_over(table, tmp_path / "out")
     assert report.problems == () and report.lines == ("24 images of 24 patients, 0 problems",)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["index.html", "problems.csv"]
     again = (tmp_path / "out" / "index.html").read_bytes()
-    check_table(table, tmp_path / "out")
+    looked_over(table, tmp_path / "out")
     assert (tmp_path / "out" / "index.html").read_bytes() == again
 
 
@@ -103,10 +111,10 @@ def test_the_page_needs_nothing_else_and_shows_masks_and_boxes_where_they_are(tm
     mask[40:120, 20:80] = True
     box = BoxNote("Mass", 500, 500, 200, 200, 1000, 1000)
     row = StudyRow("<b>&", "p", "a.png", "x", labels={"Mass": 1.0}, boxes=(box,), lung_mask=encode_runs(mask))
-    check_table(StudyTable.from_rows([row], root=tmp_path), tmp_path / "out")
+    looked_over(StudyTable.from_rows([row], root=tmp_path), tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    assert "http" not in page and "<script" not in page and "<b>&<" not in page and "&lt;b&gt;&amp;" in page
-    data = re.search(r"data:image/jpeg;base64,([^']+)'", page) or pytest.fail("the sample is shown")
+    assert "://" not in page and "<script" not in page and "<b>&<" not in page and "&lt;b&gt;&amp;" in page
+    data = re.search(r'data:image/jpeg;base64,([^"]+)"', page) or pytest.fail("the sample is shown")
     with Picture.open(io.BytesIO(base64.b64decode(data[1]))) as picture:
         colour = np.asarray(picture.convert("RGB")).astype(int)
     assert colour.shape == (300, 300, 3)
@@ -121,7 +129,7 @@ def test_the_page_needs_nothing_else_and_shows_masks_and_boxes_where_they_are(tm
 def test_an_unwritable_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="cannot be written"):
-        check_table(StudyTable.from_rows(films(tmp_path, 2), root=tmp_path), tmp_path / "file" / "out")
+        looked_over(StudyTable.from_rows(films(tmp_path, 2), root=tmp_path), tmp_path / "file" / "out")
 
 
 @pytest.mark.real
@@ -131,7 +139,7 @@ def test_the_inverted_film_among_real_ones_is_found(real_data: Path, tmp_path: P
     table = read_nih(real_data / "nih")
     keep = np.arange(len(table)) % 12 == 0
     keep |= (table.frame["image_id"] == "nih-00017999_000").to_numpy()
-    odd = [problem.what for problem in check_table(table.select(rows=keep), tmp_path / "out").problems
+    odd = [problem.what for problem in looked_over(table.select(rows=keep), tmp_path / "out").problems
            if problem.kind == "intensity"]
     assert odd == ["nih-00017999_000"]
 
@@ -178,7 +186,7 @@ def test_a_box_frame_of_another_shape_than_the_film_is_told(tmp_path: Path) -> N
     rows = films(tmp_path, 2)
     box = BoxNote("Mass", 10, 10, 20, 20, 300, 100)
     rows.append(StudyRow("z", "z", "00.png", "x", labels={"Mass": 1.0}, boxes=(box,)))
-    problems = check_table(StudyTable.from_rows(rows, root=tmp_path), tmp_path / "out").problems
+    problems = looked_over(StudyTable.from_rows(rows, root=tmp_path), tmp_path / "out").problems
     assert [(p.what, "300 x 100" in p.why) for p in problems if p.kind == "box"] == [("z", True)]
 
 
@@ -193,19 +201,19 @@ def test_cells_that_hold_no_marks_are_problems_and_not_crashes(tmp_path: Path) -
 
 def test_counts_say_how_many_rows(tmp_path: Path) -> None:
     rows = [*films(tmp_path, 3), StudyRow("r1", "q1", "", "x"), StudyRow("r2", "q2", "", "x")]
-    report = check_table(StudyTable.from_rows(rows, root=tmp_path), tmp_path / "out")
+    report = looked_over(StudyTable.from_rows(rows, root=tmp_path), tmp_path / "out")
     assert report.lines == ("3 images of 3 patients and 2 reports without an image, 1 problem", "  no label: 2 rows")
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "<td>no label<td>2 rows" in page and "2 reports without an image" in page
+    assert '<th scope="row">no label</th><td>2 rows</td>' in page and "2 reports without an image" in page
 
 
 def test_reports_alone_show_no_empty_sample_and_no_legend(tmp_path: Path) -> None:
-    check_table(StudyTable.from_rows([StudyRow("r", "q", "", "x", labels={"Mass": 1.0})], root=tmp_path), tmp_path / "out")
+    looked_over(StudyTable.from_rows([StudyRow("r", "q", "", "x", labels={"Mass": 1.0})], root=tmp_path), tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "lung outline" not in page and "No row has an image" in page
 
 
 def test_tables_wider_than_a_narrow_screen_scroll_for_themselves(tmp_path: Path) -> None:
-    check_table(StudyTable.from_rows(films(tmp_path, 3), root=tmp_path), tmp_path / "out")
+    looked_over(StudyTable.from_rows(films(tmp_path, 3), root=tmp_path), tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text()
-    assert page.count("<div class=wide><table") == 2 and ".wide{overflow-x:auto}" in page
+    assert page.count("<table") == page.count('<div class="scroll" tabindex="0"') and ".scroll { overflow-x: auto;" in page

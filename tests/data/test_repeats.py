@@ -13,6 +13,7 @@ from storyxai.data.checking import check_table
 from storyxai.data.masks import encode_runs
 from storyxai.data.repeats import Repeat, compare_repeats, say_repeats
 from storyxai.data.table import StudyRow, StudyTable
+from storyxai.pages.data_check import render_data_check
 
 
 def columns(start: int, stop: int, *, side: int = SIDE) -> str:
@@ -64,6 +65,7 @@ def test_an_outline_drawn_once_or_missing_says_nothing(tmp_path: Path, first: st
 
 
 def test_the_data_check_tells_how_far_references_agree(tmp_path: Path) -> None:
-    report = check_table(pair(tmp_path, columns(0, 40), columns(10, 50)), tmp_path / "out")
+    table = pair(tmp_path, columns(0, 40), columns(10, 50))
+    report = check_table(table, tmp_path / "out")
     assert any("agree at Dice 0.750" in line for line in report.lines)
-    assert "Lungs outlined twice on 1 film agree at Dice 0.750" in (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert b"Lungs outlined twice on 1 film agree at Dice 0.750" in render_data_check(table, report)

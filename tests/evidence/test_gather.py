@@ -1,24 +1,52 @@
-"""Which findings a story dwells on, and what LIME puts in place of what it hides."""
+"""Evidence of any model: which findings a story dwells on, what witnesses draw, and what a model lacks."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from storyxai.evidence.gather import MOST_TOLD, ExplainSettings, explain_finding, gather, lung_fill, told_findings
+from evidence_models import OpenReader, Reader, image_of
+from storyxai.errors import GateRefusal, InputError, UnknownNameError, UnsupportedMethodError
+from storyxai.evidence.filling import neutral_filling
+from storyxai.evidence.gather import MOST_TOLD, GatherSettings, explain_finding, gather, modality_for, told_findings
 from storyxai.evidence.predict import Seen, predict
+from storyxai.evidence.record import arrays_of, as_record
+from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
 from storyxai.explain.perturbation import hidden_image
+from storyxai.explain.registry import METHODS
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
+from storyxai.modalities.contract import FindingTerm, Modality
 from storyxai.models.runtime import Student, load_student
 from storyxai.phantoms.generate import generate_phantom
+from storyxai.provenance import canonical_json
 from storyxai.story.words import load_words
-from storyxai.types import Finding, Study
+from storyxai.types import Array, Evidence, Finding
+
+SPOTS = Modality("spots", (FindingTerm("Upper_spot"), FindingTerm("Lower_spot")))
+UPPER, LOWER = np.zeros((32, 32), np.bool_), np.zeros((32, 32), np.bool_)
+UPPER[4:12, 4:12], LOWER[20:28, 16:28] = True, True
+REGIONS = {"Upper_spot": UPPER, "Lower_spot": LOWER}
 
 
 def finding(name: str, state: str, probability: float = 0.5) -> Finding:
     interval = {"present": (0.4, 0.9), "indeterminate": (0.1, 0.9), "absent": (0.0, 0.2)}[state]
     return Finding(name, probability, interval, 0.3)
+
+
+def picture() -> np.ndarray:
+    """Noise, with a bright upper spot."""
+    pixels = 0.3 + 0.1 * np.random.default_rng(3).random((32, 32))
+    pixels[UPPER] += 0.5
+    return pixels
+
+
+def spots(model: ExplainedModel, pixels: np.ndarray | None = None, **asked: object) -> Evidence:
+    settings = GatherSettings(samples=400, modality=SPOTS)
+    image = image_of(picture() if pixels is None else pixels)
+    return gather(model, image, settings=settings, **asked)  # type: ignore[arg-type]
 
 
 def test_no_present_finding_is_left_without_its_second_witness() -> None:
@@ -33,6 +61,116 @@ def test_indeterminate_findings_fill_up_and_absent_ones_are_not_told() -> None:
     assert len(told) == MOST_TOLD and told[0] == "P" and told[1] == "U7"
 
 
+def test_a_model_that_is_only_a_function_is_told_by_what_it_has() -> None:
+    evidence = spots(Reader(REGIONS))
+    assert evidence.gaps == ("calibration", "card", "report", "gradients", "distance")
+    (told,) = [f for f in evidence.prediction.findings if f.state == "present"]
+    logit = evidence.prediction.logits["Upper_spot"]
+    assert told.name == "Upper_spot" and logit == pytest.approx(8 * picture()[UPPER].mean() - 4, abs=1e-5)
+    assert (told.probability, told.threshold) == (pytest.approx(1 / (1 + np.exp(-logit))), 0.5)
+    assert told.interval == (told.probability, told.probability)
+    assert [(h.finding, h.method) for h in evidence.heatmaps] == [("Upper_spot", "lime"), ("Lower_spot", "lime")]
+    assert evidence.heatmaps[0].shown and evidence.heatmaps[0].values[UPPER].mean() > 5 * evidence.heatmaps[0].values.mean()
+    assert dict(evidence.provenance["methods_left_out"]) == {"grad_cam": ["features", "gradients"]}
+    assert not evidence.prediction.masks and not evidence.prediction.report and not evidence.counterfactuals
+    assert as_record(evidence)["gaps"] == sorted(evidence.gaps)
+
+
+def test_a_model_of_structures_that_it_does_not_draw_says_so() -> None:
+    film = image_of(generate_phantom(9_300_001, size=128).image.pixels)
+    evidence = gather(Reader({"Effusion": UPPER}), film, methods=["lime"], settings=GatherSettings(samples=200))
+    assert "masks" in evidence.gaps and not evidence.concepts
+    assert {c.name for c in evidence.checks} == {"not_empty", "stable_over_seeds", "methods_agree"}
+    assert {c.name: c.passed for c in evidence.gate}["gate.lung_area"] is None
+
+
+def test_two_open_methods_are_each_other_s_witness_and_one_look_serves_both() -> None:
+    looks: list[int] = []
+    evidence = spots(OpenReader(REGIONS, looks=lambda: looks.append(1)), methods=["hires_cam", "layer_cam"])
+    agreed = {c.method: c for c in evidence.checks if c.name == "methods_agree" and c.finding == "Upper_spot"}
+    assert set(agreed) == {"hires_cam", "layer_cam"} and all(c.passed for c in agreed.values())
+    # One look for the prediction and both methods, and a fresh one for each method's check of repeatability.
+    assert len(looks) == 3
+    unasked = [c.about for c in evidence.checks if c.name == "methods_agree" and c.finding == "Lower_spot"]
+    assert len(unasked) == 1 and unasked[0].startswith("not asked")
+
+
+def test_a_map_alone_has_no_witness_and_says_so() -> None:
+    checks = {(c.finding, c.name): c for c in spots(Reader(REGIONS), methods=["lime"]).checks}
+    check = checks["Upper_spot", "methods_agree"]
+    assert check.passed is None and check.about == "not asked: no other method drew this finding"
+
+
+@dataclass(frozen=True)
+class Told:
+    """A method that draws what it is told to."""
+
+    values: np.ndarray
+    key: str = "told"
+    name: str = "Told"
+    needs: frozenset[str] = frozenset({"nothing"})
+    checks: tuple[str, ...] = ("methods_agree",)
+
+    def explain(
+        self, model: ExplainedModel, image: Array, findings: Sequence[str], budget: Budget = DEFAULT_BUDGET,
+        scene: Scene = BLANK_SCENE,
+    ) -> tuple[Explanation, ...]:
+        return tuple(Explanation(name, self.key, self.values, "logit") for name in findings)
+
+
+def test_a_method_of_ones_own_enters_as_a_value_and_meets_its_checks() -> None:
+    right, wrong = (Told(place.astype(np.float32), key=key) for place, key in ((UPPER, "right"), (LOWER, "wrong")))
+    evidence = spots(Reader(REGIONS), methods=["lime", right, wrong])
+    passed = {c.method: c.passed for c in evidence.checks if c.name == "methods_agree" and c.finding == "Upper_spot"}
+    assert passed == {"lime": True, "right": True, "wrong": False}
+    assert [h.method for h in evidence.heatmaps if not h.shown] == ["wrong"]
+    with pytest.raises(UnknownNameError, match="check 'method_agrees': is not known — did you mean 'methods_agree'"):
+        spots(Reader(REGIONS), methods=[replace(right, checks=("method_agrees",))])
+
+
+def test_what_cannot_be_asked_is_one_sentence() -> None:
+    with pytest.raises(UnsupportedMethodError, match="grad_cam"):
+        spots(Reader(REGIONS), methods=["grad_cam"])
+    with pytest.raises(UnknownNameError, match="did you mean 'lime'"):
+        spots(Reader(REGIONS), methods=["limes"])
+    with pytest.raises(InputError, match="methods: is empty"):
+        spots(Reader(REGIONS), methods=[])
+    with pytest.raises(GateRefusal, match="blank"):
+        spots(Reader(REGIONS), np.full((32, 32), 0.5))
+
+
+def test_a_colour_image_and_a_model_of_three_channels() -> None:
+    pixels = np.stack([picture(), picture() * 0.9, picture() * 0.8], axis=2)
+    evidence = spots(Reader(REGIONS, channels=3), pixels, methods=["lime"])
+    assert evidence.prediction.logits["Upper_spot"] == pytest.approx(8 * (0.9 * picture()[UPPER]).mean() - 4, abs=1e-4)
+    grey = spots(Reader(REGIONS), pixels, methods=["lime"])  # the mean of the channels
+    assert grey.prediction.logits == pytest.approx(evidence.prediction.logits, abs=1e-4)
+    assert all(h.values.shape == (32, 32) for h in (*evidence.heatmaps, *grey.heatmaps))
+
+
+def test_an_image_is_padded_to_a_square_and_maps_come_back() -> None:
+    wide = np.pad(picture(), ((0, 0), (0, 16)))
+    evidence = spots(Reader(REGIONS), wide, methods=["lime"])
+    assert {h.values.shape for h in evidence.heatmaps} == {(32, 48)}
+    with pytest.raises(InputError, match="takes images of 32 x 16"):
+        spots(type("Wide", (Reader,), {"input_size": (32, 16)})(REGIONS))
+
+
+def test_the_same_image_gives_the_same_bytes_twice() -> None:
+    def told() -> tuple[bytes, bytes]:
+        evidence = spots(OpenReader(REGIONS))
+        return canonical_json(as_record(evidence)), b"".join(a.tobytes() for a in arrays_of(evidence).values())
+
+    assert told() == told()
+
+
+def test_the_modality_is_the_models_or_follows_from_its_findings() -> None:
+    assert modality_for(Reader({"pleural effusion": UPPER})) is CHEST
+    assert modality_for(Reader(REGIONS)).names == ("Upper_spot", "Lower_spot") and not modality_for(Reader(REGIONS)).structures
+    named = type("Named", (Reader,), {"modality": SPOTS})
+    assert modality_for(named({"Effusion": UPPER})) is SPOTS
+
+
 @pytest.fixture(scope="module")
 def student() -> Student:
     return load_student()
@@ -40,7 +178,7 @@ def student() -> Student:
 
 @pytest.fixture(scope="module")
 def seen(student: Student) -> Seen:
-    return predict(student, Study("phantom", (generate_phantom(9_300_001, size=256).image,)))
+    return predict(student, generate_phantom(9_300_001, size=256).image, CHEST)
 
 
 def test_what_is_hidden_in_the_lungs_becomes_the_grey_of_the_darker_lung(seen: Seen) -> None:
@@ -49,63 +187,54 @@ def test_what_is_hidden_in_the_lungs_becomes_the_grey_of_the_darker_lung(seen: S
     film = np.full(left.shape, 0.9, np.float32)
     film[left | right] = 0.3
     film[(left | right) & (np.arange(len(film))[:, None] < np.quantile(np.nonzero(left | right)[0], 0.33))] = 0.8
-    planted = seen._replace(pixels=seen.frame.to_model(film))
-    filled = lung_fill(planted)
+    planted = seen._replace(pixels=seen.frame.to_model(film)[None])
+    filled = neutral_filling(planted, CHEST)
     assert filled is not None
-    image, grey = filled
-    assert grey == pytest.approx(0.3, abs=0.02)
+    assert filled.tone[0] == pytest.approx(0.3, abs=0.02)
     lungs = seen.frame.mask_to_model(left | right) >= 0.5
-    assert (image[lungs] == np.float32(grey)).all()
-    assert (image[~lungs] == hidden_image(planted.pixels, fill="blur")[~lungs]).all()
+    assert (filled.image[0][lungs] == np.float32(filled.tone[0])).all()
+    assert (filled.image[0][~lungs] == hidden_image(planted.pixels, fill="blur")[0][~lungs]).all()
 
 
-def test_without_lungs_the_hidden_is_blurred_and_said_so(student: Student, seen: Seen) -> None:
-    settings = ExplainSettings(samples=80)
-    heatmap, _ = explain_finding(student, seen, finding="Effusion", method="lime", settings=settings)
-    filled = lung_fill(seen)
-    assert filled is not None
-    assert heatmap.details["fill"] == f"the darker lung's grey ({filled[1]:g}) in the lungs and by a blur elsewhere"
+def test_without_structures_or_a_filling_the_hidden_is_blurred(seen: Seen) -> None:
     none = {name: np.zeros_like(mask) for name, mask in seen.prediction.masks.items()}
-    bare = seen._replace(prediction=dataclasses.replace(seen.prediction, masks=none))
-    assert lung_fill(bare) is None
-    heatmap, _ = explain_finding(student, bare, finding="Effusion", method="lime", settings=settings)
-    assert heatmap.details["fill"] == "blur"
+    bare = seen._replace(prediction=replace(seen.prediction, masks=none))
+    assert neutral_filling(bare, CHEST) is None and neutral_filling(seen, SPOTS) is None
 
 
 def test_lime_finds_the_opacity_that_a_blur_would_keep(student: Student, seen: Seen) -> None:
     """A model that reads the mean grey of the left lung, all of it white: what is hidden by its own blur stays white."""
     left = seen.prediction.masks["left_lung"]
-    pixels = seen.frame.to_model(np.where(left, 0.95, 0.3).astype(np.float32))
+    pixels = np.where(left, 0.95, 0.3).astype(np.float32)
     place = seen.frame.mask_to_model(left) >= 0.5
+    drawn = {name: seen.frame.to_model(mask.astype(np.float32)) for name, mask in seen.prediction.masks.items()}
 
-    class Reader:
-        findings = student.findings
-        head = student.head
+    class Drawing(Reader):
+        def structures(self, image: Array) -> dict[str, Array]:
+            return drawn
 
-        def answer(self, image: np.ndarray) -> object:
-            return seen.look
-
-        def logits(self, images: np.ndarray) -> np.ndarray:
-            grey = images[:, 0][:, place].mean(axis=1)
-            return np.repeat(grey[:, None], len(student.findings), axis=1).astype(np.float32)
-
+    model = Drawing({"Effusion": place}, size=len(place))
     found = {}
-    for fill in ("lung", "blur"):
-        settings = ExplainSettings(samples=300, fill=fill)
+    for fill in (None, "blur"):
+        lime = replace(METHODS["lime"], fill=fill)  # type: ignore[type-var]
+        settings = GatherSettings(samples=300, force=True)
         heatmap, _ = explain_finding(
-            Reader(), seen._replace(pixels=pixels), finding="Effusion", method="lime", settings=settings  # type: ignore[arg-type]
+            model, image_of(pixels), finding="Effusion", method="lime", methods=[lime], settings=settings
         )
         found[fill] = float(heatmap.values[left].mean())
-    assert found["lung"] > 2 * found["blur"] > 0
+    assert found[None] > 2 * found["blur"] > 0
 
 
 def test_a_what_if_says_how_it_hid_and_hides_so(student: Student) -> None:
     """A large effusion: without its lung it is far less likely, and every way of hiding has its words."""
     phantoms = (generate_phantom(seed, size=256) for seed in range(9_310_000, 9_310_100))
     phantom = next(p for p in phantoms if p.severity.get("Effusion", 0) > 0.7)
-    found = gather(student, Study("phantom", (phantom.image,)), settings=ExplainSettings(samples=80)).counterfactuals
-    mine = {item.region: item for item in found if item.finding == "Effusion"}
+    evidence = gather(student, phantom.image, settings=GatherSettings(samples=80))
+    mine = {item.region: item for item in evidence.counterfactuals if item.finding == "Effusion"}
     fills = {region: item.fill for region, item in mine.items()}
     assert fills == {"the right lung": "lung", "the left lung": "lung", "the heart": "blur", "the boxed area": "lung_blur"}
     assert set(fills.values()) <= set(load_words("en").data["tables"]["fill"])
     assert min(mine["the right lung"].change, mine["the left lung"].change) < -0.2
+    grey = next(h.details["fill"] for h in evidence.heatmaps if h.method == "lime")
+    assert str(grey).startswith("the darker lung's grey (0.") and str(grey).endswith(") in the lungs and by a blur elsewhere")
+    assert evidence.gaps == ()

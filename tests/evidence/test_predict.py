@@ -12,9 +12,9 @@ from storyxai.evidence.predict import _outline, predict
 from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
 from storyxai.modalities.chest_radiograph.anatomy import cardiothoracic_ratio, heart_problem
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
 from storyxai.models.runtime import SHIPPED, Student, load_student
 from storyxai.phantoms.generate import generate_phantom
-from storyxai.types import Study
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_an_outline_of_nothing_is_empty_and_of_everything_is_full() -> None:
 def test_the_heart_of_a_phantom_is_kept_and_measures_the_true_ratio(student: Student) -> None:
     for seed in range(9_200_000, 9_200_008):
         phantom = generate_phantom(seed, size=256)
-        found = cardiothoracic_ratio(predict(student, Study("phantom", (phantom.image,))).prediction.masks)
+        found = cardiothoracic_ratio(predict(student, phantom.image, CHEST).prediction.masks)
         assert found.value == pytest.approx(phantom.cardiothoracic_ratio, abs=0.06)
 
 
@@ -51,14 +51,14 @@ def test_a_heart_that_cannot_be_one_is_dropped_and_lungs_are_kept(student: Stude
     phantom = generate_phantom(9_200_003, size=256)
     pixels = phantom.image.pixels.copy()
     pixels[:, :132] = pixels[:, -1:].mean()
-    half = predict(student, Study("half", (dataclasses.replace(phantom.image, pixels=pixels),))).prediction.masks
+    half = predict(student, dataclasses.replace(phantom.image, pixels=pixels), CHEST).prediction.masks
     assert not half["heart"].any() and half["left_lung"].any()
 
 
 def test_what_is_shown_of_real_films_is_a_heart_or_nothing(student: Student, real_data: Path) -> None:
     shown = 0
     for path in sorted((real_data / "nih" / "images").rglob("*.*"))[:12]:
-        masks = predict(student, Study(path.stem, (read_image(path),))).prediction.masks
+        masks = predict(student, read_image(path), CHEST).prediction.masks
         shown += bool(masks["heart"].any())
         assert (heart_problem(masks) == "") == bool(masks["heart"].any())
     assert shown < 12  # it learnt hearts from phantoms alone, and real ones show it

@@ -57,7 +57,7 @@ def test_a_student_s_gradients_are_those_of_its_network(student: Any, exported: 
 
 def test_a_student_draws_and_writes(student: Any) -> None:
     image = picture(student)
-    answer = student.answer(image[0])
+    answer = student.answer(image)
     drawn = student.structures(image)
     assert list(drawn) == ["left_lung", "right_lung", "heart"]
     np.testing.assert_array_equal(np.stack(list(drawn.values())), answer.masks)

@@ -32,7 +32,7 @@ def test_a_look_is_one_pass_of_the_network(exported: Any) -> None:
     assert student.size == SIZE and student.findings == FINDINGS
     with torch.inference_mode():
         wanted = exported.network(torch.from_numpy(PICTURE)[None, None])
-    look = student.answer(PICTURE)
+    look = student.answer(PICTURE[None])
     assert look.features.shape == (16, 4, 4) and look.grid.shape == (3, 4, 4) and look.masks.shape == (3, 16, 16)
     for ours, theirs in (
         (look.features, wanted.features[0]), (look.grid, wanted.grid[0]), (look.logits, wanted.logits[0]),
@@ -46,14 +46,14 @@ def test_a_look_is_one_pass_of_the_network(exported: Any) -> None:
 
 def test_the_same_image_gives_the_same_bits(exported: Any) -> None:
     one, other = (load_student(exported.folder) for _ in range(2))
-    for ours, theirs in zip(one.answer(PICTURE), other.answer(PICTURE), strict=True):
+    for ours, theirs in zip(one.answer(PICTURE[None]), other.answer(PICTURE[None]), strict=True):
         assert np.array_equal(ours, theirs)
-    assert one.write_report(one.answer(PICTURE).memory) == other.write_report(other.answer(PICTURE).memory)
+    assert one.write_report(one.answer(PICTURE[None]).memory) == other.write_report(other.answer(PICTURE[None]).memory)
 
 
 def test_the_head_as_arrays_gives_the_grid_and_the_logits(exported: Any) -> None:
     student = load_student(exported.folder)
-    head, look = student.head, student.answer(PICTURE)
+    head, look = student.head, student.answer(PICTURE[None])
     mixed = np.einsum("jk,khw->jhw", head["hidden_weight"], look.features) + head["hidden_bias"][:, None, None]
     hidden = np.maximum(mixed, 0)
     grid = np.einsum("fj,jhw->fhw", head["out_weight"], hidden) + head["out_bias"][:, None, None]
@@ -65,7 +65,7 @@ def test_the_head_as_arrays_gives_the_grid_and_the_logits(exported: Any) -> None
 
 def test_the_report_is_the_greedy_one(exported: Any) -> None:
     student = load_student(exported.folder)
-    memory = student.answer(PICTURE).memory
+    memory = student.answer(PICTURE[None]).memory
     words, chosen = [START], []
     with torch.inference_mode():
         while len(words) < exported.network.spec.max_tokens - 1 and words[-1] != END:

@@ -158,7 +158,7 @@ def test_every_template_is_used_and_cites() -> None:
     words = load_words("en")
     source = "".join(p.read_text(encoding="utf-8") for p in sorted(Path(tell.__code__.co_filename).parent.rglob("*.py")))
     indexed = {f"patient.{stem}_" for stem in ("mean", "next", "help", "ask", "back")}
-    parts = {"present", "indeterminate", "absent", "passed", "failed", "unasked"}
+    parts = {"present", "indeterminate", "absent", "passed", "failed", "unasked", "score"}
     for audience in AUDIENCES:
         for key in words.data[audience]:
             name = f"{audience}.{key}"

@@ -135,7 +135,7 @@ def test_every_page_says_what_it_is_for_and_is_the_same_twice() -> None:
     page = render_ablation(kept)
     assert page == render_ablation(kept) and b"<b>" not in page.replace(b"&lt;b&gt;", b"")
     text = page.decode()
-    assert text.count("Research use only - not for diagnostic use") == 3 and "<script" not in text and "http" not in text
+    assert text.count("Research use only - not for diagnostic use") == 5 and "<script" not in text and "://" not in text
     assert "fewer than three seeds" in text and "Which task helps which" in text
     with pytest.raises(InputError, match="is not storyxai-ablation/1"):
         render_ablation({"format": "storyxai-scorecard/1"})

@@ -57,7 +57,7 @@ def test_what_is_left_out_takes_its_default(tmp_path: Path) -> None:
     recipe = read_recipe(written(tmp_path, RECIPE))
     assert recipe.distillation.temperature == DistillationRecipe().temperature
     assert recipe.evaluation == EvaluationRecipe()
-    assert recipe.data.soft_targets == "" and recipe.student.weights == ""
+    assert recipe.data.soft_targets == () and recipe.student.weights == ""
 
 
 def test_how_the_loop_runs_is_read_too(tmp_path: Path) -> None:
@@ -96,7 +96,8 @@ def test_a_whole_number_stands_for_a_rate(tmp_path: Path) -> None:
         ("mixing = 0.25", "views = 0", r"'distillation\.views' is 0.*at least 1"),
         ("size = 64", "size = 32", r"'data\.size' is 32.*at least 64"),
         ("size = 64", "size = 100", r"'data\.size' is 100.*multiple of 32"),
-        ("phantom_validation = 4", "phantom_validation = 0", r"'data\.phantom_validation' is 0.*at least 2"),
+        ("phantom_validation = 4", "phantom_validation = -1", r"'data\.phantom_validation' is -1.*at least 0"),
+        ('4\ntables = ["one.parquet", "two.parquet"]', "0", r"'data\.phantom_test' is 0.*at least 2"),
         ("epochs = 5", "epochs = 0", r"'student\.epochs' is 0.*at least 1"),
         ("epochs = 3", "epochs = 0", r"'teacher_findings\.epochs' is 0.*at least 1"),
         ("epochs = 5", "epochs = 5\nbatch_size = 1", r"'student\.batch_size' is 1.*at least 2"),

@@ -228,7 +228,7 @@ def test_predictions_of_none_of_the_images_and_tables_without_a_train_part_are_r
     (tmp_path / "densenet121_predictions.csv").write_text(f"{columns}\nelsewhere.png{',0.5' * len(NAMES)}\n")
     recipe = dataclasses.replace(RECIPE, data=dataclasses.replace(RECIPE.data, soft_targets=(str(tmp_path),)))
     with pytest.raises(RecipeError, match="are of none of the 8 training images — name the folder"):
-        distil_module.with_published_teacher(recipe, (), parts().train)
+        distil_module.published_answers(recipe, parts().train)
 
     drawn_first = "phantoms were drawn first"
     monkeypatch.setattr(distil_module, "examples_from_phantoms", lambda *_given, **_how: pytest.fail(drawn_first))

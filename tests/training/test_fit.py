@@ -188,7 +188,7 @@ def test_findings_lose_as_the_recipe_names_it(kind: str) -> None:
 def test_each_epoch_asks_the_teacher_of_the_view_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, asked = [], []
 
-    def watch_batch(examples, rows, view):  # type: ignore[no-untyped-def]
+    def watch_batch(examples, rows, view, settings):  # type: ignore[no-untyped-def]
         shown.append(view)
         return make_batch(examples, rows, view)
 

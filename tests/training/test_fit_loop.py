@@ -186,7 +186,7 @@ def test_rare_findings_are_drawn_more_often(monkeypatch: pytest.MonkeyPatch) -> 
     labels[0, 0] = 1  # one in 16: sqrt(.5 * 16) = 2.83 times the weight of the others, 16 * 2.83 / 17.83 = 2.54 of 16
     examples = dataclasses.replace(examples, labels=labels)
 
-    def watch(given, rows, view):  # type: ignore[no-untyped-def]
+    def watch(given, rows, view, settings):  # type: ignore[no-untyped-def]
         shown.extend(rows.tolist())
         return make_batch(given, rows, view)
 

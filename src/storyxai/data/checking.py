@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.data.masks import read_grey_mask, runs_size
-from storyxai.data.overview import extent, write_page
 from storyxai.data.reading import picture_size
 from storyxai.data.repeats import compare_repeats, say_repeats
 from storyxai.data.splits import DuplicatePair, check_no_leak, grey_of, near_duplicates, thumbnail
@@ -29,7 +28,7 @@ from storyxai.files import write_whole
 from storyxai.progress import Progress
 from storyxai.provenance import sha256_file
 
-__all__ = ["CheckReport", "Problem", "check_table"]
+__all__ = ["CheckReport", "Problem", "check_table", "extent"]
 
 SIDE = 16
 FLAT = 0.02  # standard deviation of a 16 x 16 thumbnail, as a share of the full range
@@ -50,11 +49,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a look over a table found: all problems, and the same in a few lines of text."""
+    """What a look over a table found: all problems, and the same in a few lines of text.
+
+    `counts` says how many problems of each kind there are, `twice` how far the references of images that stand twice
+    agree; `sampled` are the rows to show as pictures.
+    """
 
     images: int
     problems: tuple[Problem, ...]
     lines: tuple[str, ...]
+    counts: Mapping[str, str]
+    twice: tuple[str, ...]
+    sampled: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +75,12 @@ class _Seen:
 def check_table(
     table: StudyTable, out: Path, *, sample: int = 12, seed: int = 0, progress: Progress | None = None
 ) -> CheckReport:
-    """What is wrong with `table`, also written to the folder `out`: index.html (self-contained) and problems.csv.
+    """What is wrong with `table`, also written to the folder `out` as problems.csv.
 
     Missing and unreadable files, masks of another size, boxes outside their image, exact and near duplicates, patients
     or pictures in two parts of the split, images unlike the others, rows without a label; and how far the references of
-    films that stand twice agree. `sample` images, chosen by a hash of `seed` and id with marked ones first, are shown with
-    their masks and boxes.
+    films that stand twice agree. `sample` images, chosen by a hash of `seed` and id with marked ones first, are to be shown
+    with their masks and boxes.
     Raises: OutputError when `out` cannot be written.
     """
     problems: list[Problem] = []
@@ -110,13 +116,22 @@ def check_table(
     try:
         out.mkdir(parents=True, exist_ok=True)
         _write_csv(out / "problems.csv", problems)
-        broken = {problem.what for problem in problems if problem.kind in ("missing", "unreadable", "marks")}
-        write_page(table, out / "index.html", problems=[(p.kind, p.what, p.why) for p in problems], counts=counts,
-                   twice=twice, rows=_sampled(table, sample, seed, broken))
     except OSError as error:
         why = f"cannot be written ({error.strerror or error})"
         raise OutputError(str(out), why, mend="choose a folder of yours with room") from error
-    return CheckReport(images, tuple(problems), lines)
+    broken = {problem.what for problem in problems if problem.kind in ("missing", "unreadable", "marks")}
+    return CheckReport(images, tuple(problems), lines, counts, tuple(twice), tuple(_sampled(table, sample, seed, broken)))
+
+
+def extent(table: StudyTable) -> str:
+    """How many images and reports of how many patients, in words."""
+    frame = table.frame
+    images = int((frame["image"] != "").sum())
+    reports, patients = len(frame) - images, frame["patient_id"].nunique()
+    if not images:
+        return f"{reports} reports without an image, of {patients} patients"
+    with_image = frame["patient_id"][frame["image"] != ""].nunique()
+    return f"{images} images of {with_image} patients" + (f" and {reports} reports without an image" if reports else "")
 
 
 def _look_at_files(table: StudyTable, problems: list[Problem], progress: Progress | None) -> _Seen:

@@ -1,7 +1,7 @@
 """Machine checks of each map, and the decision to show it: one that fails a check, or lacks a needed one, is withheld.
 
 What these checks cannot say: that the map is right. They say that it is not empty, not the same for every finding, not
-off the lungs, not different from call to call, and not the word of one method alone.
+off its place, not different from call to call, and not the word of one method alone.
 """
 
 from __future__ import annotations
@@ -15,22 +15,20 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 from storyxai.explain.superpixels import segment_means
-from storyxai.modalities.chest_radiograph.anatomy import Thorax
+from storyxai.modalities.contract import Place
 from storyxai.types import METHOD_NAMES, Array, Check, Heatmap, Mask
 
 __all__ = [
     "LIMITS",
     "Limits",
     "decide_shown",
-    "inside_lungs",
+    "in_place",
     "label_specific",
     "methods_agree",
-    "model_sensitive",
     "not_empty",
     "rank_correlation",
     "repeatable",
     "stable_over_seeds",
-    "top_regions_agree",
 ]
 
 
@@ -39,17 +37,15 @@ class Limits:
     """Every limit of the checks in one place. None was fitted to a result; each line says what it is meant to exclude.
 
     smallest_peak: largest absolute value below which a map is taken as empty (logits; far below any decision).
-    inside_odds: odds of lying at the lungs, over those of an even map. 1 is an even map; 2 asks for twice its odds,
-        which can be reached whatever share of the picture the lungs fill.
+    inside_odds: odds of lying in the finding's place, over those of an even map. 1 is an even map; 2 asks for twice its
+        odds, which can be reached whatever share of the picture the place fills.
     inside_share: whatever the odds, at least half of the positive map must lie there.
     agreement_quantile: agreement of two methods must exceed this quantile of what shuffled superpixels reach.
         Neighbouring superpixels are alike, so chance is in truth somewhat higher: a low bar, and named so in `about`.
-    shuffles, top_regions: shuffles for that quantile; how many strongest superpixels are compared.
+    shuffles: shuffles for that quantile.
     repeat_difference: the same call twice must give the same numbers.
-    seed_correlation: rank correlation of LIME's superpixels between two seeds (or the one expected from its errors).
+    seed_correlation: correlation of the superpixels between two seeds that is to be expected from their errors.
     highest_cosine: two findings whose maps are nearer than this are one map under two names.
-    highest_random_correlation: a map that keeps this much of its order on a model with shuffled weights shows the
-        image's own edges, not what the model learned.
     """
 
     smallest_peak: float = 1e-6
@@ -57,28 +53,19 @@ class Limits:
     inside_share: float = 0.5
     agreement_quantile: float = 0.95
     shuffles: int = 500
-    top_regions: int = 5
     repeat_difference: float = 0.0
     seed_correlation: float = 0.7
     highest_cosine: float = 0.98
-    highest_random_correlation: float = 0.5
 
 
 LIMITS: Final = Limits()
-# A map is shown only if these passed; the others must not have failed, but may be not applicable.
-NEEDED: Final = ("not_empty", "inside_lungs")
-# Findings whose sign may lie in the heart or between the lungs.
-MEDIASTINAL: Final = frozenset({"Cardiomegaly", "Hernia"})
 # Why a map is withheld, in plain words and without numbers (the numbers are in the check).
 REASONS: Final[Mapping[str, str]] = {
     "not_empty": "the map is empty",
-    "inside_lungs": "too much of the map lies away from the part of the chest that this finding concerns",
     "methods_agree": "two methods of explanation do not agree better than chance on where the evidence lies",
-    "top_regions_agree": "two methods of explanation do not name the same strongest regions",
     "repeatable": "the same call did not give the same map twice",
     "stable_over_seeds": "the map depends too much on the random samples that made it",
     "label_specific": "the map is nearly the same as that of another finding, so it does not explain this one",
-    "model_sensitive": "the map hardly changes when the model's weights are shuffled",
 }
 
 
@@ -91,32 +78,24 @@ def not_empty(values: Array, *, finding: str, method: str, limits: Limits = LIMI
     return Check("not_empty", finding, method, peak, limits.smallest_peak, passed, about)
 
 
-def inside_lungs(values: Array, thorax: Thorax, *, finding: str, method: str, limits: Limits = LIMITS) -> Check:
-    """Passed when the positive map lies at the lungs with clearly better odds than an even map.
+def in_place(values: Array, place: Place, *, finding: str, method: str, limits: Limits = LIMITS) -> Check:
+    """Passed when the positive map lies in the finding's place with clearly better odds than an even map.
 
-    For Cardiomegaly and Hernia the heart and the space between the lungs count too. Value: share of the positive map;
-    limit: the larger of `limits.inside_share` and the share at which the odds are `limits.inside_odds` times even.
+    Value: share of the positive map; limit: the larger of `limits.inside_share` and the share at which the odds are
+    `limits.inside_odds` times even. The modality names the check.
     """
-    name = "inside_lungs"
-    if thorax.near_lungs is None or thorax.between is None:
-        return Check(name, finding, method, None, None, None, f"not measured: {thorax.problem}")
-    region = thorax.near_lungs
-    words = f"the lungs with {thorax.margin_words}"
-    if finding in MEDIASTINAL:
-        region = region | thorax.between
-        words += ", the heart" if thorax.heart is not None else ""
-        words += " and the space between the lungs"
-        if thorax.heart is not None:
-            region = region | thorax.heart
-    positive = _positive_like(values, region, thorax.stride)
+    name = place.check
+    if place.region is None:
+        return Check(name, finding, method, None, None, None, f"not measured: {place.words}")
+    positive = _positive_like(values, place.region, place.stride)
     total = float(positive.sum(dtype=np.float64))
     if total <= 0:
         return Check(name, finding, method, None, None, None, "not measured: the map has no positive part")
-    share = float(positive[region].sum(dtype=np.float64)) / total
-    even = float(region.mean())
+    share = float(positive[place.region].sum(dtype=np.float64)) / total
+    even = float(place.region.mean())
     odds = limits.inside_odds * even
     limit = max(limits.inside_share, odds / (odds + 1 - even))
-    about = f"share of the positive map in {words}; an even map would have {even:.2f}"
+    about = f"share of the positive map in {place.words}; an even map would have {even:.2f}"
     return Check(name, finding, method, share, limit, share >= limit, about)
 
 
@@ -156,39 +135,6 @@ def methods_agree(
     return Check(name, finding, method, value, limit, value > limit, about)
 
 
-def top_regions_agree(
-    first: Array,
-    second: Array,
-    segments: NDArray[np.int32],
-    *,
-    finding: str,
-    method: str,
-    other: str,
-    within: Mask | None = None,
-    limits: Limits = LIMITS,
-) -> Check:
-    """Passed when the strongest superpixels of two maps overlap more than chance allows.
-
-    Value: share of the `limits.top_regions` strongest that both name; limit: the largest share that chance does not
-    exceed with probability `limits.agreement_quantile` (hypergeometric), to be exceeded.
-    """
-    from math import comb
-
-    name, k = "top_regions_agree", limits.top_regions
-    a, b = _compared(first, second, segments, within)
-    count = len(a)
-    if count < 2 * k or min((a > 0).sum(), (b > 0).sum()) < k:
-        about = f"not measured: {_either(method, other)} has fewer than {k} superpixels with positive evidence"
-        return Check(name, finding, method, None, None, None, about)
-    # Stable sorting: equal superpixels are taken in label order, whatever the machine.
-    top_a, top_b = (set(np.argsort(-x, kind="stable")[:k].tolist()) for x in (a, b))
-    shared = len(top_a & top_b)
-    chances = [comb(k, i) * comb(count - k, k - i) / comb(count, k) for i in range(k + 1)]
-    below = int(np.searchsorted(np.cumsum(chances), limits.agreement_quantile))
-    about = f"share of the {k} strongest of {count} superpixels that the two methods share; chance {k / count:.2f}"
-    return Check(name, finding, method, shared / k, below / k, shared > below, about)
-
-
 def repeatable(first: Array, again: Array, *, finding: str, method: str, limits: Limits = LIMITS) -> Check:
     """Passed when the same call twice gives the same map. Value: largest absolute difference."""
     if first.shape != again.shape:
@@ -201,29 +147,16 @@ def repeatable(first: Array, again: Array, *, finding: str, method: str, limits:
     )
 
 
-def stable_over_seeds(
-    coefficients: NDArray[np.float64] | None = None,
-    others: NDArray[np.float64] | None = None,
-    *,
-    finding: str,
-    method: str,
-    reliability: float | None = None,
-    limits: Limits = LIMITS,
-) -> Check:
-    """Passed when another seed gives, or is expected to give, the same order of superpixels.
+def stable_over_seeds(*, finding: str, method: str, reliability: float | None, limits: Limits = LIMITS) -> Check:
+    """Passed when another seed is expected to give the same order of superpixels.
 
-    Either the coefficients [S] of two seeds (value: their rank correlation), or `reliability` of one LimeResult (value:
-    the correlation to expect from its standard errors, without a second run).
+    Value: `reliability`, the correlation to expect from the standard errors of one run; None: the method states none.
     """
     name, limit = "stable_over_seeds", limits.seed_correlation
-    if coefficients is not None and others is not None:
-        value = rank_correlation(coefficients, others)
-        about = "rank correlation over superpixels between two random seeds"
-    elif reliability is not None:
-        value, about = float(reliability), "correlation between two seeds to be expected from the standard errors"
-    else:
+    if reliability is None:
         return Check(name, finding, method, None, limit, None, "not measured: the method draws no random samples")
-    return Check(name, finding, method, value, limit, value >= limit, about)
+    about = "correlation between two seeds to be expected from the standard errors"
+    return Check(name, finding, method, reliability, limit, reliability >= limit, about)
 
 
 def label_specific(
@@ -239,30 +172,17 @@ def label_specific(
     return Check(name, finding, method, cosines[nearest], limit, cosines[nearest] <= limit, about)
 
 
-def model_sensitive(
-    values: Array, shuffled: Array, *, finding: str, method: str, limits: Limits = LIMITS
-) -> Check:
-    """Passed when the map of a model with shuffled weights has another order. Value: absolute rank correlation.
-
-    Source: Adebayo et al., NeurIPS 2018 (model parameter randomisation).
-    """
-    name, limit = "model_sensitive", limits.highest_random_correlation
-    if not (np.ptp(values) > 0 and np.ptp(shuffled) > 0):
-        return Check(name, finding, method, None, limit, None, "not measured: one of the two maps is flat")
-    value = abs(rank_correlation(values.ravel(), shuffled.ravel()))
-    about = "rank correlation with the map of the same model after its weights were shuffled"
-    return Check(name, finding, method, value, limit, value <= limit, about)
-
-
-def decide_shown(heatmap: Heatmap, checks: Iterable[Check], *, needed: tuple[str, ...] = NEEDED) -> Heatmap:
+def decide_shown(heatmap: Heatmap, checks: Iterable[Check], *, place: Place | None) -> Heatmap:
     """The heatmap with `shown` and `withheld_because` decided by its own checks (same finding and method).
 
-    Shown when every check in `needed` passed and no other failed. The reasons are in plain words, in the order given.
+    Shown when it is not empty, lies in its place where it has one, and failed no other check; others may be not applicable.
+    The reasons are in plain words, in the order given.
     """
     own = [c for c in checks if c.finding == heatmap.finding and c.method == heatmap.method]
-    reasons = [REASONS.get(c.name, f"it failed the check '{c.name}'") for c in own if c.passed is False]
+    known = REASONS if place is None else {**REASONS, place.check: place.away}
+    reasons = [known.get(c.name, f"it failed the check '{c.name}'") for c in own if c.passed is False]
     by_name = {c.name: c for c in own}
-    for name in needed:
+    for name in ("not_empty",) if place is None else ("not_empty", place.check):
         check = by_name.get(name)
         # A map that could not be checked is not shown either: silence is no pass. An empty map is reason enough.
         if (check is None or check.passed is None) and REASONS["not_empty"] not in reasons:

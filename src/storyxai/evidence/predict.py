@@ -1,78 +1,178 @@
-"""What the student says about one radiograph, calibrated, and back in the frame of the original image."""
+"""What a model says about one image, calibrated where its card allows, and back in the frame of the original image."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from storyxai.errors import WeightsError
+from storyxai.errors import InputError, WeightsError
 from storyxai.evidence.boxes import evidence_boxes
+from storyxai.explain.contract import ExplainedModel, Look, WrittenReport
+from storyxai.imaging.distance import GateDistance
 from storyxai.imaging.geometry import ModelFrame, model_frame
-from storyxai.modalities.chest_radiograph.anatomy import heart_problem
-from storyxai.modalities.chest_radiograph.grammar import detokenize
-from storyxai.models.card import Calibration
-from storyxai.models.runtime import Answer, Student
-from storyxai.types import Array, Box, Finding, Mask, Prediction, Study
+from storyxai.modalities.contract import Modality
+from storyxai.models.card import Calibration, ModelCard
+from storyxai.types import Array, Box, Finding, Image, Mask, Prediction
 
-__all__ = ["Seen", "calibrated", "grid_boxes", "outlines", "predict"]
+__all__ = ["OneLook", "Seen", "calibrated", "card_of", "distance_of", "grid_boxes", "outlines", "predict", "view_of"]
 
-MASK_NAMES = ("left_lung", "right_lung", "heart")
 INTERVAL = (5.0, 95.0)
 """Percentiles of the calibration bootstrap that make a probability's 90 % interval."""
+UNCALIBRATED_THRESHOLD = 0.5
+MOST_GRADIENTS = 64
+"""A model of more findings than this is not asked for the gradients of all."""
+LARGEST_VIEW = 512
+"""A model that takes any size is shown the image with at most this many pixels along the longer side."""
 
 
 class Seen(NamedTuple):
-    """A prediction with what explanations need of the pass that made it. `pixels` float32 [S, S] is the model's view."""
+    """A prediction with what explanations need of the look that made it.
+
+    Shapes: pixels float32 [C, S, S], the model's view; `mask_pixel` is the side of one pixel of the drawn masks in original
+    pixels. `gaps` names what the model did not bring (`storyxai.types.GAPS`).
+    """
 
     prediction: Prediction
-    look: Answer
+    look: Look | None
     frame: ModelFrame
     pixels: Array
-    report_confidence: float
+    mask_pixel: float
+    report_confidence: float | None
+    gaps: frozenset[str]
 
 
-def predict(student: Student, study: Study) -> Seen:
-    """The student's prediction of the study's first image, from one pass and one decoding of the report."""
-    image = study.images[0]
-    frame = model_frame(*image.pixels.shape, size=student.size)
-    pixels = frame.to_model(image.pixels)
-    look = student.answer(pixels)
-    findings = tuple(
-        calibrated(name, float(look.logits[i]), _calibration(student, name)) for i, name in enumerate(student.findings)
-    )
-    words, confidence = student.write_report(look.memory)
-    masks = outlines(look.masks, frame)
+@dataclass(frozen=True, eq=False)
+class OneLook:
+    """A model that looks once at the image [C, H, W] it was given, whoever asks and however often."""
+
+    model: ExplainedModel
+    image: Array
+    _looks: dict[tuple[int, ...] | None, Look | None] = field(default_factory=dict)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        return tuple(self.model.findings)
+
+    @property
+    def channels(self) -> int:
+        return self.model.channels
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        return self.model.input_size
+
+    @property
+    def model_id(self) -> str:
+        return self.model.model_id
+
+    def logits(self, images: Array) -> Array:
+        """The model's logits."""
+        return self.model.logits(images)
+
+    def look(self, image: Array, columns: Sequence[int] | None = None) -> Look | None:
+        """The model's look, kept; where the gradients of all logits are kept, those of some come from them."""
+        if not np.array_equal(image, self.image):
+            return self.model.look(image, columns)
+        count = len(self.model.findings)
+        wanted = None if columns is None or tuple(columns) == tuple(range(count)) else tuple(columns)
+        whole = self._looks.get(None)
+        if wanted is not None and whole is not None:
+            return whole if whole.gradients is None else whole._replace(gradients=whole.gradients[list(wanted)])
+        if wanted not in self._looks:
+            self._looks[wanted] = self.model.look(image, wanted)
+        return self._looks[wanted]
+
+    def input_gradients(self, images: Array, columns: Sequence[int] | None = None) -> Array | None:
+        """The model's gradients by the pixels."""
+        return self.model.input_gradients(images, columns)
+
+    def structures(self, image: Array) -> Mapping[str, Array] | None:
+        """What the model draws."""
+        return self.model.structures(image)
+
+    def report(self, image: Array) -> WrittenReport | None:
+        """What the model writes."""
+        return self.model.report(image)
+
+    def __getattr__(self, name: str) -> object:
+        # What only some models have (attention, a network) is asked of the model itself.
+        return getattr(self.model, name)
+
+
+def card_of(model: ExplainedModel) -> ModelCard | None:
+    """The model's card; None where it has none."""
+    card = getattr(model, "card", None)
+    return card if isinstance(card, ModelCard) else None
+
+
+def distance_of(model: ExplainedModel) -> GateDistance | None:
+    """How far an image lies from those that the model learnt from; None where the model does not know."""
+    distance = getattr(model, "distance", None)
+    return distance if isinstance(distance, GateDistance) else None
+
+
+def view_of(model: ExplainedModel, image: Image) -> tuple[Array, ModelFrame]:
+    """The image as the model takes it, and the frame that leads back. Shapes: float32 [C, S, S].
+
+    A grey image is given to a model of three channels three times; of a colour image a grey model gets the mean.
+    Raises: InputError where the model takes no square image.
+    """
+    height, width = image.pixels.shape[:2]
+    rows, columns = model.input_size or (min(max(height, width), LARGEST_VIEW),) * 2
+    if rows != columns:
+        raise InputError("model", f"takes images of {rows} x {columns}", mend="give one that takes square images")
+    frame = model_frame(height, width, size=rows)
+    if image.pixels.ndim == 2:
+        grey = frame.to_model(image.pixels)
+        return np.ascontiguousarray(np.broadcast_to(grey, (model.channels, *grey.shape))), frame
+    if model.channels == 1:
+        return frame.to_model(image.pixels.mean(axis=2, dtype=np.float32))[None], frame
+    return np.stack([frame.to_model(np.ascontiguousarray(image.pixels[..., i])) for i in range(3)]), frame
+
+
+def predict(model: ExplainedModel, image: Image, modality: Modality, *, study_id: str = "") -> Seen:
+    """The model's prediction of the image, from one look and one writing of the report.
+
+    Raises: InputError where the model does not take such an image, WeightsError for a card without a finding's calibration.
+    """
+    pixels, frame = view_of(model, image)
+    look = model.look(pixels, None if len(model.findings) <= MOST_GRADIENTS else (0,))
+    logits = look.logits if look is not None else model.logits(pixels[None])[0]
+    drawn, written = model.structures(pixels), model.report(pixels)
+    card = card_of(model)
     prediction = Prediction(
-        study_id=study.study_id,
-        findings=findings,
+        study_id=study_id,
+        findings=tuple(
+            calibrated(name, float(logit), _calibration(model, card, name))
+            for name, logit in zip(model.findings, logits, strict=True)
+        ),
         boxes=(),
-        masks=masks,
-        report=tuple(detokenize(words)),
-        logits={name: float(look.logits[i]) for i, name in enumerate(student.findings)},
-        model_id=student.card.model_id,
+        masks=outlines(drawn or {}, frame, modality),
+        report=() if written is None else tuple(written.sentences),
+        logits={name: float(logit) for name, logit in zip(model.findings, logits, strict=True)},
+        model_id=model.model_id,
     )
-    seen = Seen(prediction, look, frame, pixels, confidence)
-    boxes = [box for i, f in enumerate(findings) if f.state != "absent" for box in grid_boxes(seen, f.name, i)]
+    side = max(len(mask) for mask in drawn.values()) if drawn else frame.size
+    seen = Seen(
+        prediction, look, frame, pixels, max(frame.height, frame.width) / side, None if written is None else written.confidence,
+        _gaps(model, look, card, bool(drawn) or not modality.structures, written),
+    )
+    boxes = [box for f in prediction.findings if f.state != "absent" for box in grid_boxes(seen, f.name)]
     return seen._replace(prediction=replace(prediction, boxes=tuple(boxes)))
 
 
-def outlines(probabilities: Array, frame: ModelFrame) -> dict[str, Mask]:
-    """The outline of each structure in the original frame, from mask probabilities [3, h, w]: one piece each.
+def calibrated(name: str, logit: float, calibration: Calibration | None) -> Finding:
+    """The finding's probability, its interval over the calibration's bootstrap, and the threshold it is read against.
 
-    A heart that has not the form or place of one is empty: on real films it often is none, and nothing may rest on it.
+    Without a calibration the probability is the logit's sigmoid, a score, its own interval, read against one half.
     """
-    masks = {name: _one_piece(_outline(probabilities[i], frame)) for i, name in enumerate(MASK_NAMES)}
-    if heart_problem(masks):
-        masks["heart"] = np.zeros_like(masks["heart"])
-    return masks
-
-
-def calibrated(name: str, logit: float, calibration: Calibration) -> Finding:
-    """The finding's probability, its interval over the calibration's bootstrap, and the threshold it is read against."""
+    if calibration is None:
+        score = _sigmoid(logit)
+        return Finding(name, score, (score, score), UNCALIBRATED_THRESHOLD)
     value = _sigmoid(calibration.scale * logit + calibration.bias)
     many = np.array([_sigmoid(scale * logit + bias) for scale, bias in calibration.replicates] or [value])
     low, high = np.percentile(many, INTERVAL)
@@ -80,35 +180,72 @@ def calibrated(name: str, logit: float, calibration: Calibration) -> Finding:
     return Finding(name, value, interval, calibration.threshold)
 
 
-def _calibration(student: Student, name: str) -> Calibration:
-    found = student.card.calibration.get(name)
-    if found is None:
-        raise WeightsError(
-            str(student.folder), f"has no calibration for {name}", mend="write the card again with `storyxai distil`"
-        )
-    return found
-
-
-def grid_boxes(seen: Seen, finding: str, index: int) -> tuple[Box, ...]:
+def grid_boxes(seen: Seen, finding: str) -> tuple[Box, ...]:
     """Boxes of one finding where its evidence grid is at least half its highest cell, original frame, best first."""
-    return evidence_boxes(seen.look.grid[index], seen.frame, finding=finding)
+    if seen.look is None or seen.look.cells is None:
+        return ()
+    index = [f.name for f in seen.prediction.findings].index(finding)
+    return evidence_boxes(seen.look.cells[index], seen.frame, finding=finding)
 
 
-def _outline(probability: NDArray[np.float32], frame: ModelFrame) -> NDArray[np.bool_]:
+def _calibration(model: ExplainedModel, card: ModelCard | None, name: str) -> Calibration | None:
+    if card is None or not card.calibration:
+        return None
+    if name not in card.calibration:
+        raise WeightsError(model.model_id, f"has no calibration for {name}", mend="write the card again with `storyxai distil`")
+    return card.calibration[name]
+
+
+def _gaps(
+    model: ExplainedModel, look: Look | None, card: ModelCard | None, drawn: bool, written: WrittenReport | None
+) -> frozenset[str]:
+    """What the model did not bring, by the words of `storyxai.types.GAPS`."""
+    lacking = {
+        "calibration": card is None or not card.calibration,
+        "card": card is None,
+        "masks": not drawn,
+        "report": written is None,
+        "gradients": look is None or look.gradients is None,
+        "distance": look is None or distance_of(model) is None,
+    }
+    return frozenset(gap for gap, lacks in lacking.items() if lacks)
+
+
+def outlines(drawn: Mapping[str, Array], frame: ModelFrame, modality: Modality) -> dict[str, Mask]:
+    """The outline of each structure in the original frame, from its probabilities [h, w].
+
+    What has not its structure's form or place is emptied: nothing may rest on it, and no one is to see it.
+    """
+    structures = {structure.name: structure for structure in modality.structures}
+    masks = {name: _outline(values, frame) for name, values in drawn.items()}
+    for name in masks:
+        if name not in structures or structures[name].one_piece:
+            masks[name] = _one_piece(masks[name])
+    for name, structure in structures.items():
+        if name in masks and structure.fault is not None and structure.fault(masks):
+            masks[name] = np.zeros_like(masks[name])
+    return masks
+
+
+def _outline(probability: NDArray[np.float32], frame: ModelFrame) -> Mask:
     """Where a mask of probabilities is at least one half, in the original frame.
 
     Log-odds are interpolated, not probabilities: these are flat on both sides of an edge, so that between two cells they
     draw it halfway whatever the cells say. Cubic first, from the cells to the model's pixels.
     """
+    from scipy.ndimage import zoom
+
     sure = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
     odds = np.log(sure / (1 - sure))
-    fine = ndimage.zoom(odds, frame.size / odds.shape[0], order=3, mode="nearest", grid_mode=True)
+    fine = zoom(odds, frame.size / odds.shape[0], order=3, mode="nearest", grid_mode=True)
     return np.asarray(frame.mask_to_original(fine.astype(np.float32), 0.0))
 
 
-def _one_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest connected piece of a mask: a lung is one thing."""
-    pieces, count = ndimage.label(mask)
+def _one_piece(mask: Mask) -> Mask:
+    """The largest connected piece of a mask: a structure is one thing."""
+    from scipy.ndimage import label
+
+    pieces, count = label(mask)
     if count <= 1:
         return mask
     sizes = np.bincount(pieces.ravel())

@@ -59,6 +59,8 @@ __all__ = [
     "arrays_of",
     "as_record",
     "digits_apart",
+    "figure_name",
+    "figure_parts",
     "from_record",
     "record_sha256",
     "resolve",
@@ -148,6 +150,16 @@ def resolve(record: Mapping[str, Any], path: str) -> Any:
                 raise CitationError(f"'{path}' is not known in this evidence (its value is null)")
             return value
     raise CitationError(f"'{path}' is not in this evidence")
+
+
+def figure_name(kind: str, *names: str) -> str:
+    """The name of a figure ("map/Effusion/lime"); a "/" within a name is written as "%2F"."""
+    return "/".join((kind, *(name.replace("%", "%25").replace("/", "%2F") for name in names)))
+
+
+def figure_parts(name: str) -> tuple[str, ...]:
+    """The kind of a figure and the names that `figure_name` made its name of."""
+    return tuple(part.replace("%2F", "/").replace("%25", "%") for part in name.split("/"))
 
 
 def digits_apart(
@@ -366,7 +378,7 @@ def _heatmap(finding: str, method: str, record: HeatmapRecord, arrays: Mapping[s
 
 
 def _array_name(heatmap: Heatmap) -> str:
-    return f"heatmaps/{heatmap.finding}/{heatmap.method}"
+    return figure_name("heatmaps", heatmap.finding, heatmap.method)
 
 
 def _concept_record(concept: Concept) -> ConceptRecord:

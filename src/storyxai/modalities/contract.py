@@ -19,7 +19,7 @@ from storyxai.types import Array, Concept, Image, Mask
 
 __all__ = [
     "Acquisition", "Code", "FindingTerm", "Gate", "GateRule", "LabelReport", "MeasureGate", "Modality", "NameHardRules",
-    "NeutralFilling", "Place", "ReportGrammar", "Structure", "Survey", "SurveyImage", "Tone", "WhatIf", "folded_name",
+    "NeutralFilling", "Place", "ReportGrammar", "Structure", "Survey", "SurveyImage", "WhatIf", "folded_name",
 ]
 
 
@@ -90,13 +90,15 @@ class Place(NamedTuple):
     """Where the evidence of a finding is to be looked for: the region that a map is checked against.
 
     Shapes: `region` bool, every `stride`-th pixel of the original frame; None where it cannot be told, and `words` says
-    why, otherwise what the region is. `check` is the name under which records hold the check.
+    why, otherwise what the region is. `check` is the name under which records hold the check, `away` why a map that fails it
+    is withheld.
     """
 
     check: str
     region: Mask | None
     stride: int
     words: str
+    away: str = "too much of the map lies away from where the evidence of this finding is to be looked for"
 
 
 class Survey(Protocol):
@@ -125,23 +127,18 @@ class SurveyImage(Protocol):
         ...
 
 
-class Tone(NamedTuple):
-    """A region, bool [S, S], and the value of each channel that it is painted with."""
+@dataclass(frozen=True)
+class NeutralFilling:
+    """What a hidden region is painted with, so that hiding it removes evidence and adds none.
 
-    region: Mask
-    value: tuple[float, ...]
-
-
-class NeutralFilling(NamedTuple):
-    """What a perturbed region is painted with, so that hiding it removes evidence and adds none: a tone, elsewhere a blur.
-
-    `tone(pixels, masks)` chooses it, None where nothing was drawn to choose it from; shapes: pixels [C, S, S], masks bool
-    [S, S] by structure. `key` names the filling in options and records, `words` holds "{tone}"; `mixed` names what covers a
-    region that lies partly in the tone's.
+    In the drawn `structures` together the value that the share `quantile` of their pixels lies below, channel by channel;
+    elsewhere a blur. `key` names it in options and records, `words` holds "{tone}" for that value; `mixed` names what covers
+    a region that may lie partly in the structures.
     """
 
     key: str
-    tone: Callable[[Array, Mapping[str, Mask]], Tone | None]
+    structures: tuple[str, ...]
+    quantile: float
     words: str
     mixed: str
 

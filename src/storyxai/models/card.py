@@ -12,6 +12,7 @@ import msgspec
 
 from storyxai.errors import WeightsError
 from storyxai.files import write_whole
+from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 from storyxai.types import (
     AgreementFigures,
@@ -75,6 +76,7 @@ class ModelCard:
     """A model's card. `figures` holds what stories cite (see `model_record`); `files` maps file name to SHA-256.
 
     `training` says how it was trained: free JSON that nothing reads but people, and `patients` (see scorecard.judge).
+    `modality` names the kind of image that it reads (`storyxai.modalities`).
     """
 
     name: str
@@ -88,6 +90,7 @@ class ModelCard:
     figures: CardFigures = field(default_factory=CardFigures)
     training: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
+    modality: str = DEFAULT_MODALITY
 
     @property
     def model_id(self) -> str:
@@ -117,6 +120,7 @@ def write_card(card: ModelCard, folder: Path) -> None:
         "figures": _stated(msgspec.to_builtins(card.figures)),
         "training": card.training,
         "licence": card.licence,
+        "modality": card.modality,
         "research_use_only": True,
     }
     write_whole(canonical_json(record), folder / CARD_NAME)

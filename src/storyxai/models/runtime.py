@@ -18,7 +18,8 @@ from storyxai.errors import InputError, WeightsError
 from storyxai.explain.cam import grid_head_gradients
 from storyxai.explain.contract import Look, WrittenReport
 from storyxai.imaging.distance import DISTANCE_NAME, GateDistance, read_distance
-from storyxai.modalities.chest_radiograph.grammar import detokenize
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import modality_of
 from storyxai.models.card import ModelCard, read_card
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
 from storyxai.types import Array
@@ -28,23 +29,24 @@ __all__ = ["GRAPHS", "SHIPPED", "Answer", "Student", "load_student", "open_graph
 GRAPHS: Mapping[str, str] = {"look": "look.onnx", "findings": "findings.onnx", "words": "words.onnx"}
 SHIPPED = Path(__file__).parent / "shipped"
 """The folder of the student that comes with the package."""
-FIRST_STRUCTURES = ("left_lung", "right_lung", "heart")
-"""What the masks of a student draw whose card, of an older version, does not say so."""
+TASKS = ("findings", "masks", "report")
+HEADS: Mapping[str, str] = {"masks": "masks", "report": "memory"}
+"""What the graph "look" gives of a task beside the findings."""
 LAYER = "fused features at stride 16"
 
 
 class Answer(NamedTuple):
     """What the student says about one image.
 
-    Shapes: features [K, h, w]; grid [F, h, w] logits per cell; logits [F]; masks [R, 4h, 4w] probabilities of R structures;
-    memory [1, M, D] for the words of the report. Empty where the student has no such head.
+    Shapes: features [K, h, w]; grid [F, h, w] logits per cell; logits [F]; masks [M, 4h, 4w] probabilities of the M
+    structures and memory [1, T, D], each None where it was not taught to draw or to write.
     """
 
     features: Array
     grid: Array
     logits: Array
-    masks: Array
-    memory: Array
+    masks: Array | None
+    memory: Array | None
 
 
 def open_graph(graph: Path | bytes) -> Any:
@@ -76,6 +78,23 @@ class Student:
     @property
     def findings(self) -> tuple[str, ...]:
         return tuple(self.card.spec["findings"])
+
+    @cached_property
+    def modality(self) -> Modality:
+        """The kind of image that it reads, by its card. Raises: UnknownNameError where that is known nowhere."""
+        return modality_of(self.card.modality, beside=self.folder)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it was taught: "findings" and, where it draws or writes, "masks" and "report"."""
+        return tuple(self.card.spec.get("tasks", TASKS))
+
+    @property
+    def structure_names(self) -> tuple[str, ...]:
+        """What its masks draw, in order; empty where it draws none."""
+        if "masks" not in self.tasks:
+            return ()
+        return tuple(self.card.spec.get("structures") or self.modality.structure_names)
 
     @property
     def channels(self) -> int:
@@ -109,32 +128,34 @@ class Student:
         """None: the graphs of a student run forwards only."""
 
     def structures(self, image: Array) -> dict[str, Array] | None:
-        """The probability [4h, 4w] of each structure in an image [C, S, S]; None for a student that draws none."""
+        """The probability [4h, 4w] of each structure in an image [C, S, S]; None where it draws none."""
         masks = self.answer(image).masks
-        names = self.card.spec.get("structures", FIRST_STRUCTURES)
-        return dict(zip(names, masks, strict=True)) if len(masks) else None
+        return None if masks is None else dict(zip(self.structure_names, masks, strict=True))
 
     def report(self, image: Array) -> WrittenReport | None:
-        """The report of an image [C, S, S]; None for a student that writes none."""
+        """The report of an image [C, S, S]; None where it writes none."""
         memory = self.answer(image).memory
-        if not memory.size:
-            return None
+        return None if memory is None else self.written(memory)
+
+    def written(self, memory: Array) -> WrittenReport:
+        """The report of the image that `memory` [1, M, D] is of. Raises: WeightsError where the modality has no reports."""
         words, confidence = self.write_report(memory)
-        return WrittenReport(tuple(detokenize(words)), confidence)
+        grammar = self.modality.grammar
+        if grammar is None:
+            why = f"writes reports, and the modality '{self.modality.key}' has no grammar for them"
+            raise WeightsError(str(self.folder), why, mend="give the modality its grammar")
+        return WrittenReport(tuple(grammar.detokenize(words)), confidence)
 
     def answer(self, image: Array) -> Answer:
-        """Everything about one image [C, S, S], or [S, S] of one channel, in [0, 1], from one pass."""
-        said = self.answer_all((image[None] if image.ndim == 2 else image)[None])
-        return Answer(said[0][0], said[1][0], said[2][0], said[3][0], said[4])
+        """Everything about one image [C, S, S] in [0, 1], from one pass."""
+        features, grid, logits, masks, memory = self.answer_all(image[None])
+        return Answer(features[0], grid[0], logits[0], None if masks is None else masks[0], memory)
 
-    def answer_all(self, images: Array) -> list[Array]:
-        """features, grid, logits, masks, memory of images [B, C, S, S], batch first; empty what the student has no head for."""
-        session = self._session("look")
-        said = dict(zip((out.name for out in session.get_outputs()), session.run(None, self._feed(images)), strict=True))
-        height, width = said["grid"].shape[2:]
-        said.setdefault("masks", np.zeros((len(images), 0, 4 * height, 4 * width), dtype=np.float32))
-        said.setdefault("memory", np.zeros((len(images), 0, 0), dtype=np.float32))
-        return [said[name] for name in ("features", "grid", "logits", "masks", "memory")]
+    def answer_all(self, images: Array) -> tuple[Array, Array, Array, Array | None, Array | None]:
+        """features, grid, logits, masks and memory of images [B, C, S, S], batch first; None for what it was not taught."""
+        names = ["features", "grid", "logits", *(name for task, name in HEADS.items() if task in self.tasks)]
+        said = dict(zip(names, self._session("look").run(names, self._feed(images)), strict=True))
+        return said["features"], said["grid"], said["logits"], said.get("masks"), said.get("memory")
 
     def _feed(self, images: Array) -> dict[str, Array]:
         if images.ndim != 4 or images.shape[1:] != (self.channels, self.size, self.size):

@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from storyxai.errors import CitationError
-from storyxai.evidence.record import as_record, story_as_record
+from storyxai.evidence.record import as_record, figure_name, figure_parts, story_as_record
 from storyxai.pages import figures as draw
 from storyxai.pages.layout import data_uri, labels_of, render_template
 from storyxai.pages.tables import format_value, table_of, value_part
@@ -185,7 +185,7 @@ class _Builder:
 
     @cached_property
     def maps(self) -> dict[str, Heatmap]:
-        return {f"map/{h.finding}/{h.method}": h for h in self.evidence.heatmaps}
+        return {figure_name("map", h.finding, h.method): h for h in self.evidence.heatmaps}
 
     @cached_property
     def limits(self) -> dict[tuple[str, str], float]:
@@ -225,7 +225,7 @@ class _Builder:
         tables = [table_of(n.split("/")[1], self.record, self.labels) for n in section.figures if n.startswith("table/")]
         return _Part(
             id=f"s{number}", heading=section.heading, said=tuple(map(self._said, section.sentences)),
-            gauges=tuple(self._gauge(n.split("/")[1]) for n in section.figures if n.startswith("gauge/")),
+            gauges=tuple(self._gauge(figure_parts(n)[1]) for n in section.figures if n.startswith("gauge/")),
             rows=tuple(tuple(self._tiles(names)) for names in rows.values()),
             tables=tuple((table, len(table.rows) > LONG_TABLE) for table in tables if table is not None),
         )
@@ -242,7 +242,7 @@ class _Builder:
         return _Tile(self.labels["untouched_alt"], self.labels["untouched_patient" if self.patient else "untouched"])
 
     def _tile(self, name: str) -> _Tile:
-        kind, *rest = name.split("/")
+        kind, *rest = figure_parts(name)
         if kind == "map":
             return self._map_tile(self._heatmap(name))
         if kind == "withheld":
@@ -289,7 +289,7 @@ class _Builder:
 
     def _box_over(self, heatmap: Heatmap) -> tuple[Box, ...]:
         """The finding's strongest box; it rests on the grid of the Grad-CAM map, and is not drawn where that is withheld."""
-        cam = self.maps.get(f"map/{heatmap.finding}/grad_cam")
+        cam = self.maps.get(figure_name("map", heatmap.finding, "grad_cam"))
         if cam is not None and not cam.shown:
             return ()
         return tuple(box for box in self.evidence.prediction.boxes if box.finding == heatmap.finding)[:1]
@@ -367,5 +367,5 @@ def _embedded(story: Story) -> Markup:
 
 def _subject(name: str) -> str:
     """What a picture belongs to: pictures of one finding share a row."""
-    kind, *rest = name.split("/")
+    kind, *rest = figure_parts(name)
     return f"finding/{rest[0]}" if rest else "image" if kind in ("image", "lungs", "boxes") else kind

@@ -7,6 +7,8 @@ from pathlib import Path
 from storyxai.data.checking import check_table
 from storyxai.data.importing import ImportReport, import_source
 from storyxai.data.table import read_table
+from storyxai.files import write_whole
+from storyxai.pages.data_check import render_data_check
 from storyxai.phantoms.generate import write_phantoms
 from storyxai.programs.places import output_folder
 from storyxai.progress import Progress
@@ -33,5 +35,7 @@ def import_data(
 
 def check_data(table: Path, out: Path, *, progress: Progress | None = None) -> list[str]:
     """What is wrong with a study table, a line each, also as a page with pictures in `out`."""
-    report = check_table(read_table(table), out, progress=progress)
+    known = read_table(table)
+    report = check_table(known, out, progress=progress)
+    write_whole(render_data_check(known, report), out / "index.html")
     return [*report.lines, f"{out}/index.html"]

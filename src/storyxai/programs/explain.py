@@ -9,19 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from storyxai.errors import InputError, OutputError, UnknownNameError
-from storyxai.evidence.gather import ExplainSettings, explain_finding, look_at
+from storyxai.evidence.gather import GatherSettings, explain_finding, modality_for
+from storyxai.explain.registry import known_methods
 from storyxai.files import MORE_ROOM, replace_files
 from storyxai.imaging.read import read_image
-from storyxai.modalities.chest_radiograph.findings import find_term
 from storyxai.models.runtime import load_student
 from storyxai.pages.figures import pair_png
 from storyxai.programs.places import output_folder
-from storyxai.programs.tell import require_samples, study_of
+from storyxai.programs.tell import require_samples
 from storyxai.types import Check, Heatmap
 
 __all__ = ["ExplainOptions", "Explained", "explain"]
-
-METHODS = ("grad_cam", "lime")
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class ExplainOptions:
         Raises: UnknownNameError naming the nearest.
         """
         key = self.method.casefold().replace("-", "_").replace(" ", "_")
-        if key not in METHODS:
-            raise UnknownNameError("method", self.method, METHODS)
+        if key not in known_methods():
+            raise UnknownNameError("method", self.method, known_methods())
         return key
 
 
@@ -67,19 +65,17 @@ def explain(path: Path, out: Path, options: ExplainOptions) -> Explained:
     The map is asked every check that `tell` would ask of it; one that `tell` would withhold says so in the picture.
     Raises: GateRefusal unless `force`.
     """
-    name, method = find_term(options.finding).name, options.method_key
+    method = options.method_key
     raw = _raw_beside(out)
     require_samples(options.samples)
     with output_folder(out.parent, typed=out):
         student = load_student(options.model)
+        name = modality_for(student).match(options.finding) or options.finding
         if name not in student.findings:
             raise UnknownNameError("finding", options.finding, student.findings)
         image = read_image(path)
-        seen, _ = look_at(student, study_of(image), force=options.force)
-        settings = ExplainSettings(samples=options.samples, seed=options.seed)
-        heatmap, checks = explain_finding(
-            student, seen, finding=name, method=method, settings=settings, spacing_mm=image.spacing_mm
-        )
+        settings = GatherSettings(options.samples, options.seed, force=options.force)
+        heatmap, checks = explain_finding(student, image, finding=name, method=method, settings=settings)
         _write({raw.name: _npy(heatmap), out.name: pair_png(image, heatmap)}, out)
     values = heatmap.values
     return Explained(

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from storyxai.errors import RecipeError
 from storyxai.evidence.boxes import evidence_boxes
-from storyxai.evidence.predict import MASK_NAMES
 from storyxai.files import replace_files, require_writable, write_whole
 from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.metrics.agreement import grid_cosines
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import detokenize
+from storyxai.modalities.registry import modality_named
 from storyxai.models.card import Calibration, ModelCard, card_figures, write_card
 from storyxai.models.runtime import Student
 from storyxai.progress import Progress
@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 FINDING_F1 = "finding_f1_micro"
+MASKS = modality_named().structure_names
 
 LIMITS = (
     "Trained on small and selected sets: probabilities do not carry over to another hospital without calibration there.",
@@ -297,10 +298,10 @@ def outputs_of(
     columns = [NAMES.index(finding) for finding in findings]
     chosen = [calibration[finding] for finding in findings] if calibration and said.logits is not None else None
     masks = {} if said.dice is None else {
-        "lungs": said.lungs, **{mask: said.dice[:, i] for i, mask in enumerate(MASK_NAMES)}
+        "lungs": said.lungs, **{mask: said.dice[:, i] for i, mask in enumerate(MASKS)}
     }
     apart = {} if said.apart is None else {
-        mask: {"average_px": said.apart[:, i, 0], "hausdorff_95_px": said.apart[:, i, 1]} for i, mask in enumerate(MASK_NAMES)
+        mask: {"average_px": said.apart[:, i, 0], "hausdorff_95_px": said.apart[:, i, 1]} for i, mask in enumerate(MASKS)
     }
     return TaskOutputs(
         name=name, role=role, ids=ids, findings=findings if said.logits is not None else (),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from storyxai.errors import GateRefusal, InputError, OutputError, StoryxaiError, UnknownNameError
 from storyxai.evidence.archive import archive_files, as_archived
-from storyxai.evidence.gather import ExplainSettings, gather
+from storyxai.evidence.gather import GatherSettings, gather
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.files import MORE_ROOM, replace_files
 from storyxai.imaging.read import find_images, read_image
@@ -20,7 +20,7 @@ from storyxai.story.citations import contradictions, story_of_page
 from storyxai.story.tell import AUDIENCES
 from storyxai.story.tell import tell as tell_story
 from storyxai.story.words import load_words
-from storyxai.types import Evidence, Finding, Image, Story, Study
+from storyxai.types import Evidence, Finding, Story
 
 __all__ = ["NotTold", "TellOptions", "Told", "tell"]
 
@@ -102,11 +102,6 @@ def tell(
     return told
 
 
-def study_of(image: Image, indication: str = "") -> Study:
-    """The study of one image, under a name that says nothing about the patient: the start of the file's hash."""
-    return Study(f"study-{image.sha256[:12]}", (image,), indication)
-
-
 def require_samples(samples: int) -> None:
     """Raise InputError if so few perturbed images cannot carry LIME's fit."""
     if samples < FEWEST_SAMPLES:
@@ -114,10 +109,9 @@ def require_samples(samples: int) -> None:
 
 
 def _tell_one(student: Student, path: Path, out: Path, options: TellOptions) -> Told:
-    study = study_of(read_image(path), options.indication)
-    settings = ExplainSettings(samples=options.samples, seed=options.seed)
-    evidence = gather(student, study, settings=settings, force=options.force)
-    folder = out / study.study_id
+    settings = GatherSettings(options.samples, options.seed, force=options.force, indication=options.indication)
+    evidence = gather(student, read_image(path), settings=settings)
+    folder = out / evidence.prediction.study_id
     files = _study_files(evidence, folder, options)
     try:
         replace_files(folder, files)

@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from storyxai.errors import InputError
+from storyxai.pages.layout import data_uri, render_document, render_fragment
+from storyxai.pages.views import Block, Cell, Chapter, Document, Fold, Listing, Part, Plot, Row, Table, Text, cell
 from storyxai.scorecard.plots import dice_plot, forest, looks, reliability, unique, words
-from storyxai.types import RESEARCH_USE
 
-__all__ = ["render_scorecard"]
+__all__ = ["glance_html", "render_scorecard"]
 
 Plain = Mapping[str, Any]
-
-_STYLE = """
-:root { --ink: #1e2733; --soft: #56616f; --line: #d5dbe1; --paper: #fdfdfb; --tint: #f1f4f6; --accent: #1f5f8b; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 66rem; padding: 0 1.5rem 2rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 "Source Sans 3", "Segoe UI", "Helvetica Neue", "Liberation Sans", Arial, sans-serif; }
-.research { max-width: none; margin: 0 -1.5rem 1.4rem; padding: .45rem 1.5rem; background: #fff6dc;
-  border-bottom: 1px solid #d9b44a; text-align: center; font-size: .88rem; font-weight: 600; }
-.research.last { margin: 2rem -1.5rem -2rem; border-bottom: 0; border-top: 1px solid #d9b44a; }
-header { border-bottom: 1px solid var(--line); margin-bottom: 1.4rem; padding-bottom: .9rem; }
-.kind { margin: 0; color: var(--accent); font-weight: 600; font-size: .88rem; letter-spacing: .04em; }
-h1 { margin: .1rem 0 .3rem; font-size: 1.75rem; line-height: 1.2; }
-h2 { margin: 2.2rem 0 .4rem; font-size: 1.25rem; line-height: 1.3; }
-h3 { margin: 1.2rem 0 .3rem; font-size: 1rem; }
-p { margin: 0 0 .6rem; max-width: 46rem; }
-.facts, .note { color: var(--soft); font-size: .88rem; }
-ul.said { margin: .3rem 0 1rem; padding-left: 1.2rem; max-width: 46rem; }
-.scroll { overflow-x: auto; margin: .5rem 0 1rem; }
-table { border-collapse: collapse; font-size: .86rem; line-height: 1.35; font-variant-numeric: tabular-nums; }
-th, td { padding: .28rem .9rem .28rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
-  white-space: nowrap; }
-thead th { color: var(--soft); font-weight: 600; border-bottom: 1.5px solid var(--soft); vertical-align: bottom;
-  white-space: normal; max-width: 9.5rem; }
-tbody th { font-weight: 600; }
-small { color: var(--soft); font-size: .88em; margin-left: .3em; }
-.tight td small { display: block; margin: 0; }
-tr.rare th, tr.rare td { color: var(--soft); }
-tr.student th { color: var(--accent); }
-figure { margin: .8rem 0 1.2rem; }
-figure img { display: block; max-width: 100%; height: auto; }
-figcaption { color: var(--soft); font-size: .86rem; max-width: 46rem; margin-top: .3rem; }
-details { margin: .4rem 0; } summary { cursor: pointer; color: var(--accent); font-weight: 600; }
-@media print { details > * { display: block; } .scroll { overflow: visible; } figure, tr { break-inside: avoid; } }
-"""
+Line = tuple[str, Sequence["Cell | str | int"], str]
+"""A row: its name, its cells, its look."""
 _DISTANCES = {
     "average_px": "Outlines apart, px",
     "hausdorff_95_px": "Hausdorff 95 %, px",
@@ -76,47 +43,37 @@ def render_scorecard(scorecard: Plain, *, speed: Plain | None = None) -> bytes:
     if scorecard.get("format") != "storyxai-scorecard/1":
         why = f"format '{scorecard.get('format')}' is not storyxai-scorecard/1"
         raise InputError("scorecard", why, mend="make it again with `storyxai evaluate`")
-    dataset = scorecard["dataset"]
-    parts = [
-        _header(scorecard),
-        _summary(scorecard),
-        _findings(scorecard),
-        _calibration(scorecard),
-        _masks(scorecard),
-        _detection(scorecard),
-        _reports(scorecard),
-        _differences(scorecard),
-        _subgroups(scorecard),
-        _agreement(scorecard),
-        _speed(speed or {}),
-        _reading(scorecard),
-    ]
-    title = f"Scorecard: {dataset['name']}"
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
-        f'<p class="research">{escape(RESEARCH_USE)}</p>{"".join(parts)}'
-        f'<p class="research last">{escape(RESEARCH_USE)}</p></body></html>\n'
+    return render_document(_document(scorecard, speed or {}))
+
+
+def glance_html(scorecard: Plain) -> str:
+    """What the scorecard says at a glance, as HTML to stand in a notebook."""
+    whole = _document(scorecard, {})
+    short = Document(whole.kind, whole.title, whole.facts, whole.chapters[:1], whole.language)
+    return render_fragment("fragment.html", short)
+
+
+def _document(scorecard: Plain, speed: Plain) -> Document:
+    tell = (_summary, _findings, _calibration, _masks, _detection, _reports, _differences, _subgroups, _agreement)
+    chapters = [chapter for part in tell for chapter in part(scorecard)]
+    return Document(
+        "Scorecard", scorecard["dataset"]["name"], _facts(scorecard),
+        (*chapters, *_speed(speed), *_reading(scorecard)),
     )
-    return page.encode("utf-8")
 
 
-def _header(scorecard: Plain) -> str:
+def _facts(scorecard: Plain) -> tuple[str, ...]:
     dataset, settings = scorecard["dataset"], scorecard["settings"]
     kind = "synthetic phantoms, not patients" if dataset["synthetic"] else "real radiographs"
     facts = "; ".join(f"{words(name)}: {value}" for name, value in dataset["facts"].items())
-    return (
-        f'<header><p class="kind">Scorecard</p><h1>{escape(dataset["name"])}</h1>'
-        f'<p class="facts">{dataset["images"]} images of {dataset["patients"]} patients ({kind}). '
-        f"Intervals hold {settings['level']:.0%}: {settings['bootstrap']} resamples of whole patients, "
-        f"seed {settings['seed']}.</p>"
-        + (f'<p class="facts">{escape(facts)}</p>' if facts else "")
-        + "</header>"
+    judged = (
+        f"{dataset['images']} images of {dataset['patients']} patients ({kind}). Intervals hold {settings['level']:.0%}: "
+        f"{settings['bootstrap']} resamples of whole patients, seed {settings['seed']}."
     )
+    return (judged, facts) if facts else (judged,)
 
 
-def _summary(scorecard: Plain) -> str:
+def _summary(scorecard: Plain) -> list[Chapter]:
     models = scorecard["models"]
     masks = unique(mask["mask"] for model in models for mask in model["masks"])
     facts = unique(name for model in models for name, value in model["facts"].items() if not isinstance(value, str))
@@ -128,7 +85,7 @@ def _summary(scorecard: Plain) -> str:
     rows = []
     for model in models:
         dices = {mask["mask"]: mask["dice"] for mask in model["masks"]}
-        row = [model["role"], model["images"]]
+        row: list[Cell | str | int] = [model["role"], model["images"]]
         for mean in (model.get("mean_auroc_all"), model["mean_auroc"]):
             row.append(_mean(mean))
         row += [_estimate(dices.get(name)) for name in masks]
@@ -136,7 +93,7 @@ def _summary(scorecard: Plain) -> str:
         row += [_fact(model["facts"].get(name)) for name in facts]
         rows.append((model["name"], row, model["role"]))
     said = [_difference_inwords(difference, gap) for difference in scorecard["differences"] for gap in _means(difference)]
-    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in said if sentence)
+    sentences = tuple(sentence for sentence in said if sentence)
     note = (
         "The first mean is over every finding with at least one present and one absent image; a finding with a handful of "
         f"cases moves it much, and its interval is then too narrow. The second holds findings with at least {least} present "
@@ -147,8 +104,8 @@ def _summary(scorecard: Plain) -> str:
              if isinstance(value, str)]
     if names:
         note += f" {'; '.join(names)}."
-    listed = f'<ul class="said">{sentences}</ul>' if sentences else ""
-    return f'<h2>At a glance</h2>{listed}{_table(heads, rows, tight=True)}<p class="note">{escape(note)}</p>'
+    listed: list[Block] = [Listing(sentences)] if sentences else []
+    return [Chapter("At a glance", (*listed, _table(heads, rows, tight=True), Text(note, "note")))]
 
 
 def _means(row: Plain) -> list[Plain]:
@@ -158,9 +115,9 @@ def _means(row: Plain) -> list[Plain]:
     return found[:1] if len(found) == 2 and found[0]["findings"] == found[1]["findings"] else found
 
 
-def _mean(found: Plain | None) -> str:
+def _mean(found: Plain | None) -> Cell:
     count = len(found["findings"]) if found else 0
-    return _estimate(found) + (f"<small>{count} finding{'s' if count != 1 else ''}</small>" if count else "")
+    return _beside(_estimate(found), f"{count} finding{'s' if count != 1 else ''}" if count else "")
 
 
 def _difference_inwords(difference: Plain, gap: Plain) -> str:
@@ -177,10 +134,10 @@ def _difference_inwords(difference: Plain, gap: Plain) -> str:
     return f"{pair} and {difference['other']} cannot be told apart in {of} ({span})."
 
 
-def _findings(scorecard: Plain) -> str:
+def _findings(scorecard: Plain) -> list[Chapter]:
     models = [model for model in scorecard["models"] if model["findings"]]
     if not models:
-        return ""
+        return []
     heads = ["Finding", "n", "Present", "AUROC", "Average precision", "Threshold", "Sensitivity", "Specificity"]
     tables = []
     for model in models:
@@ -189,9 +146,7 @@ def _findings(scorecard: Plain) -> str:
             cells = [row["n"], row["positives"], _estimate(row["auroc"]), _estimate(row["average_precision"])]
             cells += [_plain(row["threshold"]), _estimate(row["sensitivity"]), _estimate(row["specificity"])]
             rows.append((words(row["finding"]), cells, "rare" if row["rare"] else ""))
-        table = _table(heads, rows)
-        opened = " open" if model["role"] == "student" else ""
-        tables.append(f"<details{opened}><summary>{escape(model['name'])}</summary>{table}</details>")
+        tables.append(Fold(model["name"], (_table(heads, rows),), model["role"] == "student"))
     figure = _figure(
         forest(models, looks(scorecard)),
         "AUROC of every model by finding, with intervals",
@@ -204,8 +159,8 @@ def _findings(scorecard: Plain) -> str:
     )
     silent = unique(words(row["finding"]) for model in models for row in model["findings"] if not row["n"])
     if silent:
-        note += f" No label here states: {escape(', '.join(silent))}."
-    return f'<h2>Findings</h2>{figure}<p class="note">{note}</p>{"".join(tables)}'
+        note += f" No label here states: {', '.join(silent)}."
+    return [Chapter("Findings", (figure, Text(note, "note"), *tables))]
 
 
 def _stated(model: Plain) -> list[Plain]:
@@ -213,10 +168,10 @@ def _stated(model: Plain) -> list[Plain]:
     return [row for row in model["findings"] if row["n"]]
 
 
-def _calibration(scorecard: Plain) -> str:
+def _calibration(scorecard: Plain) -> list[Chapter]:
     models = [model for model in scorecard["models"] if any(row["brier"] for row in model["findings"])]
     if not models:
-        return ""
+        return []
     tables = []
     for model in models:
         rows = []
@@ -226,7 +181,7 @@ def _calibration(scorecard: Plain) -> str:
             cells = [row["n"], _plain(row.get("temperature")), _estimate(row["brier"]), said_off, _plain(row["ece_floor"])]
             for name in ("present", "absent"):
                 coverage = sets.get(f"{name}_estimate") or {"value": sets.get(f"{name}_coverage")}
-                cells.append(_estimate(coverage) + (f"<small>of {sets[f'{name}_n']}</small>" if sets else ""))
+                cells.append(_beside(_estimate(coverage), f"of {sets[f'{name}_n']}" if sets else ""))
             cells.append(_plain(sets.get("single_share")))
             rows.append((words(row["finding"]), cells, "rare" if row["rare"] else ""))
         levels = {row["conformal"]["level"] for row in model["findings"] if row["conformal"]}
@@ -234,43 +189,42 @@ def _calibration(scorecard: Plain) -> str:
         heads = ["Finding", "n", "Temperature", "Brier", "Calibration error", "by chance", f"Coverage, present{promised}"]
         table = _table([*heads, "Coverage, absent", "One answer"], rows)
         calibrated = "" if model["calibrated"] else " (not calibrated: plain sigmoid of its logits)"
-        opened = " open" if model["role"] == "student" else ""
-        tables.append(f"<details{opened}><summary>{escape(model['name'] + calibrated)}</summary>{table}</details>")
+        tables.append(Fold(model["name"] + calibrated, (table,), model["role"] == "student"))
     plotted = [model for model in models if model["reliability"]]
-    figure = plotted and _figure(
+    figure = [] if not plotted else [_figure(
         reliability(plotted, looks(scorecard)),
         "Reliability: probability said against share seen",
         "All findings with enough cases together, ten bins of equal size, two binomial deviations. On the line, a "
         "probability means what it says.",
-    )
+    )]
     note = (
         'A calibration error is about as large as "by chance" even where every probability is right: read the two '
         "together (resampling adds noise of its own, so its interval stands only in the file). Coverage is how often "
         "the conformal set holds the true answer, in each class apart, with limits chosen on validation cases; where a "
         "card holds no limits, nothing is promised and nothing stands here. Temperature: what the logits are divided by."
     )
-    return f'<h2>Calibration</h2>{figure or ""}<p class="note">{note}</p>{"".join(tables)}'
+    return [Chapter("Calibration", (*figure, Text(note, "note"), *tables))]
 
 
-def _masks(scorecard: Plain) -> str:
+def _masks(scorecard: Plain) -> list[Chapter]:
     entries = [(model, mask) for model in scorecard["models"] for mask in model["masks"]]
     if not entries:
-        return ""
+        return []
     measures = [name for name in _DISTANCES if any(name in (mask.get("distances") or {}) for _, mask in entries)]
     heads = ["Mask", "Model", "Images", "Patients", "Dice", "Median", "Worst 5 % below"]
     rows = []
     for model, mask in sorted(entries, key=lambda entry: entry[1]["mask"]):
         at = {entry["share"]: entry["dice"] for entry in mask["quantiles"]}
-        cells = [escape(model["name"]), mask["images"], mask["patients"], _estimate(mask["dice"])]
+        cells = [model["name"], mask["images"], mask["patients"], _estimate(mask["dice"])]
         cells += [_plain(at.get(0.5)), _plain(at.get(0.05))]
         cells += [_distance((mask.get("distances") or {}).get(name), mask["images"]) for name in measures]
         rows.append((words(mask["mask"]), cells, ""))
     measured = [(model, mask) for model, mask in entries if mask["quantiles"]]
-    figure = measured and _figure(
+    figure = [] if not measured else [_figure(
         dice_plot(measured, looks(scorecard)),
         "How Dice is spread over the images",
         "Box: middle half of the images, line: median, whiskers: 5 to 95 in a hundred, dot: the worst image.",
-    )
+    )]
     table = _table([*heads, *[_DISTANCES[name] for name in measures]], rows, tight=True)
     where = scorecard["dataset"]["facts"].get("outlines", "of the original image").removeprefix("measured in pixels ")
     note = (
@@ -278,20 +232,20 @@ def _masks(scorecard: Plain) -> str:
         f"pixels {where} and in millimetres where the file states its spacing. A distance does not exist "
         "where one of the two masks is empty; its own n stands beside it where it is smaller."
     )
-    return f"<h2>Masks</h2>{figure or ''}{table}" + (f'<p class="note">{note}</p>' if measures else "")
+    return [Chapter("Masks", (*figure, table, *([Text(note, "note")] if measures else [])))]
 
 
-def _detection(scorecard: Plain) -> str:
+def _detection(scorecard: Plain) -> list[Chapter]:
     rows, limits = [], unique(e["iou"] for m in scorecard["models"] for d in m["detection"] for e in d["by_iou"])
     for model in scorecard["models"]:
         for found in model["detection"]:
             by_limit = {entry["iou"]: entry["average_precision"]["value"] for entry in found["by_iou"]}
             alarms = {entry["false_alarms_per_image"]: entry["share_hit"] for entry in found["free_response_iou_0.3"]}
-            cells = [escape(model["name"]), found["images"], found["boxes"], _estimate(found["hit_rate"])]
+            cells = [model["name"], found["images"], found["boxes"], _estimate(found["hit_rate"])]
             cells += [_estimate(found["top_box_iou"]), _estimate(alarms.get(0.5))]
             rows.append((words(found["finding"]), [*cells, *[_plain(by_limit.get(limit)) for limit in limits]], ""))
     if not rows:
-        return ""
+        return []
     heads = ["Finding", "Model", "Images", "Boxes", "Hit rate", "IoU of best box", "Found at 0.5 false alarms an image"]
     rows.sort(key=lambda row: row[0])  # stable: the models keep their order within a finding
     table = _table([*heads, *[f"AP at {limit:g}" for limit in limits]], rows, tight=True)
@@ -300,14 +254,14 @@ def _detection(scorecard: Plain) -> str:
         "with IoU 0.3. AP: average precision at that IoU. Only images that were searched for boxes count. The centre map "
         "and the random map saw no image: a model that does not beat them does not know where."
     )
-    return f'<h2>Where</h2>{table}<p class="note">{note}</p>'
+    return [Chapter("Where", (table, Text(note, "note")))]
 
 
-def _reports(scorecard: Plain) -> str:
+def _reports(scorecard: Plain) -> list[Chapter]:
     entries = [(model["name"], model["reports"], model["role"]) for model in scorecard["models"] if model["reports"]]
     entries += [(base["name"], base["reports"], "") for base in scorecard["report_baselines"] if base["reports"]]
     if not entries:
-        return ""
+        return []
     rows = []
     for name, scores, kind in entries:
         cells = [scores["images"], scores["distinct_reports"], *[_estimate(scores[key]) for key, _ in _REPORT_SCORES]]
@@ -315,10 +269,10 @@ def _reports(scorecard: Plain) -> str:
     about = "; ".join(f"{base['name']}: {base['about']}" for base in scorecard["report_baselines"])
     note = f"Word scores reward usual phrases: read them beside what knowing nothing earns. Baselines: {about}."
     heads = ["Reports by", "Images", "Distinct", *[head for _, head in _REPORT_SCORES]]
-    return f'<h2>Reports</h2>{_table(heads, rows, tight=True)}<p class="note">{escape(note)}</p>'
+    return [Chapter("Reports", (_table(heads, rows, tight=True), Text(note, "note")))]
 
 
-def _differences(scorecard: Plain) -> str:
+def _differences(scorecard: Plain) -> list[Chapter]:
     parts = []
     for difference in scorecard["differences"]:
         rows = []
@@ -337,20 +291,19 @@ def _differences(scorecard: Plain) -> str:
         if difference["reports"]:
             rows += [(head, ["", "", _gap(difference["reports"][key])], "") for key, head in _REPORT_SCORES]
         if rows:
-            opened = " open" if difference["role"] == "teacher" else ""
             name = f"{difference['student']} minus {difference['other']}"
             table = _table(["Figure", "Images", "Present", "Difference"], rows)
-            parts.append(f"<details{opened}><summary>{escape(name)}</summary>{table}</details>")
+            parts.append(Fold(name, (table,), difference["role"] == "teacher"))
     note = "Both models on the same images and the same resamples. Where the interval holds 0, no difference was shown."
-    return f'<h2>Differences</h2><p class="note">{note}</p>{"".join(parts)}' if parts else ""
+    return [Chapter("Differences", (Text(note, "note"), *parts))] if parts else []
 
 
-def _subgroups(scorecard: Plain) -> str:
+def _subgroups(scorecard: Plain) -> list[Chapter]:
     parts = []
     for model in scorecard["models"]:
         rows = []
         for row in model["subgroups"]:
-            cells = [escape(row["group"]), row["images"], row["patients"], _mean(row.get("mean_auroc_all"))]
+            cells = [row["group"], row["images"], row["patients"], _mean(row.get("mean_auroc_all"))]
             cells += [_mean({**row["mean_auroc"], "findings": row["findings"]}), _gap(row["minus_others"])]
             cells += [_estimate(dice) for dice in row["dice"].values()]
             rows.append((words(row["attribute"]), cells, ""))
@@ -358,43 +311,43 @@ def _subgroups(scorecard: Plain) -> str:
             heads = ["Attribute", "Group", "Images", "Patients", "Mean AUROC, all findings", "Mean AUROC, enough cases",
                      "Minus all others"]
             table = _table([*heads, *[f"Dice, {words(name)}" for name in model["subgroups"][0]["dice"]]], rows)
-            opened = " open" if model["role"] == "student" else ""
-            parts.append(f"<details{opened}><summary>{escape(model['name'])}</summary>{table}</details>")
+            parts.append(Fold(model["name"], (table,), model["role"] == "student"))
     note = ("The first mean is over every finding with a present and an absent image in the group. The second, and its "
             "difference from all others, is over the findings that have enough cases on both sides.")
-    return f'<h2>Subgroups</h2><p class="note">{note}</p>{"".join(parts)}' if parts else ""
+    return [Chapter("Subgroups", (Text(note, "note"), *parts))] if parts else []
 
 
-def _agreement(scorecard: Plain) -> str:
+def _agreement(scorecard: Plain) -> list[Chapter]:
     plain = ("correlation", "rank_correlation", "mean_probability_difference", "kl_nats", "decisions_equal", "decisions_kappa")
     parts = []
     for pair in scorecard["agreement"]:
         rows = []
         for row in pair["findings"]:
-            cells: list[str | int] = [row["n"]]
+            cells: list[Cell | str | int] = [row["n"]]
             for name in plain:
                 low, high = row.get("intervals", {}).get(name, (None, None))
                 found = {"value": row.get(name), "low": low, "high": high}
                 cells.append(_gap(found) if name == "mean_probability_difference" else _estimate(found))
             maps = row["map_cosine"] or {"value": None}
-            cells.append(_estimate(maps) + (f"<small>n = {maps['images']}</small>" if "images" in maps else ""))
+            cells.append(_beside(_estimate(maps), f"n = {maps['images']}" if "images" in maps else ""))
             rows.append((words(row["finding"]), cells, ""))
         heads = ["Finding", "n", "Correlation", "Rank correlation", "Probability, student minus teacher", "KL, nats"]
-        table = _table([*heads, "Same decision", "Kappa", "Cosine of maps"], rows, tight=True) if rows else ""
+        blocks: list[Block] = [_table([*heads, "Same decision", "Kappa", "Cosine of maps"], rows, tight=True)] if rows else []
         features = pair.get("feature_cka")
         if features and features["value"] is not None:
-            table += f'<p class="note">Features (linear CKA, {features["images"]} images): {_estimate(features)}</p>'
-        if table:
-            parts.append(f"<h3>{escape(pair['student'])} and {escape(pair['teacher'])}</h3>{table}")
+            span = " ".join(part.text for part in _estimate(features).parts)
+            blocks.append(Text(f"Features (linear CKA, {features['images']} images): {span}", "note"))
+        if blocks:
+            parts.append(Chapter(f"{pair['student']} and {pair['teacher']}", tuple(blocks), level=3))
     note = (
         "Whoever is right. Correlations and KL are of log-odds (KL from teacher to student, 0 when equal), kappa is of "
         "decisions at each one's own threshold. Cosine of maps: evidence grids less their own mean, on images with the "
         "finding. Linear CKA: 1 when the features differ by a rotation and a scale only; resampling raises it a little."
     )
-    return f'<h2>Agreement with the teacher</h2><p class="note">{note}</p>{"".join(parts)}' if parts else ""
+    return [Chapter("Agreement with the teacher", (Text(note, "note"),)), *parts] if parts else []
 
 
-def _speed(speed: Plain) -> str:
+def _speed(speed: Plain) -> list[Chapter]:
     rows = []
     for found in speed.get("models", ()):
         ratio = found.get("student_times_faster")
@@ -406,17 +359,17 @@ def _speed(speed: Plain) -> str:
         "One pass each under onnxruntime, no report written, on the machine and in the run that made this page; not part of "
         "scorecard.json."
     )
-    return f'<h2>Speed</h2>{_table(heads, rows)}<p class="note">{note}</p>' if rows else ""
+    return [Chapter("Speed", (_table(heads, rows), Text(note, "note")))] if rows else []
 
 
-def _reading(scorecard: Plain) -> str:
+def _reading(scorecard: Plain) -> list[Chapter]:
     dataset = scorecard["dataset"]
     rows = [
         (words(row["finding"]), [row["n"], row["positives"], row["positive_patients"]], "")
         for row in dataset["findings"]
     ]
     groups = [
-        (words(attribute), [escape(row["group"]), row["images"], row["patients"]], "")
+        (words(attribute), [row["group"], row["images"], row["patients"]], "")
         for attribute, found in dataset["subgroups"].items()
         for row in found
     ]
@@ -427,56 +380,52 @@ def _reading(scorecard: Plain) -> str:
     ]
     if dataset["synthetic"]:
         lines.append("These images are drawn by a program: the figures show that the method works, not that it helps.")
-    listed = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    tables = _table(["Finding", "Images with a label", "Present", "Patients with it"], rows)
-    tables += _table(["Attribute", "Group", "Images", "Patients"], groups) if groups else ""
-    return f'<h2>The data, and how to read this page</h2><ul class="said">{listed}</ul>{tables}'
+    tables = [_table(["Finding", "Images with a label", "Present", "Patients with it"], rows)]
+    tables += [_table(["Attribute", "Group", "Images", "Patients"], groups)] if groups else []
+    return [Chapter("The data, and how to read this page", (Listing(tuple(lines)), *tables))]
 
 
-def _table(
-    heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str | int], str]], *, tight: bool = False
-) -> str:
-    """Rows are (name, cells, class); a cell is safe HTML or a whole number. `tight` puts intervals on own lines."""
-    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    body = []
-    for name, cells, kind in rows:
-        line = "".join(f"<td>{cell}</td>" for cell in cells)
-        body.append(f'<tr class="{escape(kind)}"><th scope="row">{escape(name)}</th>{line}</tr>')
-    kind = ' class="tight"' if tight else ""
-    return f'<div class="scroll"><table{kind}><thead><tr>{top}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+def _table(heads: Sequence[str], rows: Iterable[Line], *, tight: bool = False) -> Table:
+    """`tight` puts intervals on lines of their own."""
+    body = tuple(
+        Row(cell(name), tuple(c if isinstance(c, Cell) else cell(c) for c in cells), kind) for name, cells, kind in rows
+    )
+    return Table(tuple(heads), body, kind="tight" if tight else "numbers")
 
 
-def _figure(svg: bytes, alt: str, caption: str) -> str:
-    source = base64.b64encode(svg).decode("ascii")
-    image = f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{source}">'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+def _figure(svg: bytes, alt: str, caption: str) -> Plot:
+    return Plot(data_uri(svg, "image/svg+xml"), alt, caption)
 
 
-def _estimate(found: Plain | None, *, digits: int = 3) -> str:
+def _beside(found: Cell, small: str) -> Cell:
+    """The cell with a smaller remark behind it, as it is where there is none."""
+    return Cell((*found.parts, Part(small, kind="small")), found.kind) if small else found
+
+
+def _estimate(found: Plain | None, *, digits: int = 3) -> Cell:
     if found is None or found["value"] is None:
-        return "–"
+        return cell("–")
     if found.get("low") is None:
-        return _number(found["value"], digits)
+        return cell(_number(found["value"], digits))
     value, low, high = (_number(found[name], digits) for name in ("value", "low", "high"))
-    return f"{value}<small>({low} to {high})</small>"
+    return cell(value, f"({low} to {high})")
 
 
 def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def _distance(found: Plain | None, images: int) -> str:
+def _distance(found: Plain | None, images: int) -> Cell:
     if found is None:
-        return "–"
-    return _estimate(found, digits=1) + (f"<small>n = {found['images']}</small>" if found["images"] != images else "")
+        return cell("–")
+    return _beside(_estimate(found, digits=1), f"n = {found['images']}" if found["images"] != images else "")
 
 
-def _gap(found: Plain) -> str:
+def _gap(found: Plain) -> Cell:
     if found["value"] is None:
-        return "–"
-    if found.get("low") is None:
-        return _signed(found["value"])
-    return f"{_signed(found['value'])}<small>({_signed(found['low'])} to {_signed(found['high'])})</small>"
+        return cell("–")
+    span = "" if found.get("low") is None else f"({_signed(found['low'])} to {_signed(found['high'])})"
+    return cell(_signed(found["value"]), span)
 
 
 def _signed(value: float) -> str:
@@ -489,7 +438,7 @@ def _plain(value: object) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-    return escape(str(value))
+    return str(value)
 
 
 def _fact(value: object) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from storyxai.pages.charts import chart_svg
 
 __all__ = ["dice_plot", "forest", "looks", "reliability", "unique", "words"]
 
@@ -78,7 +79,7 @@ def forest(models: Sequence[Plain], styles: Mapping[str, tuple[str, str]]) -> by
             axes.legend(loc="lower center", bbox_to_anchor=(0.42, 1.0), ncols=min(3, len(models)), frameon=False)
         return figure
 
-    return _svg(drawn)
+    return chart_svg(drawn)
 
 
 def _mean_rows(models: Sequence[Plain]) -> dict[str, str]:
@@ -122,7 +123,7 @@ def reliability(models: Sequence[Plain], styles: Mapping[str, tuple[str, str]]) 
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(2, len(models)), frameon=False)
         return figure
 
-    return _svg(drawn)
+    return chart_svg(drawn)
 
 
 def dice_plot(entries: Sequence[tuple[Plain, Plain]], styles: Mapping[str, tuple[str, str]]) -> bytes:
@@ -148,29 +149,4 @@ def dice_plot(entries: Sequence[tuple[Plain, Plain]], styles: Mapping[str, tuple
         axes.grid(axis="x", color="#e4e8ec", lw=0.7)
         return figure
 
-    return _svg(drawn)
-
-
-def _svg(draw: Any) -> bytes:
-    """The figure that `draw` makes as SVG with outlined letters: no date, no font of the reader's, fixed ids."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "svg.hashsalt": "storyxai",
-                "font.size": 10,
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "axes.axisbelow": True,
-                "axes.edgecolor": "#56616f",
-                "xtick.color": "#56616f",
-                "ytick.color": "#1e2733",
-                "ytick.major.size": 0,
-            }
-        )
-        stream = io.BytesIO()
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        draw().savefig(stream, format="svg", bbox_inches="tight", metadata=nothing, transparent=True)
-    return stream.getvalue()
+    return chart_svg(drawn)

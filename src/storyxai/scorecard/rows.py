@@ -23,7 +23,6 @@ from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.metrics.faithfulness import baseline_maps
 from storyxai.metrics.segmentation import dice, surface_distances
 from storyxai.modalities.chest_radiograph.findings import match_name
-from storyxai.modalities.chest_radiograph.grammar import detokenize
 from storyxai.models.runtime import Student
 from storyxai.progress import Progress
 from storyxai.types import Array, Box, Mask
@@ -150,8 +149,11 @@ def _judge_batch(
     def judge(place: int) -> JudgedRow:
         one = batch[place]
         frame, row = one.frames[number], one.row
-        report = " ".join(detokenize(student.write_report(memory[place : place + 1])[0])) if row["findings_text"] else None
-        drawn = outlines(masks[place], frame) if one.structures else {}
+        report = None
+        if memory is not None and row["findings_text"]:
+            report = " ".join(student.written(memory[place : place + 1]).sentences)
+        named = {} if masks is None else dict(zip(student.structure_names, masks[place], strict=True))
+        drawn = outlines(named, frame, student.modality) if one.structures else {}
         dices, distances = judge_masks(one.structures, drawn, one.spacing_mm)
         true = _true_boxes(table, row, frame, boxed)
         searched = [name for name in boxed if true[name] is not None]

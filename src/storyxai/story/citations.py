@@ -1,8 +1,9 @@
 """Proof that stories state only what the evidence holds: citations, numbers, names, sides, states, maps and pages.
 
 What is checked of a sentence: every citation resolves; every number is a printing of a cited value, or a count of what
-is cited; every finding and side that it names is cited; a state that it claims is the state on record. What is not
-checked is the meaning of the remaining words: these are fixed templates that people read and approve.
+is cited; every finding and side that it names is cited; a state that it claims is the state on record. Text from outside
+(the question asked, a generated report, a card's limits) is quoted as it is: none of it counts as a claim of ours. What is
+not checked is the meaning of the remaining words: these are fixed templates that people read and approve.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from html.parser import HTMLParser
 from typing import Any, Final
 
 from storyxai.errors import CitationError, StoryxaiError
-from storyxai.evidence.record import record_sha256, resolve, story_from_record
+from storyxai.evidence.record import figure_parts, record_sha256, resolve, story_from_record
 from storyxai.story.words import Words, load_words
 from storyxai.types import Sentence, Story
 
 __all__ = ["check_page", "check_story", "claims", "contradictions", "resolve", "story_of_page"]
 
-_NUMBER = re.compile(r"(?<![\w.])(?P<sign>[-+−]?)(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?![\w]|\.\d)")
 _BASES: Final = (10, 100, 1000)
 SEAL: Final = re.compile(rb'(<meta name="storyxai-seal" content=")([0-9a-f]{64})(">)')
 """Where a page carries the SHA-256 of itself, taken with 64 zeros in this place."""
@@ -104,21 +105,31 @@ def check_page(page: bytes, record: Mapping[str, Any]) -> list[str]:
 def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words) -> None:
     if not sentence.cites:
         raise CitationError(f"“{sentence.text}” cites no evidence")
-    values = [resolve(record, path) for path in sentence.cites]
-    strings = sorted({s for value in values for s in _strings(value)}, key=len, reverse=True)
-    rest = sentence.text
-    for phrase in (*strings, *words.data["fixed_phrases"]):
-        rest = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", " … ", rest, flags=re.IGNORECASE) if phrase else rest
-    _check_numbers(sentence, rest, values, bounds=_bound_words(words))
-    for side in words.data["sides"]:
-        if re.search(rf"\b{side}\b", rest, re.IGNORECASE) and not _cited_word(side, sentence, strings):
-            raise CitationError(f"“{sentence.text}” names a side ({side}) that its citations do not")
-    for finding, term in record["terms"].items():
-        aliases = {finding.replace("_", " "), term["phrase"], term["lay"]}
-        named = any(re.search(rf"\b{re.escape(alias)}\b", rest, re.IGNORECASE) for alias in aliases)
-        if named and not any(finding in path.split(".") for path in sentence.cites):
+    quoted = _quoted(sentence, record)
+    cited = {finding for finding in record["terms"] if any(f".{finding}." in f".{path}." for path in sentence.cites)}
+    named = [alias for finding in cited for alias in _aliases(finding, record, words)]
+    rest = _cut(sentence.text, [*quoted, *named, *words.data["fixed_phrases"]])
+    _check_numbers(sentence, rest, [resolve(record, path) for path in sentence.cites], words)
+    for side, spoken in words.sides().items():
+        said = next((word for word in spoken if _holds(rest, word)), None)
+        if said and not _cited_word((side, *spoken), sentence, quoted):
+            raise CitationError(f"“{sentence.text}” names a side ({said}) that its citations do not")
+    # The names of what is cited are cut, so that of a name within another the longer one is meant.
+    for finding in record["terms"]:
+        if finding not in cited and any(_holds(rest, alias) for alias in _aliases(finding, record, words)):
             raise CitationError(f"“{sentence.text}” names {finding}, which it does not cite")
-    said, cited = _states_said(sentence.text, words), _states_cited(sentence)
+    _check_state(sentence, rest, record, words)
+
+
+def _aliases(finding: str, record: Mapping[str, Any], words: Words) -> set[str]:
+    """What a finding is called in stories."""
+    term = record["terms"][finding]
+    names = {words.term(finding, leaf, term[leaf]) for leaf in ("phrase", "lay")}
+    return {finding, finding.replace("_", " "), words.word("finding", finding), *names}
+
+
+def _check_state(sentence: Sentence, rest: str, record: Mapping[str, Any], words: Words) -> None:
+    said, cited = _states_said(rest, words), _states_cited(sentence)
     if said and not cited:
         raise CitationError(f"“{sentence.text}” claims a state and cites none")
     if cited and len(said) != 1:
@@ -129,19 +140,55 @@ def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words)
             raise CitationError(f"“{sentence.text}” claims {', '.join(said)}, but {finding} is {state} on record")
 
 
-def _check_numbers(sentence: Sentence, text: str, values: Iterable[Any], *, bounds: tuple[str, ...] = ()) -> None:
+def _quoted(sentence: Sentence, record: Mapping[str, Any]) -> list[str]:
+    """The texts that the sentence may hold as they stand on record; a state is a claim, and so is none of them."""
+    paths = [path for path in sentence.cites if not _state_of(path)]
+    return sorted({text for path in paths for text in _strings(resolve(record, path)) if text.strip()})
+
+
+def _cut(text: str, phrases: Iterable[str]) -> str:
+    """`text` without the phrases, whatever their case, the longest first."""
+    for phrase in sorted(set(phrases), key=lambda one: (-len(one), one)):
+        text = re.sub(_whole(phrase), " … ", text, flags=re.IGNORECASE)
+    return text
+
+
+def _holds(text: str, phrase: str) -> bool:
+    return re.search(_whole(phrase), text, re.IGNORECASE) is not None
+
+
+def _whole(phrase: str) -> str:
+    return rf"(?<!\w){re.escape(phrase)}(?!\w)"
+
+
+@lru_cache(maxsize=8)
+def _number_pattern(decimal: str, group: str) -> re.Pattern[str]:
+    """A number as a language prints it: sign and digits, no part of a word or of a longer number."""
+    point, comma = re.escape(decimal), re.escape(group)
+    digits = rf"\d{{1,3}}(?:{comma}\d{{3}})+(?:{point}\d+)?|\d+(?:{point}\d+)?" if group else rf"\d+(?:{point}\d+)?"
+    return re.compile(rf"(?<![\w{point}])(?P<sign>[-+−]?)(?P<digits>{digits})(?![\w]|{point}\d)")
+
+
+def _numbers_in(text: str, words: Words) -> list[tuple[re.Match[str], str]]:
+    """The numbers that `text` prints, each with its digits as a computer writes them."""
+    marks = words.data["numbers"]
+    found = _number_pattern(marks["decimal"], marks["group"]).finditer(text)
+    return [(m, m["digits"].replace(marks["group"], "").replace(marks["decimal"], ".")) for m in found]
+
+
+def _check_numbers(sentence: Sentence, text: str, values: Iterable[Any], words: Words) -> None:
     """Raises CitationError when a number of `text` is neither a printing of a cited value nor a count of citations.
 
-    `bounds` are the words ("below") after which a number is what a value lies below or above.
+    After "below" and "above", in the language's words, a number is what a value lies below or above.
     """
-    values = list(values)
+    values, bounds = list(values), _bound_words(words)
     numbers = [n for value in values for n in _numbers(value)]
     counts = {len(value) for value in values if isinstance(value, list | Mapping)}
     counts |= {n for n in Counter(path.rsplit(".", 1)[-1] for path in sentence.cites).values() if n > 1}
-    found = list(_NUMBER.finditer(text))
-    said = {int(m["digits"]) for m in found if m["digits"].isdecimal()}
-    for match in found:
-        sign, digits = match["sign"], match["digits"].replace(",", "")
+    found = _numbers_in(text, words)
+    said = {int(digits) for _, digits in found if digits.isdecimal()}
+    for match, digits in found:
+        sign = match["sign"]
         scale = 100 if text[match.end() :].lstrip().startswith("%") else 1
         bounded = bool(bounds) and text[: match.start()].rstrip().endswith(bounds)
         if any(_is_printing(sign, digits, scale * number, scale, bounded) for number in numbers):
@@ -163,7 +210,8 @@ def _is_printing(sign: str, digits: str, number: float, scale: int, bounded: boo
 
 
 def _bound_words(words: Words) -> tuple[str, ...]:
-    return tuple(words.data["joins"][name].partition("{}")[0].strip() for name in ("below", "above"))
+    told = (words.data["joins"][name].partition("{}")[0].strip() for name in ("below", "above"))
+    return tuple(word for word in told if word)
 
 
 def _is_frequency(count: int, said: set[int], numbers: Iterable[float]) -> bool:
@@ -179,7 +227,7 @@ def _is_frequency(count: int, said: set[int], numbers: Iterable[float]) -> bool:
 
 
 def _check_figure(figure: str, record: Mapping[str, Any]) -> None:
-    kind, *names = figure.split("/")
+    kind, *names = figure_parts(figure)
     if kind in ("map", "withheld"):
         heatmap = resolve(record, f"heatmaps.{'.'.join(names)}")
         if heatmap["shown"] != (kind == "map"):
@@ -198,14 +246,21 @@ def _states_said(text: str, words: Words) -> set[str]:
     return {state for state, phrases in words.data["state_phrases"].items() if any(p in folded for p in phrases)}
 
 
+def _state_of(path: str) -> str:
+    """The finding whose state stands at `path`, "" where another value does."""
+    room, _, rest = path.partition(".")
+    finding, _, leaf = rest.rpartition(".")
+    return finding if room == "findings" and leaf == "state" else ""
+
+
 def _states_cited(sentence: Sentence) -> list[str]:
-    parts = [path.split(".") for path in sentence.cites]
-    return [part[1] for part in parts if len(part) == 3 and part[0] == "findings" and part[2] == "state"]
+    return [finding for path in sentence.cites if (finding := _state_of(path))]
 
 
-def _cited_word(word: str, sentence: Sentence, strings: Iterable[str]) -> bool:
-    spoken = [path.replace("_", ".").replace(" ", ".").split(".") for path in sentence.cites]
-    return any(word in parts for parts in spoken) or any(re.search(rf"\b{word}\b", s, re.I) for s in strings)
+def _cited_word(words: tuple[str, ...], sentence: Sentence, strings: Iterable[str]) -> bool:
+    """Whether one of the words stands in a cited path or in a text that is cited."""
+    spoken = {part for path in sentence.cites for part in re.split(r"[._ ]", path)}
+    return any(word in spoken or any(_holds(text, word) for text in strings) for word in words)
 
 
 def _strings(value: Any) -> list[str]:
@@ -285,10 +340,11 @@ def _cell_problem(path: str, text: str, record: Mapping[str, Any]) -> str:
     """"" or what is wrong with a table cell that claims to print the value at `path`."""
     try:
         value = resolve(record, path)
-        _check_numbers(Sentence(text, (path,)), _without(text, _strings(value)), [value])
+        words = load_words("en")  # tables print numbers in one way for all
+        _check_numbers(Sentence(text, (path,)), _without(text, _strings(value)), [value], words)
     except CitationError as error:
         return f"a table cell for {path}: {error}"
-    if _numbers(value) and not _NUMBER.search(text):
+    if _numbers(value) and not _numbers_in(text, words):
         return f"a table cell for {path} prints “{text}” where the record holds a number"
     if isinstance(value, str) and text not in (value, value[:12]) and not text.startswith(value):
         return f"a table cell for {path} prints “{text}” where the record holds “{value}”"

@@ -3,30 +3,53 @@
 A template is a text with marks `[path|format]`, or {"text": ..., "cites": [...]} where it rests on more than it prints;
 "apart" there holds pairs of paths: numbers that the sentence compares, printed with so many digits that they differ.
 `<F>` in a path is replaced by the name of a finding, `<M>` of a method; `[F|name]` and `[M|name]` print these names.
-When a path is not in the record, or is null there, the sentence is left out.
-Another language is another file in `languages/`.
+When a path is not in the record, or is null or empty there, the sentence is left out. What a path brings is never read as
+a template again, whatever stands in it. `{quantity}` is what the model's numbers are: probabilities, or scores where no
+calibration came with it. Another language is another file (`storyxai.catalogue`); its templates are checked when it is
+loaded, and one that names a path which no record has is refused.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from typing import Any, Final
 
-from storyxai.errors import CitationError, UnknownNameError
-from storyxai.evidence.record import digits_apart, resolve
+from storyxai.catalogue import Catalogue, load_catalogue
+from storyxai.errors import CitationError, InputError
+from storyxai.evidence.record import digits_apart, figure_name, resolve
+from storyxai.evidence.schema import unknown_part
 from storyxai.types import Section, Sentence
 
-__all__ = ["Teller", "Words", "known_languages", "load_words"]
+__all__ = ["Teller", "Template", "Words", "check_template", "load_words"]
 
-_MARK = re.compile(r"\[([^\]|]+)\|([^\]]+)\]")
+_MARK = re.compile(r"\[([^\]|]+)\|([^\]]+)\]|\{(\w+)\}")
+_NO_TEMPLATES = frozenset({"joins", "numbers", "state_phrases", "tables", "terms", "page"})
+"""Parts of a language's file that hold no templates."""
 _NAME = re.compile(r"<(\w+)>")
 _SIDE_RULES = ("gate.mirrored", "gate.lung_sides")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A text with marks, the paths that it rests on beside those it prints, and pairs of paths that it compares."""
+
+    text: str
+    cites: tuple[str, ...] = ()
+    apart: tuple[tuple[str, str], ...] = ()
+
+    def paths(self) -> Iterator[str]:
+        """Every path that the template names."""
+        yield from (mark[1] for mark in _MARK.finditer(self.text) if mark[1] and mark[2] != "name")
+        yield from self.cites
+        yield from (path for pair in self.apart for path in pair)
+
+    def formats(self) -> Iterator[str]:
+        """Every format that its marks ask for."""
+        yield from (mark[2].partition(":")[0] for mark in _MARK.finditer(self.text) if mark[2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,34 +59,38 @@ class Words:
     language: str
     data: Mapping[str, Any]
 
-    def template(self, key: str) -> tuple[str, tuple[str, ...]]:
-        """The text and the extra citations of the template called `key` ("clinician.present")."""
+    def template(self, key: str) -> Template:
+        """The template called `key` ("clinician.present")."""
         room, name = key.split(".", 1)
-        found = self.data[room][name]
-        if isinstance(found, str):
-            return found, ()
-        return found["text"], tuple(found["cites"])
-
-    def compared(self, key: str) -> tuple[tuple[str, str], ...]:
-        """The pairs of paths whose numbers the template called `key` compares."""
-        room, name = key.split(".", 1)
-        found = self.data[room][name]
-        return () if isinstance(found, str) else tuple((a, b) for a, b in found.get("apart", ()))
+        return _template(self.data[room][name])
 
     def heading(self, key: str) -> str:
         """The plain text called `key`."""
-        return self.template(key)[0]
+        return self.template(key).text
 
     def word(self, table: str, value: str) -> str:
         """`value` in this language by a table; with spaces for underscores where the table does not have it."""
         return str(self.data["tables"][table].get(value, value.replace("_", " ")))
 
+    def term(self, finding: str, leaf: str, value: Any) -> Any:
+        """`value` (the "phrase", "lay" or "look_alikes" of a finding on record) in this language, as it is where not known."""
+        return self.data.get("terms", {}).get(finding, {}).get(leaf, value)
+
+    def sides(self) -> Mapping[str, tuple[str, ...]]:
+        """The words that name each side, by the record's word for it."""
+        return {side: tuple(words) for side, words in self.data["sides"].items()}
+
+    def number(self, value: float, form: str) -> str:
+        """`value` printed by Python's format `form` with this language's decimal and grouping marks."""
+        marks = self.data["numbers"]
+        return format(value, form).translate({ord("."): marks["decimal"], ord(","): marks["group"]})
+
     def listed(self, items: Iterable[str]) -> str:
         """The items as one phrase: "a", "a and b", "a, b and c"."""
-        many = list(items)
+        many, joins = list(items), self.data["joins"]
         if len(many) < 2:
             return "".join(many)
-        return f"{', '.join(many[:-1])} {self.data['joins']['and']} {many[-1]}"
+        return f"{joins['comma'].join(many[:-1])}{joins['last']}{many[-1]}"
 
     def printed(self, value: Any, how: str, *, digits: int = 2) -> str:
         """`value` printed by the format called `how`; "table:NAME" looks a word up; `digits` are those of decimals."""
@@ -102,25 +129,47 @@ class Teller:
 
         `names` replace `<F>` in paths; `slots` replace `{slot}` in the text and must be backed by `cites`.
         """
-        text, extra = self.words.template(key)
-        paths = [self._named(path, names) for path in extra] + list(cites)
-        for slot, words in (slots or {}).items():
-            text = text.replace("{" + slot + "}", words)
+        return self.fill(self.words.template(key), names, cites=cites, slots=slots)
+
+    def fill(
+        self, template: Template, names: Mapping[str, str] | None = None, *, cites: Iterable[str] = (),
+        slots: Mapping[str, str] | None = None,
+    ) -> list[Sentence]:
+        """As `say`, of a template that is not the language's own."""
+        paths = [self._named(path, names) for path in template.cites] + list(cites)
         unknown = [path for path in paths if self.value(path) is None]
-        digits = self._digits(key, names)
+        digits, given = self._digits(template, names), {"quantity": self.quantity(), **(slots or {})}
 
-        def fill(mark: re.Match[str]) -> str:
+        def print_mark(mark: re.Match[str]) -> str:
+            if mark[3]:
+                return given[mark[3]]
             if mark[2] == "name":
-                return self.words.word("method", (names or {})[mark[1]])
+                table = "method" if mark[1] == "M" else "finding"
+                return self.words.word(table, (names or {})[mark[1]])
             path = self._named(mark[1], names)
-            value = self.value(path)
-            (paths if value is not None else unknown).append(path)
-            return "" if value is None else self.words.printed(value, mark[2], digits=digits)
+            value = self._worded(path)
+            (paths if _known(value) else unknown).append(path)
+            return self.words.printed(value, mark[2], digits=digits) if _known(value) else ""
 
-        text = _MARK.sub(fill, text)
+        text = _MARK.sub(print_mark, template.text)
         if unknown or not paths:
             return []
         return [Sentence(text[0].upper() + text[1:], tuple(dict.fromkeys(paths)))]
+
+    def quantity(self) -> str:
+        """What the model's numbers are called: probabilities, or scores where no calibration came with it."""
+        return str(self.words.data["joins"]["probability" if self.calibrated else "score"])
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the model's numbers are calibrated probabilities."""
+        return "calibration" not in self.record["gaps"]
+
+    def lacks(self, room: str) -> list[list[Sentence]]:
+        """One sentence for each part that the model did not bring, from the templates in `room`."""
+        known = self.words.data[room]
+        return [self.say(f"{room}.{gap}" if gap in known else f"{room}.other", slots={"gap": gap})
+                for gap in self.record["gaps"]]
 
     def section(
         self, heading: str, sentences: Iterable[Iterable[Sentence]], *, figures: Iterable[str] = ()
@@ -169,52 +218,97 @@ class Teller:
     def map_figures(self, finding: str) -> list[str]:
         """The figures of the finding's maps, withheld ones as what says why."""
         methods = self.record["heatmaps"].get(finding, {})
-        return [f"{'map' if methods[m]['shown'] else 'withheld'}/{finding}/{m}" for m in sorted(methods)]
+        return [figure_name("map" if methods[m]["shown"] else "withheld", finding, m) for m in sorted(methods)]
 
-    def _digits(self, key: str, names: Mapping[str, str] | None) -> int:
-        """The decimals of the sentence of template `key`: two, or more where what it compares would print alike."""
-        pairs = [(self.value(self._named(a, names)), self.value(self._named(b, names))) for a, b in self.words.compared(key)]
+    def _worded(self, path: str) -> Any:
+        """The value at `path`, the names of findings in this language."""
+        value, (room, _, rest) = self.value(path), path.partition(".")
+        finding, _, leaf = rest.rpartition(".")
+        return self.words.term(finding, leaf, value) if room == "terms" and value is not None else value
+
+    def _digits(self, template: Template, names: Mapping[str, str] | None) -> int:
+        """The decimals of the template's sentence: two, or more where what it compares would print alike."""
+        pairs = [(self.value(self._named(a, names)), self.value(self._named(b, names))) for a, b in template.apart]
         return digits_apart(pairs, lambda number, digits: _bounded(self.words, number, digits), least=2)
 
     def _named(self, path: str, names: Mapping[str, str] | None) -> str:
         return _NAME.sub(lambda mark: (names or {})[mark[1]], path)
 
 
-def known_languages() -> tuple[str, ...]:
-    """The languages that have a file."""
-    folder = resources.files("storyxai.story") / "languages"
-    return tuple(sorted(f.name.removesuffix(".json") for f in folder.iterdir() if f.name.endswith(".json")))
-
-
-@lru_cache(maxsize=4)
 def load_words(language: str) -> Words:
-    """The words of `language`. Raises: UnknownNameError naming the nearest language that has a file."""
-    if language not in known_languages():
-        raise UnknownNameError("language", language, known_languages())
-    text = (resources.files("storyxai.story") / "languages" / f"{language}.json").read_text(encoding="utf-8")
-    return Words(language, json.loads(text))
+    """The words of `language`, every template checked.
+
+    Raises: UnknownNameError naming the nearest language; InputError naming file and line of a template that cannot be
+    told: it names a path that no record has, or the file lacks what ours has.
+    """
+    catalogue = load_catalogue(language)
+    return _checked_words(catalogue.language, catalogue.source, catalogue.text)
+
+
+@lru_cache(maxsize=8)
+def _checked_words(language: str, source: str, text: str) -> Words:
+    catalogue = load_catalogue(language)
+    ours = load_catalogue("en")
+    for room, entries in ours.data.items():
+        lacking = set(entries) - set(catalogue.data.get(room, ())) if isinstance(entries, dict) else set()
+        if room not in catalogue.data or (lacking and room not in ("terms", "page")):
+            named = f"{room}.{min(lacking)}" if lacking else room
+            raise InputError(source, f"lacks '{named}'", mend="add it; our own en.json has all that is needed")
+    for room, entries in catalogue.data.items():
+        if isinstance(entries, dict) and room not in _NO_TEMPLATES and room != "sides":
+            for name, entry in entries.items():
+                check_template(f"{room}.{name}", _template(entry), catalogue)
+    return Words(language, catalogue.data)
+
+
+def check_template(name: str, template: Template, catalogue: Catalogue) -> None:
+    """Nothing, where every path has its place in the record and every format is one. Raises: InputError with file and line."""
+    for path in template.paths():
+        if part := unknown_part(path):
+            where = f"{catalogue.source}, line {catalogue.line_of(path)}"
+            why = f"template '{name}' names '{path}', but the record has no '{part}' there"
+            raise InputError(where, why, mend="spell the path as evidence.json does")
+    for how in template.formats():
+        if how not in _FORMATS and how not in ("table", "decimal", "interval", "name"):
+            where = f"{catalogue.source}, line {catalogue.line_of(f'|{how}')}"
+            raise InputError(where, f"template '{name}' asks for the format '{how}'", mend="use one that our en.json uses")
+
+
+def _template(entry: str | Mapping[str, Any]) -> Template:
+    if isinstance(entry, str):
+        return Template(entry)
+    return Template(entry["text"], tuple(entry["cites"]), tuple((a, b) for a, b in entry.get("apart", ())))
+
+
+def _known(value: Any) -> bool:
+    """Whether there is something to print: no null, no blank text and no list without a text in it."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    if isinstance(value, list):
+        return any(_known(item) for item in value)
+    return value is not None
 
 
 def _bounded(words: Words, value: float, digits: int) -> str:
     """`value` in `digits` decimals; what would round to 0 or 1 without being it is said to lie below or above."""
     step = 10.0**-digits
     if 0 < value < step / 2:
-        return str(words.data["joins"]["below"].format(f"{step:.{digits}f}"))
+        return str(words.data["joins"]["below"].format(words.number(step, f".{digits}f")))
     if 1 - step / 2 <= value < 1:
-        return str(words.data["joins"]["above"].format(f"{1 - step:.{digits}f}"))
-    return f"{value:.{digits}f}"
+        return str(words.data["joins"]["above"].format(words.number(1 - step, f".{digits}f")))
+    return words.number(value, f".{digits}f")
 
 
 def _number(words: Words, value: Any) -> str:
     """A number of any size in about three significant digits; whole ones whole."""
     number = float(value)
     if number == int(number) and abs(number) < 1e9:
-        return f"{int(number):,}"
+        return words.number(int(number), ",")
     decimals = min(4, max(0, 2 - math.floor(math.log10(abs(number)))))
     text = f"{number:.{decimals}f}"
     while decimals > 2 and text.endswith("0"):
         text, decimals = text[:-1], decimals - 1
-    return text
+    return words.number(number, f".{decimals}f")
 
 
 def _interval(words: Words, value: Any, digits: int) -> str:
@@ -224,7 +318,7 @@ def _interval(words: Words, value: Any, digits: int) -> str:
 
 def _zones(words: Words, value: Any) -> str:
     """ "right mid, right lower" as "right mid and right lower zones"."""
-    zones = str(value).split(", ")
+    zones = [words.word("zone", zone) for zone in str(value).split(", ")]
     return f"{words.listed(zones)} {words.data['joins']['zone' if len(zones) == 1 else 'zones']}"
 
 
@@ -248,15 +342,15 @@ def _data(words: Words, value: Any) -> str:
 
 _FORMATS: Final[Mapping[str, Callable[[Words, Any], str]]] = {
     "text": lambda words, value: str(value),
-    "signed": lambda words, value: f"{float(value):+.2f}",
+    "signed": lambda words, value: words.number(float(value), "+.2f"),
     "number": _number,
-    "percent": lambda words, value: f"{100 * float(value):.0f} %",
+    "percent": lambda words, value: f"{words.number(100 * float(value), '.0f')} %",
     "interval_3": lambda words, value: _interval(words, value, 3),
     "of_100": lambda words, value: f"{100 * float(value):.0f}",
     "in_10": lambda words, value: _frequency(words, value, 10),
     "in_100": lambda words, value: _frequency(words, value, 100),
     "len": lambda words, value: str(len(value)),
-    "list": lambda words, value: words.listed(map(str, value)),
+    "list": lambda words, value: words.listed(str(item) for item in value if str(item).strip()),
     "short": lambda words, value: str(value)[:12],
     "data": _data,
     "zones": _zones,

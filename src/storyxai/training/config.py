@@ -10,16 +10,24 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from storyxai.data.augmentation import ViewSettings
 from storyxai.errors import RecipeError, nearest_name
 
 __all__ = [
-    "AblationRecipe", "DataRecipe", "DesignRecipe", "DistillationRecipe", "EvaluationRecipe", "FitConfig",
-    "ForeignTeacherRecipe", "Recipe", "StudentRecipe", "TeacherRecipe", "TrainingRecipe", "read_recipe",
+    "LEARNING_PARTS", "AblationRecipe", "CalibrationRecipe", "DataRecipe", "DesignRecipe", "DistillationRecipe",
+    "EvaluationRecipe", "FitConfig", "ForeignTeacherRecipe", "Recipe", "RoundRecipe", "StudentRecipe", "TeacherRecipe",
+    "TrainingRecipe", "read_recipe",
 ]
 
 FINDING_LOSSES = ("cross_entropy", "focal", "asymmetric")
 PRECISIONS = ("32-true", "bf16-mixed")
 DEVICES = ("cpu", "cuda")
+TASKS = ("findings", "masks", "report")
+LEARNING_PARTS: Mapping[str, tuple[str, ...]] = {
+    "encoder": ("encoder",), "neck": ("from_32", "from_16", "fuse_16"), "findings": ("finding_head",),
+    "masks": ("down_16", "from_8", "fuse_8", "from_4", "fuse_4", "mask_head"), "report": ("decoder",),
+}
+"""The parts of a network that a round may let learn, and what they are called in it."""
 METRICS = {"validation_loss": -1, "validation_auroc": 1, "validation_dice": 1}
 """What training may stop on, and whether more of it is better (1) or worse (-1)."""
 
@@ -29,8 +37,10 @@ class DataRecipe:
     """Where images come from. Units: counts of images; `size` is the side of the network's input in pixels.
 
     `phantom_*` are made on the spot from `phantom_seed`. `tables` are study tables (Parquet) with a split column,
-    joined to the phantoms for training: their frontal views, with `laterals` every view. `soft_targets` are folders that
-    hold a published teacher's predictions for them.
+    joined to the phantoms for training: their frontal views, with `laterals` every view; each is called by its source or,
+    where several have the same source, by the name of its file. `soft_targets` are folders that hold a published teacher's
+    predictions for them. With `mask_shares` outlines are learnt as the share of each pixel that they cover, without it as
+    what the majority of the pixel is.
     """
 
     size: int
@@ -42,13 +52,16 @@ class DataRecipe:
     tables: tuple[str, ...] = ()
     laterals: bool = False
     soft_targets: tuple[str, ...] = ()
+    mask_shares: bool = False
 
 
 @dataclass(frozen=True)
 class TeacherRecipe:
     """One teacher: which encoder (a timm name), how wide and how long it trains.
 
-    `weights` names a safetensors file that the encoder starts from.
+    `weights` names a safetensors file that the encoder starts from (`storyxai data weights`); what stands before its features
+    at `frozen_stride` is then left as it came (0: all of it learns). `members` are trained from different seeds, and what
+    they answer is averaged; with `held_out` each is trained without one of as many folds of the training patients.
     """
 
     encoder: str
@@ -58,6 +71,9 @@ class TeacherRecipe:
     hidden: int = 128
     batch_size: int = 32
     weights: str = ""
+    frozen_stride: int = 8
+    members: int = 1
+    held_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +103,11 @@ class ForeignTeacherRecipe:
 
 @dataclass(frozen=True)
 class StudentRecipe:
-    """The student: one encoder, three heads."""
+    """The student: one encoder (a timm name), a head for each of `tasks`.
+
+    `deepest` = 16 leaves the encoder's stages behind stride 16 out, for a smaller and faster student; `fine_width` is that of
+    the branch that draws outlines. `weights` and `frozen_stride` are as for a teacher.
+    """
 
     encoder: str
     epochs: int
@@ -96,6 +116,47 @@ class StudentRecipe:
     hidden: int = 128
     batch_size: int = 32
     weights: str = ""
+    frozen_stride: int = 8
+    fine_width: int = 40
+    deepest: int = 32
+    tasks: tuple[str, ...] = ("findings", "masks", "report")
+
+
+@dataclass(frozen=True)
+class RoundRecipe:
+    """One stage in the training of one network, a [[rounds]] table each; without any a network trains as its own table says.
+
+    `network` is "student" or the task of a teacher. The first round of a network starts from its fresh weights, each other
+    from the end of the one before it, or of the round that `start` names. `shown` says how often an epoch shows the
+    images of each set (0.5: half of them, drawn anew each epoch; sets that are not named are not shown; empty: each image
+    once). Of `learns` (encoder, neck, findings, masks, report) only these parts move, with the statistics of their batch
+    norms (empty: all). `teachers` are those that are learnt from (a task: the recipe's own and foreign ones; "published":
+    data.soft_targets). `ema_decay`, `temperature` and `mixing` at 0 are those of [training] and [distillation]. The round
+    hands on the mean of its end and of the ends of the rounds in `average_with`.
+    """
+
+    network: str
+    epochs: int
+    learning_rate: float
+    name: str = ""
+    start: str = ""
+    shown: Mapping[str, float] = field(default_factory=dict)
+    ema_decay: float = 0.0
+    learns: tuple[str, ...] = ()
+    teachers: tuple[str, ...] = ()
+    temperature: float = 0.0
+    mixing: float = 0.0
+    average_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CalibrationRecipe:
+    """How thresholds are chosen (`threshold` "f1", or "sensitivity": the highest at which so many positives are found) and on
+    how many resamples of patients intervals rest."""
+
+    threshold: str = "f1"
+    sensitivity: float = 0.8
+    replicates: int = 100
 
 
 @dataclass(frozen=True)
@@ -128,8 +189,9 @@ class TrainingRecipe:
     running average of weights, which is what comes out. Findings rarer than `rare_share` are shown more often (0: every
     image once an epoch). `stop_metric` ("validation_loss", "validation_auroc", "validation_dice") ends training when
     `patience` epochs brought nothing better, and keeps the best average. `checkpoint_steps` is after how many steps a
-    checkpoint is written (0: after each epoch). `frozen_norms` leaves batch norms at the statistics they came with.
-    `processes` share each batch; of own teachers, `teachers_at_once` above 1 are trained side by side, one process each.
+    checkpoint is written (0: after each epoch). `frozen_norms` leaves batch norms at the statistics they came with. With
+    `positive_weights` rare positives weigh more. `processes` share each batch; of own teachers, `teachers_at_once` above 1
+    are trained side by side, one process each.
     """
 
     weight_decay: float = 0.02
@@ -138,6 +200,7 @@ class TrainingRecipe:
     ema_decay: float = 0.99
     finding_loss: str = "cross_entropy"
     rare_share: float = 0.0
+    positive_weights: bool = True
     stop_metric: str = ""
     patience: int = 5
     checkpoint_steps: int = 200
@@ -176,7 +239,7 @@ class AblationRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run: three teachers, one student."""
+    """A whole run: three teachers, one student; `views` is how they are shown the images, `rounds` in which stages."""
 
     name: str
     seed: int
@@ -190,6 +253,9 @@ class Recipe:
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     ablation: AblationRecipe = field(default_factory=AblationRecipe)
     foreign_teachers: tuple[ForeignTeacherRecipe, ...] = ()
+    views: ViewSettings = field(default_factory=ViewSettings)
+    rounds: tuple[RoundRecipe, ...] = ()
+    calibration: CalibrationRecipe = field(default_factory=CalibrationRecipe)
 
 
 @dataclass(frozen=True)
@@ -197,7 +263,8 @@ class FitConfig:
     """How one network is trained.
 
     `views` 0 draws a new view every epoch; K > 0 goes round the K views that teachers were asked about. `batch_size` is
-    over all processes together. `mixing`, `task_weights`, `balance`, `reasons` and `hints` are as in `DistillationRecipe`.
+    over all processes together. `mixing`, `task_weights`, `balance`, `reasons` and `hints` are as in `DistillationRecipe`,
+    `shown` and `learns` as in `RoundRecipe`.
     """
 
     epochs: int
@@ -212,6 +279,9 @@ class FitConfig:
     hints: float = 0.0
     seed: int = 0
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    view_settings: ViewSettings = field(default_factory=ViewSettings)
+    shown: Mapping[str, float] = field(default_factory=dict)
+    learns: tuple[str, ...] = ()
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -258,6 +328,9 @@ def _value(hint: Any, given: Any, file: str, place: str) -> Any:
         if not isinstance(given, list):
             mend = f"write each as [[{place}]]" if is_dataclass(inner) else "write it in square brackets"
             raise RecipeError(file, f"'{place}' must be a list", mend=mend)
+        count = len(get_args(hint))
+        if get_args(hint)[-1] is not Ellipsis and len(given) != count:
+            raise RecipeError(file, f"'{place}' has {len(given)} values", mend=f"it takes {count}")
         return tuple(_value(inner, item, file, place) for item in given)
     if origin is Mapping:
         if not isinstance(given, dict):
@@ -278,8 +351,9 @@ def _check(recipe: Recipe, file: str) -> None:
         ("findings", recipe.teacher_findings), ("masks", recipe.teacher_masks), ("report", recipe.teacher_report)
     )
     for place, value, least in (
-        ("data.size", data.size, 64), ("data.phantom_train", data.phantom_train, 2),
-        ("data.phantom_validation", data.phantom_validation, 2), ("data.phantom_test", data.phantom_test, 2),
+        ("data.size", data.size, 64),
+        *((f"data.phantom_{part}", getattr(data, f"phantom_{part}"), 0 if data.tables else 2)
+          for part in ("train", "validation", "test")),
         ("distillation.views", distillation.views, 1), ("student.epochs", recipe.student.epochs, 1),
         ("student.batch_size", recipe.student.batch_size, 2),
         *((f"teacher_{task}.epochs", shape.epochs, 1) for task, shape in teachers),
@@ -309,10 +383,51 @@ def _check(recipe: Recipe, file: str) -> None:
             if not 0 <= weight < math.inf:
                 raise RecipeError(file, f"'foreign_teachers.finding_weights.{name}' is {weight}", mend="it must be 0 or more")
     _check_training(recipe, file)
+    _check_rounds(recipe, file)
+
+
+def _check_rounds(recipe: Recipe, file: str) -> None:
+    """Raises: RecipeError naming the round, the key and what is known."""
+    known: dict[str, list[str]] = {}
+    for one in recipe.rounds:
+        place = f"rounds '{one.name}'" if one.name else "a round without a name"
+        for key, given, names in (
+            ("network", (one.network,), ("student", *TASKS)), ("learns", one.learns, tuple(LEARNING_PARTS)),
+            ("teachers", one.teachers, (*TASKS, "published") if one.network == "student" else ("published",)),
+            ("start", (one.start,), ("", *known.get(one.network, []))),
+            ("average_with", one.average_with, tuple(known.get(one.network, []))),
+        ):
+            for value in given:
+                if value not in names:
+                    mend = f"known here: {', '.join(name for name in names if name) or 'none yet'}"
+                    raise RecipeError(file, f"{place}: '{key}' names '{value}', which is not known", mend=mend)
+        if one.epochs < 1 or not 0 < one.learning_rate < math.inf:
+            why = f"{place} has {one.epochs} epochs at the learning rate {one.learning_rate}"
+            raise RecipeError(file, why, mend="both must be over 0")
+        for name, times in one.shown.items():
+            if not 0 < times < math.inf:
+                raise RecipeError(file, f"{place}: 'shown.{name}' is {times}", mend="it must be over 0, or left out")
+        if not (0 <= one.ema_decay < 1 and 0 <= one.mixing < 1 and 0 <= one.temperature < math.inf):
+            why = f"{place}: ema_decay {one.ema_decay}, mixing {one.mixing}, temperature {one.temperature}"
+            raise RecipeError(file, why, mend="decay and mixing must be in [0, 1), the temperature 0 or more")
+        if one.shown and recipe.training.rare_share:
+            why = f"{place} says what is shown, and so does training.rare_share"
+            raise RecipeError(file, why, mend="leave one of them out")
+        if "published" in one.teachers and not recipe.data.soft_targets:
+            raise RecipeError(file, f"{place} learns from 'published'", mend="name its answers in data.soft_targets")
+        if not one.name or one.name in known.get(one.network, []):
+            raise RecipeError(file, f"{place} of {one.network} needs a name of its own", mend="give each round another name")
+        known.setdefault(one.network, []).append(one.name)
 
 
 def _check_training(recipe: Recipe, file: str) -> None:
     training, balance = recipe.training, recipe.distillation.balance
+    if recipe.calibration.threshold not in ("f1", "sensitivity") or not 0 < recipe.calibration.sensitivity <= 1:
+        why = f"'calibration' chooses by '{recipe.calibration.threshold}' at {recipe.calibration.sensitivity}"
+        raise RecipeError(file, why, mend="f1 and sensitivity (over 0, at most 1) are known")
+    for task in recipe.student.tasks:
+        if task not in TASKS:
+            raise RecipeError(file, f"'student.tasks' names '{task}', which is not known", mend=f"known: {', '.join(TASKS)}")
     if balance != "fixed":  # the list of names stands where torch is imported, which takes seconds
         from storyxai.training.balance import make_balancer
 

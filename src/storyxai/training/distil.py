@@ -10,28 +10,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from storyxai.data.assemble import examples_from_phantoms, examples_from_table
 from storyxai.data.batches import Examples, join_examples
 from storyxai.data.skipped import skipped_lines, write_skipped
 from storyxai.data.table import Skipped, StudyTable, read_table
-from storyxai.errors import OutputError, RecipeError
-from storyxai.files import fresh_file
+from storyxai.errors import RecipeError
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import vocabulary
-from storyxai.models.export import load_network, save_network
+from storyxai.models.export import load_network
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import PAD, encode_tokens, full_vocabulary
 from storyxai.progress import Progress
 from storyxai.training.apart import side_by_side
-from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe, TrainingRecipe
-from storyxai.training.fit import CHECKPOINT, FitConfig, fit
+from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe
 from storyxai.training.foreign import Foreign, joined_teachers, open_foreign_teachers, replaced, with_foreign_reports
-from storyxai.training.published import read_published_answers, with_published_answers
+from storyxai.training.published import read_published_answers
+from storyxai.training.rounds import Answers, keep_network, rounds_of, shape_of, train_in_rounds
 from storyxai.training.sentences import teacher_sentences, with_sentences
 from storyxai.training.soft_targets import TeacherTargets, cache_targets
-from storyxai.training.weights import freeze_early_stages, load_encoder_weights, positive_weights
+from storyxai.training.weights import freeze_early_stages, load_encoder_weights
+from storyxai.types import SoftTargets
 
 __all__ = [
     "DistilledRun", "Parts", "distil", "gather_examples", "train_student", "train_teacher", "train_teachers",
@@ -61,32 +60,42 @@ class DistilledRun:
     foreign: tuple[Mapping[str, object], ...] = ()
 
 
-def distil(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> DistilledRun:
-    """The recipe's teachers and the student distilled from them and from foreign ones; networks found in `out` are kept."""
+def distil(
+    recipe: Recipe, out: Path, *, parts: Parts | None = None, progress: Progress | None = None
+) -> DistilledRun:
+    """The recipe's teachers and the student distilled from them and from foreign ones; networks found in `out` are kept.
+
+    `parts` stand in for the recipe's own data where they are given.
+    """
     foreign = open_foreign_teachers(recipe)  # before anything is trained: what is missing is told at once
-    parts = gather_examples(recipe, progress=progress)
+    parts = parts or gather_examples(recipe, progress=progress)
     write_skipped(parts.left_out, out / "left_out.csv")
     check_parts(recipe, parts)
     losses: dict[str, tuple[float, ...]] = {}
-    tasks = tuple(task for task in TASK_OF if not replaced(recipe, task))
+    tasks = tuple(task for task in TASK_OF if task in asked_tasks(recipe) and not replaced(recipe, task))
     teachers = train_teachers(recipe, tasks, parts, out, losses=losses, progress=progress)
     train = with_foreign_reports(foreign, parts.train, progress=progress)
     if recipe.distillation.sentence_share and "report" in teachers:
         written = teacher_sentences(teachers["report"], train, progress=progress)
         train = with_sentences(train, written, share=recipe.distillation.sentence_share, seed=recipe.seed)
     targets = ask_teachers(recipe, teachers, foreign, train, out / "soft_targets", progress=progress)
-    targets = with_published_teacher(recipe, targets, train)
     student_path = out / "student-network.safetensors"
     if student_path.exists():
         student = load_network(student_path)
     else:
         run = out / "training" / "student"
         student = train_student(
-            recipe, train, targets, validation=parts.validation, losses=losses, folder=run, progress=progress
+            recipe, train, targets, published=published_answers(recipe, train), validation=parts.validation, losses=losses,
+            folder=run, progress=progress,
         )
-        _keep(student, student_path, run)
+        keep_network(student, student_path, run)
     told = tuple({"task": given.task, "name": one.name, "hash": one.hash, "weight": given.weight} for given, one in foreign)
     return DistilledRun(parts, teachers, student, losses, told)
+
+
+def asked_tasks(recipe: Recipe) -> set[str]:
+    """The tasks whose teachers the student's rounds learn from: no other is trained."""
+    return {teacher for one in rounds_of(recipe, "student") for teacher in one.teachers if teacher in recipe.student.tasks}
 
 
 def ask_teachers(
@@ -94,18 +103,17 @@ def ask_teachers(
     progress: Progress | None = None,
 ) -> tuple[TeacherTargets, ...]:
     """The answers of the recipe's and foreign teachers; reasons and hints are those of our own teacher of findings."""
-    views, asked = recipe.distillation.views, joined_teachers(own, foreign)
+    asked = joined_teachers(own, foreign)
+    ask = partial(
+        cache_targets, examples=train, views=recipe.distillation.views, folder=folder, settings=recipe.views, progress=progress
+    )
     reasons, hints = "grad-cam" if recipe.distillation.reasons else "", recipe.distillation.hints > 0
     if asked.get("findings") is own.get("findings"):
-        return cache_targets(
-            asked, train, views=views, folder=folder, reasons=reasons, hints=hints, progress=progress
-        )
-    targets = cache_targets(asked, train, views=views, folder=folder, progress=progress)
+        return ask(asked, reasons=reasons, hints=hints)
+    targets = ask(asked)
     if not reasons and not hints:
         return targets
-    looked = cache_targets(
-        {"findings": own["findings"]}, train, views=views, folder=folder, reasons=reasons, hints=hints, progress=progress
-    )
+    looked = ask({"findings": own["findings"]}, reasons=reasons, hints=hints)
     return tuple(
         replace(said, maps=seen.maps, attention=seen.attention) for said, seen in zip(targets, looked, strict=True)
     )
@@ -123,25 +131,34 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
     first = data.phantom_seed * 1_000_000
     made: list[list[Examples]] = []
     for count in (data.phantom_train, data.phantom_validation, data.phantom_test):
-        seeds = range(first, first + count)
-        phantoms = examples_from_phantoms(
-            seeds, size=data.size, phantom_size=data.phantom_size, encode=encode, progress=progress
-        )
-        made.append([phantoms])
+        phantoms = [examples_from_phantoms(
+            range(first, first + count), size=data.size, phantom_size=data.phantom_size, encode=encode,
+            shares=data.mask_shares, progress=progress,
+        )] if count else []
+        made.append(phantoms)
         first += count
     left_out: list[Skipped] = []
-    for table in tables:
+    for name, table in zip(set_names(data.tables, tables), tables, strict=True):
         for part, split in zip(made, ("train", "val", "test"), strict=True):
             found, skipped = examples_from_table(
-                table.select(split=split), size=data.size, encode=encode, laterals=data.laterals, progress=progress
+                table.select(split=split), size=data.size, encode=encode, laterals=data.laterals, shares=data.mask_shares,
+                progress=progress,
             )
-            part += [found] if found is not None else []
+            if found is not None:
+                part.append(replace(found, domain=(name,) * len(found)) if name else found)
             left_out += skipped
     if progress:
         for line in skipped_lines(left_out):
             progress(line, len(left_out), len(left_out))
     train, validation, test = (join_examples(part) for part in made)
     return Parts(train, validation, test, tuple(left_out))
+
+
+def set_names(paths: Sequence[str], tables: Sequence[StudyTable]) -> tuple[str, ...]:
+    """What to call the images of each table: "" by their source, or by the file's name where a source is in two tables."""
+    sources = [set(table.frame["source"]) for table in tables]
+    shared = [any(own & other for place, other in enumerate(sources) if place != at) for at, own in enumerate(sources)]
+    return tuple(Path(path).stem if twice else "" for path, twice in zip(paths, shared, strict=True))
 
 
 def _recipe_table(recipe: Recipe, name: str) -> StudyTable:
@@ -187,6 +204,8 @@ def new_network(
         encoder=shape.encoder, size=recipe.data.size, tasks=tasks, findings=NAMES,
         vocabulary=full_vocabulary(vocabulary()), width=shape.width, hidden=shape.hidden,
     )
+    if isinstance(shape, StudentRecipe):
+        spec = replace(spec, fine_width=shape.fine_width, deepest=shape.deepest)
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     try:
@@ -198,49 +217,36 @@ def new_network(
         torch.random.set_rng_state(state)
     if shape.weights:
         load_encoder_weights(network, Path(shape.weights))
-        freeze_early_stages(network, stride=8)
+        if shape.frozen_stride:
+            freeze_early_stages(network, stride=shape.frozen_stride)
     return network
 
 
 def train_student(
     recipe: Recipe, train: Examples, targets: tuple[TeacherTargets, ...], *, losses: dict[str, tuple[float, ...]],
-    tasks: tuple[str, ...] = ("findings", "masks", "report"), seed: int | None = None, name: str = "student",
-    start: Network | None = None, validation: Examples | None = None, folder: Path | None = None,
+    published: SoftTargets | None = None, tasks: tuple[str, ...] | None = None, seed: int | None = None,
+    name: str = "student", start: Network | None = None, validation: Examples | None = None, folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Network:
-    """The student after training; with no `targets` it learns from labels alone (the control).
+    """The student after the recipe's rounds; with no `targets` it learns from labels alone (the control).
 
-    It starts from the weights of `start` where given, else from weights drawn by `seed`. What `fit` leaves goes to
-    `folder`, and a run that was cut goes on there; `validation` is what the recipe's `stop_metric` looks at.
+    It starts from the weights of `start` where given, else from weights drawn by `seed`; `published` are a published
+    teacher's answers. What `fit` leaves goes to `folder`, and a run that was cut goes on there; `validation` is what the
+    recipe's `stop_metric` looks at.
     """
     seed = recipe.seed if seed is None else seed
-    network = new_network(recipe, recipe.student, tasks, seed=seed + 17)
+    network = new_network(recipe, recipe.student, recipe.student.tasks if tasks is None else tasks, seed=seed + 17)
     if start is not None:
         network.load_state_dict(start.state_dict())
-    config = FitConfig(
-        epochs=recipe.student.epochs, batch_size=recipe.student.batch_size, learning_rate=recipe.student.learning_rate,
-        views=recipe.distillation.views if targets else 0, temperature=recipe.distillation.temperature,
-        mixing=recipe.distillation.mixing, task_weights=recipe.distillation.task_weights,
-        balance=recipe.distillation.balance, reasons=recipe.distillation.reasons, hints=recipe.distillation.hints,
-        seed=seed, training=_training(recipe, tasks),
+    return train_in_rounds(
+        recipe, "student", network, train, Answers(targets, published), seed=seed, name=name, losses=losses,
+        validation=validation, folder=folder, progress=progress,
     )
-    weights = positive_weights(torch.from_numpy(train.labels)).numpy()
-    result = fit(
-        network, train, config=config, targets=targets, validation=_watched(config, validation),
-        positive_weights=weights, name=name, folder=folder, progress=progress,
-    )
-    losses[name] = result.losses
-    return result.network
 
 
-def with_published_teacher(
-    recipe: Recipe, targets: tuple[TeacherTargets, ...], train: Examples
-) -> tuple[TeacherTargets, ...]:
-    """`targets` with the predictions of the recipe's published teacher mixed in, on the scale of the labels."""
-    if not recipe.data.soft_targets:
-        return targets
-    soft = read_published_answers(recipe.data.soft_targets, train, name=recipe.name)
-    return with_published_answers(targets, soft, train, weight=recipe.distillation.soft_target_weight)
+def published_answers(recipe: Recipe, train: Examples) -> SoftTargets | None:
+    """The recipe's published teacher's answers on the scale of the labels of `train`; None where it names none."""
+    return read_published_answers(recipe.data.soft_targets, train, name=recipe.name) if recipe.data.soft_targets else None
 
 
 def train_teachers(
@@ -275,49 +281,18 @@ def train_teacher(
     path = out / f"teacher-{task}.safetensors"
     if path.exists():
         return load_network(path)
-    shape: TeacherRecipe = getattr(recipe, TASK_OF[task])
-    rows = np.flatnonzero(_known_rows(train, task))
-    config = FitConfig(
-        epochs=shape.epochs, batch_size=shape.batch_size, learning_rate=shape.learning_rate, seed=recipe.seed,
-        task_weights=(1.0, 1.0, 1.0, recipe.distillation.task_weights[3]), training=_training(recipe, (task,)),
-    )
-    mine = train.take(rows)
-    weights = positive_weights(torch.from_numpy(mine.labels)).numpy()
-    network = new_network(recipe, shape, (task,), seed=recipe.seed + 1 + list(TASK_OF).index(task))
-    name = f"teacher of {task}"
+    mine = train.take(np.flatnonzero(_known_rows(train, task)))
+    network = new_network(recipe, shape_of(recipe, task), (task,), seed=recipe.seed + 1 + list(TASK_OF).index(task))
     if validation is not None:
         validation = validation.take(np.flatnonzero(_known_rows(validation, task)))
     run = out / "training" / f"teacher-{task}"
-    result = fit(
-        network, mine, config=config, validation=_watched(config, validation), positive_weights=weights, name=name,
-        folder=run, progress=progress,
+    asks = any("published" in one.teachers for one in rounds_of(recipe, task))
+    trained = train_in_rounds(
+        recipe, task, network, mine, Answers(published=published_answers(recipe, mine) if asks else None),
+        seed=recipe.seed, name=f"teacher of {task}", losses=losses, validation=validation, folder=run, progress=progress,
     )
-    losses[name] = result.losses
-    _keep(result.network, path, run)
-    return result.network
-
-
-def _training(recipe: Recipe, tasks: tuple[str, ...]) -> TrainingRecipe:
-    """How the loop runs for a network of these tasks: where it lacks what the recipe stops on, it stops on its loss."""
-    needed = {"validation_auroc": "findings", "validation_dice": "masks"}.get(recipe.training.stop_metric)
-    if needed is None or needed in tasks:
-        return recipe.training
-    return replace(recipe.training, stop_metric="validation_loss")
-
-
-def _watched(config: FitConfig, validation: Examples | None) -> Examples | None:
-    return validation if config.training.stop_metric else None
-
-
-def _keep(network: Network, path: Path, run: Path) -> None:
-    """The network stands at `path` whole or not at all; its checkpoint has had its day."""
-    mend = "free some space; the run goes on"
-    try:
-        with fresh_file(path, mend=mend) as part:
-            save_network(network, part)
-    except SafetensorError as error:
-        raise OutputError(str(path), f"cannot be written ({error})", mend=mend) from error
-    (run / CHECKPOINT).unlink(missing_ok=True)
+    keep_network(trained, path, run)
+    return trained
 
 
 def _known_rows(train: Examples, task: str) -> NDArray[np.bool_]:

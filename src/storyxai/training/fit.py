@@ -33,11 +33,12 @@ from storyxai.models.network import Network, Outputs
 from storyxai.progress import Progress
 from storyxai.training.apart import Trained, launched, threads_each
 from storyxai.training.balance import conflict_plot, conflict_row, make_balancer, shared_parameters
+from storyxai.training.blend import blend_answers, blend_batch, draw_blend
 from storyxai.training.checkpoint import TrainingState, read_checkpoint, training_mark, write_checkpoint
-from storyxai.training.config import FitConfig, TrainingRecipe
+from storyxai.training.config import LEARNING_PARTS, FitConfig, TrainingRecipe
 from storyxai.training.logs import RunLog, duration, plot_curves
 from storyxai.training.objective import task_losses, task_weights
-from storyxai.training.sampling import epoch_order, image_chances
+from storyxai.training.sampling import epoch_order, image_chances, shown_rows
 from storyxai.training.soft_targets import TeacherTargets
 from storyxai.training.validation import best_epoch, check_metric, validate
 
@@ -94,8 +95,9 @@ def fit(
     if len(targets) > 1 and len(targets) != config.views:
         # One set of answers may stand for every mild view, as labels do; several belong each to its own exact view.
         raise StoryxaiError(f"{name}: {len(targets)} views were answered by teachers, {config.views} are to be trained on")
-    if len(_batches(np.arange(len(train)), config)) == 0:
-        why = f"{len(train)} examples are fewer than two for each of {config.training.processes} processes"
+    shown = _rows_of(train, config, epoch=0, chances=None)
+    if len(_batches(shown, config)) == 0:
+        why = f"{len(shown)} examples are fewer than two for each of {config.training.processes} processes"
         raise RecipeError(name, why, mend="give it more images")
     check_metric(network, validation, config.training.stop_metric, name=name)
     fabric = _fabric(config.training, name)
@@ -175,10 +177,9 @@ def _loop(
     began, images = job.clock(), 0
     while not _ended(state, config):
         state.network.train()
-        if how.frozen_norms:
-            _freeze_norms(state.network)
+        _freeze_norms(state.network, every=how.frozen_norms, still=bool(config.learns))
         view = state.epoch % config.views if config.views else state.epoch + 1
-        batches = _batches(epoch_order(len(job.train), seed=config.seed, epoch=state.epoch, chances=chances), config)
+        batches = _batches(_rows_of(job.train, config, epoch=state.epoch, chances=chances), config)
         total = config.epochs * len(batches)
         for rows in batches[state.batch :]:
             rate = config.learning_rate * _schedule(state.step / total, how.warmup_share)
@@ -211,11 +212,11 @@ def _step(
     config, network = job.config, state.network
     torch.manual_seed((config.seed * 1_000_003 + state.step * fabric.world_size + fabric.global_rank) % 2**63)
     mine = rows[fabric.global_rank :: fabric.world_size]
-    batch = Batch(*(part.to(fabric.device) for part in make_batch(job.train, mine, view)))
-    answers = job.targets[view % len(job.targets)] if job.targets else None
+    shown, answers, asked = _show(fabric, job, state.step, mine, view=view)
+    batch = Batch(*(part.to(fabric.device) for part in shown))
     with fabric.autocast():
         said = _in_full(network(batch.images.contiguous(memory_format=torch.channels_last)))
-        losses = task_losses(network, said, batch, mine, config=config, targets=answers, weights=positives)
+        losses = task_losses(network, said, batch, asked, config=config, targets=answers, weights=positives)
     if fabric.world_size > 1:  # the shards may differ by one row
         losses = {task: loss * (len(mine) * fabric.world_size / len(rows)) for task, loss in losses.items()}
     means = dict(zip(losses, _mean_of(fabric, torch.stack([loss.detach() for loss in losses.values()])).tolist(), strict=True))
@@ -229,19 +230,38 @@ def _step(
     pulls = conflict_row(losses, shared_parameters(network)) if state.batch == 0 and len(losses) > 1 else {}
     used = state.balancer.backward(losses, network, said.features)
     if fabric.world_size > 1:
-        _share(fabric, [*network.parameters(), *state.balancer.parameters()], network)
+        _all_reduce(fabric, [*network.parameters(), *state.balancer.parameters()], network)
     norm = nn.utils.clip_grad_norm_(network.parameters(), config.training.gradient_clip)
     if not bool(torch.isfinite(norm)):
         raise RecipeError(job.name, f"the gradient is not a number at step {state.step}", mend=_TOO_FAST)
     state.optimizer.step()
     state.step += 1
-    _follow(state.average, network, min(config.training.ema_decay, state.step / (state.step + 10)))
+    _update_ema(state.average, network, min(config.training.ema_decay, state.step / (state.step + 10)))
     noted = {"loss": sum(used[task] * value for task, value in means.items())}
     noted |= {f"loss_{task}": value for task, value in means.items()}
     if pulls:
         mean = _mean_of(fabric, torch.tensor(list(pulls.values()), device=fabric.device)).tolist()
         noted |= {name: value for name, value in zip(pulls, mean, strict=True) if math.isfinite(value)}
     return noted | {f"weight_{task}": value for task, value in used.items()}
+
+
+def _show(
+    fabric: Fabric, job: _Job, step: int, mine: NDArray[np.int64], *, view: int
+) -> tuple[Batch, TeacherTargets | None, NDArray[np.int64]]:
+    """A batch in the view that the epoch shows, what teachers answered about it, and its rows among those answers."""
+    config = job.config
+    batch = make_batch(job.train, mine, view, config.view_settings)
+    answers = job.targets[view % len(job.targets)] if job.targets else None
+    place = step * fabric.world_size + fabric.global_rank
+    if np.random.default_rng([config.seed, place, 1]).random() >= config.view_settings.blend:
+        return batch, answers, mine
+    share, others = draw_blend(len(mine), seed=config.seed, step=place)
+    blended = blend_batch(batch, share, others)
+    if answers is None:
+        return blended, None, mine
+    nothing, nobody = np.zeros((0,), dtype=np.float16), np.full(len(mine), -1, dtype=np.int64)
+    mixed = TeacherTargets(view, blend_answers(answers.findings[mine], share, others), nothing, nothing, nobody)
+    return blended, mixed, np.arange(len(mine))
 
 
 def _end_epoch(job: _Job, state: TrainingState, *, speed: float) -> None:
@@ -266,6 +286,7 @@ def _ended(state: TrainingState, config: FitConfig) -> bool:
 
 
 def _start(network: Network, config: FitConfig) -> TrainingState:
+    _hold_still(network, config.learns)
     balancer = make_balancer(config.balance, task_weights(network.spec, config), seed=config.seed)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     free = [p for p in network.parameters() if p.ndim <= 1] + balancer.parameters()
@@ -294,7 +315,7 @@ def _mean_of(fabric: Fabric, values: Tensor) -> Tensor:
     return mean
 
 
-def _share(fabric: Fabric, parameters: list[nn.Parameter], network: Network) -> None:
+def _all_reduce(fabric: Fabric, parameters: list[nn.Parameter], network: Network) -> None:
     """Gradients and running statistics become their means over the processes, in one message."""
     buffers = [buffer for buffer in network.buffers() if buffer.dtype.is_floating_point]
     learnt = [p for p in parameters if p.requires_grad]
@@ -314,10 +335,28 @@ def _share(fabric: Fabric, parameters: list[nn.Parameter], network: Network) -> 
             place += buffer.numel()
 
 
-def _freeze_norms(network: Network) -> None:
+def _rows_of(
+    train: Examples, config: FitConfig, *, epoch: int, chances: NDArray[np.float64] | None
+) -> NDArray[np.int64]:
+    """The rows that an epoch shows, in order."""
+    if config.shown:
+        return shown_rows(train.domain, config.shown, seed=config.seed, epoch=epoch)
+    return epoch_order(len(train), seed=config.seed, epoch=epoch, chances=chances)
+
+
+def _freeze_norms(network: Network, *, every: bool, still: bool) -> None:
+    """Leave the statistics of batch norms as they are: of `every` one, or with `still` of those that learn nothing."""
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and (every or (still and not module.weight.requires_grad)):
             module.eval()
+
+
+def _hold_still(network: Network, learns: tuple[str, ...]) -> None:
+    """Let only the parameters of the parts in `learns` move (() = those that may move already)."""
+    prefixes = {name for part in learns for name in LEARNING_PARTS[part]}
+    for name, parameter in network.named_parameters():
+        if learns and name.split(".")[0] not in prefixes:
+            parameter.requires_grad_(False)
 
 
 def _schedule(share: float, warmup: float) -> float:
@@ -328,7 +367,7 @@ def _schedule(share: float, warmup: float) -> float:
 
 
 @torch.no_grad()
-def _follow(average: Network, network: Network, decay: float) -> None:
+def _update_ema(average: Network, network: Network, decay: float) -> None:
     for mean, now in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         if mean.dtype.is_floating_point:
             mean.lerp_(now, 1 - decay)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["epoch_order", "image_chances"]
+__all__ = ["epoch_order", "image_chances", "shown_rows"]
 
 
 def image_chances(labels: NDArray[np.float32], *, rare_share: float) -> NDArray[np.float64]:
@@ -37,3 +39,18 @@ def epoch_order(
         marks = (np.arange(count) + rng.uniform()) / count
         rows = np.searchsorted(np.cumsum(chances), marks, side="right").clip(max=count - 1).astype(np.int64)
     return rng.permutation(rows)
+
+
+def shown_rows(domain: Sequence[str], shown: Mapping[str, float], *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The rows of one epoch in its order: those of each set in `shown` as often as it says, of others none.
+
+    Of a part of a time, such as a half, so many rows are drawn anew in each epoch, none twice. Shapes: domain [N].
+    """
+    rng = np.random.default_rng([seed, epoch])
+    sets = np.array(domain)
+    rows = []
+    for name, times in shown.items():
+        own = np.flatnonzero(sets == name)
+        whole, rest = divmod(times, 1)
+        rows += [np.tile(own, int(whole)), rng.permutation(own)[: round(rest * len(own))]]
+    return np.asarray(rng.permutation(np.concatenate(rows)), dtype=np.int64)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from storyxai.data.augmentation import DEFAULT_VIEWS, ViewSettings
 from storyxai.data.batches import Examples, make_batch
 from storyxai.errors import ArchiveError, OutputError, RecipeError, UnknownNameError
 from storyxai.files import fresh_file
@@ -100,14 +101,14 @@ class TeacherTargets:
 def cache_targets(
     teachers: Mapping[str, Network | Teacher], examples: Examples, *, views: int, folder: Path, batch_size: int = 64,
     findings: tuple[str, ...] = (), reasons: str = "", hints: bool = False, shard_size: int = 512,
-    progress: Progress | None = None,
+    settings: ViewSettings = DEFAULT_VIEWS, progress: Progress | None = None,
 ) -> tuple[TeacherTargets, ...]:
     """The targets of views 0 .. `views` - 1, read from `folder` where they were computed before.
 
     `teachers` maps a task ("findings", "masks", "report") to its teacher. `findings` are the student's: answers are
     joined to them by name (() = the teacher has the student's own). `reasons` ("grid" or "grad-cam", "" = none) keeps
     the maps of the findings' teacher, `hints` its attention. An answer is kept under the hash of the teacher, the image,
-    its id (which draws the views), the view and, for words, the reference words.
+    its id (which draws the views by `settings`), the view and, for words, the reference words.
     Raises: RecipeError when a teacher does not answer what is asked; OutputError; ArchiveError for a damaged shard.
     """
     if reasons not in ("", *MAP_KINDS):
@@ -116,12 +117,15 @@ def cache_targets(
     word_row = np.full(len(examples), -1, dtype=np.int64)
     word_row[has_report] = np.arange(len(has_report))
     asked = {
-        task: _Asked(task, OwnTeacher(teacher) if isinstance(teacher, Network) else teacher, findings, reasons, hints)
+        task: _Asked(task, OwnTeacher(teacher) if isinstance(teacher, Network) else teacher, findings, reasons, hints,
+                     settings)
         for task, teacher in teachers.items()
     }
     rows = {task: has_report if task == "report" else np.arange(len(examples)) for task in asked}
     keys = {task: _image_keys(examples, rows[task], with_words=task == "report") for task in asked}
     frame = f"{examples.images.shape[1:]}|{examples.masks.shape[2:]}|{examples.tokens.shape[1]}"
+    if settings != DEFAULT_VIEWS:
+        frame += f"|{replace(settings, blend=0.0)}"
     hashes = {task: f"{one.hash}|{frame}" for task, one in asked.items()}
     done: list[TeacherTargets] = []
     for view in range(views):
@@ -177,6 +181,7 @@ class _Asked:
     findings: tuple[str, ...]
     reasons: str
     hints: bool
+    settings: ViewSettings
 
     @property
     def hash(self) -> str:
@@ -191,7 +196,7 @@ class _Asked:
         """Its answers about `rows` by name, 16 bit."""
         kept: dict[str, list[Half]] = {}
         for start in range(0, len(rows), batch_size):
-            batch = make_batch(examples, rows[start : start + batch_size], view)
+            batch = make_batch(examples, rows[start : start + batch_size], view, self.settings)
             with torch.no_grad():
                 said = self.teacher.answers(batch.images, batch.tokens if self.task == "report" else None)
                 named = self._named(said, examples.masks.shape[2:])

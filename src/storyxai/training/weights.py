@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import timm
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from storyxai.errors import WeightsError
 from storyxai.models.network import INPUT_MEAN, INPUT_STD, Network
 
-__all__ = ["freeze_early_stages", "load_encoder_weights", "positive_weights"]
+__all__ = ["average_networks", "freeze_early_stages", "load_encoder_weights", "positive_weights"]
 
 
 def load_encoder_weights(network: Network, path: Path) -> int:
@@ -94,6 +96,17 @@ def freeze_early_stages(network: Network, *, stride: int) -> int:
     for parameter in early:
         parameter.requires_grad_(False)
     return sum(parameter.numel() for parameter in early)
+
+
+def average_networks(networks: Sequence[Network]) -> Network:
+    """A network whose weights and running statistics are the means of those given, all of one shape and one start."""
+    middle = copy.deepcopy(networks[0])
+    states = [network.state_dict() for network in networks]
+    middle.load_state_dict({
+        name: torch.stack([state[name] for state in states]).mean(dim=0) if value.dtype.is_floating_point else value
+        for name, value in states[0].items()
+    })
+    return middle
 
 
 def positive_weights(labels: torch.Tensor, *, most: float = 8.0) -> torch.Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError
-from storyxai.modalities.contract import Place, Tone
+from storyxai.modalities.contract import Place
 from storyxai.types import Array, Concept, Mask
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "image_concepts",
     "inside_share",
     "lung_area_asymmetry",
-    "lung_tone",
     "map_concepts",
     "perihilar",
     "side",
@@ -59,8 +58,7 @@ THIRDS = ("upper", "mid", "lower")
 PLACE_CHECK = "inside_lungs"
 MEDIASTINAL = frozenset({"Cardiomegaly", "Hernia"})
 """Findings whose sign may lie in the heart or between the lungs."""
-LUNG_QUANTILE = 0.25
-"""The darker quarter of the drawn lungs: below most opacities, and no darker than lung is."""
+AWAY = "too much of the map lies away from the part of the chest that this finding concerns"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +103,7 @@ class Thorax:
     def place(self, finding: str) -> Place:
         """The lungs and a margin; for findings of the heart and the midline also these."""
         if self.near_lungs is None or self.between is None:
-            return Place(PLACE_CHECK, None, 1, self.problem)
+            return Place(PLACE_CHECK, None, 1, self.problem, AWAY)
         region, words = self.near_lungs, f"the lungs with {self.margin_words}"
         if finding in MEDIASTINAL:
             region = region | self.between
@@ -113,7 +111,7 @@ class Thorax:
             words += " and the space between the lungs"
             if self.heart is not None:
                 region = region | self.heart
-        return Place(PLACE_CHECK, region, self.stride, words)
+        return Place(PLACE_CHECK, region, self.stride, words, AWAY)
 
 
 def thorax_from_masks(
@@ -158,19 +156,6 @@ def survey_chest(
     """The regions and the whole image's concepts. Shapes: masks bool [H, W], original frame."""
     thorax = thorax_from_masks(masks, spacing_mm=spacing_mm, mask_pixel=mask_pixel)
     return replace(thorax, whole=image_concepts(masks, mask_pixel=mask_pixel))
-
-
-def lung_tone(pixels: Array, masks: Mapping[str, Mask]) -> Tone | None:
-    """The drawn lungs and the grey of the darker lung (three digits); None where no lung was drawn.
-
-    A blurred opacity is still an opacity, so a blur hides little of one, and lung-grey would be wrong outside the lungs.
-    Shapes: pixels [C, S, S], the model's view; masks bool [S, S].
-    """
-    lungs = [masks[name] for name in ("left_lung", "right_lung") if name in masks]
-    drawn = np.logical_or.reduce(lungs) if lungs else np.zeros(pixels.shape[1:], dtype=np.bool_)
-    if not drawn.any():
-        return None
-    return Tone(drawn, tuple(round(float(np.quantile(channel[drawn], LUNG_QUANTILE)), 3) for channel in pixels))
 
 
 def map_concepts(values: Array, thorax: Thorax, *, finding: str) -> tuple[Concept, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from storyxai.modalities.chest_radiograph.anatomy import heart_problem, lung_tone, survey_chest
+from storyxai.modalities.chest_radiograph.anatomy import heart_problem, survey_chest
 from storyxai.modalities.chest_radiograph.findings import CHEST
 from storyxai.modalities.chest_radiograph.gate import CHEST_GATE
 from storyxai.modalities.chest_radiograph.grammar import (
@@ -53,8 +53,11 @@ CHEST_RADIOGRAPH = Modality(
     ),
     survey=survey_chest,
     gate=CHEST_GATE,
+    # The darker quarter of the drawn lungs: below most opacities, and no darker than lung is. A blurred opacity is still an
+    # opacity, so a blur hides little of one; and lung-grey would be wrong outside the lungs.
     filling=NeutralFilling(
-        "lung", lung_tone, "the darker lung's grey ({tone}) in the lungs and by a blur elsewhere", "lung_blur"
+        "lung", ("left_lung", "right_lung"), 0.25, "the darker lung's grey ({tone}) in the lungs and by a blur elsewhere",
+        "lung_blur",
     ),
     what_ifs=(
         WhatIf("right_lung", "right lung", "lung"), WhatIf("left_lung", "left lung", "lung"), WhatIf("heart", "heart", "blur"),

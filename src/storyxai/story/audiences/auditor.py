@@ -45,7 +45,7 @@ def _data(t: Teller) -> list[Section]:
     sets = t.value("model.trained_on") or []
     lines = []
     for i, item in enumerate(sets):
-        keys = ("synthetic",) if item.get("synthetic") else ("trained_patients", "trained")
+        keys = ("synthetic",) if item.get("synthetic") else ("trained_patients", "trained", "trained_unlicensed")
         lines.append(next((line for key in keys if (line := t.say(f"auditor.{key}", {"I": str(i)}))), []))
     return t.section(t.words.heading("auditor.data"), lines, figures=("table/trained_on",)) if sets else []
 
@@ -56,7 +56,7 @@ def _model(t: Teller) -> list[list[Sentence]]:
     lines += [t.say(f"auditor.{key}") for key in ("cannot_see", "lungs", "report")]
     if t.names("model.subgroups"):
         lines.append(t.say("auditor.groups"))
-    lines.append(gaps(t, "auditor"))
+    lines += [gaps(t, "auditor"), *t.lacks("gap")]
     unmeasured = [name for name in t.record["findings"] if t.value(f"model.per_finding.{name}.auroc") is None]
     if unmeasured:
         names = t.words.listed(t.words.word("finding", name) for name in unmeasured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from storyxai.evidence.record import figure_name
 from storyxai.story.words import Teller
 from storyxai.types import Section, Sentence
 
@@ -34,7 +35,7 @@ def clinician_sections(t: Teller) -> tuple[Section, ...]:
     sections += t.section(said("clinician.measures"), measures)
     sections += t.section(said("clinician.report_heading"), _report(t))
     limits = [t.say("clinician.limit", {"I": str(i)}) for i in range(len(t.value("model.limits") or ()))]
-    limits = [t.say("clinician.cannot_see"), *limits, t.say("clinician.devices")]
+    limits = [t.say("clinician.cannot_see"), *t.lacks("gap"), *limits, t.say("clinician.devices")]
     sections += t.section(said("clinician.limits"), limits)
     sections += t.section(said("clinician.model"), [t.say("clinician.version"), t.say("clinician.research")])
     return tuple(sections)
@@ -72,7 +73,8 @@ def _warnings(t: Teller) -> list[list[Sentence]]:
 
 
 def _quality(t: Teller) -> list[list[Sentence]]:
-    lines = [t.say("clinician.file"), t.say("clinician.patient"), t.say("clinician.indication") if _asked(t) else []]
+    person = next((line for key in ("patient", "patient_sex", "patient_age") if (line := t.say(f"clinician.{key}"))), [])
+    lines = [t.say("clinician.file"), person, t.say("clinician.indication") if _asked(t) else []]
     known = t.value("study.image.view") not in (None, "", "unknown")
     lines.append(t.say("clinician.view_known" if known else "clinician.view_unknown"))
     if t.value("study.image.spacing_mm") is None:
@@ -100,8 +102,11 @@ def _first_figures(t: Teller) -> tuple[str, ...]:
 def _finding(t: Teller, name: str) -> list[Section]:
     names = {"F": name}
     state = t.value(f"findings.{name}.state")
-    lines = [t.say(f"clinician.{key}", names) for key in (state, "in_patients")]
-    if state == "present" and t.value(f"findings.{name}.probability") < FEWER_THAN_HALF:
+    if t.calibrated:
+        lines = [t.say(f"clinician.{key}", names) for key in (state, "in_patients")]
+    else:
+        lines = [t.say(f"clinician.{state}_score", names)]
+    if t.calibrated and state == "present" and t.value(f"findings.{name}.probability") < FEWER_THAN_HALF:
         lines.append(t.say("clinician.below_half", names))
     lines.append(t.say("clinician.operating", names))
     if lines[-1] and t.value(f"model.per_finding.{name}.positives") < FEW_POSITIVES:
@@ -114,7 +119,7 @@ def _finding(t: Teller, name: str) -> list[Section]:
     lines += [t.say("clinician.look_alikes", names), t.say("clinician.teacher", names)]
     # Where every map is withheld the sentence says so; empty frames beside the film once more would say nothing else.
     figures = t.map_figures(name) if shown else []
-    return t.section(t.named(name), lines, figures=(f"gauge/{name}", *figures))
+    return t.section(t.named(name), lines, figures=(figure_name("gauge", name), *figures))
 
 
 def _withheld(t: Teller, name: str) -> list[list[Sentence]]:

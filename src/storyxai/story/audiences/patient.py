@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from storyxai.errors import EvidenceError
+from storyxai.evidence.record import figure_name
 from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.words import Teller
 from storyxai.types import Section, Sentence, Story
@@ -26,7 +29,7 @@ def patient_sections(t: Teller) -> tuple[Section, ...]:
     if not pictured:  # the film stands here; else beside the first finding that has a marked one
         looked.append(_sides(t))
     sections = t.section(said("patient.what"), looked, figures=() if pictured else ("image",))
-    rare = [name for name in present if t.value(f"findings.{name}.probability") < FEWER_THAN_HALF]
+    rare = [name for name in present if t.calibrated and t.value(f"findings.{name}.probability") < FEWER_THAN_HALF]
     for index, name in enumerate(present):
         # What holds for every sign, and what the two pictures are, is said once.
         once = {"first": index == 0, "first_rare": name in rare[:1], "first_picture": name in pictured[:1]}
@@ -42,7 +45,7 @@ def patient_sections(t: Teller) -> tuple[Section, ...]:
         lines = [t.say("patient.absent_line", {"F": name}) for name in absent]
         sections += t.section(said("patient.not_found"), [*lines, t.say("patient.absent_care")])
     sections += t.section(said("patient.meaning"), [t.say(f"patient.mean_{i}") for i in (1, 2, 3, 4)])
-    limits = [t.say("patient.cannot_1"), _cannot_see(t), t.say("patient.cannot_3")]
+    limits = [t.say("patient.cannot_1"), _cannot_see(t), t.say("patient.cannot_3"), *_lacks(t)]
     sections += t.section(said("patient.cannot"), limits)
     sections += t.section(said("patient.next"), [t.say(f"patient.next_{i}") for i in (1, 2)])
     sections += t.section(said("patient.help"), [t.say(f"patient.help_{i}") for i in (1, 2, 3)])
@@ -51,9 +54,14 @@ def patient_sections(t: Teller) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-def check_readability(story: Story) -> None:
-    """Nothing, when the story is plain enough. Raises: EvidenceError naming its grade or its sentences' length."""
+def check_readability(story: Story, quoted: Iterable[str] = ()) -> None:
+    """Nothing, when the story is plain enough; names that are `quoted` from outside are not counted.
+
+    Raises: EvidenceError naming its grade or its sentences' length.
+    """
     text = " ".join(s.text for section in story.sections for s in section.sentences)
+    for name in sorted(quoted, key=len, reverse=True):
+        text = text.replace(name, "it")
     grade, length = flesch_kincaid_grade(text), words_per_sentence(text)
     if grade > GRADE_REFUSED:
         raise EvidenceError(f"the patient's story asks for school grade {grade:.1f}, above {GRADE_REFUSED:.0f}")
@@ -69,8 +77,9 @@ def _present(t: Teller, name: str, *, first: bool, first_rare: bool, first_pictu
     if t.maps(name, shown=True) and t.value(f"terms.{name}.focal") and not t.side_doubts():
         both = t.value(f"concepts.{name}.side.value") == "bilateral"
         lines.append(t.say("patient.place_both" if both else "patient.place", names))
-    lines.append(t.say("patient.sure", names))
-    if t.value(f"findings.{name}.probability") < FEWER_THAN_HALF:
+    if t.calibrated:
+        lines.append(t.say("patient.sure", names))
+    if t.calibrated and t.value(f"findings.{name}.probability") < FEWER_THAN_HALF:
         lines.append(t.say("patient.most_not", names))
     if first_rare:
         lines.append(t.say("patient.most_not_why", names))
@@ -78,19 +87,26 @@ def _present(t: Teller, name: str, *, first: bool, first_rare: bool, first_pictu
         lines.append(t.say("patient.also_look", names))
     figures: tuple[str, ...] = ()
     if t.box_told(name):
-        figures = (f"boxes/{name}",)
+        figures = (figure_name("boxes", name),)
         if first_picture:
             lines += [t.say("patient.marked"), t.say("patient.marked_box", names), _sides(t)]
     elif withheld := [f"heatmaps.{name}.{method}.shown" for method in t.maps(name, shown=False)]:
         lines.append(t.say("patient.no_picture", cites=withheld))
     heading = t.words.heading("patient.found" if first else "patient.found_also")
-    return t.section(f"{heading}: {t.value(f'terms.{name}.lay')}", lines, figures=figures)
+    lay = t.words.term(name, "lay", t.value(f"terms.{name}.lay"))
+    return t.section(f"{heading}: {lay}", lines, figures=figures)
 
 
 def _sides(t: Teller) -> list[Sentence]:
     """How left and right lie on the film, which no one knows of a film that may be mirrored."""
     doubts = t.side_doubts()
     return t.say("patient.sides_doubt", cites=doubts) if doubts else t.say("patient.sides")
+
+
+def _lacks(t: Teller) -> list[list[Sentence]]:
+    """What is not known of the model, as far as it matters to a patient."""
+    told = [gap for gap in t.record["gaps"] if gap in t.words.data["lay_gap"]]
+    return [t.say(f"lay_gap.{gap}") for gap in told]
 
 
 def _cannot_see(t: Teller) -> list[Sentence]:
@@ -101,4 +117,4 @@ def _cannot_see(t: Teller) -> list[Sentence]:
     named = t.say("patient.cannot_2", slots={"names": listed}) if listed else []
     if named and flesch_kincaid_grade(named[0].text) <= GRADE_REFUSED:
         return named
-    return t.say("patient.cannot_2_plain")
+    return t.say("patient.cannot_2_plain") if t.value("model.cannot_see") else []

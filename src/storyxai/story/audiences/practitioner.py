@@ -12,7 +12,7 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     """The sections of the practitioner's story."""
     said = t.words.heading
     told = t.told()
-    sections = t.section(said("practitioner.in_short"), [t.say("practitioner.model"), _map_counts(t)])
+    sections = t.section(said("practitioner.in_short"), [t.say("practitioner.model"), *t.lacks("gap"), _map_counts(t)])
     if t.names("model.per_finding"):
         lines = [t.say("practitioner.mean_auroc", {"F": name}) for name in told]
         lines += [_calibration(t), t.say("practitioner.intervals")]
@@ -29,7 +29,7 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     sections += t.section(said("practitioner.lungs"), scores)
     failed = [name for name, check in t.record["gate"].items() if check["passed"] is False]
     lines = [t.say("practitioner.gate_failed", {"G": name}) for name in failed]
-    lines += [*states(t, "practitioner"), t.say("practitioner.logits")]
+    lines += [*states(t, "practitioner"), t.say("practitioner.logits") if t.calibrated else []]
     sections += t.section(said("practitioner.prediction"), lines, figures=("table/findings",))
     sections += _maps(t)
     sections += _checks(t)

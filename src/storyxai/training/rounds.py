@@ -1,0 +1,150 @@
+"""The stages in which one network is trained, as a recipe's [[rounds]] say: each starts where another ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from storyxai.data.batches import Examples
+from storyxai.errors import OutputError, RecipeError
+from storyxai.files import fresh_file
+from storyxai.models.export import load_network, save_network
+from storyxai.models.network import Network
+from storyxai.progress import Progress
+from storyxai.training.config import TASKS, FitConfig, Recipe, RoundRecipe, StudentRecipe, TeacherRecipe, TrainingRecipe
+from storyxai.training.fit import CHECKPOINT, fit
+from storyxai.training.published import unknown_targets, with_published_answers
+from storyxai.training.soft_targets import TeacherTargets
+from storyxai.training.weights import average_networks, positive_weights
+from storyxai.types import SoftTargets
+
+__all__ = ["Answers", "keep_network", "rounds_of", "train_in_rounds"]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What teachers said of a network's training images: the recipe's own and foreign ones by view, and a published one."""
+
+    own: tuple[TeacherTargets, ...] = ()
+    published: SoftTargets | None = None
+
+    def asked(self, one: RoundRecipe, train: Examples, *, weight: float) -> tuple[TeacherTargets, ...]:
+        """The answers that a round learns from: of its teachers alone, a published one weighing `weight` beside ours."""
+        tasks = [task for task in TASKS if task in one.teachers]
+        targets = tuple(_only(item, tasks) for item in self.own) if tasks else ()
+        if "published" in one.teachers and self.published is not None:
+            alone = 1.0 if "findings" not in tasks else weight
+            targets = with_published_answers(targets or unknown_targets(train), self.published, train, weight=alone)
+        return targets
+
+
+def _only(targets: TeacherTargets, tasks: list[str]) -> TeacherTargets:
+    """The answers about some tasks; about the others nothing is known."""
+    nothing = np.zeros((0,), dtype=np.float16)
+    if "findings" not in tasks:
+        targets = replace(targets, findings=np.full_like(targets.findings, np.nan), maps=nothing, attention=nothing)
+    if "masks" not in tasks:
+        targets = replace(targets, masks=nothing)
+    return targets if "report" in tasks else replace(targets, words=nothing, word_row=np.full_like(targets.word_row, -1))
+
+
+def rounds_of(recipe: Recipe, network: str) -> tuple[RoundRecipe, ...]:
+    """The rounds of a network ("student" or a teacher's task): those of the recipe, else the one that its table describes."""
+    given = tuple(one for one in recipe.rounds if one.network == network)
+    if given:
+        return given
+    shape = shape_of(recipe, network)
+    teachers = (*TASKS, "published") if network == "student" else ()
+    return (RoundRecipe(network, shape.epochs, shape.learning_rate, teachers=teachers),)
+
+
+def shape_of(recipe: Recipe, network: str) -> TeacherRecipe | StudentRecipe:
+    """The table that describes a network's shape."""
+    tables: dict[str, TeacherRecipe | StudentRecipe] = {
+        "student": recipe.student, "findings": recipe.teacher_findings, "masks": recipe.teacher_masks,
+        "report": recipe.teacher_report,
+    }
+    return tables[network]
+
+
+def train_in_rounds(
+    recipe: Recipe, which: str, network: Network, train: Examples, answers: Answers, *, seed: int, name: str,
+    losses: dict[str, tuple[float, ...]], validation: Examples | None, folder: Path | None, progress: Progress | None,
+) -> Network:
+    """`network` after the rounds of `which`; in `folder` each ended round is kept and not trained again.
+
+    Raises: RecipeError when a round shows a set that is not there.
+    """
+    rounds, ends = rounds_of(recipe, which), dict[str, Network]()
+    weights = positive_weights(torch.from_numpy(train.labels)).numpy() if recipe.training.positive_weights else None
+    lost: list[float] = []
+    for number, one in enumerate(rounds):
+        missing = sorted(set(one.shown) - set(train.domain))
+        if missing:
+            known = ", ".join(sorted(set(train.domain)))
+            raise RecipeError(recipe.name, f"round '{one.name}' shows '{missing[0]}', of which nothing is learnt",
+                              mend=f"known sets: {known}")
+        place = None if folder is None else folder if len(rounds) == 1 else folder / one.name
+        kept = None if place is None or len(rounds) == 1 else place / "network.safetensors"
+        if kept is not None and kept.exists():
+            network = load_network(kept)
+        else:
+            start = ends[one.start] if one.start else network
+            targets = answers.asked(one, train, weight=recipe.distillation.soft_target_weight)
+            config = _config_of(recipe, which, one, network.spec.tasks, targets, seed=seed + 1000 * number)
+            result = fit(
+                start, train, config=config, targets=targets, validation=validation if config.training.stop_metric else None,
+                positive_weights=weights, name=name if len(rounds) == 1 else f"{name}, {one.name}", folder=place,
+                progress=progress,
+            )
+            network, lost = result.network, [*lost, *result.losses]
+            if one.average_with:
+                network = average_networks([network, *(ends[other] for other in one.average_with)])
+            for parameter in network.parameters():
+                parameter.requires_grad_(True)
+            if kept is not None and place is not None:
+                keep_network(network, kept, place)
+        ends[one.name] = network
+    losses[name] = tuple(lost)
+    return network
+
+
+def _config_of(
+    recipe: Recipe, which: str, one: RoundRecipe, tasks: tuple[str, ...], targets: tuple[TeacherTargets, ...], *, seed: int
+) -> FitConfig:
+    distillation = recipe.distillation
+    config = FitConfig(
+        epochs=one.epochs, batch_size=shape_of(recipe, which).batch_size, learning_rate=one.learning_rate, seed=seed,
+        temperature=one.temperature or distillation.temperature, mixing=one.mixing or distillation.mixing,
+        training=_training(recipe, tasks, one), view_settings=recipe.views, shown=dict(one.shown), learns=one.learns,
+        # One set of answers, a published teacher's, stands for every mild view; others belong each to its own.
+        views=distillation.views if any(task in one.teachers for task in TASKS) and targets else 0,
+    )
+    if which != "student":
+        return replace(config, task_weights=(1.0, 1.0, 1.0, distillation.task_weights[3]))
+    return replace(
+        config, task_weights=distillation.task_weights, balance=distillation.balance, reasons=distillation.reasons,
+        hints=distillation.hints,
+    )
+
+
+def _training(recipe: Recipe, tasks: tuple[str, ...], one: RoundRecipe) -> TrainingRecipe:
+    """How the loop runs for a network of these tasks: where it lacks what the recipe stops on, it stops on its loss."""
+    how = replace(recipe.training, ema_decay=one.ema_decay or recipe.training.ema_decay)
+    needed = {"validation_auroc": "findings", "validation_dice": "masks"}.get(how.stop_metric)
+    return how if needed is None or needed in tasks else replace(how, stop_metric="validation_loss")
+
+
+def keep_network(network: Network, path: Path, run: Path) -> None:
+    """The network stands at `path` whole or not at all; the checkpoint of its training in `run` has had its day."""
+    mend = "free some space; the run goes on"
+    try:
+        with fresh_file(path, mend=mend) as part:
+            save_network(network, part)
+    except SafetensorError as error:
+        raise OutputError(str(path), f"cannot be written ({error})", mend=mend) from error
+    (run / CHECKPOINT).unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""Figures of the house, from the source and the last measurement of coverage; `python tests/house.py` prints them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "storyxai"
+FILES = sorted(SOURCE.rglob("*.py"))
+COVERAGE = ROOT / "build" / "coverage"
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    """Every function of the source with its place, "room/module.py:name"."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, Function):
+                yield f"{path.relative_to(SOURCE)}:{node.name}", node
+
+
+def parameters(function: Function) -> int:
+    """How many parameters a caller may give."""
+    given = [one.arg for one in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
+    return len([name for name in given if name not in ("self", "cls")])
+
+
+def wide_functions(most: int = 7) -> set[str]:
+    """The functions with more than `most` parameters."""
+    return {place for place, node in functions() if parameters(node) > most}
+
+
+def lazy_imports() -> list[str]:
+    """Imports of our own modules inside functions."""
+    return [
+        f"{place} imports {one.module}" for place, node in functions() for one in ast.walk(node)
+        if isinstance(one, ast.ImportFrom) and (one.module or "").split(".")[0] == "storyxai"
+    ]
+
+
+def open_dicts() -> dict[str, int]:
+    """How often each module says dict[str, Any] or Mapping[str, Any]."""
+    texts = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in FILES}
+    counts = {name: text.count("dict[str, Any]") + text.count("Mapping[str, Any]") for name, text in texts.items()}
+    return {name: count for name, count in counts.items() if count}
+
+
+def body_lines() -> list[int]:
+    """The lines of each function's body without its docstring."""
+    found = []
+    for _, node in functions():
+        body = node.body[1:] if ast.get_docstring(node) else node.body
+        found.append(0 if not body else (body[-1].end_lineno or 0) - body[0].lineno + 1)
+    return found
+
+
+def coverage() -> tuple[float, float] | None:
+    """The share of lines and of branches of the source that the last tests ran; None where nothing was measured."""
+    if not COVERAGE.is_file():
+        return None
+    from coverage import Coverage
+
+    measured = Coverage(data_file=str(COVERAGE), config_file=str(ROOT / "pyproject.toml"))
+    measured.load()
+    report = COVERAGE.with_suffix(".json")
+    measured.json_report(outfile=str(report))
+    total = json.loads(report.read_bytes())["totals"]
+    return total["covered_lines"] / total["num_statements"], total["covered_branches"] / total["num_branches"]
+
+
+def main() -> None:
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in FILES)
+    said = [
+        f"source: {len(FILES)} modules, {lines} lines, median function {statistics.median(body_lines()):g} lines",
+        f"functions over 7 parameters: {len(wide_functions())}; lazy imports of own modules: {len(lazy_imports())}; "
+        f"dict[str, Any] and Mapping[str, Any]: {sum(open_dicts().values())} in {len(open_dicts())} modules",
+    ]
+    shares = coverage()
+    if shares is not None:
+        said.append(f"the tests ran {100 * shares[0]:.1f} % of the lines and {100 * shares[1]:.1f} % of the branches of src")
+    sys.stdout.write("\n".join(said) + "\n")
+
+
+if __name__ == "__main__":
+    main()
