@@ -352,6 +352,8 @@ class Section:
 class Story:
     """One telling of the evidence to one audience.
 
+    `style` is "technical" or "calm": how its page draws. `signed`: its page is held back until a clinician has signed it.
+
     `evidence` is what it was told from, for its figures; it is no part of what the story says, so two stories that say the
     same are equal. None for a story that was read back from a page.
     """
@@ -362,6 +364,8 @@ class Story:
     sections: tuple[Section, ...]
     provenance: Mapping[str, Any]
     evidence: Evidence | None = field(default=None, compare=False, repr=False)
+    style: str = "technical"
+    signed: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -182,6 +182,8 @@ def story_as_record(story: Story) -> dict[str, Any]:
         "audience": story.audience,
         "language": story.language,
         "title": story.title,
+        "style": story.style,
+        "signed": story.signed,
         "provenance": dict(story.provenance),
         "sections": [
             {
@@ -201,7 +203,8 @@ def story_from_record(record: Mapping[str, Any]) -> Story:
         sentences = tuple(Sentence(str(s["text"]), tuple(map(str, s["cites"]))) for s in item["sentences"])
         sections.append(Section(str(item["heading"]), sentences, tuple(map(str, item["figures"]))))
     return Story(
-        str(record["audience"]), str(record["language"]), str(record["title"]), tuple(sections), record["provenance"]
+        str(record["audience"]), str(record["language"]), str(record["title"]), tuple(sections), record["provenance"],
+        style=str(record.get("style", "technical")), signed=bool(record.get("signed", False)),
     )
 
 

@@ -19,7 +19,7 @@ from jinja2 import PackageLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
-from storyxai.errors import UnknownNameError
+from storyxai.catalogue import load_catalogue
 from storyxai.pages.views import Document
 from storyxai.types import RESEARCH_USE
 
@@ -58,14 +58,18 @@ def data_uri(data: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-@lru_cache(maxsize=4)
 def labels_of(language: str) -> Mapping[str, Any]:
-    """The words of a page around its story. Raises: UnknownNameError naming the nearest language that has a file."""
-    folder = resources.files("storyxai.pages") / "templates"
-    known = [file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json")]
-    if language not in known:
-        raise UnknownNameError("language", language, known)
-    labels: Mapping[str, Any] = json.loads(_package_text(f"{language}.json"))
+    """The words of a page around its story: ours, and in another language what its file has under "page".
+
+    Raises: UnknownNameError naming the nearest language.
+    """
+    own: Mapping[str, Any] = load_catalogue(language).data.get("page", {})
+    return {**_own_labels(), **own}
+
+
+@lru_cache(maxsize=1)
+def _own_labels() -> Mapping[str, Any]:
+    labels: Mapping[str, Any] = json.loads(_package_text("en.json"))
     return labels
 
 

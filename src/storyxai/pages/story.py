@@ -29,7 +29,7 @@ SEAL_PLACE = "0" * 64
 """Stands in the page while its SHA-256 is taken; the digest then takes its place."""
 ONE_SCREEN = ("clinician",)
 """Readers whose page is a reading room: bottom line, image and map on one screen, the rest folded."""
-PATIENTS = ("patient",)
+CALM = "calm"
 LONG_TABLE = 6
 """Tables of more rows than this are folded."""
 LINE = 320
@@ -181,7 +181,7 @@ class _Builder:
 
     @cached_property
     def patient(self) -> bool:
-        return self.story.audience in PATIENTS
+        return self.story.style == CALM
 
     @cached_property
     def maps(self) -> dict[str, Heatmap]:
@@ -353,7 +353,7 @@ def _told_alone(story: Story) -> _StoryView:
     return _StoryView(
         story=story, kind=labels["audiences"].get(story.audience, story.audience), facts=(labels["told_alone"],),
         embedded=_embedded(story), digest=str(story.provenance.get("evidence_sha256", "")), seal=SEAL_PLACE,
-        patient=story.audience in PATIENTS, one_screen=False, size=(1, 1), film="", store=(), parts=parts, focuses=(),
+        patient=story.style == CALM, one_screen=False, size=(1, 1), film="", store=(), parts=parts, focuses=(),
         untouched=_Tile("", ""), beside=None,
         notes=tuple((number, tuple((path, Part("")) for path in paths)) for paths, number in notes.items()),
     )

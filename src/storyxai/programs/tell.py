@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from storyxai.errors import GateRefusal, InputError, OutputError, StoryxaiError, UnknownNameError
+from storyxai.errors import GateRefusal, InputError, OutputError, StoryxaiError
 from storyxai.evidence.archive import archive_files, as_archived
 from storyxai.evidence.gather import GatherSettings, gather
 from storyxai.evidence.record import as_record, record_sha256
@@ -16,6 +16,7 @@ from storyxai.models.runtime import Student, load_student
 from storyxai.pages.story import render_html
 from storyxai.programs.places import output_folder
 from storyxai.progress import Progress
+from storyxai.story.audiences.registry import find_audience, known_audiences
 from storyxai.story.citations import contradictions, story_of_page
 from storyxai.story.tell import AUDIENCES
 from storyxai.story.tell import tell as tell_story
@@ -46,8 +47,7 @@ class TellOptions:
     def check(self) -> None:
         """Raise UnknownNameError or InputError if an option cannot be used: before any image is read."""
         for audience in self.audiences:
-            if audience not in AUDIENCES:
-                raise UnknownNameError("audience", audience, AUDIENCES)
+            find_audience(audience)
         if not self.audiences:
             raise InputError("audience", "is empty", mend=f"name one or more of {', '.join(AUDIENCES)}")
         load_words(self.language)
@@ -117,14 +117,15 @@ def _tell_one(student: Student, path: Path, out: Path, options: TellOptions) -> 
         replace_files(folder, files)
     except OutputError as error:
         raise OutputError(str(out), error.why, mend=MORE_ROOM) from error
-    return _told(evidence, folder, [f"{audience}.html" for audience in options.audiences])
+    return _told(evidence, folder, [f"{find_audience(audience).key}.html" for audience in options.audiences])
 
 
 def _study_files(evidence: Evidence, folder: Path, options: TellOptions) -> dict[str, bytes]:
     """Everything that telling writes into the study's folder, by name."""
     kept = as_archived(evidence)  # so that every story can be told and drawn again from the files, byte by byte
-    stories = {audience: tell_story(kept, audience, options.language) for audience in options.audiences}
-    for audience, language in _outdated_pages(kept, folder, options.audiences):
+    asked = [tell_story(kept, audience, options.language) for audience in options.audiences]
+    stories = {story.audience: story for story in asked}
+    for audience, language in _outdated_pages(kept, folder, list(stories)):
         stories[audience] = tell_story(kept, audience, language)
     if clash := contradictions(list(stories.values())):
         raise StoryxaiError(f"the stories contradict one another: {'; '.join(clash)}")
@@ -134,7 +135,7 @@ def _study_files(evidence: Evidence, folder: Path, options: TellOptions) -> dict
 def _outdated_pages(evidence: Evidence, folder: Path, asked: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Audience and language of each page from an earlier telling that other evidence than this was told in."""
     mark = record_sha256(as_record(evidence))
-    for audience in AUDIENCES:
+    for audience in known_audiences():
         page = folder / f"{audience}.html"
         if audience in asked or not page.is_file():
             continue

@@ -12,8 +12,8 @@ from storyxai.evidence.archive import read_archive, verify_hashes
 from storyxai.evidence.record import as_record
 from storyxai.pages.story import render_html
 from storyxai.provenance import software_versions
+from storyxai.story.audiences.registry import known_audiences
 from storyxai.story.citations import check_page, contradictions, story_of_page
-from storyxai.story.tell import AUDIENCES
 from storyxai.story.tell import tell as tell_story
 from storyxai.types import Evidence, Story
 
@@ -53,7 +53,7 @@ def verify(folder: Path) -> Verified:
     problems = verify_hashes(folder)
     evidence = None if problems else read_archive(folder)
     record = None if evidence is None else as_record(evidence)
-    pages = [_page(folder, name, evidence, record) for name in AUDIENCES if (folder / f"{name}.html").is_file()]
+    pages = [_page(folder, name, evidence, record) for name in known_audiences() if (folder / f"{name}.html").is_file()]
     problems += [problem for page in pages for problem in page.problems]
     # A page that nobody told looks as if it had been checked with the others.
     strays = sorted({path.name for path in folder.glob("*.html")} - {page.name for page in pages})

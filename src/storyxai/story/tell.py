@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
-from storyxai.errors import UnknownNameError
-from storyxai.evidence.record import as_record, record_sha256
-from storyxai.story.audiences.auditor import auditor_sections
-from storyxai.story.audiences.clinician import clinician_sections
-from storyxai.story.audiences.patient import check_readability, patient_sections
-from storyxai.story.audiences.practitioner import practitioner_sections
+from storyxai.evidence.record import as_record, figure_parts, record_sha256
+from storyxai.story.audiences.contract import Audience
+from storyxai.story.audiences.patient import check_readability
+from storyxai.story.audiences.registry import BUILT_IN, find_audience
 from storyxai.story.citations import check_story
 from storyxai.story.words import Teller, load_words
 from storyxai.types import Evidence, Section, Story
 
 __all__ = ["AUDIENCES", "tell"]
 
-_TELLERS: Final[Mapping[str, Callable[[Teller], tuple[Section, ...]]]] = {
-    "clinician": clinician_sections,
-    "practitioner": practitioner_sections,
-    "patient": patient_sections,
-    "auditor": auditor_sections,
-}
-AUDIENCES: Final = tuple(_TELLERS)
+AUDIENCES: Final = tuple(BUILT_IN)
+"""Our own readers; `find_audience` knows others'."""
+_MAPS = ("map", "withheld")
 
 
-def tell(evidence: Evidence, audience: str, language: str = "en") -> Story:
-    """The story of `evidence` for `audience`, every sentence backed by what it cites.
+def tell(evidence: Evidence, audience: str | Audience, language: str = "en") -> Story:
+    """The story of `evidence` for `audience` (a reader, its key, or the path of its TOML file), backed by what it cites.
 
     Raises: UnknownNameError for an unknown audience or language (it names the nearest); CitationError when a sentence
-    is not backed; EvidenceError when the patient's story is too hard to read.
+    is not backed; EvidenceError when the story is too hard to read for its reader.
     """
-    if audience not in _TELLERS:
-        raise UnknownNameError("audience", audience, AUDIENCES)
+    reader = audience if isinstance(audience, Audience) else find_audience(audience)
     record = as_record(evidence)
     words = load_words(language)
     provenance = {
@@ -43,11 +35,18 @@ def tell(evidence: Evidence, audience: str, language: str = "en") -> Story:
         "model_id": record["study"]["model_id"],
         **{key: record["provenance"][key] for key in ("software", "version", "seed") if key in record["provenance"]},
     }
-    sections = _TELLERS[audience](Teller(record, words))
-    story = Story(audience, language, words.heading(f"{audience}.title"), sections, provenance, evidence)
+    sections = reader.sections(Teller(record, words))
+    if not reader.maps:
+        sections = tuple(map(_without_maps, sections))
+    title = reader.title or words.heading(f"{reader.key}.title")
+    story = Story(reader.key, language, title, sections, provenance, evidence, reader.style, reader.signed)
     check_story(story, record)
-    if audience == "patient":
-        # What a finding of somebody else's vocabulary is called is nobody's wording here.
-        own = [term["lay"] for term in record["terms"].values() if term["look_alikes"] is None]
-        check_readability(story, own)
+    # What a finding of somebody else's vocabulary is called is nobody's wording here.
+    own = [term["lay"] for term in record["terms"].values() if term["look_alikes"] is None]
+    check_readability(story, own, grade=reader.grade if language == "en" else None, words=reader.sentence_words)
     return story
+
+
+def _without_maps(section: Section) -> Section:
+    figures = tuple(figure for figure in section.figures if figure_parts(figure)[0] not in _MAPS)
+    return Section(section.heading, section.sentences, figures)

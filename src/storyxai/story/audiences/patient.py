@@ -54,19 +54,21 @@ def patient_sections(t: Teller) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-def check_readability(story: Story, quoted: Iterable[str] = ()) -> None:
-    """Nothing, when the story is plain enough; names that are `quoted` from outside are not counted.
+def check_readability(
+    story: Story, quoted: Iterable[str] = (), *, grade: float | None = GRADE_REFUSED, words: float | None = WORDS_REFUSED
+) -> None:
+    """Nothing, when the story is plain enough; names that are `quoted` from outside are not counted, None is not asked.
 
     Raises: EvidenceError naming its grade or its sentences' length.
     """
     text = " ".join(s.text for section in story.sections for s in section.sentences)
     for name in sorted(quoted, key=len, reverse=True):
         text = text.replace(name, "it")
-    grade, length = flesch_kincaid_grade(text), words_per_sentence(text)
-    if grade > GRADE_REFUSED:
-        raise EvidenceError(f"the patient's story asks for school grade {grade:.1f}, above {GRADE_REFUSED:.0f}")
-    if length > WORDS_REFUSED:
-        raise EvidenceError(f"the patient's sentences have {length:.1f} words on average, above {WORDS_REFUSED:.0f}")
+    reached, length = flesch_kincaid_grade(text), words_per_sentence(text)
+    if grade is not None and reached > grade:
+        raise EvidenceError(f"the {story.audience}'s story asks for school grade {reached:.1f}, above {grade:.0f}")
+    if words is not None and length > words:
+        raise EvidenceError(f"the {story.audience}'s sentences have {length:.1f} words on average, above {words:.0f}")
 
 
 def _present(t: Teller, name: str, *, first: bool, first_rare: bool, first_picture: bool) -> list[Section]:

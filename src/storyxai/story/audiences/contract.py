@@ -1,0 +1,34 @@
+"""What a reader is: one value that says what is told to them, how plainly, and with which pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from storyxai.story.words import Teller
+from storyxai.types import Section
+
+__all__ = ["Audience", "TellSections"]
+
+TellSections: TypeAlias = Callable[[Teller], tuple[Section, ...]]
+
+
+@dataclass(frozen=True)
+class Audience:
+    """One kind of reader.
+
+    `sections` tells a record. `title` is the story's; "" takes the language's own "<key>.title". `grade` is the highest
+    Flesch-Kincaid grade and `sentence_words` the longest mean sentence that a story may have, None where that is not asked
+    (grades are counted in English alone). Without `maps` no map of an explanation is among the figures. `signed`: the page is
+    held back until a clinician has signed it. `style`: "calm" pages draw one plain frame where "technical" ones draw all.
+    """
+
+    key: str
+    sections: TellSections
+    title: str = ""
+    grade: float | None = None
+    sentence_words: float | None = None
+    maps: bool = True
+    signed: bool = False
+    style: Literal["technical", "calm"] = "technical"

@@ -1,0 +1,112 @@
+"""A reader of one's own from a TOML file: sections that list templates of the language, and templates of one's own.
+
+    key = "radiographer"
+    title = "For the radiographer"
+    maps = false
+
+    [[sections]]
+    heading = "The image"
+    figures = ["image"]
+    say = ["clinician.file", "clinician.view_known"]
+
+    [[sections]]
+    heading = "What was found"
+    each = "present"
+    figures = ["gauge/<F>"]
+    sentences = [{ text = "Look again for [terms.<F>.phrase|text].", cites = ["findings.<F>.probability"] }]
+
+`each` repeats a section's sentences for every finding in a state; `grade`, `sentence_words`, `signed` and `style` are those
+of `Audience`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from storyxai.catalogue import Catalogue
+from storyxai.errors import InputError
+from storyxai.evidence.record import figure_name
+from storyxai.story.audiences.contract import Audience
+from storyxai.story.words import Teller, Template, check_template, load_words
+from storyxai.types import Section, Sentence
+
+__all__ = ["read_audience"]
+
+
+class _OwnSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    heading: str
+    figures: tuple[str, ...] = ()
+    each: Literal["present", "indeterminate", "absent", ""] = ""
+    say: tuple[str, ...] = ()
+    sentences: tuple[Template, ...] = ()
+
+
+class _OwnAudience(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key: str
+    title: str
+    sections: tuple[_OwnSection, ...]
+    grade: float | None = None
+    sentence_words: float | None = None
+    maps: bool = True
+    signed: bool = False
+    style: Literal["technical", "calm"] = "technical"
+
+
+@dataclass(frozen=True)
+class _Sections:
+    """Tells the sections of a file; a class and not a closure, so that two readings of one file are equal."""
+
+    told: tuple[_OwnSection, ...]
+
+    def __call__(self, t: Teller) -> tuple[Section, ...]:
+        return tuple(section for one in self.told for section in _section(t, one))
+
+
+def read_audience(path: Path) -> Audience:
+    """The reader that the file describes, every template checked.
+
+    Raises: InputError naming the file (and line) of what cannot be told: a misspelt key, path, format or template.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        own = msgspec.convert(tomllib.loads(text), _OwnAudience)
+    except (OSError, ValueError) as error:  # what is no TOML and what is no reader are ValueErrors both
+        raise InputError(str(path), f"describes no reader ({error})", mend="begin from the example in the handbook") from error
+    if not own.key.isidentifier() or own.key != path.stem:
+        raise InputError(str(path), f"has the key '{own.key}'", mend="give it the file's name: letters, digits and _")
+    source, words = Catalogue("", str(path), text, {}), load_words("en")
+    for section in own.sections:
+        for template in section.sentences:
+            check_template(f"{own.key}.{section.heading}", template, source)
+        for key in section.say:
+            room, _, name = key.partition(".")
+            if name not in words.data.get(room, ()):
+                where = f"{path}, line {source.line_of(key)}"
+                raise InputError(where, f"there is no template '{key}'", mend="take one from a language's file")
+    return Audience(
+        own.key, _Sections(own.sections), own.title, own.grade, own.sentence_words, own.maps, own.signed, own.style
+    )
+
+
+def _section(t: Teller, own: _OwnSection) -> list[Section]:
+    findings = t.findings_by_state(own.each) if own.each else [""]
+    figures = [figure for name in findings for figure in _figures(own.figures, name)]
+    return t.section(own.heading, _said(t, own, findings), figures=figures)
+
+
+def _said(t: Teller, own: _OwnSection, findings: list[str]) -> Iterator[list[Sentence]]:
+    for name in findings:
+        names = {"F": name} if name else {}
+        yield from (t.say(key, names) for key in own.say)
+        yield from (t.fill(template, names) for template in own.sentences)
+
+
+def _figures(figures: tuple[str, ...], finding: str) -> list[str]:
+    name = figure_name("", finding)[1:]
+    return [figure.replace("<F>", name) for figure in figures]

@@ -1,0 +1,219 @@
+"""An outsider's language and reader, each a file of their own or a package; templates that no record can fill are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checks.teller_checks import check_teller
+from evidence_example import example_evidence
+from storyxai.catalogue import known_languages, load_catalogue
+from storyxai.errors import EvidenceError, InputError, UnknownNameError
+from storyxai.evidence.record import as_record
+from storyxai.evidence.schema import unknown_part
+from storyxai.pages.story import render_html
+from storyxai.story.audiences.registry import find_audience, known_audiences
+from storyxai.story.citations import check_page
+from storyxai.story.tell import AUDIENCES, tell
+from storyxai.story.words import load_words
+
+READER = """
+key = "radiographer"
+title = "For the radiographer"
+maps = false
+signed = true
+
+[[sections]]
+heading = "The image"
+figures = ["image", "map/Effusion/lime"]
+say = ["clinician.file", "clinician.view_known"]
+
+[[sections]]
+heading = "What was found"
+each = "present"
+figures = ["gauge/<F>"]
+sentences = [
+    { text = "Look again for [terms.<F>.phrase|text], at [findings.<F>.probability|decimal].", cites = [] },
+    { text = "[terms.<F>.phrase|text] has a Dice of [model.lungs.interval.1|decimal] of [boxes.<F>.7.x|mm].", cites = [] },
+]
+"""
+
+
+def toy_language() -> dict[str, Any]:
+    """German marks and sides in our own file: commas for decimals, points for thousands, four words for two sides."""
+    data: dict[str, Any] = json.loads(json.dumps(load_catalogue("en").data))
+    data["numbers"] = {"decimal": ",", "group": "."}
+    data["joins"] |= {"last": " und ", "below": "unter {}", "above": "über {}"}
+    data["sides"] = {"left": ["links", "linken"], "right": ["rechts", "rechten"]}
+    data["tables"]["side"] = {"right": "rechts", "left": "links", "bilateral": "beidseits", "midline": "mittig"}
+    data["tables"]["zone"] = {"right lower": "rechts unten", "left mid": "links mittig"}
+    data["tables"]["lay_side"] = {"right": "auf der rechten Seite", "left": "auf der linken Seite",
+                                  "bilateral": "auf beiden Seiten", "midline": "in der Mitte"}  # fmt: skip
+    data["state_phrases"] = {"present": ["liegt vor"], "absent": ["liegt nicht vor"], "indeterminate": ["ist offen"]}
+    data["terms"] = {"Effusion": {"phrase": "ein Pleuraerguss", "lay": "Wasser am Rippenfell"}}
+    data["page"] = {"evidence": "Belege"}
+    swaps = (("judged present", "liegt vor"), ("judged absent", "liegt nicht vor"), ("judged indeterminate", "ist offen"),
+             ("Judged present", "Liegt vor"), ("Judged absent", "Liegt nicht vor"), ("Judged indeterminate", "Ist offen"),
+             ("We saw signs of", "Liegt vor:"), ("We did not find", "Liegt nicht vor:"),
+             ("We are not sure about", "Ist offen:"))  # fmt: skip
+    text = json.dumps({room: data[room] for room in AUDIENCES}, ensure_ascii=False)
+    for ours, theirs in swaps:
+        text = text.replace(ours, theirs)
+    return data | json.loads(text)
+
+
+def outsiders_package(folder: Path, name: str, group: str, point: str, files: dict[str, str]) -> None:
+    """An installed package as pip leaves it: its files, and a folder that says which entry points it has."""
+    (folder / name).mkdir(parents=True)
+    for file, text in files.items():
+        (folder / name / file).write_text(text, encoding="utf-8")
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{point}\n", encoding="utf-8")
+
+
+@pytest.fixture(params=["folder", "package"])
+def toy(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The code of the toy language, which lies in a folder of its own or in a package."""
+    text = json.dumps(toy_language(), ensure_ascii=False, indent=1)
+    if request.param == "folder":
+        (tmp_path / "toy.json").write_text(text, encoding="utf-8")
+        monkeypatch.setenv("STORYXAI_LANGUAGES", str(tmp_path))
+        return "toy"
+    outsiders_package(tmp_path, "toywords", "storyxai.languages", "toyp = toywords", {"__init__.py": "", "toyp.json": text})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "toyp"
+
+
+def test_an_outsiders_language_tells_every_story(toy: str) -> None:
+    assert toy in known_languages()
+    evidence = example_evidence()
+    stories = {audience: tell(evidence, audience, toy) for audience in AUDIENCES}
+    text = " ".join(s.text for story in stories.values() for section in story.sections for s in section.sentences)
+    for part in ("0,83", "liegt vor", "Ein Pleuraerguss", "rechts, mainly in the rechts unten zone", "auf der rechten Seite",
+                 "1.200 images", "Wasser am Rippenfell"):  # fmt: skip
+        assert part in text, part
+    assert "0.83" not in text
+    check_teller(tell, evidence, audiences=AUDIENCES, language=toy)
+    page = render_html(stories["clinician"], evidence)
+    assert check_page(page, as_record(evidence)) == [] and "Belege" in page.decode() and f'lang="{toy}"' in page.decode()
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "why"),
+    [
+        (("clinician", "view_known"), "View [study.image.veiw|text].", "line .*'study.image.veiw'.*no 'veiw'"),
+        (("patient", "mean_1"), {"text": "x", "cites": ["notices.frame.x"]}, "no 'x'"),
+        (("auditor", "study"), "[study.study_id|texd]", "the format 'texd'"),
+    ],
+)
+def test_a_template_that_no_record_can_fill_is_refused_when_loaded(
+    where: tuple[str, str], value: object, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = toy_language()
+    data[where[0]][where[1]] = value
+    (tmp_path / "bad.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
+    monkeypatch.setenv("STORYXAI_LANGUAGES", str(tmp_path))
+    with pytest.raises(InputError, match=rf"bad\.json, {why}" if why.startswith("line") else why) as caught:
+        load_words("bad")
+    assert f"{where[0]}.{where[1]}" in str(caught.value) and caught.value.mend
+
+
+def test_languages_that_lack_something_or_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORYXAI_LANGUAGES", str(tmp_path))
+    data = toy_language()
+    del data["clinician"]["view_known"]
+    for name, text, why in (("less", json.dumps(data), "lacks 'clinician.view_known'"), ("none", "{", "is no JSON")):
+        (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=why):
+            load_words(name)
+    outsiders_package(tmp_path, "brokenwords", "storyxai.languages", "brk = brokenwords", {"__init__.py": "1 / 0"})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match=r"language 'brk'.*ZeroDivisionError"):
+        load_words("brk")
+    with pytest.raises(UnknownNameError):
+        load_words("../en")
+
+
+def test_every_path_of_a_record_has_its_place_in_the_schema() -> None:
+    def paths(value: object, path: str = "") -> list[str]:
+        if isinstance(value, dict):
+            return [p for k, v in value.items() for p in paths(v, f"{path}.{k}" if path else k)]
+        if isinstance(value, list):
+            return [p for i, v in enumerate(value) for p in paths(v, f"{path}.{i}")]
+        return [path]
+
+    record = {k: v for k, v in as_record(example_evidence()).items() if k != "gate"}  # its names hold dots
+    assert [path for path in paths(record) if unknown_part(path)] == []
+    assert unknown_part("findings.<F>.likelihood") == "likelihood" and unknown_part("model.trained_on.<I>.x") == "x"
+
+
+def radiographer(folder: Path) -> Path:
+    path = folder / "radiographer.toml"
+    path.write_text(READER, encoding="utf-8")
+    return path
+
+
+def test_a_reader_of_ones_own_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = radiographer(tmp_path)
+    evidence = example_evidence()
+    story = tell(evidence, str(path))
+    assert (story.audience, story.title, story.signed) == ("radiographer", "For the radiographer", True)
+    assert [s.text for s in story.sections[1].sentences] == [
+        "Look again for pleural effusion, at 0.83.", "Look again for consolidation, at 0.61."
+    ], "what no record holds is left out"  # fmt: skip
+    assert story.sections[0].figures == ("image",), "this reader is shown no map"
+    assert story.sections[1].figures == ("gauge/Effusion", "gauge/Consolidation")
+    page = render_html(story, evidence)
+    assert check_page(page, as_record(evidence)) == [] and b"Held back until a clinician" in page
+    monkeypatch.setenv("STORYXAI_AUDIENCES", str(tmp_path))
+    assert "radiographer" in known_audiences() and tell(evidence, "radiographer") == story
+
+
+def test_an_outsiders_package_brings_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "from storyxai.story.audiences.contract import Audience\n"
+        "def sections(t):\n"
+        "    return tuple(t.section('Hello', [t.say('clinician.file')]))\n"
+        "nurse = Audience('nurse', sections, title='For the nurse', maps=False)\n"
+        "other = 3\n"
+    )
+    points = "nurse = nursewords:nurse\nodd = nursewords:other\nbad = nursewords:no"
+    outsiders_package(tmp_path, "nursewords", "storyxai.audiences", points, {"__init__.py": code})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "nursewords", raising=False)
+    assert tell(example_evidence(), "nurse").title == "For the nurse"
+    with pytest.raises(InputError, match="audience 'odd': is no Audience"):
+        find_audience("odd")
+    with pytest.raises(InputError, match=r"audience 'bad'.*AttributeError"):
+        find_audience("bad")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("maps = false", "mapz = false", "unknown field `mapz`"),
+        ("[findings.<F>.probability|decimal]", "[findings.<F>.probabilty|decimal]", r"line 17: .*no 'probabilty'"),
+        ('"clinician.file"', '"clinician.flie"', r"line 10: there is no template 'clinician.flie'"),
+        ('key = "radiographer"', 'key = "x y"', "has the key 'x y'"),
+        ("[[sections]]", "[[sections", "describes no reader"),
+    ],
+)
+def test_a_readers_file_at_fault_is_named_with_its_line(old: str, new: str, why: str, tmp_path: Path) -> None:
+    path = radiographer(tmp_path)
+    path.write_text(READER.replace(old, new), encoding="utf-8")
+    with pytest.raises(InputError, match=why) as caught:
+        find_audience(str(path))
+    assert "radiographer.toml" in str(caught.value) and caught.value.mend
+
+
+def test_a_readers_grade_is_kept_to(tmp_path: Path) -> None:
+    strict = dataclasses.replace(find_audience("clinician"), grade=2.0)
+    with pytest.raises(EvidenceError, match="clinician's story asks for school grade"):
+        tell(example_evidence(), strict)
