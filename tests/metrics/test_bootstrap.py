@@ -12,6 +12,8 @@ from storyxai.metrics.bootstrap import (
     bootstrap_interval,
     draw_resamples,
     estimate,
+    estimate_mean,
+    estimate_ranking,
     estimate_share,
     mean_statistic,
     paired_difference,
@@ -24,6 +26,7 @@ from storyxai.metrics.classification import (
     average_precision,
     average_precision_statistic,
     mean_auroc_statistic,
+    mean_judged_auroc_statistic,
 )
 
 
@@ -177,3 +180,38 @@ def test_a_share_of_all_or_none_has_an_exact_interval() -> None:
     assert (none.low, none.high) == (0.0, pytest.approx(1 - every.low))
     some = mean_statistic([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
     assert estimate_share(some, resamples, patients=6) == estimate(some, resamples)
+
+
+def test_no_interval_claims_certainty_from_a_handful() -> None:
+    """Two findings, three patients, all ranked perfectly: every resample says 1.000, and that is no knowledge."""
+    labels, scores = np.array([1.0, 0.0, 0.0]), np.array([3.0, 2.0, 1.0])
+    resamples = draw_resamples(["a", "b", "c"], count=200, seed=0)
+    area = auroc_statistic(labels, scores)
+    assert (estimate(area, resamples).value, estimate(area, resamples).low) == (1.0, 1.0)
+    assert estimate_ranking(area, resamples, patients=[(1, 2)]).low is None
+    assert estimate_mean(mean_statistic(scores), resamples, patients=3).low is None
+
+
+def test_perfect_ranking_of_many_has_the_exact_bound_of_disjoint_pairs() -> None:
+    labels = np.repeat([1.0, 0.0], [20, 50])
+    resamples = draw_resamples([str(row) for row in range(70)], count=200, seed=0)
+    found = estimate_ranking(auroc_statistic(labels, labels), resamples, patients=[(20, 50)])
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.025 ** (1 / 20))  # twenty pairs in order have that chance of 2.5 %
+    turned = estimate_ranking(auroc_statistic(labels, -labels), resamples, patients=[(20, 50)])
+    assert (turned.value, turned.low) == (0.0, 0.0) and turned.high == pytest.approx(1 - 0.025 ** (1 / 20))
+    same = estimate_ranking(lambda weights: np.zeros(len(weights)), resamples, patients=[(20, 50)], difference=True)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    certain = estimate_mean(lambda weights: np.full(len(weights), 0.9), resamples, patients=70)
+    assert (certain.value, certain.low, certain.high) == (0.9, None, None)
+
+
+def test_a_mean_of_rankings_has_no_interval_where_half_of_them_rest_on_few_patients() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((60, 2)) < [0.5, 0.05]) * 1.0
+    scores = rng.normal(size=(60, 2)) + labels
+    resamples = draw_resamples([str(row) for row in range(60)], count=200, seed=0)
+    mean = mean_judged_auroc_statistic(labels, scores)
+    patients = [(30, 30), (3, 57)]
+    assert estimate_ranking(mean, resamples, patients=patients).low is None
+    assert estimate_ranking(mean, resamples, patients=[(30, 30), *patients]).low is not None

@@ -18,6 +18,7 @@ from storyxai.data.table import BoxNote, StudyRow, StudyTable
 from storyxai.errors import InputError
 from storyxai.models.runtime import load_student
 from storyxai.programs.evaluate import score_lines
+from storyxai.scorecard.build import References, TaskOutputs, build_scorecard
 from storyxai.scorecard.judge import JudgeOptions, evaluate_student
 from storyxai.scorecard.page import render_scorecard
 from storyxai.scorecard.rows import is_searched, parts_of
@@ -128,3 +129,22 @@ def test_public_cases_end_in_a_scorecard(cases: Path, tmp_path: Path) -> None:
         record = evaluate_student(student, tmp_path / f"{source}.parquet", ALL)
         images[source] = record["dataset"]["images"], len(record["dataset"]["left_out"])
     assert images == {"vindr": (3, 0), "padchest": (5, 0), "manifest": (6, 7)}
+
+
+def test_a_handful_of_patients_ranked_perfectly_has_no_interval_of_certainty() -> None:
+    ids = ("a", "b", "c")
+    labels, logits = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]), np.array([[4.0, -4.0], [-4.0, 4.0], [-4.0, -4.0]])
+    given = TaskOutputs("student", "student", ids, findings=("Mass", "Nodule"), logits=logits, calibration=[(1.0, 0.0)] * 2,
+                        thresholds=[0.5, 0.5])
+    record = build_scorecard([given], References("three", False, ids, ids, ("Mass", "Nodule"), labels), seed=0).as_dict()
+    said = "\n".join(score_lines(record))
+    assert "1.000" in said and "[1.000, 1.000]" not in said
+    assert not _certain(record)
+
+
+def _certain(value: object) -> bool:
+    """Whether an interval of no width stands anywhere in a record."""
+    if isinstance(value, dict):
+        certain = value.get("low") is not None and value.get("low") == value.get("high")
+        return certain or any(_certain(item) for item in value.values())
+    return isinstance(value, (list, tuple)) and any(_certain(item) for item in value)

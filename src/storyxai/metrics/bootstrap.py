@@ -8,7 +8,7 @@ one. So one definition serves value, interval and paired difference, and a thous
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from storyxai.errors import InputError
 
 __all__ = [
+    "FEWEST_PATIENTS",
     "Estimate",
     "Floats",
     "Resamples",
@@ -24,6 +25,8 @@ __all__ = [
     "bootstrap_interval",
     "draw_resamples",
     "estimate",
+    "estimate_mean",
+    "estimate_ranking",
     "estimate_share",
     "mean_statistic",
     "paired_difference",
@@ -35,6 +38,8 @@ __all__ = [
 Floats: TypeAlias = NDArray[np.float64]
 Statistic: TypeAlias = Callable[[Floats], Floats]
 
+FEWEST_PATIENTS = 5
+"""Of fewer patients, or of fewer in a class, no resampling tells how a figure would vary: it has no interval."""
 _BLOCK_CELLS = 2_000_000  # weights held at once, as float64: 16 MB
 
 
@@ -129,6 +134,46 @@ def estimate_share(statistic: Statistic, resamples: Resamples, *, patients: int,
     width = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / patients)
     low, high = (1.0 - width, 1.0) if found.value == 1.0 else (0.0, width)
     return Estimate(found.value, low, high, found.replicates, found.left_out)
+
+
+def estimate_mean(
+    statistic: Statistic, resamples: Resamples, *, patients: int, level: float = 0.95, difference: bool = False
+) -> Estimate:
+    """Like `estimate`, for a figure of `patients` patients: without an interval where these are fewer than five.
+
+    Nor is there one where all resamples agree, for a width of zero would claim certainty; but a `difference` of nothing in
+    every resample is one of two that are the same.
+    """
+    found = estimate(statistic, resamples, level=level)
+    return _unless_certain(found, difference) if patients >= FEWEST_PATIENTS else replace(found, low=None, high=None)
+
+
+def estimate_ranking(
+    statistic: Statistic, resamples: Resamples, *, patients: Sequence[tuple[int, int]], level: float = 0.95,
+    difference: bool = False,
+) -> Estimate:
+    """Like `estimate`, for an AUROC or the mean of several; `patients` are each one's (present, absent) patients.
+
+    There is no interval where half of the AUROCs or more rest on fewer than five patients of a class. Where all rank
+    perfectly (or all the wrong way round) every resample agrees; there the bound is exact instead: m patients of each
+    class make m independent pairs, all in order with a chance of at most AUROC^m, so that the error's m-th root bounds
+    it. The bound of a mean is the mean of the bounds. A `difference` of two has no such bound.
+    Source: Clopper & Pearson 1934, with disjoint pairs of patients as trials.
+    """
+    found = estimate(statistic, resamples, level=level)
+    fewest = [min(pair) for pair in patients]
+    if 2 * sum(count < FEWEST_PATIENTS for count in fewest) >= len(fewest):
+        return replace(found, low=None, high=None)
+    if found.value not in (0.0, 1.0) or difference:
+        return _unless_certain(found, difference)
+    bound = float(np.mean([((1.0 - level) / 2.0) ** (1.0 / max(1, count)) for count in fewest]))
+    return replace(found, low=bound if found.value else 0.0, high=1.0 if found.value else 1.0 - bound)
+
+
+def _unless_certain(found: Estimate, difference: bool) -> Estimate:
+    """The estimate without an interval of no width, unless it is a difference of nothing."""
+    certain = found.low == found.high and not (difference and found.value == 0.0)
+    return replace(found, low=None, high=None) if certain else found
 
 
 def bootstrap_interval(

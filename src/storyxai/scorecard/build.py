@@ -216,7 +216,9 @@ def _finding_scores(bench: Bench, model: Spoken, column: int, *, rare: bool) -> 
         "positives": int((labels[known] >= 0.5).sum()),
         "rare": rare,
         "auroc": bench.ranked(classification.auroc_statistic(labels, scores), labels, scores),
-        "average_precision": bench.ranked(classification.average_precision_statistic(labels, scores), labels, scores),
+        "average_precision": bench.mean(
+            classification.average_precision_statistic(labels, scores), known & (labels >= 0.5)
+        ),
         "threshold": None if np.isnan(threshold) else float(threshold),
         "temperature": None if np.isnan(model.temperatures[column]) else float(model.temperatures[column]),
         **unknown,
@@ -227,8 +229,8 @@ def _finding_scores(bench: Bench, model: Spoken, column: int, *, rare: bool) -> 
             spared = classification.specificity_statistic(labels, said, threshold=threshold)
             row["sensitivity"] = bench.share(found, known & (labels >= 0.5))
             row["specificity"] = bench.share(spared, known & (labels < 0.5))
-        row["brier"] = bench.estimate(calibration.brier_statistic(said, labels))
-        row["ece"] = bench.estimate(calibration.ece_statistic(said, labels))
+        row["brier"] = bench.mean(calibration.brier_statistic(said, labels), known)
+        row["ece"] = bench.mean(calibration.ece_statistic(said, labels), known)
         row["ece_floor"] = calibration.ece_floor(said[known])
     if column in model.conformal:
         limits = model.conformal[column]
@@ -256,7 +258,7 @@ def _mask_scores(bench: Bench, model: Spoken, name: str) -> Plain:
     row: Plain = {
         "mask": name,
         **bench.counts(known),
-        "dice": bench.estimate(mean_statistic(values)),
+        "dice": bench.mean(mean_statistic(values), known),
         "quantiles": [{"share": share, "dice": float(np.quantile(values[known], share))} for share in shares],
         "distances": {},
     }
@@ -265,7 +267,7 @@ def _mask_scores(bench: Bench, model: Spoken, name: str) -> Plain:
             raise UnknownNameError("measure of distance", measure, DISTANCES)
         measured = np.isfinite(found)
         if measured.any():
-            row["distances"][measure] = {**bench.counts(measured), **bench.estimate(mean_statistic(found))}
+            row["distances"][measure] = {**bench.counts(measured), **bench.mean(mean_statistic(found), measured)}
     return row
 
 
@@ -299,15 +301,15 @@ def _detection(bench: Bench, model: Spoken, name: str) -> Plain:
         **bench.counts(loose.searched),
         "boxes": int(loose.boxes.sum()),
         "hit_rate": bench.share(mean_statistic(found.hits), boxed),
-        "top_box_iou": bench.placed(mean_statistic(found.overlaps), boxed),
+        "top_box_iou": bench.mean(mean_statistic(found.overlaps), boxed),
         "by_iou": [
-            {"iou": limit, "average_precision": bench.placed(detection.detection_ap_statistic(matched), boxed)}
+            {"iou": limit, "average_precision": bench.mean(detection.detection_ap_statistic(matched), boxed)}
             for limit, matched in matches.items()
         ],
         "free_response_iou_0.3": [
             {
                 "false_alarms_per_image": alarms,
-                "share_hit": bench.placed(
+                "share_hit": bench.mean(
                     detection.free_response_statistic(loose, false_alarms_per_image=alarms), boxed
                 ),
             }
@@ -338,7 +340,7 @@ def _report_scores(bench: Bench, reports: Sequence[str | None]) -> Plain | None:
     known = np.zeros(len(bench.labels), dtype=bool)
     known[rows] = True
     texts = len({reports[row] for row in rows})
-    scores = {name: bench.estimate(statistic) for name, statistic in statistics.items()}
+    scores = {name: bench.mean(statistic, known) for name, statistic in statistics.items()}
     return {**bench.counts(known), "distinct_reports": texts, **scores}
 
 
@@ -389,10 +391,10 @@ def _subgroups(bench: Bench, model: Spoken) -> list[Plain]:
                     **bench.counts(inside & model.scored),
                     "findings": [bench.references.findings[column] for column in columns],
                     "mean_auroc_all": bench.mean_auroc_all(here) if model.scored.any() else None,
-                    "mean_auroc": bench.estimate(first),
-                    "minus_others": bench.estimate(gap_between(first, second)),
+                    "mean_auroc": bench.ranked(first, labels, here[:, columns]),
+                    "minus_others": bench.ranked(gap_between(first, second), labels, here[:, columns], difference=True),
                     "dice": {
-                        name: bench.estimate(mean_statistic(np.where(inside, dices, np.nan)))
+                        name: bench.mean(mean_statistic(np.where(inside, dices, np.nan)), inside & np.isfinite(dices))
                         for name, dices in model.dices.items()
                     },
                 }
@@ -414,13 +416,14 @@ def _difference(bench: Bench, student: Spoken, other: Spoken) -> Plain:
                 "finding": bench.references.findings[int(column)],
                 "n": int(known.sum()),
                 "positives": int((labels[known] >= 0.5).sum()),
-                "auroc": bench.ranked(gap_between(first, second), labels, ours[:, column]),
+                "auroc": bench.ranked(gap_between(first, second), labels, ours[:, column], difference=True),
             }
         )
     masks = []
     for name in sorted(set(student.dices) & set(other.dices)):
         gap = student.dices[name] - other.dices[name]
-        masks.append({"mask": name, **bench.counts(np.isfinite(gap)), "dice": bench.estimate(mean_statistic(gap))})
+        known = np.isfinite(gap)
+        masks.append({"mask": name, **bench.counts(known), "dice": bench.mean(mean_statistic(gap), known, difference=True)})
     row: Plain = {
         "student": student.given.name,
         "other": other.given.name,
@@ -436,9 +439,10 @@ def _difference(bench: Bench, student: Spoken, other: Spoken) -> Plain:
     if student.given.reports is not None and other.given.reports is not None and bench.references.reports is not None:
         pairs = zip(student.reports, other.reports, strict=True)
         both_said = [(None, None) if None in pair else pair for pair in pairs]
-        _, own = _report_statistics(bench, [said for said, _ in both_said])
+        rows, own = _report_statistics(bench, [said for said, _ in both_said])
+        here = np.isin(np.arange(len(bench.labels)), rows)
         _, taught = _report_statistics(bench, [said for _, said in both_said])
-        row["reports"] = {name: bench.estimate(gap_between(own[name], taught[name])) for name in own}
+        row["reports"] = {name: bench.mean(gap_between(own[name], taught[name]), here, difference=True) for name in own}
     return row
 
 
@@ -449,7 +453,7 @@ def _detection_difference(bench: Bench, student: Spoken, other: Spoken) -> list[
         ours, theirs = _pointed(bench, student, name), _pointed(bench, other, name)
         both = np.isfinite(ours.hits) & np.isfinite(theirs.hits)
         gaps = {"hit_rate": (ours.hits - theirs.hits), "top_box_iou": ours.overlaps - theirs.overlaps}
-        estimates = {key: bench.placed(mean_statistic(gap), both) for key, gap in gaps.items()}
+        estimates = {key: bench.mean(mean_statistic(gap), both, difference=True) for key, gap in gaps.items()}
         rows.append({"finding": name, **bench.counts(both), **estimates})
     return rows
 
@@ -462,18 +466,20 @@ def _agreement(bench: Bench, student: Spoken, teacher: Spoken, cosines: Mapping[
             rows.append(_finding_agreement(bench, student, teacher, column))
             if name in cosines:
                 values = column_of(student.given, f"map similarities of {name}", cosines[name], (len(bench.labels),))
-                rows[-1]["map_cosine"] = {**bench.counts(np.isfinite(values)), **bench.estimate(mean_statistic(values))}
+                given = np.isfinite(values)
+                rows[-1]["map_cosine"] = {**bench.counts(given), **bench.mean(mean_statistic(values), given)}
     pair: Plain = {"student": student.given.name, "teacher": teacher.given.name, "findings": rows, "feature_cka": None}
     if student.features is not None and teacher.features is not None:
         both = np.isfinite(np.concatenate([student.features, teacher.features], axis=1)).all(axis=1)
         statistic = agreement.linear_cka_statistic(student.features, teacher.features)
-        pair["feature_cka"] = {**bench.counts(np.asarray(both)), **bench.estimate(statistic)}
+        pair["feature_cka"] = {**bench.counts(np.asarray(both)), **bench.mean(statistic, np.asarray(both))}
     return pair
 
 
 def _finding_agreement(bench: Bench, student: Spoken, teacher: Spoken, column: int) -> Plain:
     """Scores, probabilities and decisions of one finding side by side; "intervals" holds those of the plain figures."""
     scores = teacher.scores[:, column], student.scores[:, column]
+    known = np.isfinite(scores[0]) & np.isfinite(scores[1])
     said = teacher.probabilities[:, column], student.probabilities[:, column]
     gap = said[1] - said[0]
     statistics = {
@@ -484,7 +490,7 @@ def _finding_agreement(bench: Bench, student: Spoken, teacher: Spoken, column: i
     }
     row: Plain = {
         "finding": bench.references.findings[column],
-        "n": int((np.isfinite(scores[0]) & np.isfinite(scores[1])).sum()),
+        "n": int(known.sum()),
         "correlation": agreement.correlation(*scores),
         "rank_correlation": agreement.rank_correlation(*scores),
         "mean_probability_difference": agreement.mean_difference(*said),
@@ -500,7 +506,7 @@ def _finding_agreement(bench: Bench, student: Spoken, teacher: Spoken, column: i
         row["decisions_kappa"] = agreement.decision_kappa(*said, **thresholds)
         statistics["decisions_equal"] = agreement.decision_statistic(*said, **thresholds)
         statistics["decisions_kappa"] = agreement.decision_kappa_statistic(*said, **thresholds)
-    estimates = {key: bench.estimate(statistic) for key, statistic in statistics.items()}
+    estimates = {key: bench.mean(statistic, known) for key, statistic in statistics.items()}
     row["intervals"] = {key: [found["low"], found["high"]] for key, found in estimates.items()}
     return row
 

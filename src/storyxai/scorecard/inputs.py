@@ -92,27 +92,37 @@ class Bench:
     level: float
     min_positives: int
 
-    def estimate(self, statistic: Statistic) -> Plain:
-        return dict(bootstrap.estimate(statistic, self.resamples, level=self.level).as_dict())
-
     def share(self, statistic: Statistic, known: NDArray[np.bool_]) -> Plain:
-        patients = int(self.counts(known)["patients"])
+        """The estimate of a share of the patients in `known`."""
+        patients = self.patients(known)
         return dict(bootstrap.estimate_share(statistic, self.resamples, patients=patients, level=self.level).as_dict())
 
-    def ranked(self, statistic: Statistic, labels: Floats, scores: Floats) -> Plain:
-        """The estimate of how well scores rank; no interval where one patient is all of a class: nothing could vary it."""
-        found, known = self.estimate(statistic), np.isfinite(scores)
-        sides = (known & (labels >= 0.5), known & (labels < 0.5))
-        return found if min(self.counts(side)["patients"] for side in sides) > 1 else found | {"low": None, "high": None}
+    def ranked(self, statistic: Statistic, labels: Floats, scores: Floats, *, difference: bool = False) -> Plain:
+        """The estimate of how well scores rank: an AUROC, a mean of them, or a difference. Shapes: [N] or [N, F]."""
+        stated, given = labels.reshape(len(labels), -1), scores.reshape(len(scores), -1)
+        patients = [
+            tuple(self.patients(np.isfinite(given[:, column]) & side) for side in (column_of >= 0.5, column_of < 0.5))
+            for column, column_of in enumerate(stated.T)
+        ]
+        return dict(bootstrap.estimate_ranking(
+            statistic, self.resamples, patients=[(one, other) for one, other in patients], level=self.level,
+            difference=difference,
+        ).as_dict())
 
-    def placed(self, statistic: Statistic, known: NDArray[np.bool_]) -> Plain:
-        """The estimate of a mean over the images in `known`; no interval where they are of one patient."""
-        found = self.estimate(statistic)
-        return found if self.counts(known)["patients"] > 1 else found | {"low": None, "high": None}
+    def mean(self, statistic: Statistic, known: NDArray[np.bool_], *, difference: bool = False) -> Plain:
+        """The estimate of a figure, or of a difference of two, of the images in `known`."""
+        found = bootstrap.estimate_mean(
+            statistic, self.resamples, patients=self.patients(known), level=self.level, difference=difference
+        )
+        return dict(found.as_dict())
+
+    def patients(self, known: NDArray[np.bool_]) -> int:
+        """How many patients are in `known`."""
+        return len(np.unique(self.resamples.patient_of[known]))
 
     def counts(self, known: NDArray[np.bool_]) -> Plain:
         """How many images and patients are in `known`."""
-        return {"images": int(known.sum()), "patients": len(np.unique(self.resamples.patient_of[known]))}
+        return {"images": int(known.sum()), "patients": self.patients(known)}
 
     def enough(self, scores: Floats, *, least: int | None = None) -> list[int]:
         """The columns with enough (`least`) present and enough absent images among those with a score."""
@@ -138,7 +148,8 @@ class Bench:
             statistic = gap_between(statistic, of(labels, minus[:, columns]))
         judged = np.asarray((np.isfinite(labels) & np.isfinite(scores[:, columns])).any(axis=1))
         names = [self.references.findings[column] for column in columns]
-        return {**self.estimate(statistic), "findings": names, "finding_count": len(names), **self.counts(judged)}
+        found = self.ranked(statistic, labels, scores[:, columns], difference=minus is not None)
+        return {**found, "findings": names, "finding_count": len(names), **self.counts(judged)}
 
 
 @dataclass(frozen=True, eq=False)
