@@ -65,11 +65,21 @@ def seeds() -> dict[str, bytes]:
         "plain.dcm": dicom_bytes(deep, "1.2.840.10008.1.2.1"),
         "implicit.dcm": dicom_bytes(deep, "1.2.840.10008.1.2"),
         "big_endian.dcm": dicom_bytes(deep, "1.2.840.10008.1.2.2"),
+        "bare.dcm": dicom_bytes(deep, "1.2.840.10008.1.2.1")[132:],
+        "shutter.dcm": dicom_bytes(deep, "1.2.840.10008.1.2.1", **_SHUTTERS),
         "tables.dcm": dicom_bytes(grey.astype(np.uint16), "1.2.840.10008.1.2.1", tables=True),
         "apart_jpeg.dcm": dicom_bytes(grey, "1.2.840.10008.1.2.4.50", frame=_saved(film, "JPEG")),
         "apart_rle.dcm": dicom_bytes(grey, "1.2.840.10008.1.2.5", frame=_rle(grey)),
         "apart_jpeg2000.dcm": dicom_bytes(grey, "1.2.840.10008.1.2.4.90", frame=_saved(film, "JPEG2000", no_jp2=True)),
     }
+
+
+_SHUTTERS: dict[str, object] = {
+    "ShutterShape": ["RECTANGULAR", "CIRCULAR", "POLYGONAL"], "ShutterPresentationValue": 100, "PixelPaddingRangeLimit": 3,
+    "ShutterLeftVerticalEdge": 3, "ShutterRightVerticalEdge": 70, "ShutterUpperHorizontalEdge": 2,
+    "ShutterLowerHorizontalEdge": 78, "CenterOfCircularShutter": [40, 36], "RadiusOfCircularShutter": 45,
+    "VerticesOfThePolygonalShutter": [2, 2, 2, 70, 78, 70, 78, 2], "SeriesDescription": "CHEST PA",
+}  # fmt: skip
 
 
 def _saved(picture: PillowImage.Image, kind: str, **options: object) -> bytes:
@@ -84,8 +94,8 @@ def _rle(grey: np.ndarray) -> bytes:
     return struct.pack("<16I", 1, 64, *[0] * 14) + rows + b"\0" * (len(rows) % 2)
 
 
-def dicom_bytes(stored: np.ndarray, syntax: str, *, tables: bool = False, frame: bytes = b"") -> bytes:
-    """A small computed radiograph of these stored values as a DICOM file, `frame` in place of plain pixels."""
+def dicom_bytes(stored: np.ndarray, syntax: str, *, tables: bool = False, frame: bytes = b"", **more: object) -> bytes:
+    """A small computed radiograph of these stored values as a DICOM file, `frame` in place of plain pixels, `more` elements."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.encaps import encapsulate
     from pydicom.uid import UID
@@ -107,6 +117,8 @@ def dicom_bytes(stored: np.ndarray, syntax: str, *, tables: bool = False, frame:
         film.ModalityLUTSequence, film.VOILUTSequence = [item], [item]
     else:
         film.WindowCenter, film.WindowWidth, film.RescaleSlope, film.RescaleIntercept = 25000, 50000, 1, 0
+    for name, value in more.items():
+        setattr(film, name, value)
     order = ">" if syntax.endswith("1.2.2") else "<"
     film.PixelData = encapsulate([frame]) if frame else stored.astype(f"{order}u{stored.dtype.itemsize}").tobytes()
     film["PixelData"].VR = "OB" if frame else "OW"

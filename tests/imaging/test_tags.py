@@ -74,6 +74,9 @@ def test_a_file_that_says_both_is_not_frontal_and_the_doubt_is_noted() -> None:
     both = header(ViewPosition="PA", ViewCodeSequence=[code("399067008")])
     assert view(both) == ("LATERAL", ("view: the file contradicts itself (LATERAL and PA)",))
     assert view(header(ViewPosition="PA", PatientOrientation=["L", "F"])) == ("PA", ())
+    assert view(header(ViewPosition="AP", SeriesDescription="Chest lateral")) == (
+        "AP", ("view: the file contradicts itself (LATERAL and AP)",),
+    )  # fmt: skip
     assert view(header(ViewPosition="LLD")) == ("OTHER", ("view: decubitus",))
 
 

@@ -18,7 +18,8 @@ from storyxai.types import Array, Image
 
 __all__ = ["is_dicom", "read_dicom"]
 
-_RADIOGRAPHS = {"CR", "DX", "DR", "RG"}
+# DR and XR are no modalities of DICOM, and are written.
+_RADIOGRAPHS = {"CR", "DX", "DR", "RG", "XR"}
 # De-identified archives often say OT or nothing; the gate judges such pixels.
 _UNSTATED = {"", "OT", "SC"}
 _OTHERS = {

@@ -138,14 +138,14 @@ def view(header: Any) -> tuple[str, tuple[str, ...]]:
 def _named_view(header: Any) -> tuple[str, tuple[str, ...]]:
     stated = set(_stated_views(header))
     found = _first(stated)
+    named = next(filter(None, (_one_view(text(header, name)) for name in _SERIES_TEXTS)), "")
     if found:
-        contradicts = len(stated & _FRONTAL) == 2 or bool(stated & _FRONTAL and stated - _FRONTAL)
-        named = " and ".join(name for name in _RANKED if name in stated)
-        return found, (f"view: the file contradicts itself ({named})",) if contradicts else ()
-    for name in _SERIES_TEXTS:
-        found = _one_view(text(header, name))
-        if found:
-            return found, (f"view {found} from the name of the series or protocol",)
+        said = stated | {named or found}
+        contradicts = len(said & _FRONTAL) == 2 or bool(said & _FRONTAL and said - _FRONTAL)
+        views = " and ".join(name for name in _RANKED if name in said)
+        return found, (f"view: the file contradicts itself ({views})",) if contradicts else ()
+    if named:
+        return named, (f"view {named} from the name of the series or protocol",)
     found = _one_view(text(header, "StudyDescription"))
     return (found, (f"view {found} from the name of the study",)) if found not in {"", *_FRONTAL} else ("unknown", ())
 
