@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image as Picture
 
 from storyxai.imaging.geometry import model_frame
 from storyxai.types import Box
@@ -111,3 +112,14 @@ def test_another_image_does_not_fit_the_frame() -> None:
         model_frame(0, 20, size=8)
     with pytest.raises(ValueError, match="two axes"):
         model_frame(10, 20, size=8).grid_to_original(np.zeros(5))
+
+
+@pytest.mark.parametrize(("height", "width"), [(90, 90), (120, 70), (70, 120), (301, 300), (64, 64)])
+@pytest.mark.parametrize("cells", [7, 14, 64, 224])
+def test_a_grid_is_laid_over_the_original_as_pillow_does_it_to_the_bit(height: int, width: int, cells: int) -> None:
+    frame = model_frame(height, width, size=224)
+    grid = np.random.default_rng(cells).standard_normal((cells, cells)).astype(np.float32)
+    side, ends = frame.side, (frame.left + width, frame.top + height)
+    box = (frame.left * cells / side, frame.top * cells / side, *(min(end * cells / side, cells) for end in ends))
+    whole = Picture.fromarray(grid).resize((width, height), Picture.Resampling.BILINEAR, box=box)
+    assert frame.grid_to_original(grid).tobytes() == np.asarray(whole).tobytes()

@@ -18,6 +18,8 @@ from storyxai.types import Array, Box, Mask
 
 __all__ = ["ModelFrame", "model_frame"]
 
+_ROWS_AT_ONCE = 16
+
 
 @dataclass(frozen=True)
 class ModelFrame:
@@ -73,11 +75,13 @@ class ModelFrame:
         # The image's own rectangle within the grid, in grid cells; the grid's edge is a hard limit for Pillow.
         left, right = self.left * w / self.side, min((self.left + self.width) * w / self.side, w)
         top, bottom = self.top * h / self.side, min((self.top + self.height) * h / self.side, h)
+        rows, weights = _bilinear_taps(h, top, bottom, self.height)
         out = np.empty((*grid.shape[:-2], self.height, self.width), dtype=np.float32)
         for index in np.ndindex(*grid.shape[:-2]):
             cells = PillowImage.fromarray(np.ascontiguousarray(grid[index]))
-            resample = PillowImage.Resampling.BILINEAR
-            out[index] = cells.resize((self.width, self.height), resample, box=(left, top, right, bottom))
+            # Pillow widens the few rows; all of it by Pillow would be copied twice at the size of the original.
+            wide = cells.resize((self.width, h), PillowImage.Resampling.BILINEAR, box=(left, 0, right, h))
+            _mix_rows(np.asarray(wide, dtype=np.float64), rows, weights, out[index])
         return out
 
     def mask_to_original(self, probability: NDArray[Any], threshold: float) -> Mask:
@@ -119,3 +123,32 @@ def model_frame(height: int, width: int, *, size: int) -> ModelFrame:
         raise ValueError(f"lengths must be at least 1, got {height} x {width} and size {size}")
     side = max(height, width)
     return ModelFrame(height, width, size, side, (side - height) // 2, (side - width) // 2)
+
+
+def _bilinear_taps(n_in: int, low: float, high: float, n_out: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Which inputs each of `n_out` outputs over [low, high) mixes, and by what weights: Pillow's bilinear filter, to the bit.
+
+    Shapes: [n_out, taps] each.
+    """
+    # Pillow takes its box as float32, and so is the difference.
+    scale = float(np.float32(high) - np.float32(low)) / n_out
+    low = float(np.float32(low))
+    reach = max(scale, 1.0)
+    centers = low + (np.arange(n_out) + 0.5) * scale
+    first = np.maximum((centers - reach + 0.5).astype(np.intp), 0)
+    last = np.minimum((centers + reach + 0.5).astype(np.intp), n_in) - 1
+    taps = first[:, None] + np.arange((last - first).max() + 1)
+    weights = np.maximum(1.0 - np.abs((taps - centers[:, None] + 0.5) * (1.0 / reach)), 0.0) * (taps <= last[:, None])
+    # In order, as Pillow adds them.
+    total = np.add.accumulate(weights, axis=1)[:, -1:]
+    return np.minimum(taps, last[:, None]), weights / total
+
+
+def _mix_rows(values: NDArray[np.float64], rows: NDArray[np.intp], weights: NDArray[np.float64], out: Array) -> None:
+    """Write into `out` the weighted rows of `values`, a few at a time so that they stay in the processor's cache."""
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        mixed = np.zeros((len(rows[part]), values.shape[1]))
+        for tap in range(rows.shape[1]):
+            mixed += weights[part, tap, None] * values[rows[part, tap]]
+        out[part] = mixed
