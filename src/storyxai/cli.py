@@ -81,6 +81,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; ma
 Model = Annotated[Path | None, typer.Option("--model", help="A student's folder. [default: the one that comes along]")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random: same input and seed, same bytes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable result on standard output.")]
+SealKey = Annotated[Path | None, typer.Option(help="A file of 32 secret bytes or more that seals a study, or checks its seal.")]
 Recipe = Annotated[Path, typer.Argument(help="A recipe in TOML, such as recipes/phantom.toml.")]
 
 
@@ -89,14 +90,15 @@ def tell(
     images: Images,
     out: Out,
     audience: Annotated[
-        str, typer.Option(help="Who reads: clinician, practitioner, patient, auditor; several with commas.")
+        str, typer.Option(help="Who reads: clinician, practitioner, patient, auditor, a TOML file; several with commas.")
     ] = "clinician,practitioner,patient,auditor",
-    language: Annotated[str, typer.Option(help="Language of the stories.")] = "en",
+    language: Annotated[str, typer.Option(help="Language of the stories; yours from the folder STORYXAI_LANGUAGES.")] = "en",
     model: Model = None,
     samples: Annotated[int, typer.Option(help="LIME's perturbed images; more is slower and steadier.")] = 1000,
     seed: Seed = 0,
     indication: Annotated[str, typer.Option(help="The question that was asked, if any.")] = "",
     force: Annotated[bool, typer.Option(help="Tell even if the gate refuses; the warning stands on every page.")] = False,
+    seal_key: SealKey = None,
     as_json: Json = False,
 ) -> None:
     """Tell four stories about each radiograph.
@@ -109,7 +111,7 @@ def tell(
     """
     options = telling.TellOptions(
         audiences=tuple(part.strip() for part in audience.split(",") if part.strip()), language=language, model=model,
-        samples=samples, seed=seed, indication=indication, force=force,
+        samples=samples, seed=seed, indication=indication, force=force, seal_key=seal_key,
     )
     with _progress() as progress:
         answers = telling.tell(images, out, options, progress=progress)
@@ -127,15 +129,21 @@ def tell(
 
 @app.command()
 def verify(
-    folders: Annotated[list[Path], typer.Argument(help="Studies' folders, as `tell` wrote them.")], as_json: Json = False
+    folders: Annotated[list[Path], typer.Argument(help="Studies' folders, as `tell` wrote them.")],
+    seal_key: SealKey = None,
+    as_json: Json = False,
 ) -> None:
     """Check again, from the files alone, the hashes, citations and contradictions of what `tell` wrote.
 
-    Of several studies each is looked at, whatever is wrong with another.
+    Of several studies each is looked at, whatever is wrong with another. With the key that sealed them, evidence that was
+    altered and told anew is found too.
 
     Example:  storyxai verify stories/study-*
     """
-    found = [verifying.verify(folders[0])] if len(folders) == 1 else [verifying.verify_any(folder) for folder in folders]
+    one, *others = folders
+    found = [verifying.verify_any(folder, seal_key=seal_key) for folder in folders] if others else [
+        verifying.verify(one, seal_key=seal_key)
+    ]
     lines = [line for one in found for line in _verified_lines(one)]
     problems = [f"{one.folder}: {problem}" for one in found for problem in one.problems]
     _answer({"studies": [asdict(one) for one in found], "problems": problems}, lines, as_json)

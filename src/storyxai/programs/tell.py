@@ -10,6 +10,7 @@ from storyxai.errors import GateRefusal, InputError, OutputError, StoryxaiError
 from storyxai.evidence.archive import archive_files, as_archived
 from storyxai.evidence.gather import GatherSettings, gather
 from storyxai.evidence.record import as_record, record_sha256
+from storyxai.evidence.seal import SEAL_NAME, read_key, seal_of
 from storyxai.files import MORE_ROOM, replace_files
 from storyxai.imaging.read import find_images, read_image
 from storyxai.models.runtime import Student, load_student
@@ -33,7 +34,8 @@ class TellOptions:
     """How studies are told.
 
     `audiences` name the readers; `model` is a student's folder, None the one that comes along; `samples` are LIME's
-    perturbed images; `force` tells even what the gate refuses, with its warning on every page.
+    perturbed images; `force` tells even what the gate refuses, with its warning on every page; `seal_key` is a file whose
+    bytes seal each study (`evidence.seal`).
     """
 
     audiences: Sequence[str] = AUDIENCES
@@ -43,6 +45,7 @@ class TellOptions:
     seed: int = 0
     indication: str = ""
     force: bool = False
+    seal_key: Path | None = None
 
     def check(self) -> None:
         """Raise UnknownNameError or InputError if an option cannot be used: before any image is read."""
@@ -51,6 +54,8 @@ class TellOptions:
         if not self.audiences:
             raise InputError("audience", "is empty", mend=f"name one or more of {', '.join(AUDIENCES)}")
         load_words(self.language)
+        if self.seal_key is not None:
+            read_key(self.seal_key)
         require_samples(self.samples)
 
 
@@ -129,7 +134,16 @@ def _study_files(evidence: Evidence, folder: Path, options: TellOptions) -> dict
         stories[audience] = tell_story(kept, audience, language)
     if clash := contradictions(list(stories.values())):
         raise StoryxaiError(f"the stories contradict one another: {'; '.join(clash)}")
-    return {**archive_files(evidence), **{f"{audience}.html": render_html(story, kept) for audience, story in stories.items()}}
+    pages = {f"{audience}.html": render_html(story, kept) for audience, story in stories.items()}
+    files = {**archive_files(evidence), **pages}
+    return files if options.seal_key is None else {**files, SEAL_NAME: _sealed(folder, files, read_key(options.seal_key))}
+
+
+def _sealed(folder: Path, files: Mapping[str, bytes], key: bytes) -> bytes:
+    """The seal over the files and the pages of other readers that stay in the folder."""
+    known = {f"{audience}.html" for audience in known_audiences()}
+    staying = {path.name: path.read_bytes() for path in folder.glob("*.html") if path.name in known}
+    return seal_of({**staying, **files}, key)
 
 
 def _outdated_pages(evidence: Evidence, folder: Path, asked: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 from storyxai.errors import ArchiveError, StoryxaiError
 from storyxai.evidence.archive import read_archive, verify_hashes
 from storyxai.evidence.record import as_record
+from storyxai.evidence.seal import check_seal, read_key
 from storyxai.pages.story import render_html
 from storyxai.provenance import software_versions
 from storyxai.story.audiences.registry import known_audiences
@@ -42,12 +43,14 @@ class _Page:
     problems: tuple[str, ...]
 
 
-def verify(folder: Path) -> Verified:
+def verify(folder: Path, *, seal_key: Path | None = None) -> Verified:
     """What a fresh look at the files of one study finds.
 
     Each page is told and drawn again from the archive and compared byte by byte, so that an edited picture is found too.
-    Raises: ArchiveError when there is no evidence in `folder`.
+    Evidence that was altered and told anew agrees with itself: only a seal made with the key in `seal_key` shows that.
+    Raises: ArchiveError when there is no evidence in `folder`; InputError for a key that cannot be used.
     """
+    key = None if seal_key is None else read_key(seal_key)
     if not (folder / "evidence.json").is_file():
         raise ArchiveError(str(folder), "holds no evidence.json", mend="name a study's folder that `tell` wrote")
     problems = verify_hashes(folder)
@@ -62,14 +65,15 @@ def verify(folder: Path) -> Verified:
         problems.append("no story stands beside the evidence")
     stories = [page.story for page in pages if page.story is not None]
     problems += contradictions(stories)
+    problems += [] if key is None else check_seal(folder, key)
     sentences = sum(len(section.sentences) for story in stories for section in story.sections)
     return Verified(folder, tuple(page.name for page in pages), sentences, tuple(problems))
 
 
-def verify_any(folder: Path) -> Verified:
+def verify_any(folder: Path, *, seal_key: Path | None = None) -> Verified:
     """As `verify`; that there is no evidence in the folder is a problem like the others."""
     try:
-        return verify(folder)
+        return verify(folder, seal_key=seal_key)
     except ArchiveError as error:
         return Verified(folder, (), 0, (f"{error.why} — {error.mend}",))
 
