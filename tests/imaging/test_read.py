@@ -205,10 +205,12 @@ def test_find_images_lists_each_once_by_name(tmp_path: Path, dicom_file: Callabl
         (tmp_path / name).write_bytes(saved(film, "PNG"))
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "IM0001").write_bytes(dicom_file(stepped()).read_bytes())
+    (tmp_path / "1.2.840.7").write_bytes(dicom_file(stepped()).read_bytes())
+    (tmp_path / "DICOMDIR").write_bytes(dicom_file(stepped()).read_bytes())
     (tmp_path / "README").write_text("no image either")
     os.mkfifo(tmp_path / "PIPE")
     found = find_images([tmp_path, tmp_path / "b.png", tmp_path / "notes.txt"])
-    assert [path.name for path in found] == ["IM0001", "a.JPG", "b.png", "c.tiff", "film.dcm", "notes.txt"]
+    assert [path.name for path in found] == ["1.2.840.7", "IM0001", "a.JPG", "b.png", "c.tiff", "film.dcm", "notes.txt"]
 
 
 def test_find_images_says_what_is_missing(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ def dicom_header(path: Path) -> Any | None:
 def find_images(paths: Sequence[Path]) -> tuple[Path, ...]:
     """The files given and the image files in the folders given (and below), sorted by name, each once.
 
-    A folder gives files with a suffix of SUFFIXES and files without any suffix that start like DICOM, with a preamble or
-    without; hidden files are left out. Raises: InputError when a path does not exist or nothing was found.
+    A folder gives files with a suffix of SUFFIXES and, whatever they are called, files that start like DICOM, with a preamble
+    or without; hidden files and indexes (DICOMDIR) are left out. Raises: InputError when a path does not exist or nothing was found.
     """
     found: list[Path] = []
     for path in paths:
@@ -104,8 +104,9 @@ def _images_below(folder: Path) -> list[Path]:
     found = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [Path(parent) / name for name in names if not name.startswith(".")]
-        found += [p for p in paths if p.suffix.lower() in SUFFIXES or (not p.suffix and _starts_like_dicom(p))]
+        paths = [Path(parent) / name for name in names if not name.startswith(".") and name != "DICOMDIR"]
+        # Archives name files by their UIDs, so that what follows the last dot is no suffix.
+        found += [p for p in paths if p.suffix.lower() in SUFFIXES or _starts_like_dicom(p)]
     return found
 
 
