@@ -84,7 +84,8 @@ def find_images(paths: Sequence[Path]) -> tuple[Path, ...]:
     """The files given and the image files in the folders given (and below), sorted by name, each once.
 
     A folder gives files with a suffix of SUFFIXES and, whatever they are called, files that start like DICOM, with a preamble
-    or without; hidden files and indexes (DICOMDIR) are left out. Raises: InputError when a path does not exist or nothing was found.
+    or without; hidden files and indexes (DICOMDIR) are left out. Raises: InputError when a path does not exist or nothing
+    was found.
     """
     found: list[Path] = []
     for path in paths:
