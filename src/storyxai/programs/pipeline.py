@@ -118,6 +118,7 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path) -> ModelCard:
             "losses": {name: list(values) for name, values in run.losses.items()},
             "patients": sorted({patient_mark(p) for part in (run.parts.train, run.parts.validation) for p in part.patient_ids
                                 if not p.startswith("phantom")}),
+            "patient_sources": sorted(set(run.parts.train.domain) - {"phantom"}),
         },
         licence="Apache-2.0",
     )
