@@ -5,19 +5,21 @@ Each program is loaded when its verb is typed: `--help` needs none of them, and 
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import logging
 import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from storyxai.programs import data, recipes
     from storyxai.programs import evaluate as judging
     from storyxai.programs import explain as explaining
+    from storyxai.programs import models as opening
     from storyxai.programs import tell as telling
     from storyxai.programs import verify as verifying
 else:
@@ -41,7 +44,7 @@ else:
             return getattr(import_module(self.name), what)
 
     data, recipes, judging = _Later("data"), _Later("recipes"), _Later("evaluate")
-    explaining, telling, verifying = _Later("explain"), _Later("tell"), _Later("verify")
+    explaining, telling, verifying, opening = _Later("explain"), _Later("tell"), _Later("verify"), _Later("models")
 
 __all__ = ["app", "main"]
 
@@ -59,6 +62,27 @@ app = typer.Typer(
 data_app = typer.Typer(name="data", help="Make, import and check radiographs.", no_args_is_help=True)
 app.add_typer(data_app)
 
+
+def _taking_options(kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command whose last parameter, `words`, gathers options: the fields of the dataclass `kind` become its options."""
+    hints = get_type_hints(kind, include_extras=True)
+    options = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+        for field in fields(kind)
+    ]
+
+    def take(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            words = kind(**{option.name: given.pop(option.name) for option in options})
+            command(**given, words=words)
+
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
+        keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+        run.__signature__ = inspect.Signature([*keyword, *options])  # type: ignore[attr-defined]
+        return run
+
+    return take
 
 
 def _say_version(asked: bool) -> None:
@@ -78,29 +102,38 @@ def start(
 
 Images = Annotated[list[Path], typer.Argument(help="Radiographs (DICOM, PNG, JPEG, TIFF) or folders of them.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; made when absent.")]
-Model = Annotated[Path | None, typer.Option("--model", help="A student's folder. [default: the one that comes along]")]
+Model = Annotated[
+    Path | None, typer.Option("--model", help="A student's folder, or an ONNX file. [default: the student that comes along]")
+]
+Findings = Annotated[str, typer.Option("--findings", help="Names of an ONNX file's outputs, in order, with commas.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random: same input and seed, same bytes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable result on standard output.")]
 SealKey = Annotated[Path | None, typer.Option(help="A file of 32 secret bytes or more that seals a study, or checks its seal.")]
 Recipe = Annotated[Path, typer.Argument(help="A recipe in TOML, such as recipes/phantom.toml.")]
 
 
-@app.command()
-def tell(
-    images: Images,
-    out: Out,
+@dataclass(frozen=True)
+class _TellWords:
     audience: Annotated[
         str, typer.Option(help="Who reads: clinician, practitioner, patient, auditor, a TOML file; several with commas.")
-    ] = "clinician,practitioner,patient,auditor",
-    language: Annotated[str, typer.Option(help="Language of the stories; yours from the folder STORYXAI_LANGUAGES.")] = "en",
-    model: Model = None,
-    samples: Annotated[int, typer.Option(help="LIME's perturbed images; more is slower and steadier.")] = 1000,
-    seed: Seed = 0,
-    indication: Annotated[str, typer.Option(help="The question that was asked, if any.")] = "",
-    force: Annotated[bool, typer.Option(help="Tell even if the gate refuses; the warning stands on every page.")] = False,
-    seal_key: SealKey = None,
-    as_json: Json = False,
-) -> None:
+    ] = "clinician,practitioner,patient,auditor"
+    language: Annotated[str, typer.Option(help="Language of the stories; yours from the folder STORYXAI_LANGUAGES.")] = "en"
+    model: Model = None
+    findings: Findings = ""
+    method: Annotated[
+        str, typer.Option(help="Methods that draw maps, such as grad_cam, lime, occlusion; several with commas.")
+    ] = "grad_cam,lime"
+    samples: Annotated[int, typer.Option(help="LIME's perturbed images; more is slower and steadier.")] = 1000
+    seed: Seed = 0
+    indication: Annotated[str, typer.Option(help="The question that was asked, if any.")] = ""
+    force: Annotated[bool, typer.Option(help="Tell even if the gate refuses; the warning stands on every page.")] = False
+    seal_key: SealKey = None
+    as_json: Json = False
+
+
+@app.command()
+@_taking_options(_TellWords)
+def tell(images: Images, out: Out, words: _TellWords) -> None:
     """Tell four stories about each radiograph.
 
     Of several images, those that cannot be read or that the gate refuses are named and left out; the others are told.
@@ -108,10 +141,13 @@ def tell(
     Writes OUT/<study>/ with evidence.json, arrays.npz and one HTML page per reader that opens from disk.
 
     Example:  storyxai tell film.dcm --out stories --audience clinician,patient
+
+    Example:  storyxai tell film.dcm --out stories --model net.onnx --findings Effusion,Edema
     """
     options = telling.TellOptions(
-        audiences=tuple(part.strip() for part in audience.split(",") if part.strip()), language=language, model=model,
-        samples=samples, seed=seed, indication=indication, force=force, seal_key=seal_key,
+        audiences=_listed(words.audience), language=words.language, model=_chosen(words.model, words.findings),
+        methods=tuple(_method_key(name) for name in _listed(words.method)), samples=words.samples, seed=words.seed,
+        indication=words.indication, force=words.force, seal_key=words.seal_key,
     )
     with _progress() as progress:
         answers = telling.tell(images, out, options, progress=progress)
@@ -122,7 +158,7 @@ def tell(
     lines = [line for item in told for line in _told_lines(item)]
     if left_out:
         lines.append(f"{len(told)} of {len(answers)} images told, {len(left_out)} left out")
-    _answer({"told": [asdict(item) for item in answers]}, lines, as_json)
+    _answer({"told": [asdict(item) for item in answers]}, lines, words.as_json)
     if left_out:
         raise typer.Exit(min(item.exit_status for item in left_out))  # 2 where a file is at fault, 3 where only the gate
 
@@ -151,23 +187,32 @@ def verify(
         raise typer.Exit(2)
 
 
+@dataclass(frozen=True)
+class _ExplainWords:
+    method: Annotated[str, typer.Option(help="grad_cam (Grad-CAM), lime (LIME), occlusion, ...")] = "grad_cam"
+    model: Model = None
+    findings: Findings = ""
+    samples: Annotated[int, typer.Option(help="LIME's perturbed images.")] = 1000
+    seed: Seed = 0
+    force: Annotated[bool, typer.Option(help="Explain even if the gate refuses the image.")] = False
+    as_json: Json = False
+
+
 @app.command()
+@_taking_options(_ExplainWords)
 def explain(
     image: Annotated[Path, typer.Argument(help="One radiograph.")],
     finding: Annotated[str, typer.Option(help="Which finding to explain, such as Effusion.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write; the raw map goes beside it as .npy.")],
-    method: Annotated[str, typer.Option(help="grad_cam (Grad-CAM) or lime (LIME).")] = "grad_cam",
-    model: Model = None,
-    samples: Annotated[int, typer.Option(help="LIME's perturbed images.")] = 1000,
-    seed: Seed = 0,
-    force: Annotated[bool, typer.Option(help="Explain even if the gate refuses the image.")] = False,
-    as_json: Json = False,
+    words: _ExplainWords,
 ) -> None:
     """Draw one map of one finding beside the untouched image, with its scale and the checks it passed or failed.
 
     Example:  storyxai explain film.png --method lime --finding Effusion --out effusion.png
     """
-    options = explaining.ExplainOptions(finding, method=method, model=model, samples=samples, seed=seed, force=force)
+    options = explaining.ExplainOptions(
+        finding, _method_key(words.method), _chosen(words.model, words.findings), words.samples, words.seed, words.force
+    )
     result = explaining.explain(image, out, options)
     span = f"{result.minimum:.3g} to {result.maximum:.3g} {result.unit}"
     named = METHOD_NAMES.get(result.method, result.method)
@@ -175,31 +220,39 @@ def explain(
     if not result.shown:
         lines.append(f"  tell would withhold this map: {result.withheld_because}")
     lines += [f"  {name.replace('_', ' ')}: {about}" for name, about in result.checks.items()]
-    _answer(asdict(result), lines, as_json)
+    _answer(asdict(result), lines, words.as_json)
+
+
+@dataclass(frozen=True)
+class _EvaluateWords:
+    model: Model = None
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="Folder of another student to judge on the same images; may be repeated.")
+    ] = None
+    split: Annotated[str, typer.Option(help="unseen (patients the student never met), train, val, test or all.")] = "unseen"
+    bootstrap: Annotated[int, typer.Option(help="Patient-level bootstrap replicates.")] = 1000
+    laterals: Annotated[bool, typer.Option("--laterals", help="Judge the views that are not frontal too.")] = False
+    seed: Seed = 0
+    as_json: Json = False
 
 
 @app.command()
+@_taking_options(_EvaluateWords)
 def evaluate(
     data_table: Annotated[Path, typer.Option("--data", help="A study table, as `data import` writes it.")],
     out: Out,
-    model: Model = None,
-    beside: Annotated[
-        list[Path] | None, typer.Option(help="Folder of another student to judge on the same images; may be repeated.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="unseen (patients the student never met), train, val, test or all.")] = "unseen",
-    bootstrap: Annotated[int, typer.Option(help="Patient-level bootstrap replicates.")] = 1000,
-    laterals: Annotated[bool, typer.Option("--laterals", help="Judge the views that are not frontal too.")] = False,
-    seed: Seed = 0,
-    as_json: Json = False,
+    words: _EvaluateWords,
 ) -> None:
     """Judge a student on a study table: scorecard.json and scorecard.html, every figure with its n and interval.
 
     Example:  storyxai data import nih folder --out nih.parquet && storyxai evaluate --data nih.parquet --out score
     """
-    options = judging.EvaluateOptions(model, beside or (), split, bootstrap=bootstrap, seed=seed, laterals=laterals)
+    options = judging.EvaluateOptions(
+        words.model, words.beside or (), words.split, bootstrap=words.bootstrap, seed=words.seed, laterals=words.laterals
+    )
     with _progress() as progress:
         result = judging.evaluate(data_table, out, options, progress=progress)
-    _answer(asdict(result), [*result.lines, f"{out}/scorecard.html"], as_json)
+    _answer(asdict(result), [*result.lines, f"{out}/scorecard.html"], words.as_json)
 
 
 @app.command()
@@ -356,6 +409,19 @@ def _quiet_others() -> None:
 def _fail(sentence: str, status: int) -> None:
     sys.stderr.write(f"storyxai: {sentence}\n")
     sys.exit(status)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _method_key(name: str) -> str:
+    """The method's key: "Grad-CAM" and "LIME" are taken too, as pictures and pages call them."""
+    return name.casefold().replace("-", "_").replace(" ", "_")
+
+
+def _chosen(path: Path | None, findings: str) -> opening.ModelChoice:
+    return opening.ModelChoice(path, _listed(findings))
 
 
 def _told_lines(item: telling.Told) -> list[str]:

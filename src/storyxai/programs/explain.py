@@ -10,11 +10,12 @@ import numpy as np
 
 from storyxai.errors import InputError, OutputError, UnknownNameError
 from storyxai.evidence.gather import GatherSettings, explain_finding, modality_for
+from storyxai.explain.contract import ExplainedModel
 from storyxai.explain.registry import known_methods
 from storyxai.files import MORE_ROOM, replace_files
 from storyxai.imaging.read import read_image
-from storyxai.models.runtime import load_student
 from storyxai.pages.figures import pair_png
+from storyxai.programs.models import SHIPPED_MODEL, ModelChoice, open_model
 from storyxai.programs.places import output_folder
 from storyxai.programs.tell import require_samples
 from storyxai.types import Check, Heatmap
@@ -28,7 +29,7 @@ class ExplainOptions:
 
     finding: str
     method: str = "grad_cam"
-    model: Path | None = None
+    model: ModelChoice = SHIPPED_MODEL
     samples: int = 1000
     seed: int = 0
     force: bool = False
@@ -69,19 +70,26 @@ def explain(path: Path, out: Path, options: ExplainOptions) -> Explained:
     raw = _raw_beside(out)
     require_samples(options.samples)
     with output_folder(out.parent, typed=out):
-        student = load_student(options.model)
-        name = modality_for(student).match(options.finding) or options.finding
-        if name not in student.findings:
-            raise UnknownNameError("finding", options.finding, student.findings)
+        model = open_model(options.model)
+        name = _finding_of(model, options.finding)
         image = read_image(path)
         settings = GatherSettings(options.samples, options.seed, force=options.force)
-        heatmap, checks = explain_finding(student, image, finding=name, method=method, settings=settings)
+        heatmap, checks = explain_finding(model, image, finding=name, method=method, settings=settings)
         _write({raw.name: _npy(heatmap), out.name: pair_png(image, heatmap)}, out)
     values = heatmap.values
     return Explained(
         name, method, heatmap.unit, float(values.min()), float(values.max()), heatmap.shown, heatmap.withheld_because,
         {check.name: _outcome(check) for check in checks},
     )
+
+
+def _finding_of(model: ExplainedModel, given: str) -> str:
+    """The model's own name of a finding, whichever of its synonyms was given. Raises: UnknownNameError naming the nearest."""
+    match = modality_for(model).match
+    for name in model.findings:
+        if name == given or name.casefold() == given.casefold() or (match(given) is not None and match(given) == match(name)):
+            return name
+    raise UnknownNameError("finding", given, model.findings)
 
 
 def _raw_beside(out: Path) -> Path:

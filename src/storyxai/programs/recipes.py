@@ -13,6 +13,7 @@ from typing import Any
 from storyxai.files import require_writable, write_whole
 from storyxai.programs.data import make_phantoms
 from storyxai.programs.evaluate import score_lines
+from storyxai.programs.models import ModelChoice
 from storyxai.programs.pipeline import distil_to_folder, run_pipeline
 from storyxai.programs.places import name_full_disk
 from storyxai.programs.teach import teach_to_folder
@@ -93,7 +94,7 @@ def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> Pi
     if count:
         if not (out / "held_out").exists():  # a run that was cut short goes on
             make_phantoms(out / "held_out", count=count, seed=first, size=512)
-        tell([out / "held_out" / "images"], out / "stories", TellOptions(model=out / "model"), progress=progress)
+        tell([out / "held_out" / "images"], out / "stories", TellOptions(model=ModelChoice(out / "model")), progress=progress)
     return Piped(out, headline(record), tuple(score_lines(record)))
 
 

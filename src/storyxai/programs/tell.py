@@ -8,13 +8,15 @@ from pathlib import Path
 
 from storyxai.errors import GateRefusal, InputError, OutputError, StoryxaiError
 from storyxai.evidence.archive import archive_files, as_archived
-from storyxai.evidence.gather import GatherSettings, gather
+from storyxai.evidence.gather import METHODS, GatherSettings, gather
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.evidence.seal import SEAL_NAME, read_key, seal_of
+from storyxai.explain.contract import ExplainedModel
+from storyxai.explain.registry import known_methods, method_named
 from storyxai.files import MORE_ROOM, replace_files
 from storyxai.imaging.read import find_images, read_image
-from storyxai.models.runtime import Student, load_student
 from storyxai.pages.story import render_html
+from storyxai.programs.models import SHIPPED_MODEL, ModelChoice, open_model
 from storyxai.programs.places import output_folder
 from storyxai.progress import Progress
 from storyxai.story.audiences.registry import find_audience, known_audiences
@@ -33,14 +35,15 @@ FEWEST_SAMPLES = 100
 class TellOptions:
     """How studies are told.
 
-    `audiences` name the readers; `model` is a student's folder, None the one that comes along; `samples` are LIME's
-    perturbed images; `force` tells even what the gate refuses, with its warning on every page; `seal_key` is a file whose
-    bytes seal each study (`evidence.seal`).
+    `audiences` name the readers; `model` says which model speaks; `methods` draw its maps, the first one every finding's;
+    `samples` are the perturbed images of a method that perturbs; `force` tells even what the gate refuses, with its warning
+    on every page; `seal_key` is a file whose bytes seal each study (`evidence.seal`).
     """
 
     audiences: Sequence[str] = AUDIENCES
     language: str = "en"
-    model: Path | None = None
+    model: ModelChoice = SHIPPED_MODEL
+    methods: Sequence[str] = METHODS
     samples: int = 1000
     seed: int = 0
     indication: str = ""
@@ -57,6 +60,10 @@ class TellOptions:
         if self.seal_key is not None:
             read_key(self.seal_key)
         require_samples(self.samples)
+        if not self.methods:
+            raise InputError("method", "is empty", mend=f"name one or more of {', '.join(known_methods())}")
+        for method in self.methods:
+            method_named(method)
 
 
 @dataclass(frozen=True)
@@ -94,10 +101,10 @@ def tell(
     paths = find_images(images)
     told: list[Told | NotTold] = []
     with output_folder(out):
-        student = load_student(options.model)
+        model = open_model(options.model)
         for done, path in enumerate(paths, start=1):
             try:
-                told.append(_tell_one(student, path, out, options))
+                told.append(_tell_one(model, path, out, options))
             except (InputError, GateRefusal) as error:
                 if len(paths) == 1 or isinstance(error, OutputError):
                     raise
@@ -113,9 +120,9 @@ def require_samples(samples: int) -> None:
         raise InputError("samples", f"{samples} are too few for LIME", mend=f"use {FEWEST_SAMPLES} or more, best 1000")
 
 
-def _tell_one(student: Student, path: Path, out: Path, options: TellOptions) -> Told:
+def _tell_one(model: ExplainedModel, path: Path, out: Path, options: TellOptions) -> Told:
     settings = GatherSettings(options.samples, options.seed, force=options.force, indication=options.indication)
-    evidence = gather(student, read_image(path), settings=settings)
+    evidence = gather(model, read_image(path), methods=options.methods, settings=settings)
     folder = out / evidence.prediction.study_id
     files = _study_files(evidence, folder, options)
     try:
