@@ -60,7 +60,8 @@ def gather(
     modality, asked = settings.modality or modality_for(model), _methods(methods)
     once = OneLook(model, view_of(model, image)[0])
     seen, gate = _look(once, image, modality, settings)
-    told = told_findings(seen.prediction.findings)
+    gaps = _gaps(seen, modality)
+    told = told_findings(seen.prediction.findings, calibrated="calibration" not in gaps)
     drawings = _draw(once, seen, image, modality, asked, told, _stored(model, image, told), settings)
     heatmaps: list[Heatmap] = []
     map_checks: list[Check] = []
@@ -81,7 +82,7 @@ def gather(
         model=_model_facts(model),
         provenance=_provenance(model, image, modality, settings, drawings),
         indication=settings.indication,
-        gaps=_gaps(seen, modality),
+        gaps=gaps,
     )
 
 
@@ -127,12 +128,12 @@ def modality_for(model: ExplainedModel) -> Modality:
     return Modality("image", tuple(FindingTerm(finding) for finding in model.findings))
 
 
-def told_findings(findings: tuple[Finding, ...]) -> tuple[str, ...]:
+def told_findings(findings: tuple[Finding, ...], *, calibrated: bool = True) -> tuple[str, ...]:
     """The findings a story dwells on: every present one, then indeterminate ones while fewer than MOST_TOLD are told.
 
-    Likeliest against their threshold first.
+    Likeliest against their threshold first. Where nothing is calibrated no score says what is absent: then absent ones too.
     """
-    order = {"present": 0, "indeterminate": 1}
+    order = {"present": 0, "indeterminate": 1} | ({} if calibrated else {"absent": 2})
     dwelt = [finding for finding in findings if finding.state in order]
     dwelt.sort(key=lambda f: (order[f.state], -(f.probability / max(f.threshold, 1e-6)), f.name))
     present = sum(finding.state == "present" for finding in dwelt)

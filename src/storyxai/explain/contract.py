@@ -66,7 +66,7 @@ class ExplainedModel(Protocol):
     """
 
     @property
-    def findings(self) -> tuple[str, ...]:
+    def findings(self) -> Sequence[str]:
         """The names of the F logits, in order."""
         ...
 

@@ -189,6 +189,11 @@ class Teller:
         unsure, dwelt = self.findings_by_state("indeterminate"), self.value("provenance.told")
         return self.findings_by_state("present") + [name for name in unsure if dwelt is None or name in dwelt]
 
+    def mapped(self) -> list[str]:
+        """Findings whose maps were compared: those to dwell on, and without a calibration the likeliest absent ones."""
+        told = self.told()
+        return told + [name for name in self.value("provenance.told") or () if name not in told]
+
     def side_doubts(self) -> list[str]:
         """Paths of the failed checks that put the film's left and right in doubt."""
         gate = self.record["gate"]

@@ -114,7 +114,7 @@ def _maps(t: Teller) -> list[Section]:
     lines, figures = [_lime(t)], []
     if lines[0]:
         lines.append(t.say("practitioner.lime_low"))
-    for name in t.told():
+    for name in t.mapped():
         shown = t.maps(name, shown=True)
         lines += [t.say("practitioner.range", {"F": name, "M": m}) for m in shown]
         figures += t.map_figures(name) if shown else []
@@ -125,7 +125,7 @@ def _maps(t: Teller) -> list[Section]:
 
 def _lime(t: Teller) -> list[Sentence]:
     """R² of every LIME fit; samples, seed and fill are those of the run, the same for all."""
-    paths = {name: f"heatmaps.{name}.lime.details" for name in t.told()}
+    paths = {name: f"heatmaps.{name}.lime.details" for name in t.mapped()}
     known = {name: path for name, path in paths.items() if t.value(f"{path}.r2") is not None}
     if not known:
         return []
