@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from storyxai.evidence.archive import read_archive as load_evidence
     from storyxai.evidence.archive import write_archive as save_evidence
+    from storyxai.evidence.gather import GatherSettings, gather
     from storyxai.evidence.gather import explain_finding as explain
-    from storyxai.evidence.gather import gather
     from storyxai.imaging.read import read_image as read
     from storyxai.models.adapters.function import FunctionModel
     from storyxai.models.adapters.onnx_model import OnnxModel
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from storyxai.story.tell import tell
 
 __all__ = [
-    "FunctionModel", "OnnxModel", "TorchModel", "__version__", "evaluate", "explain", "gather",
+    "FunctionModel", "GatherSettings", "OnnxModel", "TorchModel", "__version__", "evaluate", "explain", "gather",
     "load_evidence", "load_student", "read", "render", "save_evidence", "tell", "verify",
 ]
 
@@ -42,6 +42,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "FunctionModel": "storyxai.models.adapters.function:FunctionModel",
+    "GatherSettings": "storyxai.evidence.gather:GatherSettings",
     "OnnxModel": "storyxai.models.adapters.onnx_model:OnnxModel",
     "TorchModel": "storyxai.models.adapters.torch_model:TorchModel",
     "evaluate": "storyxai.programs.evaluate:evaluate",

@@ -80,8 +80,8 @@ def withheld_maps(t: Teller, audience: str) -> list[list[Sentence]]:
 
 
 def gaps(t: Teller, audience: str) -> list[Sentence]:
-    """Which figures the model's card lacks, empty where it lacks none."""
-    lacking = t.value("card_gaps") or []
+    """Which figures the model's card lacks, empty where it lacks none or where there is no card, which is said elsewhere."""
+    lacking = [] if "card" in t.record["gaps"] else t.value("card_gaps") or []
     names = "; ".join(t.words.word("gap", name) for name in lacking)  # the names hold commas
     return t.say(f"{audience}.gaps", slots={"names": names}) if lacking else []
 
