@@ -48,7 +48,7 @@ PAST = [
     ("covid", b"a.png", b"9" * 400, ""),
     ("kermany", b"masks/a.png", b"m" * 3000, ""),
     ("coco", b'"id": 1, "file', b'"id": 1e999, "file', "is not COCO"),
-    ("coco", b"[64, 32, 16, 8]", b"[64, NaN, 16, 8]", "no finite number"),
+    ("coco", b"[64, 32, 16, 8]", b"[64, NaN, 16, 8]", ""),
     ("coco", b"a.png", b"a/" * 3000, ""),
     ("openi", b"utf-8", b"MeSH", ""),
     ("openi", b"<eCitation>", b"<!DOCTYPE a [<!ENTITY a 'b'>]><eCitation>", ""),

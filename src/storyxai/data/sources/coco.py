@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from storyxai.data.reading import is_there, picture_size, read_json, shown
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
@@ -13,6 +16,8 @@ from storyxai.modalities.chest_radiograph.findings import match_name
 
 __all__ = ["read_coco"]
 
+Mark: TypeAlias = tuple[str, list[float]]
+"""A category's name and its box."""
 MEND = "export it again as COCO detection, with boxes"
 
 
@@ -20,7 +25,8 @@ def read_coco(path: Path) -> StudyTable:
     """One row per image of a COCO file, or of the only .json in a folder (or in its `annotations/`).
 
     Images lie beside the file, in `images/`, or in the folder above; one that has another shape than the file says is
-    refused (smaller is fine). A mark that has polygons but no box gets the box around them.
+    refused (smaller is fine). A mark that has polygons or run lengths but no box gets the box around them. Ids may be
+    numbers or text, paths written with backslashes. A mark that cannot be used is named in `skipped`; the rest is read.
     Labels: a category that is one of our findings and
     has a box is 1; no other is stated, for COCO does not say whether its absence was looked for. Boxes are in the
     image's own `width` x `height`. A patient is taken from an image's `patient_id` where the file gives one; otherwise
@@ -30,29 +36,22 @@ def read_coco(path: Path) -> StudyTable:
     path = _only_json(path) if path.is_dir() else path
     content = read_json(path)
     try:
-        images = {int(image["id"]): image for image in content["images"]}
-        names = {int(category["id"]): str(category["name"]) for category in content["categories"]}
+        images = {_key(image["id"]): {**image, "file_name": _portable(image["file_name"])} for image in content["images"]}
+        names = {_key(category["id"]): str(category["name"]) for category in content["categories"]}
         if len(images) < len(content["images"]):
             raise TableError(path.name, "has an image id twice", mend=MEND)
-        marks: dict[int, list[tuple[str, list[float]]]] = defaultdict(list)
-        for mark in content["annotations"]:
-            image, category = int(mark["image_id"]), int(mark["category_id"])
-            for noun, number, listed in (("image", image, images), ("category", category, names)):
-                if number not in listed:
-                    why = f"annotation {mark.get('id')} is of the {noun} {number}, which is not listed"
-                    raise TableError(path.name, why, mend=MEND)
-            marks[image].append((names[category], _box(mark, path)))
+        marks, skipped = _marks(content["annotations"], images, names)
         base = next((place for place in (path.parent, path.parent / "images", path.parent.parent,
                                          path.parent.parent / "images")
-                     if any(is_there(place / str(image["file_name"])) for image in images.values())), path.parent)
-        rows, skipped = [], []
-        for number, image in sorted(images.items()):
-            if is_there(base / str(image["file_name"])):
-                if marks[number]:
+                     if any(is_there(place / image["file_name"]) for image in images.values())), path.parent)
+        rows = []
+        for key, image in images.items():
+            if is_there(base / image["file_name"]):
+                if marks[key]:
                     _require_shape(image, base, path)
-                rows.append(_row(image, marks[number]))
+                rows.append(_row(image, marks[key]))
             else:
-                skipped.append(Skipped(str(image["file_name"]), "is in the file but not in the folder"))
+                skipped.append(Skipped(image["file_name"], "is in the file but not in the folder"))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         why = f"is not COCO ({type(error).__name__}: {error})"
         raise TableError(path.name, why, mend=MEND) from error
@@ -61,19 +60,97 @@ def read_coco(path: Path) -> StudyTable:
     return StudyTable.from_rows(rows, root=base, skipped=skipped)
 
 
-def _box(mark: dict[str, Any], path: Path) -> list[float]:
-    """The mark's box, or the box around its polygons. Raises: TableError naming the mark."""
+def _key(value: Any) -> str:
+    """An id as text: 5, 5.0 and "5" are one, and text ids are as good."""
+    if value is None or isinstance(value, (bool, dict, list)):
+        raise ValueError(f"an id is {value!r}")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _portable(name: Any) -> str:
+    """A file's path with the separators of any system; Windows programs write backslashes."""
+    return str(name).replace("\\", "/")
+
+
+def _marks(
+    annotations: list[dict[str, Any]], images: Mapping[str, Any], names: Mapping[str, str]
+) -> tuple[dict[str, list[Mark]], list[Skipped]]:
+    """The usable marks by image, and the others by name: one bad mark does not spoil a set."""
+    marks: dict[str, list[Mark]] = defaultdict(list)
+    skipped = []
+    for number, mark in enumerate(annotations):
+        what = f"annotation {mark.get('id', f'number {number + 1}')}" if isinstance(mark, dict) else f"annotation {number + 1}"
+        try:
+            image, category = _key(mark["image_id"]), _key(mark["category_id"])
+            for noun, key, listed in (("image", image, images), ("category", category, names)):
+                if key not in listed:
+                    raise _BadMarkError(f"is of the {noun} {shown(key)}, which is not listed")
+            marks[image].append((names[category], _box(mark)))
+        except _BadMarkError as error:
+            skipped.append(Skipped(what, str(error), "mend or remove it; the rest is read"))
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+            why = f"is no mark that can be read ({type(error).__name__}: {error})"
+            skipped.append(Skipped(what, why, "mend or remove it; the rest is read"))
+    return marks, skipped
+
+
+class _BadMarkError(Exception):
+    """Why a mark is left out."""
+
+
+def _box(mark: dict[str, Any]) -> list[float]:
+    """The mark's box, or the box around its polygons or runs. Raises: _BadMarkError saying what is wrong with it."""
     box = [float(value) for value in mark.get("bbox") or ()]
-    polygons = mark.get("segmentation")
-    if not box and isinstance(polygons, list) and polygons:
-        across = [float(value) for polygon in polygons for value in polygon[0::2]]
-        down = [float(value) for polygon in polygons for value in polygon[1::2]]
+    shape = mark.get("segmentation")
+    if not box and isinstance(shape, list) and shape:
+        across = [float(value) for polygon in shape for value in polygon[0::2]]
+        down = [float(value) for polygon in shape for value in polygon[1::2]]
         box = [min(across), min(down), max(across) - min(across), max(down) - min(down)]
-    if len(box) != 4:
-        raise TableError(path.name, f"annotation {mark.get('id')} has no box of four numbers", mend=MEND)
+    if not box and isinstance(shape, dict):
+        box = _box_of_runs(shape)
+    if len(box) != 4 or not all(map(math.isfinite, box)):
+        raise _BadMarkError("has no box of four numbers")
     if box[2] <= 0 or box[3] <= 0:
-        raise TableError(path.name, f"annotation {mark.get('id')} has a box without an area", mend=MEND)
+        raise _BadMarkError("has a box without an area")
     return box
+
+
+def _box_of_runs(shape: dict[str, Any]) -> list[float]:
+    """The box around run lengths, column by column from the top left, as numbers or packed into text.
+
+    Source: cocoapi, maskApi.c (rleToBbox, rleFrString).
+    """
+    height, width = (int(side) for side in shape["size"])
+    counts = shape["counts"]
+    runs = _unpacked(counts) if isinstance(counts, (str, bytes)) else [int(count) for count in counts]
+    ends = list(accumulate(runs))
+    if min(runs, default=-1) < 0 or ends[-1] != height * width:
+        raise _BadMarkError("has run lengths that do not fill its picture")
+    inside = [(start, end) for start, end in zip(ends[0::2], ends[1::2], strict=False) if end > start]
+    if not inside:
+        raise _BadMarkError("has a mask without a pixel")
+    left, right = inside[0][0] // height, (inside[-1][1] - 1) // height
+    whole = any(start // height != (end - 1) // height for start, end in inside)  # a run over a column's end fills both
+    top = 0 if whole else min(start % height for start, _ in inside)
+    bottom = height - 1 if whole else max((end - 1) % height for _, end in inside)
+    return [float(left), float(top), float(right - left + 1), float(bottom - top + 1)]
+
+
+def _unpacked(text: str | bytes) -> list[int]:
+    """Run lengths from COCO's text: five bits a sign, low ones first, each as the difference from the last but one."""
+    data = text.encode("ascii") if isinstance(text, str) else text
+    runs: list[int] = []
+    value, shift = 0, 0
+    for byte in data:
+        piece = byte - 48
+        value |= (piece & 0x1F) << shift
+        shift += 5
+        if not piece & 0x20:
+            if piece & 0x10:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value, shift = 0, 0
+    return runs
 
 
 def _require_shape(image: dict[str, Any], base: Path, path: Path) -> None:
@@ -88,7 +165,7 @@ def _require_shape(image: dict[str, Any], base: Path, path: Path) -> None:
         raise TableError(path.name, why, mend="use the file that belongs to these images")
 
 
-def _row(image: dict[str, Any], marks: list[tuple[str, list[float]]]) -> StudyRow:
+def _row(image: dict[str, Any], marks: list[Mark]) -> StudyRow:
     boxes = []
     for name, (x, y, width, height) in marks:
         finding = match_name(name)
