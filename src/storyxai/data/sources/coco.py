@@ -64,6 +64,8 @@ def _key(value: Any) -> str:
     """An id as text: 5, 5.0 and "5" are one, and text ids are as good."""
     if value is None or isinstance(value, (bool, dict, list)):
         raise ValueError(f"an id is {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("an id is no finite number")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

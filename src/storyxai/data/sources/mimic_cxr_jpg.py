@@ -10,11 +10,12 @@ import pandas as pd
 
 from storyxai.data.labels import labels_from_codes
 from storyxai.data.reading import image_files, number, read_csv, require_folder
+from storyxai.data.reports import ReportSections, report_sections, unsectioned
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.data.views import view_of
 from storyxai.errors import TableError
 
-__all__ = ["read_mimic_cxr_jpg", "report_sections"]
+__all__ = ["read_mimic_cxr_jpg"]
 
 LICENSE = "PhysioNet Credentialed Health Data License 1.5.0"
 LARGEST_REPORT_BYTES = 1_000_000
@@ -37,6 +38,7 @@ def read_mimic_cxr_jpg(folder: Path) -> StudyTable:
     images = {Path(name).stem: name for name in image_files(folder)}
     reports = {path.stem: path for path in folder.glob("**/s*.txt")}
     rows, skipped = [], []
+    told: dict[str, ReportSections] = {}
     for cells in meta.to_dict("records"):
         dicom, subject, study = (str(cells[key]) for key in ("dicom_id", "subject_id", "study_id"))
         image = images.get(dicom)
@@ -48,13 +50,15 @@ def read_mimic_cxr_jpg(folder: Path) -> StudyTable:
             raise TableError(image, f"lies in the folder of another study than its metadata say (s{study})",
                              mend="fetch the image again")
         labels, uncertain, others = labels_from_codes(stated.get(study, {}))
-        findings, impression = _report(reports.get(f"s{study}"))
+        report = told.get(study)
+        if report is None:
+            report = told[study] = _report(reports.get(f"s{study}"), skipped)
         rows.append(StudyRow(
             f"mimic-s{study}", f"mimic-p{subject}", image, "mimic-cxr-jpg", image_id=f"mimic-{dicom}",
             view=_view(cells), license=LICENSE,
             official_split=SPLITS.get(part_of.get(dicom, ""), ""), labels=labels, uncertain=uncertain,
-            findings_text=findings, impression_text=impression,
-            notes=tuple(f"also stated: {name}" for name in others),
+            findings_text=report.findings, impression_text=report.impression,
+            notes=(*(f"also stated: {name}" for name in others), *report.notes()),
         ))
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
 
@@ -63,13 +67,6 @@ def _view(cells: Mapping[Hashable, str]) -> str:
     """The header's View Position; where it states none, the meaning of its View Code Sequence."""
     stated = view_of(cells["ViewPosition"])
     return view_of(str(cells.get("ViewCodeSequence_CodeMeaning", ""))) if stated == "unknown" else stated
-
-
-def report_sections(text: str) -> tuple[str, str]:
-    """The (findings, impression) sections of a report with headings in capitals; "" for one that is not there."""
-    parts = re.split(r"^\s*([A-Z][A-Z ]+):", text, flags=re.MULTILINE)
-    found = {name.strip(): " ".join(body.split()) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
-    return found.get("FINDINGS", ""), found.get("IMPRESSION", found.get("CONCLUSION", ""))
 
 
 def _table(folder: Path, kind: str, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -92,7 +89,14 @@ def _by_study(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
     return found
 
 
-def _report(path: Path | None) -> tuple[str, str]:
-    if path is None or path.stat().st_size > LARGEST_REPORT_BYTES:
-        return "", ""
-    return report_sections(path.read_text(encoding="utf-8", errors="replace"))
+def _report(path: Path | None, skipped: list[Skipped]) -> ReportSections:
+    """The report's sections; text that stands in none is counted in `skipped` and kept in the row's notes."""
+    if path is None:
+        return ReportSections("", "", (), "")
+    if path.stat().st_size > LARGEST_REPORT_BYTES:
+        skipped.append(Skipped(path.name, "is a report larger than 1 MB; its images are kept"))
+        return ReportSections("", "", (), "")
+    found = report_sections(path.read_text(encoding="utf-8", errors="replace"))
+    if found.unsectioned:
+        skipped.append(unsectioned(path.name, found))
+    return found

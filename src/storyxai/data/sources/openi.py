@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from storyxai.data.reading import image_files, require_folder
+from storyxai.data.reports import ReportSections, report_sections, unsectioned
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.modalities.chest_radiograph.findings import NAMES
@@ -61,7 +62,7 @@ def read_openi(folder: Path) -> StudyTable:
         if isinstance(report, str):
             skipped.append(Skipped(name, report))
             continue
-        found = _rows(report, name, images)
+        found = _rows(report, name, images, skipped)
         used.update(Path(row.image).stem for row in found if row.image)
         rows += found
     strays = [path for stem, path in sorted(images.items()) if stem not in used]
@@ -106,11 +107,11 @@ def _parsed(data: bytes) -> Any:
     return root if root.find("uId") is not None else "holds no uId"
 
 
-def _rows(root: Any, name: str, images: Mapping[str, str]) -> list[StudyRow]:
+def _rows(root: Any, name: str, images: Mapping[str, str], skipped: list[Skipped]) -> list[StudyRow]:
     uid = str(root.find("uId").get("id") or Path(name).stem)
-    sections = {
-        str(part.get("Label")): " ".join((part.text or "").split()) for part in root.iter("AbstractText")
-    }
+    report = _sections(root)
+    if report.unsectioned:
+        skipped.append(unsectioned(name, report))
     tags = [" ".join((part.text or "").split()) for part in root.findall("MeSH/major")]
     labels, uncertain = _labels(tags)
     named = [str(part.get("id")) for part in root.findall("parentImage")]
@@ -122,11 +123,21 @@ def _rows(root: Any, name: str, images: Mapping[str, str]) -> list[StudyRow]:
         StudyRow(
             f"openi-{uid}", f"openi-{uid}", image, "openi", image_id=f"openi-{Path(image).stem}" if image else "",
             license=(root.findtext("licenseURL") or "").strip(), labels=labels, uncertain=uncertain,
-            findings_text=sections.get("FINDINGS", ""), impression_text=sections.get("IMPRESSION", ""),
-            notes=tuple(notes),
+            findings_text=report.findings, impression_text=report.impression,
+            notes=(*notes, *report.notes()),
         )
         for image in here or [""]
     ]
+
+
+def _sections(root: Any) -> ReportSections:
+    """The report's elements put together as one text under their labels, and cut as any report is.
+
+    An element without a label stands before all headings.
+    """
+    parts = [(str(part.get("Label") or "").strip(), "".join(part.itertext())) for part in root.iter("AbstractText")]
+    bare = [body for label, body in parts if not label]
+    return report_sections("\n".join([*bare, *(f"{label}: {body}" for label, body in parts if label)]))
 
 
 def _labels(tags: list[str]) -> tuple[dict[str, float], tuple[str, ...]]:
