@@ -16,10 +16,13 @@ from torch import Tensor, nn
 
 from storyxai.errors import EvidenceError, WeightsError
 from storyxai.models.network import Network, NetworkSpec
-from storyxai.models.runtime import GRAPHS, open_graph
+from storyxai.models.runtime import GRAPHS, HEADS, open_graph
 from storyxai.provenance import sha256_file
 
 __all__ = ["as_session", "export_student", "load_network", "save_network"]
+
+LARGEST_DIFFERENCE = 1e-3
+"""Largest difference of an exported graph's answers from the network's."""
 
 
 class _Look(nn.Module):
@@ -29,7 +32,8 @@ class _Look(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         said = self.network(images)
-        return said.features, said.grid, said.logits, torch.sigmoid(said.masks), said.memory
+        masks = None if said.masks is None else torch.sigmoid(said.masks)
+        return tuple(head for head in (said.features, said.grid, said.logits, masks, said.memory) if head is not None)
 
 
 class _Answers(nn.Module):
@@ -77,40 +81,53 @@ def load_network(path: Path) -> Network:
 def export_student(network: Network, folder: Path) -> dict[str, str]:
     """Write student.safetensors and the ONNX graphs into `folder`; returns file name -> SHA-256.
 
+    A student that was not taught to write reports has no graph of words.
     Raises: EvidenceError when a graph does not answer as the network does (largest difference over 1e-3).
     """
     from onnx.utils import extract_model
 
     network = network.to(memory_format=torch.contiguous_format).eval()
     save_network(network, folder / "student.safetensors")
-    size, spec = network.spec.size, network.spec
-    images = torch.rand(2, spec.channels, size, size, generator=torch.Generator().manual_seed(0))
-    words = torch.ones(1, 5, dtype=torch.int64)
-    with torch.inference_mode():
-        memory = network(images).memory[:1].clone()
-    _export(_Look(network), (images,), folder / GRAPHS["look"], ["images"],
-            ["features", "grid", "logits", "masks", "memory"], {"images": {0: "batch"}})
+    spec = network.spec
+    images = torch.rand(2, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
+    outputs = ["features", "grid", "logits", *(name for task, name in HEADS.items() if task in spec.tasks)]
+    _export(_Look(network), (images,), folder / GRAPHS["look"], ["images"], outputs, {"images": {0: "batch"}})
     # The part of that graph which the finding logits need: LIME asks for nothing else, a thousand times.
     extract_model(str(folder / GRAPHS["look"]), str(folder / GRAPHS["findings"]), ["images"], ["logits"])
-    _export(_Words(network), (words, memory), folder / GRAPHS["words"], ["words", "memory"], ["log_probabilities"],
-            {"words": {1: "length"}, "memory": {}})
+    _check_look(network, images, folder)
+    written = ["look", "findings"]
+    if "report" in spec.tasks:
+        _export_words(network, images, folder / GRAPHS["words"])
+        written.append("words")
+    return {name: sha256_file(folder / name) for name in ("student.safetensors", *(GRAPHS[key] for key in written))}
+
+
+def _check_look(network: Network, images: Tensor, folder: Path) -> None:
     with torch.inference_mode():
         expected = network(images)
-        said = open_graph(folder / GRAPHS["look"]).run(None, {"images": images.numpy()})
-        alone = open_graph(folder / GRAPHS["findings"]).run(None, {"images": images.numpy()})
-        names = ("features", "grid", "logits", "logits alone")
-        answers = (expected.features, expected.grid, expected.logits, expected.logits)
-        for name, theirs, ours in zip(names, (*said[:3], *alone), answers, strict=True):
-            worst = float(np.abs(theirs - ours.numpy()).max())
-            if worst > 1e-3:
-                raise EvidenceError(f"the exported graph's {name} differ from the network's by {worst:.2g}")
-        for length in (1, spec.max_tokens - 1):
-            text = torch.ones(1, length, dtype=torch.int64)
+    said = open_graph(folder / GRAPHS["look"]).run(None, {"images": images.numpy()})
+    alone = open_graph(folder / GRAPHS["findings"]).run(None, {"images": images.numpy()})
+    names = ("features", "grid", "logits", "logits alone")
+    answers = (expected.features, expected.grid, expected.logits, expected.logits)
+    for name, theirs, ours in zip(names, (*said[:3], *alone), answers, strict=True):
+        worst = float(np.abs(theirs - ours.numpy()).max())
+        if worst > LARGEST_DIFFERENCE:
+            raise EvidenceError(f"the exported graph's {name} differ from the network's by {worst:.2g}")
+
+
+def _export_words(network: Network, images: Tensor, path: Path) -> None:
+    with torch.inference_mode():
+        memory = network(images).memory[:1].clone()
+    example = torch.ones(1, 5, dtype=torch.int64)
+    _export(_Words(network), (example, memory), path, ["words", "memory"], ["log_probabilities"],
+            {"words": {1: "length"}, "memory": {}})
+    for length in (1, network.spec.max_tokens - 1):
+        text = torch.ones(1, length, dtype=torch.int64)
+        with torch.inference_mode():
             wanted = torch.log_softmax(network.decoder(text, memory), dim=2).numpy()
-            got = open_graph(folder / GRAPHS["words"]).run(None, {"words": text.numpy(), "memory": memory.numpy()})[0]
-            if float(np.abs(got - wanted).max()) > 1e-3:
-                raise EvidenceError(f"the exported decoder differs from the network's at length {length}")
-    return {name: sha256_file(folder / name) for name in ("student.safetensors", *GRAPHS.values())}
+        got = open_graph(path).run(None, {"words": text.numpy(), "memory": memory.numpy()})[0]
+        if float(np.abs(got - wanted).max()) > LARGEST_DIFFERENCE:
+            raise EvidenceError(f"the exported decoder differs from the network's at length {length}")
 
 
 def as_session(network: Network) -> Any:

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from storyxai.errors import WeightsError
-from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.registry import modality_named
 from storyxai.models.decoder import ReportDecoder
 
 __all__ = ["INPUT_MEAN", "INPUT_STD", "MASKS", "TASKS", "Network", "NetworkSpec", "Outputs", "count_parameters"]
 
 TASKS = ("findings", "masks", "report")
-MASKS = ("left_lung", "right_lung", "heart")
+MASKS = modality_named().structure_names
+"""What masks draw where nobody says otherwise: the structures of the default modality."""
 INPUT_MEAN, INPUT_STD = 0.5, 0.25
 """The encoder reads (x - INPUT_MEAN) / INPUT_STD of pixels x in [0, 1]."""
 
@@ -33,7 +34,7 @@ class NetworkSpec:
     encoder: str = "mobilenetv3_small_100"
     size: int = 224
     tasks: tuple[str, ...] = TASKS
-    findings: tuple[str, ...] = NAMES
+    findings: tuple[str, ...] = modality_named().names
     vocabulary: tuple[str, ...] = ()
     width: int = 96
     hidden: int = 128

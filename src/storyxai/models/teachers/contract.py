@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from storyxai.errors import RecipeError, WeightsError, nearest_name
-from storyxai.modalities.chest_radiograph.findings import match_name
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import modality_named
 from storyxai.models.network import Network
 
 __all__ = [
@@ -154,18 +155,22 @@ def resized(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
 
 
-def columns_by_name(teacher_findings: Sequence[str], student_findings: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+def columns_by_name(
+    teacher_findings: Sequence[str], student_findings: Sequence[str], *, modality: Modality | None = None
+) -> tuple[tuple[int, ...], ...]:
     """For each of the student's findings, the teacher's columns that speak of it: by the same name, else by synonym.
 
+    Synonyms are those of `modality`, None: the default one.
     Raises: RecipeError when they have nothing in common, naming the nearest.
     """
     folded = [name.casefold().strip() for name in teacher_findings]
+    match = (modality or modality_named()).match
     columns = []
     for name in student_findings:
         same = [i for i, other in enumerate(folded) if other == name.casefold().strip()]
-        meant = match_name(name)
+        meant = match(name)
         if not same and meant is not None:
-            same = [i for i, other in enumerate(teacher_findings) if match_name(other) == meant]
+            same = [i for i, other in enumerate(teacher_findings) if match(other) == meant]
         columns.append(tuple(same))
     if not any(columns):
         pairs = [(name, nearest_name(name, student_findings)) for name in teacher_findings if name]

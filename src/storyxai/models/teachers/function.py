@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from storyxai.errors import RecipeError, UnknownNameError, WeightsError
-from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.registry import modality_named
 from storyxai.models.network import MASKS
 from storyxai.models.teachers.contract import Teacher, TeacherAnswers, check_images, columns_by_name, join_by_name
 from storyxai.models.teachers.conversion import SPACES, InputForm, to_logits
@@ -126,7 +126,7 @@ class TeacherAverage:
     """
 
     teachers: tuple[Teacher, ...]
-    findings: tuple[str, ...] = NAMES
+    findings: tuple[str, ...] = modality_named().names
     weights: Mapping[str, Sequence[float]] = field(default_factory=dict, kw_only=True)
     name: str = field(default="average", kw_only=True)
 
