@@ -11,6 +11,7 @@ from storyxai.modalities.chest_radiograph.anatomy import (
     cardiothoracic_ratio,
     costophrenic,
     extent,
+    hull_area_px,
     image_concepts,
     inside_share,
     lung_area_asymmetry,
@@ -285,3 +286,16 @@ def test_boxes_on_paper() -> None:
     assert boxes_from_grid(probability, finding="Mass", threshold=1.1) == ()
     with pytest.raises(InputError, match="finite"):
         boxes_from_grid(probability * np.nan, finding="Mass", threshold=0.5)
+
+
+def test_the_hull_of_a_mask_is_that_of_another_implementation() -> None:
+    from skimage.morphology import convex_hull_image
+
+    generator = np.random.default_rng(4)
+    shapes = [mask(np.s_[3:9, 5:6]), mask(np.s_[10:60, 20:40], np.s_[80:90, 100:180]), np.eye(40, 60, dtype=bool)]
+    for _ in range(20):
+        y, x = np.mgrid[0:60, 0:70]
+        blob = (((y - 30) / generator.uniform(8, 28)) ** 2 + ((x - 35) / generator.uniform(8, 30)) ** 2) < 1
+        shapes.append(blob & (generator.random((60, 70)) < 0.8))
+    for shape in shapes:
+        assert hull_area_px(shape) == convex_hull_image(shape).sum()
