@@ -162,7 +162,8 @@ def write_model(
     validation = real.take(np.flatnonzero(parts == "val"))
     card = ModelCard(
         "storyxai-student", version, student.spec.as_dict(), files,
-        pipeline.calibration_of(student, validation, domain="nih"), pipeline.training_sets(uniq), pipeline.LIMITS,
+        pipeline.calibration_of(student, validation, domain="nih"), pipeline.training_sets(uniq),
+        pipeline.limits_of(pipeline.training_sets(uniq)),
         pipeline.CANNOT_SEE,
         training={
             "seed": 0, "script": script, "teacher_of_findings": "EfficientNet-lite0, ImageNet start",

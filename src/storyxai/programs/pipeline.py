@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storyxai.data.about import about_set
 from storyxai.errors import RecipeError
 from storyxai.evidence.boxes import evidence_boxes
 from storyxai.files import replace_files, require_writable, write_whole
@@ -36,20 +37,18 @@ if TYPE_CHECKING:
     from storyxai.training.distil import DistilledRun
 
 __all__ = [
-    "LIMITS", "constant_report", "distil_to_folder", "evaluate_student", "open_run", "outputs_of", "patient_mark", "reports_of",
-    "run_pipeline", "training_sets", "write_scorecard",
+    "constant_report", "distil_to_folder", "evaluate_student", "limits_of", "open_run", "outputs_of", "patient_mark",
+    "reports_of", "run_pipeline", "training_sets", "write_scorecard",
 ]
 
 FINDING_F1 = "finding_f1_micro"
 MASKS = modality_named().structure_names
 
 LIMITS = (
-    "Trained on small and selected sets: probabilities do not carry over to another hospital without calibration there.",
-    "NIH labels were mined from report text and hold errors; what was learnt from them holds those errors too.",
-    "The heart's outline, and so the cardiothoracic ratio, was learnt from synthetic phantoms only.",
+    "Probabilities do not carry over to another hospital without calibration there.",
     "One frontal film at a time: no lateral view, no prior examination, no clinical history is read.",
-    "Children and adults differ: lungs were learnt partly from children of one hospital, findings mostly from adults.",
 )
+"""Limits of every student of chest radiographs; what it learned from brings more (`limits_of`)."""
 CANNOT_SEE = (
     "rib and clavicle fractures", "position of tubes and lines", "free air under the diaphragm", "bone lesions",
     "anything on a lateral view", "change over time",
@@ -109,10 +108,11 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path) -> ModelCard:
     domain = np.array(run.parts.validation.domain)
     weight = {name: (name != "phantom", int(stated[domain == name].sum())) for name in sorted(set(domain.tolist()))}
     chosen = max(weight, key=lambda name: weight[name])
+    learnt_from = training_sets(run.parts.train)
     card = ModelCard(
         name=f"storyxai-{recipe.name}", version="1", spec=run.student.spec.as_dict(), files=files,
         calibration=calibration_of(run.student, run.parts.validation, domain=chosen),
-        trained_on=training_sets(run.parts.train), limits=LIMITS, cannot_see=CANNOT_SEE,
+        trained_on=learnt_from, limits=limits_of(learnt_from), cannot_see=CANNOT_SEE,
         training={
             "seed": recipe.seed, "foreign_teachers": [dict(one) for one in run.foreign],
             "losses": {name: list(values) for name, values in run.losses.items()},
@@ -138,21 +138,19 @@ def calibration_of(network: Network, validation: Examples, *, domain: str) -> di
     return calibrate(logits, mine.labels, mine.patient_ids, findings=NAMES, data=f"{domain} validation, n = {len(mine)}")
 
 
+def limits_of(sets: Sequence[DataSet]) -> tuple[str, ...]:
+    """Where a student that learned from these sets ends: what holds for every one, then what each set brings."""
+    return tuple(dict.fromkeys((*LIMITS, *(limit for one in sets for limit in one.limits))))
+
+
 def training_sets(train: Examples) -> tuple[DataSet, ...]:
     """Name, size, licence and origin of each set the student learnt from."""
-    about = {
-        "phantom": ("storyxai phantoms (synthetic)", "Apache-2.0", True),
-        "nih": ("NIH ChestX-ray14, a selection (Wang et al. 2017; NIH Clinical Center)", "free use with attribution", False),
-        "kermany": ("Kermany et al. 2018, children (CC BY 4.0), with v7 Labs lung masks (CC BY 4.0)", "CC BY 4.0", False),
-        "covid": ("COVID-19 Image Data Collection, films under CC BY alone (doi 10.6084/m9.figshare.12275009 and 4 articles), "
-                  "with v7 Labs lung masks (CC BY 4.0)", "CC BY 3.0 and 4.0", False),
-    }
     sets = []
     for domain in sorted(set(train.domain)):
         rows = [i for i, name in enumerate(train.domain) if name == domain]
-        name, licence, synthetic = about.get(domain, (domain, "", False))
+        about = about_set(domain)
         images, patients = len({train.ids[i] for i in rows}), len({train.patient_ids[i] for i in rows})
-        sets.append(DataSet(name, images, patients, licence, synthetic))
+        sets.append(DataSet(about.name, images, patients, about.licence, about.synthetic, about.limits))
     return tuple(sets)
 
 
