@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storyxai.evidence.gather import gather
+from storyxai.evidence.gather import GatherSettings, gather
 from storyxai.explain.registry import known_methods, method_named
 from storyxai.models.adapters.function import FunctionModel
 from storyxai.testing import check_method
@@ -68,3 +68,15 @@ def test_an_outsiders_method_is_found_held_to_the_contract_and_gathered(
     evidence = gather(model, Image(noise, "0" * 64, "noise"), methods=["halves"])
     maps = {heatmap.finding: heatmap for heatmap in evidence.heatmaps if heatmap.method == "halves"}
     assert maps["left"].values[:, :20].mean() > 0.1 and abs(maps["left"].values[:, -10:].mean()) < 1e-6
+
+
+def test_methods_that_need_the_network_or_its_attention_are_gathered_too() -> None:
+    torch_networks = pytest.importorskip("torch_networks")
+    from storyxai.models.adapters.torch_model import TorchModel
+
+    noise = np.random.default_rng(1).random((16, 16), dtype=np.float32)
+    net = torch_networks.seeded(torch_networks.Tokens(channels=1))
+    model = TorchModel(net, None, torch_networks.FINDINGS, size=16)
+    asked = ["grad_cam", "input_x_gradient", "attention_rollout"]
+    found = gather(model, Image(noise, "0" * 64, "noise"), methods=asked, settings=GatherSettings(force=True))
+    assert set(asked) <= {heatmap.method for heatmap in found.heatmaps}
