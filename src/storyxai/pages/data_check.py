@@ -125,7 +125,7 @@ def _counts(title: str, values: Sequence[str], *, by_name: bool = False) -> Tabl
     counted = Counter(values)
     ordered = sorted(counted.items()) if by_name else sorted(counted.items(), key=lambda item: (-item[1], item[0]))
     most = max(counted.values(), default=1)
-    return Table((title, "n", ""), tuple(Row(cell(n), (cell(c), Cell((_bar(c, most),)))) for n, c in ordered), title)
+    return Table((title, "n", ""), tuple(Row(cell(n), (cell(c), Cell((_bar(c, most),)))) for n, c in ordered))
 
 
 def _sample(table: StudyTable, rows: Sequence[Mapping[str, Any]]) -> Block:

@@ -1,0 +1,46 @@
+"""What evidence and stories show of themselves in a notebook: a few lines of HTML, without styles of their own page."""
+
+from __future__ import annotations
+
+from storyxai.evidence.record import as_record
+from storyxai.pages.figures import pair_png
+from storyxai.pages.layout import data_uri, labels_of, render_fragment
+from storyxai.pages.tables import table_of
+from storyxai.pages.views import Block, Chapter, Document, Fold, Listing, Picture, Pictures
+from storyxai.types import Evidence, Story
+
+__all__ = ["evidence_html", "story_html"]
+
+MOST_MAPS = 3
+"""A notebook keeps what it shows: no more than so many pictures."""
+PICTURE_SIDE_PX = 360
+
+
+def evidence_html(evidence: Evidence, *, language: str = "en") -> str:
+    """The findings as a table, the first maps that passed their checks beside the image, and why others are withheld."""
+    labels, record = labels_of(language), as_record(evidence)
+    findings = table_of("findings", record, labels)
+    shown = [h for h in evidence.heatmaps if h.shown][:MOST_MAPS]
+    masks = evidence.prediction.masks
+    pictures = tuple(
+        Picture(data_uri(pair_png(evidence.image, h, masks=masks, long_side=PICTURE_SIDE_PX)), "", f"{h.finding}, {h.method}")
+        for h in shown
+    )
+    withheld = tuple(f"{h.finding}, {h.method}: {h.withheld_because}" for h in evidence.heatmaps if not h.shown)
+    blocks: list[Block] = [findings] if findings is not None else []
+    blocks += [Pictures(pictures)] if pictures else []
+    blocks += [Fold(labels["withheld_maps"], (Listing(withheld),))] if withheld else []
+    study = record["study"]
+    facts = (f"{study['image']['source']} \u00b7 {study['model_id']}",)
+    document = Document(labels["evidence"], study["study_id"], facts, (Chapter("", tuple(blocks)),), language)
+    return render_fragment("fragment.html", document, language)
+
+
+def story_html(story: Story) -> str:
+    """The story's first section, and the others folded under their headings."""
+    labels = labels_of(story.language)
+    told = [section for section in story.sections if section.sentences]
+    said = [Listing(tuple(sentence.text for sentence in section.sentences)) for section in told]
+    blocks = (*said[:1], *(Fold(section.heading, (lines,)) for section, lines in zip(told[1:], said[1:], strict=True)))
+    kind = labels["audiences"].get(story.audience, story.audience)
+    return render_fragment("fragment.html", Document(kind, story.title, (), (Chapter("", blocks),)), story.language)
