@@ -20,7 +20,8 @@ def reference(dataset: Dataset) -> np.ndarray:
     elif "WindowWidth" in dataset:
         low, high = _output_range(dataset)
     else:
-        low, high = np.quantile(shown, ROBUST)
+        padding = stored == dataset.get("PixelPaddingValue", np.iinfo(np.int64).max)
+        low, high = np.quantile(shown[~padding], ROBUST, method="inverted_cdf")
     grey = np.clip((shown - low) / max(high - low, 1e-12), 0, 1)
     return 1 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
 

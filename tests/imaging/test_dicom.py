@@ -272,6 +272,7 @@ def test_a_header_of_endless_elements_ends_soon(dicom_file: Write, ramp: np.ndar
         ({"BitsAllocated": 32}, "8 and 16 are read"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
 def test_what_is_no_radiograph_is_refused(dicom_file: Write, ramp: np.ndarray, tags: dict[str, Any], said: str) -> None:
     with pytest.raises(ReadError, match=said) as refused:
         read_image(dicom_file(ramp, **tags))

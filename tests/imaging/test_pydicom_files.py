@@ -69,7 +69,7 @@ def test_grey_pictures_of_other_modalities_are_read_as_pydicom_reads_them(
     monkeypatch.setattr(values, "MIN_SIDE_PIXELS", 1)
     monkeypatch.setattr(dicom, "decode_apart", decoded_here)  # a process each would take ten times as long
     read = 0
-    for source in (ROOT / "test_files").glob("*.dcm"):
+    for source in shipped():
         dataset = as_radiograph(source)
         if dataset is None:
             continue
@@ -79,9 +79,12 @@ def test_grey_pictures_of_other_modalities_are_read_as_pydicom_reads_them(
             dataset.save_as(path)
             wanted = reference(dataset)
         image = read_image(path)
+        if any("shows nothing" in note for note in image.notes):  # all white or black under its own window
+            assert np.ptp(wanted) < 0.02, source.name
+            continue
         away = np.abs(image.pixels - wanted)
         if "PixelPaddingValue" in dataset:
             away = away[dataset.pixel_array != dataset.PixelPaddingValue]
         assert away.max() < 1e-2, source.name
         read += 1
-    assert read >= 15
+    assert read >= 50
