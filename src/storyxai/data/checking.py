@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.data.masks import read_grey_mask, runs_size
+from storyxai.data.patients import suspect_patients
 from storyxai.data.reading import picture_size
 from storyxai.data.repeats import compare_repeats, say_repeats
 from storyxai.data.splits import DuplicatePair, check_no_leak, grey_of, near_duplicates, thumbnail
@@ -100,6 +101,7 @@ def check_table(
     except TableError as error:
         problems.append(Problem("leak", error.what, error.why))
     _find_odd_images(seen, problems)
+    problems += [Problem("patient", patient, why) for patient, why in suspect_patients(table).items()]
     frame = table.frame
     stated = frame[[name for name in frame.columns if name.startswith("label_")]].notna().any(axis=1)
     silent = int((~stated & (frame["uncertain"] == "")).sum())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storyxai.data.opening import unreadable
+from storyxai.data.patients import suspect_patients
 from storyxai.data.skipped import skipped_lines, write_skipped
 from storyxai.data.splits import DuplicatePair, check_no_leak, near_duplicates, split_by_patient
 from storyxai.data.table import Skipped, StudyTable
@@ -57,6 +58,7 @@ class ImportReport:
     positives: Mapping[str, int]
     near_duplicates: int
     left_lists_aside: bool
+    suspects: Mapping[str, str]
     skipped: tuple[Skipped, ...]
     skipped_file: Path | None
 
@@ -70,6 +72,7 @@ class ImportReport:
         lines.append(f"stated as present: {found or 'nothing'}")
         if self.left_lists_aside:
             lines.append("the published parts were left aside: this split is none that others report on")
+        lines += [f"warning: patient {patient} {why}" for patient, why in list(self.suspects.items())[:5]]
         if self.near_duplicates:
             lines.append(f"pairs of nearly the same picture, kept in one part: {self.near_duplicates}")
         if self.skipped_file is not None:
@@ -157,7 +160,8 @@ def import_source(
         patients=int(frame["patient_id"].nunique()),
         splits={part: int((frame["split"] == part).sum()) for part in ("train", "val", "test")},
         positives={finding: int((frame[f"label_{finding}"] >= 0.5).sum()) for finding in NAMES},
-        near_duplicates=len(pairs), left_lists_aside=own_split and listed, skipped=table.skipped,
+        near_duplicates=len(pairs), left_lists_aside=own_split and listed, suspects=suspect_patients(table),
+        skipped=table.skipped,
         skipped_file=write_skipped(table.skipped, _skipped_file(out)),
     )
 

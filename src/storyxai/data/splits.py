@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from storyxai.data.patients import join_people
 from storyxai.data.table import StudyTable
 from storyxai.errors import StoryxaiError, TableError
 from storyxai.modalities.chest_radiograph.findings import NAMES
@@ -37,7 +38,7 @@ def split_by_patient(
     later moves only patients at a cut. Publishers' lists (official_split) are kept; where they name no "val", it is cut
     from their train part alone, and patients they do not name are split as all others. Without `honour_lists` they are
     left aside.
-    Patients of `look_alikes` (near-duplicate images) are dealt out as one.
+    Patients of `look_alikes` (near-duplicate images), and of one study, are dealt out as one.
     Raises: TableError for fractions that are no fractions, or an official list with a patient on two sides.
     """
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
@@ -62,7 +63,7 @@ def split_by_patient(
 
 
 def check_no_leak(table: StudyTable, *, look_alikes: Sequence[DuplicatePair] = ()) -> None:
-    """Raises TableError when a patient, a file, or a pair of near-duplicate images stands in two parts of the split."""
+    """Raises TableError when a patient, a study, a file or a pair of near-duplicates stands in two parts of the split."""
     part_of = dict(zip(table.frame["image_id"], table.frame["split"], strict=True))
     for pair in look_alikes:
         sides = sorted({part_of.get(pair.first, ""), part_of.get(pair.second, "")} - {""})
@@ -71,7 +72,7 @@ def check_no_leak(table: StudyTable, *, look_alikes: Sequence[DuplicatePair] = (
             mend = "give them one patient_id or remove one, then split again"
             raise TableError(f"{pair.first} and {pair.second}", why, mend=mend)
     rows = table.frame[table.frame["split"] != ""]
-    for column, noun in (("patient_id", "patient"), ("image", "file")):
+    for column, noun in (("patient_id", "patient"), ("study_id", "study"), ("image", "file")):
         named = rows[rows[column] != ""]
         parts = named.groupby(column)["split"].nunique()
         both = sorted(parts[parts > 1].index)
@@ -124,19 +125,13 @@ def near_duplicates(
 
 
 def _persons(table: StudyTable, look_alikes: Sequence[DuplicatePair]) -> dict[str, str]:
-    """Each patient -> the first of all patients it is tied to by near-duplicate images (itself where none)."""
-    patient_of = dict(zip(table.frame["image_id"], table.frame["patient_id"], strict=True))
-    person = {patient: patient for patient in patient_of.values()}
-
-    def first_of(patient: str) -> str:
-        while person[patient] != patient:
-            patient = person[patient]
-        return patient
-
-    for pair in look_alikes:
-        ends = sorted((first_of(patient_of[pair.first]), first_of(patient_of[pair.second])))
-        person[ends[1]] = ends[0]
-    return {patient: first_of(patient) for patient in person}
+    """Each patient -> the first of all it is tied to, by near-duplicate images or by one study under two ids."""
+    frame = table.frame
+    patient_of = dict(zip(frame["image_id"], frame["patient_id"], strict=True))
+    first_in: dict[str, str] = {}
+    ties = [(first_in.setdefault(study, patient), patient)
+            for study, patient in zip(frame["study_id"], frame["patient_id"], strict=True)]
+    return join_people([*ties, *((patient_of[pair.first], patient_of[pair.second]) for pair in look_alikes)])
 
 
 def _official_parts(table: StudyTable, person: dict[str, str]) -> dict[str, str]:

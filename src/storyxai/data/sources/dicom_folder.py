@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from storyxai.data.patients import join_people
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import OutputError, ReadError, TableError
 from storyxai.imaging.deidentify import burnt_in_doubt
@@ -32,7 +33,8 @@ def read_dicom_folder(
     Patient and study are hashes of PatientID and StudyInstanceUID: nothing that names a person enters the table (the
     path of the file does, and is the user's own). The hashes have no secret in them: whoever can guess an ID can find
     its rows, so the table is to be kept as carefully as the files. `notes` doubt burnt-in text unless the file rules it
-    out. Without a PatientID each file counts as its own patient. Two files
+    out. Without a PatientID a study counts as one patient (without
+    a study too, each file does), and so do several PatientIDs of one study. Two files
     with the same bytes: the first by name is kept. No labels: a header states none that may be trusted.
     `journal` makes the walk resumable: a line of JSON per file, read back and continued when it is there; a file whose
     size or time of change differs is read again. Raises: TableError, OutputError.
@@ -53,7 +55,21 @@ def read_dicom_folder(
             rows[entry["row"]["image_id"]] = StudyRow(**{**entry["row"], "notes": tuple(entry["row"]["notes"])})
         if progress is not None:
             progress("files", count, len(paths))
-    return StudyTable.from_rows(rows.values(), root=folder, skipped=skipped)
+    return StudyTable.from_rows(_one_person_a_study(rows.values()), root=folder, skipped=skipped)
+
+
+def _one_person_a_study(rows: Iterable[StudyRow]) -> list[StudyRow]:
+    """The rows with one patient a study: films of one study are of one person, whatever the ids say."""
+    rows = list(rows)
+    first_in: dict[str, str] = {}
+    first = join_people((first_in.setdefault(row.study_id, row.patient_id), row.patient_id) for row in rows)
+    told = "its study has several patient ids: they count as one person"
+    joined = {person for patient, person in first.items() if patient != person}
+    return [
+        replace(row, patient_id=first[row.patient_id], notes=(*row.notes, told))
+        if first[row.patient_id] in joined else row
+        for row in rows
+    ]
 
 
 def _found(folder: Path) -> tuple[list[Path], list[Skipped]]:
@@ -153,12 +169,12 @@ def _read(path: Path, name: str) -> dict[str, Any]:
         tags, doubt = _tags(path)
     except ReadError as error:
         return {"row": None, "why": error.why, "mend": error.mend}
-    patient = _hashed(tags["PatientID"] or f"file {image.sha256}")
     study = _hashed(tags["StudyInstanceUID"] or f"file {image.sha256}")
+    patient = _hashed(tags["PatientID"] or (f"study {study}" if tags["StudyInstanceUID"] else f"file {image.sha256}"))
     row = StudyRow(
         f"dicom-{study}", f"dicom-{patient}", name, "dicom-folder", image_id=f"dicom-{image.sha256[:NAME_DIGITS]}",
         view=image.view, sex=image.sex, age_years=float("nan") if image.age_years is None else image.age_years,
-        notes=(*image.notes, *doubt, *(() if tags["PatientID"] else ("no patient told: counts as its own",))),
+        notes=(*image.notes, *doubt, *(() if tags["PatientID"] else ("no patient told: its study counts as one",))),
     )
     return {"row": {key: value for key, value in asdict(row).items() if key in KEPT}, "why": "", "mend": ""}
 
