@@ -114,13 +114,16 @@ def test_its_evidence_lacks_what_it_cannot_give_and_survives_the_archive(evidenc
     assert {f.name: f.state for f in evidence.prediction.findings} == {"Bright_spot": "present", "Dark_spot": "absent"}
     assert not evidence.prediction.masks and {c.name for c in evidence.gate} == {"gate.size", "gate.contrast", "gate.distance"}
     record = as_record(evidence)
+    assert record["terms"]["Bright_spot"]["lay"] == "a bright square"
+    assert record["terms"]["Bright_spot"]["look_alikes"] == ["a scratch"]
     assert as_record(from_record(record, arrays_of(evidence))) == record
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
 def test_it_is_told_to_every_reader(evidence: Evidence, audience: str) -> None:
     story = tell(evidence, audience)
-    assert "spot" in words_of(story) and b"<html" in render_html(story)[:500]
+    assert ("a bright square" if audience == "patient" else "bright spot") in words_of(story).lower()
+    assert b"<html" in render_html(story)[:500]
 
 
 @pytest.mark.xfail(reason="the catalogue still speaks of chest radiographs and does not yet ask Modality.words", strict=True)

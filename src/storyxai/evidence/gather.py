@@ -245,10 +245,20 @@ def _provenance(
         "methods": {drawing.method.key: _options(drawing.method) for drawing in drawings.drawn},
         "methods_left_out": {key: list(needs) for key, needs in drawings.left_out.items()},
         "told": list(drawings.told),
+        **_vocabulary(model, modality),
         "inputs": [{"source": image.source, "sha256": image.sha256}],
         "model_files": {} if card is None else dict(card.files),
         "packages": software_versions("numpy", "scipy", "scikit-image", "pillow", "onnxruntime", "pydicom"),
     }
+
+
+def _vocabulary(model: ExplainedModel, modality: Modality) -> dict[str, object]:
+    """The words of the model's findings, for whoever reads the evidence without a modality that is not ours."""
+    if modality.key == DEFAULT_MODALITY:
+        return {}
+    terms = {name: modality.describe(name) for name in model.findings}
+    leaves = ("phrase", "lay", "focal", "look_alikes", "snomed", "radlex")
+    return {"terms": {name: {leaf: getattr(term, leaf) for leaf in leaves} for name, term in terms.items()}}
 
 
 def _options(method: Method) -> dict[str, Value]:

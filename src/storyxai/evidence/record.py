@@ -250,7 +250,7 @@ def _record(evidence: Evidence) -> EvidenceRecord:
         gate=_keyed((((c.name,), _check_record(c)) for c in evidence.gate), "gate"),
         model=evidence.model,
         findings=_keyed((((f.name,), _finding_record(f, logits.get(f.name))) for f in prediction.findings), "findings"),
-        terms={name: _term_record(name) for name in names},
+        terms={name: _term_record(name, evidence.provenance.get("terms", {}).get(name)) for name in names},
         boxes=_listed((b.finding, _box_record(b, spacing)) for b in prediction.boxes),
         masks={name: MaskRecord(f"masks/{name}", float(np.mean(mask))) for name, mask in prediction.masks.items()},
         report=ReportRecord(prediction.report),
@@ -350,7 +350,10 @@ def _finding(name: str, record: FindingRecord) -> Finding:
     return Finding(name, record.probability, record.interval, record.threshold)
 
 
-def _term_record(name: str) -> TermRecord:
+def _term_record(name: str, told: Mapping[str, Any] | None) -> TermRecord:
+    """What the finding is called: as the evidence tells for a modality that is not ours, else by our vocabulary."""
+    if told is not None:
+        return TermRecord(**{**told, "look_alikes": tuple(told["look_alikes"])})
     if match_name(name) is None:
         plain = name.replace("_", " ").lower()
         return TermRecord(plain, plain, True)
