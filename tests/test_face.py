@@ -38,6 +38,11 @@ def test_every_name_can_be_had(name: str) -> None:
     assert callable(getattr(sx, name))
 
 
+def test_the_command_says_its_help_without_numpy() -> None:
+    code = "import sys, storyxai.cli; print([m for m in ('numpy', 'torch', 'onnxruntime') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_the_face_alone_loads_nothing_not_even_numpy() -> None:
     code = "import sys, storyxai as sx; dir(sx); print('numpy' in sys.modules, [m for m in sys.modules if 'storyxai.' in m])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False []\n"

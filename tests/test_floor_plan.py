@@ -53,7 +53,7 @@ ALLOWED: dict[str, str] = {
     "ablation": "errors types files progress provenance modalities imaging metrics explain data models phantoms training pages",
     "programs": "errors types files progress provenance modalities imaging metrics explain data models phantoms training"
                 " evidence story pages scorecard ablation",
-    "cli": "errors types progress programs",
+    "cli": "errors progress programs",
     "testing": "errors types explain",
     "__init__": "imaging models evidence story pages programs",
     "__main__": "cli",

@@ -25,7 +25,6 @@ import typer
 
 from storyxai.errors import GateRefusal, InputError, StoryxaiError
 from storyxai.progress import Progress
-from storyxai.types import METHOD_NAMES
 
 if TYPE_CHECKING:
     from storyxai.programs import data, recipes
@@ -215,8 +214,7 @@ def explain(
     )
     result = explaining.explain(image, out, options)
     span = f"{result.minimum:.3g} to {result.maximum:.3g} {result.unit}"
-    named = METHOD_NAMES.get(result.method, result.method)
-    lines = [f"{out}: {named} of {result.finding.replace('_', ' ')}, {span}"]
+    lines = [f"{out}: {result.method_name} of {result.finding.replace('_', ' ')}, {span}"]
     if not result.shown:
         lines.append(f"  tell would withhold this map: {result.withheld_because}")
     lines += [f"  {name.replace('_', ' ')}: {about}" for name, about in result.checks.items()]

@@ -18,7 +18,7 @@ from storyxai.pages.figures import pair_png
 from storyxai.programs.models import SHIPPED_MODEL, ModelChoice, open_model
 from storyxai.programs.places import output_folder
 from storyxai.programs.tell import require_samples
-from storyxai.types import Check, Heatmap
+from storyxai.types import METHOD_NAMES, Check, Heatmap
 
 __all__ = ["ExplainOptions", "Explained", "explain"]
 
@@ -58,6 +58,11 @@ class Explained:
     shown: bool
     withheld_because: str
     checks: dict[str, str]
+
+    @property
+    def method_name(self) -> str:
+        """What the field calls the method."""
+        return METHOD_NAMES.get(self.method, self.method)
 
 
 def explain(path: Path, out: Path, options: ExplainOptions) -> Explained:
