@@ -22,7 +22,8 @@ FLOORS: tuple[set[str], ...] = (
     {"imaging", "metrics", "explain"},
     {"data", "models", "phantoms"},
     {"training", "evidence"},
-    {"story", "pages", "export"},
+    {"story", "pages"},
+    {"export"},
     {"scorecard", "ablation"},
     {"programs"},
     {"cli", "testing"},
@@ -47,15 +48,15 @@ ALLOWED: dict[str, str] = {
     "training": "errors types files progress modalities metrics data models",
     "evidence": "errors types files provenance modalities imaging explain models",
     "story": "errors types catalogue evidence",
-    "pages": "errors types files catalogue provenance modalities imaging data evidence",
-    "export": "errors types provenance evidence",
+    "pages": "errors types catalogue provenance modalities imaging data evidence",
+    "export": "errors types files provenance evidence pages",
     "scorecard": "errors types progress modalities imaging metrics data models evidence pages",
     "ablation": "errors types files progress provenance modalities imaging metrics explain data models phantoms training pages",
     "programs": "errors types files progress provenance modalities imaging metrics explain data models phantoms training"
                 " evidence story pages scorecard ablation",
     "cli": "errors progress programs",
     "testing": "errors types explain",
-    "__init__": "imaging models evidence story pages programs",
+    "__init__": "imaging models evidence story export programs",
     "__main__": "cli",
 }
 # Telling must stay light: these rooms never import torch, not even inside a function.

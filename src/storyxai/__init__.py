@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from storyxai.evidence.archive import write_archive as save_evidence
     from storyxai.evidence.gather import GatherSettings, gather
     from storyxai.evidence.gather import explain_finding as explain
+    from storyxai.export.save import render
     from storyxai.imaging.read import read_image as read
     from storyxai.models.adapters.function import FunctionModel
     from storyxai.models.adapters.onnx_model import OnnxModel
     from storyxai.models.adapters.torch_model import TorchModel
     from storyxai.models.runtime import load_student
-    from storyxai.pages.save import render
     from storyxai.programs.evaluate import evaluate
     from storyxai.programs.verify import verify
     from storyxai.story.tell import tell
@@ -50,7 +50,7 @@ _PLACES = {
     "load_evidence": "storyxai.evidence.archive:read_archive",
     "load_student": "storyxai.models.runtime:load_student",
     "read": "storyxai.imaging.read:read_image",
-    "render": "storyxai.pages.save:render",
+    "render": "storyxai.export.save:render",
     "save_evidence": "storyxai.evidence.archive:write_archive",
     "tell": "storyxai.story.tell:tell",
     "verify": "storyxai.programs.verify:verify",

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from evidence_example import example_evidence, normal_evidence
-from storyxai.errors import CitationError, InputError
+from storyxai.errors import CitationError, InputError, UnknownNameError
 from storyxai.evidence.record import story_as_record
 from storyxai.export import pdf
+from storyxai.export.save import render
 from storyxai.export.story_json import render_json, story_schema
 from storyxai.export.text import render_markdown, render_text
 from storyxai.pages.story import render_html
@@ -97,3 +98,13 @@ def test_the_pdf_is_tagged_of_its_size_and_the_same_twice(paper: str, size: tupl
     boxes = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", printed)
     assert boxes and all(abs(float(w) - size[0]) < 1 and abs(float(h) - size[1]) < 1 for w, h in boxes)
     assert printed == pdf.render_pdf(page, paper=paper)
+
+
+def test_the_ending_of_the_name_says_which_form_is_written(tmp_path: Path) -> None:
+    story = tell(example_evidence(), "clinician")
+    for ending, start in ((".html", b"<!DOCTYPE html>"), (".json", b"{"), (".md", b"**Research"), (".TXT", b"Research")):
+        path = render(story, tmp_path / f"story{ending}", evidence=example_evidence())
+        assert path.read_bytes().startswith(start)
+    with pytest.raises(UnknownNameError, match=r"did you mean '.html'"):
+        render(story, tmp_path / "story.htm", evidence=example_evidence())
+    assert len(list(tmp_path.iterdir())) == 4
