@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 __all__ = [
     "GAPS",
+    "LIKELY",
     "METHOD_NAMES",
     "RESEARCH_USE",
+    "TIERS",
     "AgreementFigures",
     "Array",
     "Box",
@@ -43,6 +45,8 @@ __all__ = [
     "SoftTargets",
     "Story",
     "Study",
+    "Tier",
+    "tier_of",
 ]
 
 RESEARCH_USE = "Research use only - not for diagnostic use"
@@ -57,7 +61,12 @@ is measured on structures; without "report" no text was generated, without "grad
 Array: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
 State: TypeAlias = Literal["present", "absent", "indeterminate"]
+Tier: TypeAlias = Literal["likely", "possible", "unlikely", "cannot_tell"]
 Value: TypeAlias = float | int | str | bool | None
+LIKELY = 0.5
+"""From this probability a finding is more likely there than not."""
+TIERS: tuple[Tier, ...] = ("likely", "possible", "unlikely", "cannot_tell")
+"""How a finding is told: see `tier_of`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +115,31 @@ class Finding:
 
         All three are compared with the six digits that a record keeps, so that memory and record say the same.
         """
-        low, high, limit = (float(f"{value:.6g}") for value in (*self.interval, self.threshold))
+        low, high, limit = _as_recorded(*self.interval, self.threshold)
         if low >= limit:
             return "present"
         return "absent" if high < limit else "indeterminate"
+
+    @property
+    def tier(self) -> Tier:
+        """How the finding is told: `tier_of` its probability, interval and threshold."""
+        return tier_of(self.probability, self.interval, self.threshold)
+
+
+def tier_of(probability: float, interval: tuple[float, float], threshold: float) -> Tier:
+    """How a finding of this calibrated probability is told, `threshold` being the one from which it is reviewed.
+
+    "likely" from 0.5, "possible" from the threshold to 0.5 (never, where the threshold is higher), "unlikely" below;
+    "cannot_tell" where the interval reaches into another tier. All four are compared with the six digits that a record keeps.
+    """
+    value, low, high, limit = _as_recorded(probability, *interval, threshold)
+    found = {"likely" if one >= LIKELY else "possible" if one >= limit else "unlikely" for one in (low, value, high)}
+    return next(tier for tier in TIERS if tier in found) if len(found) == 1 else "cannot_tell"
+
+
+def _as_recorded(*values: float) -> tuple[float, ...]:
+    """The values with the six digits that a record keeps."""
+    return tuple(float(f"{value:.6g}") for value in values)
 
 
 @dataclass(frozen=True)
