@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 
 from storyxai.data.opening import unreadable
@@ -13,11 +14,11 @@ from storyxai.data.patients import suspect_patients
 from storyxai.data.skipped import skipped_lines, write_skipped
 from storyxai.data.splits import DuplicatePair, check_no_leak, near_duplicates, split_by_patient
 from storyxai.data.table import Skipped, StudyTable
-from storyxai.errors import OutputError, StoryxaiError, TableError, UnknownNameError
+from storyxai.errors import InputError, OutputError, StoryxaiError, TableError, UnknownNameError
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.progress import Progress
 
-__all__ = ["SOURCES", "ImportReport", "import_source", "read_source"]
+__all__ = ["ENTRY_POINTS", "SOURCES", "ImportReport", "import_source", "known_sources", "read_source"]
 
 SOURCES: Mapping[str, str] = {
     "nih": "storyxai.data.sources.nih:read_nih",
@@ -40,6 +41,8 @@ SOURCES: Mapping[str, str] = {
     "dicom-folder": "storyxai.data.sources.dicom_folder:read_dicom_folder",
 }
 """Name -> "module:function"; each is imported when it is asked for."""
+ENTRY_POINTS = "storyxai.sources"
+"""The group under which other packages name theirs: a function from a folder to a `StudyTable`."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ def read_source(
 
     Raises: UnknownNameError naming the nearest source; TableError when the folder is not such a set.
     """
-    if name not in SOURCES:
-        raise UnknownNameError("source", name, SOURCES)
+    if name not in known_sources():
+        raise UnknownNameError("source", name, known_sources())
     table = _read(name, folder, journal, progress)
     _refuse_empty(table, name, folder)
     return table
@@ -97,12 +100,31 @@ def read_source(
 def _read(
     name: str, folder: Path, journal: Path | None, progress: Progress | None
 ) -> StudyTable:
-    module, _, function = SOURCES[name].partition(":")
-    reader = getattr(importlib.import_module(module), function)
+    reader = _reader(name)
     table = reader(folder, journal=journal, progress=progress) if name == "dicom-folder" else reader(folder)
     if not isinstance(table, StudyTable):
         raise TypeError(f"the reader of '{name}' gives {type(table).__name__}")
     return table
+
+
+def known_sources() -> tuple[str, ...]:
+    """The names of our sources and of those that other packages bring, none of them loaded."""
+    return tuple(sorted({*SOURCES, *(point.name for point in metadata.entry_points(group=ENTRY_POINTS))}))
+
+
+def _reader(name: str) -> Callable[..., object]:
+    """The function that reads the source. Raises: InputError where another package's cannot be loaded."""
+    if name in SOURCES:
+        module, _, function = SOURCES[name].partition(":")
+        ours: Callable[..., object] = getattr(importlib.import_module(module), function)
+        return ours
+    (point, *_) = metadata.entry_points(group=ENTRY_POINTS, name=name)
+    try:
+        theirs: Callable[..., object] = point.load()
+    except Exception as error:  # another's module may raise anything when it is imported
+        why = f"cannot be loaded from {point.value} ({type(error).__name__}: {error})"
+        raise InputError(f"source '{name}'", why, mend="mend or remove the package that brings it") from error
+    return theirs
 
 
 def _refuse_empty(table: StudyTable, name: str, folder: Path, listed: Path | None = None) -> None:
@@ -136,8 +158,8 @@ def import_source(
     """
     # Paths are kept absolute: the table may be moved, the images stay where they are.
     journal = out.with_name(f"{out.name}.journal")
-    if name not in SOURCES:
-        raise UnknownNameError("source", name, SOURCES)
+    if name not in known_sources():
+        raise UnknownNameError("source", name, known_sources())
     if out.is_dir():
         raise OutputError(str(out), "is a folder", mend="name the file of the table, such as table.parquet")
     folder = Path(folder).resolve()
