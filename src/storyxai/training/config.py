@@ -40,7 +40,7 @@ class DataRecipe:
     joined to the phantoms for training: their frontal views, with `laterals` every view; each is called by its source or,
     where several have the same source, by the name of its file. `soft_targets` are folders that hold a published teacher's
     predictions for them. With `mask_shares` outlines are learnt as the share of each pixel that they cover, without it as
-    what the majority of the pixel is.
+    what the majority of the pixel is. Images of the patients in `leave_out` take no part in anything.
     """
 
     size: int
@@ -53,6 +53,7 @@ class DataRecipe:
     laterals: bool = False
     soft_targets: tuple[str, ...] = ()
     mask_shares: bool = False
+    leave_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,10 @@ def distil(
     `parts` stand in for the recipe's own data where they are given.
     """
     foreign = open_foreign_teachers(recipe)  # before anything is trained: what is missing is told at once
-    parts = parts or gather_examples(recipe, progress=progress)
+    if parts is None:
+        parts = gather_examples(recipe, progress=progress)
+        check_parts(recipe, parts)
     write_skipped(parts.left_out, out / "left_out.csv")
-    check_parts(recipe, parts)
     losses: dict[str, tuple[float, ...]] = {}
     tasks = tuple(task for task in TASK_OF if task in asked_tasks(recipe) and not replaced(recipe, task))
     teachers = train_teachers(recipe, tasks, parts, out, losses=losses, progress=progress)
@@ -150,8 +151,17 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
     if progress:
         for line in skipped_lines(left_out):
             progress(line, len(left_out), len(left_out))
-    train, validation, test = (join_examples(part) for part in made)
+    if not made[0]:
+        raise RecipeError(recipe.name, "has no image to learn from", mend="name phantoms or tables with a train part")
+    nothing = made[0][0].take([])
+    train, validation, test = (_leave_out(join_examples([nothing, *part]), data.leave_out) for part in made)
     return Parts(train, validation, test, tuple(left_out))
+
+
+def _leave_out(examples: Examples, patients: tuple[str, ...]) -> Examples:
+    if not set(patients) & set(examples.patient_ids):
+        return examples
+    return examples.take([row for row, patient in enumerate(examples.patient_ids) if patient not in patients])
 
 
 def set_names(paths: Sequence[str], tables: Sequence[StudyTable]) -> tuple[str, ...]:
@@ -184,9 +194,13 @@ def check_parts(recipe: Recipe, parts: Parts) -> None:
                 recipe.name, f"patient {min(both)} stands in {one} and in {other}",
                 mend="split by patient (`data import`)",
             )
-    if not np.nansum(parts.train.labels):
+    check_labels(recipe, parts.train.labels)
+
+
+def check_labels(recipe: Recipe, labels: NDArray[np.float32]) -> None:
+    """Raises: RecipeError when nothing, or nothing of a stated finding, is present in the labels [N, F] to learn from."""
+    if not np.nansum(labels):
         raise RecipeError(recipe.name, "no finding has a positive image to learn from", mend="add labelled images")
-    labels = parts.train.labels
     stated, present = (~np.isnan(labels)).sum(axis=0), (labels >= 0.5).sum(axis=0)
     alone = [f"{name} ({stated[column]})" for column, name in enumerate(NAMES) if stated[column] and not present[column]]
     if alone:

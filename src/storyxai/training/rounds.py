@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from storyxai.training.soft_targets import TeacherTargets
 from storyxai.training.weights import average_networks, positive_weights
 from storyxai.types import SoftTargets
 
-__all__ = ["Answers", "keep_network", "rounds_of", "train_in_rounds"]
+__all__ = ["Answers", "keep_network", "only_findings", "rounds_of", "shape_of", "train_in_rounds"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,13 @@ def _only(targets: TeacherTargets, tasks: list[str]) -> TeacherTargets:
     if "masks" not in tasks:
         targets = replace(targets, masks=nothing)
     return targets if "report" in tasks else replace(targets, words=nothing, word_row=np.full_like(targets.word_row, -1))
+
+
+def only_findings(network: Network) -> Network:
+    """A view of `network` that answers for findings only, for speed."""
+    lean = copy.copy(network)
+    lean.spec = replace(network.spec, tasks=("findings",))
+    return lean
 
 
 def rounds_of(recipe: Recipe, network: str) -> tuple[RoundRecipe, ...]:

@@ -1,0 +1,158 @@
+"""A recipe judged by cross-validation: from a recipe to a folder with answers, a record and a page."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from storyxai.data.folds import check_folds
+from storyxai.errors import InputError
+from storyxai.files import write_whole
+from storyxai.metrics.bootstrap import Estimate
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.programs.pipeline import open_run
+from storyxai.progress import Progress
+from storyxai.provenance import canonical_json, sha256_file
+from storyxai.scorecard.crossvalidation import CrossValidation, Judged, SetFigures, judge_sets, match_rows, view_scores
+
+if TYPE_CHECKING:
+    from storyxai.training.config import Recipe
+    from storyxai.training.crossvalidation import FoldAnswers
+
+__all__ = ["CrossValidated", "crossvalidate"]
+
+HEADS = (
+    "finding", "images", "positives", "AUROC", "view position alone", "teachers", "threshold", "sensitivity", "specificity",
+)
+
+
+@dataclass(frozen=True)
+class CrossValidated:
+    """Where the record, the page and the answers lie, and the main figures in words."""
+
+    out: Path
+    record: CrossValidation
+    lines: tuple[str, ...]
+
+
+def crossvalidate(
+    recipe_path: Path, out: Path, *, folds: int = 5, at_once: int = 1, beside: Path | None = None,
+    progress: Progress | None = None,
+) -> CrossValidated:
+    """The recipe's figures on patients that its students never saw: crossvalidation.json and .html in `out`.
+
+    `at_once` folds are trained side by side, each on its share of the cores. `beside` is the folder of another recipe's
+    cross-validation of the same tables: its students are compared with ours, patient by patient. A run that was cut goes on
+    from the folds that had ended. Raises: RecipeError, TableError, OutputError; InputError for folds that cannot be.
+    """
+    if folds < 2 or at_once < 1:
+        raise InputError("folds", f"{folds} folds, {at_once} at once", mend="2 folds or more, at least one at a time")
+    recipe = open_run(recipe_path, out)
+    from storyxai.training.crossvalidation import out_of_fold_answers, read_fold_answers
+
+    other = None if beside is None else read_fold_answers(beside)  # before anything is trained
+    answers = out_of_fold_answers(recipe, out, folds=folds, at_once=at_once, progress=progress)
+    record = _judge(recipe, sha256_file(out / "recipe.toml"), answers, other, beside)
+    write_whole(canonical_json(asdict(record)), out / "crossvalidation.json")
+    write_whole(render_page(record).encode(), out / "crossvalidation.html")
+    return CrossValidated(out, record, tuple(_line(one) for one in record.sets))
+
+
+def _judge(
+    recipe: Recipe, recipe_hash: str, answers: FoldAnswers, other: FoldAnswers | None, beside: Path | None
+) -> CrossValidation:
+    from storyxai.training.calibrate import ThresholdRule, calibrate
+
+    scores = {
+        "student": answers.student.astype(np.float64), "view alone": view_scores(answers.labels, answers.view, answers.fold),
+    }
+    if not np.isnan(answers.teachers).all():
+        scores["teachers"] = answers.teachers.astype(np.float64)
+    if other is not None:
+        scores["beside"] = other.student[match_rows(answers.ids, other.ids)].astype(np.float64)
+    rule = ThresholdRule(recipe.calibration.threshold, recipe.calibration.sensitivity)
+    calibration = calibrate(
+        answers.student, answers.labels, answers.patient_ids.tolist(), findings=NAMES, rule=rule, seed=recipe.seed,
+        replicates=recipe.calibration.replicates, data=f"out of fold, n = {len(answers.ids)}",
+    )
+    judged = Judged(answers.domain, answers.patient_ids, answers.fold, answers.labels, scores)
+    fold_of = dict(zip(answers.patient_ids.tolist(), answers.fold.tolist(), strict=True))
+    return CrossValidation(
+        recipe.name, recipe_hash, len(set(answers.fold.tolist())), len(answers.ids), len(fold_of),
+        "" if beside is None else beside.name, _notes(recipe, fold_of, answers),
+        judge_sets(judged, NAMES, calibration, replicates=recipe.evaluation.bootstrap, seed=recipe.seed), calibration,
+    )
+
+
+def _notes(recipe: Recipe, fold_of: dict[str, int], answers: FoldAnswers) -> tuple[str, ...]:
+    notes = check_folds(fold_of, answers.patient_ids.tolist(), answers.labels, NAMES)
+    elsewhere = [one.name or one.path or one.kind for one in recipe.foreign_teachers]
+    if recipe.data.soft_targets:
+        elsewhere.append("the published teacher of data.soft_targets")
+    if elsewhere:
+        said = f"{', '.join(elsewhere)} came from elsewhere and may have learnt from images that are judged here"
+        notes = (*notes, said)
+    return notes
+
+
+def _line(one: SetFigures) -> str:
+    return (
+        f"{one.name}: mean AUROC {_text(one.mean_auroc)} over {len(one.findings)} findings, {one.images} images of "
+        f"{one.patients} patients out of fold (view position alone {_text(one.view_alone)})"
+    )
+
+
+def _text(value: Estimate | None) -> str:
+    if value is None or value.value is None:
+        return "–"
+    if value.low is None or value.high is None:
+        return f"{value.value:.3f}"
+    return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def render_page(record: CrossValidation) -> str:
+    """The record as one plain page of tables."""
+    parts = [
+        f"<p>{record.images} images of {record.patients} patients, dealt once into {record.folds} folds; each is judged by a "
+        "student that saw none of that patient's images. Intervals: 95 %, patients drawn anew. "
+        "Research use only - not for diagnostic use.</p>",
+        *(f"<p>Note: {html.escape(note)}.</p>" for note in record.notes), _means(record),
+        *(_table(one) for one in record.sets),
+    ]
+    title = html.escape(f"Cross-validation of {record.name}")
+    style = "body{font:16px/1.5 sans-serif;margin:2em;max-width:70em}td,th{padding:.2em .8em;text-align:left}"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>\n'
+        f"<body><h1>{title}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def _means(record: CrossValidation) -> str:
+    heads = ["set", "images", "patients", "mean AUROC", "view position alone", "above view", "teachers", "student - teachers"]
+    rows = [
+        [one.name, str(one.images), str(one.patients), *map(_text, (
+            one.mean_auroc, one.view_alone, one.above_view, one.teachers, one.student_minus_teachers
+        ))] + ([_text(one.minus_beside)] if record.beside else [])
+        for one in record.sets
+    ]
+    return _rows("Means over findings", heads + ([f"minus {record.beside}"] if record.beside else []), rows)
+
+
+def _table(one: SetFigures) -> str:
+    rows = [
+        [item.finding, str(item.images), str(item.positives), _text(item.auroc), _text(item.view_alone), _text(item.teachers),
+         f"{item.threshold:.3f}", _text(item.sensitivity), _text(item.specificity)]
+        for item in one.findings
+    ]
+    return _rows(one.name, HEADS, rows)
+
+
+def _rows(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in heads)
+    body = "\n".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows)
+    return f"<h2>{html.escape(title)}</h2>\n<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
