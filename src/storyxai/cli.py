@@ -314,6 +314,44 @@ def ablate(
     _answer(asdict(result), [*result.lines, f"{out}/ablation.html"], as_json)
 
 
+@app.command()
+def crossvalidate(
+    recipe: Recipe,
+    out: Out,
+    folds: Annotated[int, typer.Option(help="Into how many folds patients are dealt.", min=2, max=100)] = 5,
+    at_once: Annotated[int, typer.Option("--at-once", help="How many folds are trained side by side.", min=1, max=64)] = 1,
+    beside: Annotated[
+        Path | None, typer.Option(help="OUT of another recipe's cross-validation of the same tables, to compare with.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a recipe by patients that its students never saw: trained once for each fold, without it.
+
+    Writes OUT/crossvalidation.json and .html, and what each student answered. A run that was cut short goes on from the folds
+    that had ended.
+
+    Example:  storyxai crossvalidate recipes/shipped.toml --out runs/folds
+    """
+    with _progress() as progress:
+        result = recipes.crossvalidate(recipe, out, folds=folds, at_once=at_once, beside=beside, progress=progress)
+    _answer(asdict(result), [*result.lines, f"{out}/crossvalidation.html"], as_json)
+
+
+@data_app.command("weights")
+def data_weights(
+    given: Annotated[Path, typer.Argument(help="A published file of weights (.pth).")],
+    encoder: Annotated[str, typer.Option(help="The timm name of the network that they belong to.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File (safetensors) to write.")],
+    as_json: Json = False,
+) -> None:
+    """Turn published weights into safetensors that a recipe's encoder can start from. Nothing in the file is run.
+
+    Example:  storyxai data weights lite0.pth --encoder tf_efficientnet_lite0 --out lite0.safetensors
+    """
+    count = recipes.convert_weights(given, encoder, out)
+    _answer({"out": out, "tensors": count}, [f"{out}: {count} tensors of {encoder}"], as_json)
+
+
 @data_app.command("phantom")
 def data_phantom(
     out: Out,

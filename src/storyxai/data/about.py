@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 __all__ = ["AboutSet", "about_set"]
@@ -41,5 +41,8 @@ _SETS: Final[Mapping[str, AboutSet]] = {
 
 
 def about_set(domain: str) -> AboutSet:
-    """What is known of the set called `domain`; of one that is not ours only its name."""
-    return _SETS.get(domain, AboutSet(domain))
+    """What is known of the set called `domain`, or of the set that it is a part of ("nih128"); else only its name."""
+    known = max((name for name in _SETS if domain.startswith(name)), key=len, default="")
+    if not known:
+        return AboutSet(domain)
+    return _SETS[known] if known == domain else replace(_SETS[known], name=f"{_SETS[known].name}, part {domain}")

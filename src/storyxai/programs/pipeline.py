@@ -28,6 +28,7 @@ from storyxai.scorecard.build import References, Scorecard, TaskOutputs, build_s
 from storyxai.scorecard.judge import conformal_of, evaluate_student, patient_mark
 from storyxai.scorecard.page import render_scorecard
 from storyxai.scorecard.rows import blind_boxes, scored_boxes
+from storyxai.training.config import CalibrationRecipe
 from storyxai.types import DataSet
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None 
     recipe = open_run(recipe_path, out)
     from storyxai.training.distil import distil
 
+    if set(recipe.student.tasks) != {"findings", "masks", "report"}:
+        why = f"has a student of {', '.join(recipe.student.tasks)} alone, of which no story can be told"
+        raise RecipeError(recipe.name, why, mend="give it all three tasks, or use `crossvalidate`")
     run = distil(recipe, out, progress=progress)
     write_model(recipe, run, out / "model")
     return load_student(out / "model"), run
@@ -111,7 +115,7 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path) -> ModelCard:
     learnt_from = training_sets(run.parts.train)
     card = ModelCard(
         name=f"storyxai-{recipe.name}", version="1", spec=run.student.spec.as_dict(), files=files,
-        calibration=calibration_of(run.student, run.parts.validation, domain=chosen),
+        calibration=calibration_of(run.student, run.parts.validation, domain=chosen, how=recipe.calibration),
         trained_on=learnt_from, limits=limits_of(learnt_from), cannot_see=CANNOT_SEE,
         training={
             "seed": recipe.seed, "foreign_teachers": [dict(one) for one in run.foreign],
@@ -126,16 +130,21 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path) -> ModelCard:
     return card
 
 
-def calibration_of(network: Network, validation: Examples, *, domain: str) -> dict[str, Calibration]:
-    """The network's calibration on the validation images of one domain."""
-    from storyxai.training.calibrate import calibrate
+def calibration_of(
+    network: Network, validation: Examples, *, domain: str, how: CalibrationRecipe = CalibrationRecipe()  # noqa: B008 - it is frozen
+) -> dict[str, Calibration]:
+    """The network's calibration on the validation images of one domain, as the recipe says."""
+    from storyxai.training.calibrate import ThresholdRule, calibrate
     from storyxai.training.outputs import network_outputs
 
     rows = [i for i, name in enumerate(validation.domain) if name == domain]
     mine = validation.take(rows)
     logits = network_outputs(_only(network, "findings"), mine).logits
     assert logits is not None
-    return calibrate(logits, mine.labels, mine.patient_ids, findings=NAMES, data=f"{domain} validation, n = {len(mine)}")
+    return calibrate(
+        logits, mine.labels, mine.patient_ids, findings=NAMES, data=f"{domain} validation, n = {len(mine)}",
+        replicates=how.replicates, rule=ThresholdRule(how.threshold, how.sensitivity),
+    )
 
 
 def limits_of(sets: Sequence[DataSet]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from storyxai.files import require_writable, write_whole
+from storyxai.programs.crossvalidate import CrossValidated, crossvalidate
 from storyxai.programs.data import make_phantoms
 from storyxai.programs.evaluate import score_lines
 from storyxai.programs.models import ModelChoice
@@ -23,7 +24,9 @@ from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import headline
 from storyxai.training.config import read_recipe
 
-__all__ = ["Ablated", "Piped", "Taught", "ablate", "distil", "pipeline", "teach"]
+__all__ = [
+    "Ablated", "CrossValidated", "Piped", "Taught", "ablate", "convert_weights", "crossvalidate", "distil", "pipeline", "teach",
+]
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,13 @@ class Piped:
     out: Path
     headline: Mapping[str, Any]
     lines: tuple[str, ...]
+
+
+def convert_weights(given: Path, encoder: str, out: Path) -> int:
+    """The number of an encoder's published tensors that now stand in `out` as safetensors. Raises: WeightsError."""
+    from storyxai.training.weights import convert_encoder_weights
+
+    return convert_encoder_weights(given, encoder, out)
 
 
 def teach(recipe: Path, out: Path, *, task: str = "all", progress: Progress | None = None) -> Taught:

@@ -212,8 +212,8 @@ def _step(
     config, network = job.config, state.network
     torch.manual_seed((config.seed * 1_000_003 + state.step * fabric.world_size + fabric.global_rank) % 2**63)
     mine = rows[fabric.global_rank :: fabric.world_size]
-    shown, answers, asked = _show(fabric, job, state.step, mine, view=view)
-    batch = Batch(*(part.to(fabric.device) for part in shown))
+    seen, answers, asked = _show(fabric, job, state.step, mine, view=view)
+    batch = Batch(*(part.to(fabric.device) for part in seen))
     with fabric.autocast():
         said = _in_full(network(batch.images.contiguous(memory_format=torch.channels_last)))
         losses = task_losses(network, said, batch, asked, config=config, targets=answers, weights=positives)
@@ -227,7 +227,8 @@ def _step(
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
     # Once an epoch, on its first batch: whether the tasks pull the shared part the same way.
-    pulls = conflict_row(losses, shared_parameters(network)) if state.batch == 0 and len(losses) > 1 else {}
+    shared = [parameter for parameter in shared_parameters(network) if parameter.requires_grad]
+    pulls = conflict_row(losses, shared) if state.batch == 0 and len(losses) > 1 and shared else {}
     used = state.balancer.backward(losses, network, said.features)
     if fabric.world_size > 1:
         _all_reduce(fabric, [*network.parameters(), *state.balancer.parameters()], network)

@@ -101,7 +101,7 @@ def train_in_rounds(
         if kept is not None and kept.exists():
             network = load_network(kept)
         else:
-            start = ends[one.start] if one.start else network
+            start = copy.deepcopy(ends[one.start] if one.start else network)  # `fit` trains what it is given
             targets = answers.asked(one, train, weight=recipe.distillation.soft_target_weight)
             config = _config_of(recipe, which, one, network.spec.tasks, targets, seed=seed + 1000 * number)
             result = fit(

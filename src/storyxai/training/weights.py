@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from storyxai.errors import WeightsError
+from storyxai.files import fresh_file
 from storyxai.models.network import INPUT_MEAN, INPUT_STD, Network
 
-__all__ = ["average_networks", "freeze_early_stages", "load_encoder_weights", "positive_weights"]
+__all__ = ["average_networks", "convert_encoder_weights", "freeze_early_stages", "load_encoder_weights", "positive_weights"]
 
 
 def load_encoder_weights(network: Network, path: Path) -> int:
@@ -54,6 +55,37 @@ def load_encoder_weights(network: Network, path: Path) -> int:
     if shift is not None and f"{first}.weight" in fitting:
         _add_constant(network.encoder, first, shift)
     return len(fitting)
+
+
+def convert_encoder_weights(given: Path, encoder: str, out: Path) -> int:
+    """The number of tensors of a published file of weights (.pth) that now stand in `out` as safetensors, by timm's names.
+
+    The file must hold the tensors of `encoder` (a timm name) in the order in which timm's network has them, under whatever
+    names. It is read with `weights_only`, so nothing in it can run. Raises: WeightsError when it holds something else.
+    """
+    from safetensors.torch import save_file
+
+    try:
+        found = torch.load(given, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and torch raise their own kinds
+        why = f"cannot be read as weights alone ({str(error).splitlines()[0][:80]})"
+        raise WeightsError(str(given), why, mend="name a file of tensors (.pth), as it was published") from error
+    found = found.get("state_dict", found) if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise WeightsError(str(given), "holds no weights by name", mend="name a file of tensors (.pth), as it was published")
+    try:
+        own = timm.create_model(encoder, pretrained=False).state_dict()
+    except RuntimeError as error:
+        raise WeightsError(f"encoder '{encoder}'", "is not known to timm", mend="name a timm model") from error
+    pairs = list(zip(found.items(), own.items(), strict=False))
+    wrong = next((pair for pair in pairs if pair[0][1].shape != pair[1][1].shape), None)
+    if wrong is not None or len(found) != len(own):
+        why = f"holds {len(found)} tensors, {encoder} has {len(own)}" if wrong is None else (
+            f"'{wrong[0][0]}' is {tuple(wrong[0][1].shape)}, where {encoder} has '{wrong[1][0]}' of {tuple(wrong[1][1].shape)}")
+        raise WeightsError(str(given), why, mend="name the encoder whose weights these are")
+    with fresh_file(out) as part:
+        save_file({name: tensor.contiguous() for name, tensor in zip(own, found.values(), strict=True)}, part)
+    return len(own)
 
 
 def _adapt_first_convolution(kernel: Tensor, network: Network) -> tuple[Tensor, Tensor]:
