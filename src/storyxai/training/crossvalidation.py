@@ -108,7 +108,7 @@ def _gather_once(recipe: Recipe, out: Path, progress: Progress | None) -> tuple[
     later = [part.take([i for i, name in enumerate(part.domain) if name != "phantom"]) for part in others]
     whole = join_examples([parts.train, *later])
     with fresh_file(path) as part:
-        named = {item.name: np.asarray(getattr(whole, item.name)) for item in fields(whole)}
+        named: dict[str, Any] = {item.name: np.asarray(getattr(whole, item.name)) for item in fields(whole)}
         np.savez(part, mark=np.array(mark), **named)
     return _apart(whole)
 
