@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -19,7 +20,6 @@ from storyxai.errors import ArchiveError, RecipeError
 from storyxai.files import fresh_file, write_whole
 from storyxai.models.network import Network
 from storyxai.progress import Progress
-from storyxai.provenance import canonical_json
 from storyxai.training.apart import side_by_side
 from storyxai.training.config import Recipe
 from storyxai.training.distil import Parts, check_labels, distil, gather_examples
@@ -130,7 +130,8 @@ def _keep_folds(recipe: Recipe, fold_of: dict[str, int], path: Path) -> None:
     """Write which fold each patient is in. Raises: RecipeError when `path` holds other folds."""
     hashed = {patient_hash(patient, salt=recipe.name): fold for patient, fold in fold_of.items()}
     folds = max(fold_of.values()) + 1
-    record = canonical_json({"folds": folds, "seed": recipe.seed, "patients": dict(sorted(hashed.items()))})
+    whole = {"folds": folds, "seed": recipe.seed, "patients": hashed}
+    record = json.dumps(whole, sort_keys=True, indent=1).encode()
     if path.exists() and path.read_bytes() != record:
         why = "deals other patients, or into other folds, than the recipe's tables"
         raise RecipeError(str(path), why, mend="name another --out, or put the tables back as they were")
