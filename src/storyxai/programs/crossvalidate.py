@@ -19,6 +19,7 @@ from storyxai.programs.pipeline import open_run
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.crossvalidation import CrossValidation, Judged, SetFigures, judge_sets, match_rows, view_scores
+from storyxai.training.calibrate import ThresholdRule, calibrate
 
 if TYPE_CHECKING:
     from storyxai.training.config import Recipe
@@ -66,8 +67,6 @@ def crossvalidate(
 def _judge(
     recipe: Recipe, recipe_hash: str, answers: FoldAnswers, other: FoldAnswers | None, beside: Path | None
 ) -> CrossValidation:
-    from storyxai.training.calibrate import ThresholdRule, calibrate
-
     scores = {
         "student": answers.student.astype(np.float64), "view alone": view_scores(answers.labels, answers.view, answers.fold),
     }

@@ -20,15 +20,17 @@ from storyxai.metrics.agreement import grid_cosines
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import detokenize
 from storyxai.modalities.registry import modality_named
-from storyxai.models.card import Calibration, ModelCard, card_figures, write_card
-from storyxai.models.runtime import Student
+from storyxai.models.card import Calibration, ModelCard, card_figures, read_card, write_card
+from storyxai.models.runtime import Student, load_student
+from storyxai.models.tokens import decode_tokens
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import References, Scorecard, TaskOutputs, build_scorecard
 from storyxai.scorecard.judge import conformal_of, evaluate_student, patient_mark
 from storyxai.scorecard.page import render_scorecard
 from storyxai.scorecard.rows import blind_boxes, scored_boxes
-from storyxai.training.config import CalibrationRecipe
+from storyxai.training.calibrate import ThresholdRule, calibrate
+from storyxai.training.config import CalibrationRecipe, read_recipe
 from storyxai.types import DataSet
 
 if TYPE_CHECKING:
@@ -58,8 +60,6 @@ CANNOT_SEE = (
 
 def open_run(recipe_path: Path, out: Path) -> Recipe:
     """The recipe, a copy of it laid into the run's folder. Raises: RecipeError, also for a folder of another run."""
-    from storyxai.training.config import read_recipe
-
     recipe = read_recipe(recipe_path)  # before torch is imported: a bad recipe is told at once
     require_writable(out)
     saved = out / "recipe.toml"
@@ -73,8 +73,6 @@ def open_run(recipe_path: Path, out: Path) -> Recipe:
 
 def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None = None) -> tuple[Student, DistilledRun]:
     """The student that a recipe describes, written to `out`/model with its card. Raises: RecipeError, OutputError."""
-    from storyxai.models.runtime import load_student
-
     recipe = open_run(recipe_path, out)
     from storyxai.training.distil import distil
 
@@ -88,9 +86,6 @@ def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None 
 
 def run_pipeline(recipe_path: Path, out: Path, *, progress: Progress | None = None) -> tuple[Student, dict[str, Any]]:
     """`distil_to_folder`, then the scorecard of student and teachers on the held-out part, written into `out`."""
-    from storyxai.models.card import read_card
-    from storyxai.training.config import read_recipe
-
     student, run = distil_to_folder(recipe_path, out, progress=progress)
     recipe = read_recipe(recipe_path)
     scorecard = judge_run(recipe, run, student.card, progress=progress)
@@ -134,7 +129,6 @@ def calibration_of(
     network: Network, validation: Examples, *, domain: str, how: CalibrationRecipe = CalibrationRecipe()  # noqa: B008 - it is frozen
 ) -> dict[str, Calibration]:
     """The network's calibration on the validation images of one domain, as the recipe says."""
-    from storyxai.training.calibrate import ThresholdRule, calibrate
     from storyxai.training.outputs import network_outputs
 
     rows = [i for i, name in enumerate(validation.domain) if name == domain]
@@ -331,8 +325,6 @@ def _only(network: Network, task: str) -> Network:
 
 
 def _words(tokens: NDArray[np.int64], vocabulary: Sequence[str]) -> list[str]:
-    from storyxai.models.tokens import decode_tokens
-
     return decode_tokens(tokens[1:].tolist(), vocabulary)
 
 
