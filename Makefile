@@ -16,11 +16,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[teach,dev]'
 	touch $@
 
-# Four stories about a synthetic radiograph that this command makes (and about your own: make story IMAGE=film.dcm).
+# Four stories about each of three real films that come along and of a synthetic one (and of yours: make story IMAGE=film.dcm).
 story: $(STAMP)
 	@if [ -n "$(IMAGE)" ]; then $(BIN)/storyxai tell "$(IMAGE)" --out out/story; \
 	else rm -rf out/phantom && $(BIN)/storyxai data phantom --count 1 --seed 7 --out out/phantom && \
-	$(BIN)/storyxai tell out/phantom/images --out out/story; fi
+	$(BIN)/storyxai tell src/storyxai/examples out/phantom/images --out out/story; fi
 
 pipeline: $(STAMP)
 	$(BIN)/storyxai pipeline recipes/phantom.toml --out runs/phantom
