@@ -30,7 +30,8 @@ def same(one: Evidence, two: Evidence) -> bool:
         (e.prediction.findings, e.prediction.boxes, e.prediction.report, dict(e.prediction.logits),
          e.prediction.study_id, e.concepts, e.checks, e.counterfactuals, e.gate, e.model, e.provenance, e.indication,
          e.prediction.model_id,
-         [(h.finding, h.method, h.unit, h.shown, h.withheld_because, dict(h.details)) for h in e.heatmaps],
+         [(h.finding, h.method, h.unit, h.shown, h.withheld_because, dict(h.details), h.hit_probability, h.doubtful)
+          for h in e.heatmaps],
          [getattr(e.image, f.name) for f in dataclasses.fields(e.image) if f.name != "pixels"])
         for e in (one, two)
     ]  # fmt: skip
@@ -47,6 +48,19 @@ def test_reading_back_gives_the_same_evidence(evidence: Evidence) -> None:
     back = from_record(record, arrays_of(evidence))
     assert same(back, evidence)
     assert as_record(back) == record == as_record(evidence)
+
+
+def test_how_often_a_map_hits_and_whether_it_is_doubtful_come_back() -> None:
+    example = example_evidence()
+    first = dataclasses.replace(example.heatmaps[0], hit_probability=0.35, doubtful=True)
+    evidence = dataclasses.replace(example, heatmaps=(first, *example.heatmaps[1:]))
+    record = as_record(evidence)
+    told = record["heatmaps"][first.finding][first.method]
+    assert (told["hit_probability"], told["doubtful"]) == (0.35, True)
+    assert same(from_record(record, arrays_of(evidence)), evidence) and not same(example, evidence)
+    for leaf in ("hit_probability", "doubtful"):  # a record written before these were stated
+        del told[leaf]
+    assert same(from_record(record, arrays_of(evidence)), example)
 
 
 @settings(max_examples=60, deadline=None)

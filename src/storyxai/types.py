@@ -178,6 +178,8 @@ class Heatmap:
 
     Shapes: `values` float32 [H, W]. `unit` says what one unit is ("logit per pixel", ...). `shown` is False when a
     check failed, and `withheld_because` then says so in words. `details` holds the method's own figures (LIME: r2, ...).
+    `hit_probability` is how often the strongest point of maps like this one lay in a reader's box, None where the model
+    brings no such calibration; `doubtful` says that it is shown all the same, below the stated probability.
     """
 
     finding: str
@@ -187,6 +189,8 @@ class Heatmap:
     shown: bool = True
     withheld_because: str = ""
     details: Mapping[str, Value] = field(default_factory=dict)
+    hit_probability: float | None = None
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)

@@ -374,13 +374,17 @@ def _box(name: str, record: BoxRecord) -> Box:
 def _heatmap_record(heatmap: Heatmap) -> HeatmapRecord:
     low, high = float(heatmap.values.min()), float(heatmap.values.max())
     return HeatmapRecord(
-        heatmap.unit, heatmap.shown, heatmap.withheld_because, heatmap.details, low, high, _array_name(heatmap)
+        heatmap.unit, heatmap.shown, heatmap.withheld_because, heatmap.details, low, high, _array_name(heatmap),
+        heatmap.hit_probability, heatmap.doubtful,
     )
 
 
 def _heatmap(finding: str, method: str, record: HeatmapRecord, arrays: Mapping[str, NDArray[Any]]) -> Heatmap:
     values = np.asarray(arrays[record.array], dtype=np.float32)
-    return Heatmap(finding, method, values, record.unit, record.shown, record.withheld_because, record.details)
+    return Heatmap(
+        finding, method, values, record.unit, record.shown, record.withheld_because, record.details, record.hit_probability,
+        record.doubtful,
+    )
 
 
 def _array_name(heatmap: Heatmap) -> str:

@@ -118,6 +118,8 @@ class HeatmapRecord:
     minimum: float
     maximum: float
     array: str
+    hit_probability: float | None = None
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)
