@@ -124,6 +124,19 @@ def test_a_threshold_may_promise_a_sensitivity_at_the_least_cost(wanted: float) 
     assert ((probabilities >= chosen) == (probabilities >= highest)).all()
 
 
+def test_by_net_benefit_the_threshold_is_the_probability_that_was_chosen_however_few_cases_there_are(
+    cases: tuple[np.ndarray, np.ndarray, list[str]],
+) -> None:
+    found = calibrate(*cases, findings=FINDINGS, data="toy", replicates=10, rule=ThresholdRule("net_benefit", probability=0.15))
+    fitted = [item for item in found.values() if item.n]
+    assert len(fitted) >= 2 and {item.threshold for item in fitted} == {0.15}
+    assert all(set(item.thresholds) == {0.15} for item in fitted)
+    # The net benefit of acting at p: true positives less p / (1 - p) for each false one; a calibrated model gains by acting.
+    labels = np.repeat([1.0, 0.0], [30, 70]).astype(np.float32)
+    acted = choose_threshold(np.full(100, 0.3), labels, rule=ThresholdRule("net_benefit", probability=0.15)) <= 0.3
+    assert acted and 30 - 70 * 0.15 / 0.85 > 0
+
+
 def test_the_threshold_is_chosen_anew_in_each_resample(cases: tuple[np.ndarray, np.ndarray, list[str]]) -> None:
     logits, labels, who = cases
     one = calibrate(*cases, findings=FINDINGS, data="toy", replicates=30)["common"]

@@ -74,7 +74,7 @@ def _judge(
         scores["teachers"] = answers.teachers.astype(np.float64)
     if other is not None:
         scores["beside"] = other.student[match_rows(answers.ids, other.ids)].astype(np.float64)
-    rule = ThresholdRule(recipe.calibration.threshold, recipe.calibration.sensitivity)
+    rule = ThresholdRule(recipe.calibration.threshold, recipe.calibration.sensitivity, recipe.calibration.probability)
     calibration = calibrate(
         answers.student, answers.labels, answers.patient_ids.tolist(), findings=NAMES, rule=rule, seed=recipe.seed,
         replicates=recipe.calibration.replicates, data=f"out of fold, n = {len(answers.ids)}",

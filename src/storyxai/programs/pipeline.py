@@ -137,7 +137,7 @@ def calibration_of(
     assert logits is not None
     return calibrate(
         logits, mine.labels, mine.patient_ids, findings=NAMES, data=f"{domain} validation, n = {len(mine)}",
-        replicates=how.replicates, rule=ThresholdRule(how.threshold, how.sensitivity),
+        replicates=how.replicates, rule=ThresholdRule(how.threshold, how.sensitivity, how.probability),
     )
 
 

@@ -20,15 +20,20 @@ CONFORMAL_LEVEL = 0.9
 """How often a conformal set is promised to hold the true answer, in each class apart."""
 QUIET_SHARE = 0.95
 """Then the threshold is set by the negatives alone: this share of them stays below it."""
-RULES = ("f1", "sensitivity")
+RULES = ("f1", "sensitivity", "net_benefit")
 
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """How a threshold is chosen: the highest "f1", or the highest one at which `sensitivity` of the positives are reached."""
+    """How a threshold is chosen: the highest "f1", the highest one at which `sensitivity` of the positives are reached, or by
+    "net_benefit" the same calibrated `probability` for every finding: at p, one found is worth (1 - p) / p false alarms.
+
+    Source of the last: Vickers and Elkin, Medical Decision Making 2006.
+    """
 
     rule: str = "f1"
     sensitivity: float = 0.8
+    probability: float = 0.1
 
 
 def calibrate(
@@ -95,6 +100,8 @@ def choose_threshold(
 
     With fewer than `FEWEST_POSITIVES` positives no rule can be followed: then `QUIET_SHARE` of the negatives stay below.
     """
+    if rule.rule == "net_benefit":
+        return rule.probability
     present = labels >= 0.5
     if present.sum() >= FEWEST_POSITIVES:
         order = np.argsort(-probabilities, kind="stable")

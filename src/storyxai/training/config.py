@@ -152,11 +152,12 @@ class RoundRecipe:
 
 @dataclass(frozen=True)
 class CalibrationRecipe:
-    """How thresholds are chosen (`threshold` "f1", or "sensitivity": the highest at which so many positives are found) and on
-    how many resamples of patients intervals rest."""
+    """How thresholds are chosen (`threshold` "f1", "sensitivity": the highest at which so many positives are found, or
+    "net_benefit": `probability` itself, for every finding) and on how many resamples of patients intervals rest."""
 
     threshold: str = "f1"
     sensitivity: float = 0.8
+    probability: float = 0.1
     replicates: int = 100
 
 
@@ -423,9 +424,10 @@ def _check_rounds(recipe: Recipe, file: str) -> None:
 
 def _check_training(recipe: Recipe, file: str) -> None:
     training, balance = recipe.training, recipe.distillation.balance
-    if recipe.calibration.threshold not in ("f1", "sensitivity") or not 0 < recipe.calibration.sensitivity <= 1:
-        why = f"'calibration' chooses by '{recipe.calibration.threshold}' at {recipe.calibration.sensitivity}"
-        raise RecipeError(file, why, mend="f1 and sensitivity (over 0, at most 1) are known")
+    how = recipe.calibration
+    if how.threshold not in ("f1", "sensitivity", "net_benefit") or not (0 < how.sensitivity <= 1 and 0 < how.probability < 1):
+        why = f"'calibration' chooses by '{how.threshold}' at sensitivity {how.sensitivity}, probability {how.probability}"
+        raise RecipeError(file, why, mend="f1, sensitivity (over 0, at most 1) and net_benefit (probability in (0, 1)) are known")
     for task in recipe.student.tasks:
         if task not in TASKS:
             raise RecipeError(file, f"'student.tasks' names '{task}', which is not known", mend=f"known: {', '.join(TASKS)}")
