@@ -427,7 +427,7 @@ def _check_training(recipe: Recipe, file: str) -> None:
     how = recipe.calibration
     if how.threshold not in ("f1", "sensitivity", "net_benefit") or not (0 < how.sensitivity <= 1 and 0 < how.probability < 1):
         why = f"'calibration' chooses by '{how.threshold}' at sensitivity {how.sensitivity}, probability {how.probability}"
-        raise RecipeError(file, why, mend="f1, sensitivity (over 0, at most 1) and net_benefit (probability in (0, 1)) are known")
+        raise RecipeError(file, why, mend="f1, sensitivity (over 0, to 1) and net_benefit (probability in (0, 1)) are known")
     for task in recipe.student.tasks:
         if task not in TASKS:
             raise RecipeError(file, f"'student.tasks' names '{task}', which is not known", mend=f"known: {', '.join(TASKS)}")
