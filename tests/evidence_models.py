@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from storyxai.explain.contract import Look, WrittenReport
+from storyxai.models.card import Calibration, ModelCard
 from storyxai.types import Array, Image
 
 
@@ -64,6 +65,16 @@ class OpenReader(Reader):
         for row, column in enumerate(chosen):
             gradients[row, column] = 1.0
         return Look(self.logits(image[None])[0], cells.astype(np.float32), gradients, layer="cells")
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedReader(OpenReader):
+    """The same with a card that calls the logits' sigmoids calibrated: what it finds absent is absent."""
+
+    @property
+    def card(self) -> ModelCard:
+        as_they_are = Calibration(1.0, 0.0, 0.5, ((1.0, 0.0), (1.0, 0.0)), n=100, positives=50, data="toy")
+        return ModelCard("reader", "1", {}, {}, dict.fromkeys(self.findings, as_they_are), (), (), ())
 
 
 def _cells(values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from evidence_models import OpenReader, Reader, image_of
+from evidence_models import CalibratedReader, OpenReader, Reader, image_of
 from storyxai.errors import GateRefusal, InputError, UnknownNameError, UnsupportedMethodError
 from storyxai.evidence.filling import neutral_filling
 from storyxai.evidence.gather import MOST_TOLD, GatherSettings, explain_finding, gather, modality_for, told_findings
@@ -86,13 +86,20 @@ def test_a_model_of_structures_that_it_does_not_draw_says_so() -> None:
 
 def test_two_open_methods_are_each_other_s_witness_and_one_look_serves_both() -> None:
     looks: list[int] = []
-    evidence = spots(OpenReader(REGIONS, looks=lambda: looks.append(1)), methods=["hires_cam", "layer_cam"])
+    evidence = spots(CalibratedReader(REGIONS, looks=lambda: looks.append(1)), methods=["hires_cam", "layer_cam"])
     agreed = {c.method: c for c in evidence.checks if c.name == "methods_agree" and c.finding == "Upper_spot"}
     assert set(agreed) == {"hires_cam", "layer_cam"} and all(c.passed for c in agreed.values())
     # One look for the prediction and both methods, and a fresh one for each method's check of repeatability.
     assert len(looks) == 3
     unasked = [c.about for c in evidence.checks if c.name == "methods_agree" and c.finding == "Lower_spot"]
     assert len(unasked) == 1 and unasked[0].startswith("not asked")
+
+
+def test_without_a_calibration_nothing_is_absent_and_every_map_has_its_witness() -> None:
+    evidence = spots(OpenReader(REGIONS), methods=["hires_cam", "layer_cam"])
+    assert {f.name: f.state for f in evidence.prediction.findings} == {"Upper_spot": "present", "Lower_spot": "absent"}
+    agreed = [c for c in evidence.checks if c.name == "methods_agree" and c.finding == "Lower_spot"]
+    assert sorted(c.method for c in agreed if c.limit is not None) == ["hires_cam", "layer_cam"]
 
 
 def test_a_map_alone_has_no_witness_and_says_so() -> None:
@@ -123,7 +130,7 @@ def test_a_method_of_ones_own_enters_as_a_value_and_meets_its_checks() -> None:
     evidence = spots(Reader(REGIONS), methods=["lime", right, wrong])
     passed = {c.method: c.passed for c in evidence.checks if c.name == "methods_agree" and c.finding == "Upper_spot"}
     assert passed == {"lime": True, "right": True, "wrong": False}
-    assert [h.method for h in evidence.heatmaps if not h.shown] == ["wrong"]
+    assert [h.method for h in evidence.heatmaps if h.finding == "Upper_spot" and not h.shown] == ["wrong"]
     with pytest.raises(UnknownNameError, match="check 'method_agrees': is not known — did you mean 'methods_agree'"):
         spots(Reader(REGIONS), methods=[replace(right, checks=("method_agrees",))])
 
