@@ -253,12 +253,17 @@ def _provenance(
 
 
 def _vocabulary(model: ExplainedModel, modality: Modality) -> dict[str, object]:
-    """The words of the model's findings, for whoever reads the evidence without a modality that is not ours."""
+    """The words of the model's findings and images, for whoever reads the evidence without a modality that is not ours."""
     if modality.key == DEFAULT_MODALITY:
         return {}
     terms = {name: modality.describe(name) for name in model.findings}
     leaves = ("phrase", "lay", "focal", "look_alikes", "snomed", "radlex")
-    return {"terms": {name: {leaf: getattr(term, leaf) for leaf in leaves} for name, term in terms.items()}}
+    called = {"image": modality.name, "lay_image": modality.name}
+    spoken = {language: {**called, **own} for language, own in modality.words.items()}
+    return {
+        "terms": {name: {leaf: getattr(term, leaf) for leaf in leaves} for name, term in terms.items()},
+        "words": {"modality": modality.key, **spoken},
+    }
 
 
 def _options(method: Method) -> dict[str, Value]:

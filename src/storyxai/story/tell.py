@@ -27,7 +27,7 @@ def tell(evidence: Evidence, audience: str | Audience, language: str = "en") -> 
     """
     reader = audience if isinstance(audience, Audience) else find_audience(audience)
     record = as_record(evidence)
-    words = load_words(language)
+    words = load_words(language, record)
     provenance = {
         "evidence_sha256": record_sha256(record),
         "evidence_format": record["format"],

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ __all__ = ["Teller", "Template", "Words", "check_template", "load_words"]
 _MARK = re.compile(r"\[([^\]|]+)\|([^\]]+)\]|\{(\w+)\}")
 _NO_TEMPLATES = frozenset({"joins", "numbers", "state_phrases", "tables", "terms", "page"})
 """Parts of a language's file that hold no templates."""
+_ANY_IMAGE = "any_image"
+"""Texts that stand in for those of the templates of the same name where the image is not of the default modality."""
 _NAME = re.compile(r"<(\w+)>")
 _SIDE_RULES = ("gate.mirrored", "gate.lung_sides")
 
@@ -54,15 +56,21 @@ class Template:
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """All wording of one language. `data` is the language's file."""
+    """All wording of one language. `data` is the language's file.
+
+    `own` are the words of the modality that is told of, by key: texts that stand in for those of templates ("patient.looked",
+    which still cites what it cited; "" is not said), and what its images are called ("image", "lay_image").
+    """
 
     language: str
     data: Mapping[str, Any]
+    own: Mapping[str, str] = field(default_factory=dict)
 
     def template(self, key: str) -> Template:
-        """The template called `key` ("clinician.present")."""
+        """The template called `key` ("clinician.present"), with the modality's own text where it has one."""
         room, name = key.split(".", 1)
-        return _template(self.data[room][name])
+        ours = _template(self.data[room][name])
+        return replace(ours, text=self.own[key]) if key in self.own else ours
 
     def heading(self, key: str) -> str:
         """The plain text called `key`."""
@@ -138,7 +146,7 @@ class Teller:
         """As `say`, of a template that is not the language's own."""
         paths = [self._named(path, names) for path in template.cites] + list(cites)
         unknown = [path for path in paths if self.value(path) is None]
-        digits, given = self._digits(template, names), {"quantity": self.quantity(), **(slots or {})}
+        digits, given = self._digits(template, names), {"quantity": self.quantity(), **self.words.own, **(slots or {})}
 
         def print_mark(mark: re.Match[str]) -> str:
             if mark[3]:
@@ -152,7 +160,7 @@ class Teller:
             return self.words.printed(value, mark[2], digits=digits) if _known(value) else ""
 
         text = _MARK.sub(print_mark, template.text)
-        if unknown or not paths:
+        if unknown or not paths or not text:
             return []
         return [Sentence(text[0].upper() + text[1:], tuple(dict.fromkeys(paths)))]
 
@@ -240,14 +248,27 @@ class Teller:
         return _NAME.sub(lambda mark: (names or {})[mark[1]], path)
 
 
-def load_words(language: str) -> Words:
-    """The words of `language`, every template checked.
+def load_words(language: str, record: Mapping[str, Any] | None = None) -> Words:
+    """The words of `language`, every template checked; those of the modality that `record` tells of go before them.
 
     Raises: UnknownNameError naming the nearest language; InputError naming file and line of a template that cannot be
     told: it names a path that no record has, or the file lacks what ours has.
     """
     catalogue = load_catalogue(language)
-    return _checked_words(catalogue.language, catalogue.source, catalogue.text)
+    words = _checked_words(catalogue.language, catalogue.source, catalogue.text)
+    told = {} if record is None else record["provenance"].get("words", {})
+    return _with_own(words, told.get(language, {}), told["modality"]) if told else words
+
+
+def _with_own(words: Words, own: Mapping[str, str], modality: str) -> Words:
+    """`words` for an image of another modality than the default one."""
+    source = f"modality '{modality}', words in '{words.language}'"
+    for key, text in own.items():
+        room, _, name = key.partition(".")
+        if name and (room in _NO_TEMPLATES or name not in words.data.get(room, ())):
+            raise InputError(source, f"name the template '{key}', which is not known", mend="our en.json has all of them")
+        check_template(key, Template(text), Catalogue(words.language, source, "", {}))
+    return replace(words, own={**words.data[_ANY_IMAGE], **own})
 
 
 @lru_cache(maxsize=8)
@@ -259,6 +280,11 @@ def _checked_words(language: str, source: str, text: str) -> Words:
         if room not in catalogue.data or (lacking and room not in ("terms", "page")):
             named = f"{room}.{min(lacking)}" if lacking else room
             raise InputError(source, f"lacks '{named}'", mend="add it; our own en.json has all that is needed")
+    for key in catalogue.data[_ANY_IMAGE]:
+        room, _, name = key.partition(".")
+        if name not in catalogue.data.get(room, ()):
+            mend = "spell it as one of the templates of this file"
+            raise InputError(source, f"has '{_ANY_IMAGE}.{key}' in place of a template that is not there", mend=mend)
     for room, entries in catalogue.data.items():
         if isinstance(entries, dict) and room not in _NO_TEMPLATES and room != "sides":
             for name, entry in entries.items():
