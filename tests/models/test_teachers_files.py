@@ -17,7 +17,16 @@ from torch import nn
 
 from checks.teacher_checks import check_teacher
 from storyxai.errors import RecipeError, UnknownNameError, WeightsError
-from storyxai.models.teachers import KINDS, CallableTeacher, onnx_teacher, open_teacher, timm_teacher, torch_program_teacher
+from storyxai.models.teachers import (
+    KINDS,
+    CallableTeacher,
+    InputForm,
+    NamedTeacher,
+    onnx_teacher,
+    open_teacher,
+    timm_teacher,
+    torch_program_teacher,
+)
 from storyxai.models.teachers.conversion import fit_state, read_state
 from teaching_examples import toy_examples
 
@@ -103,22 +112,22 @@ def test_a_torchvision_classifier_and_a_segmenter(tmp_path: Path) -> None:
     save_file(segmenter.state_dict(), tmp_path / "draw.safetensors")
     mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     shown = (images().expand(-1, 3, -1, -1) - mean) / std
-    find = open_teacher(
+    find = open_teacher(NamedTeacher(
         "torchvision", "findings", path=str(tmp_path / "find.safetensors"), name="squeezenet1_1", findings=FINDINGS, size=64
-    )
-    draw = open_teacher(
+    ))
+    draw = open_teacher(NamedTeacher(
         "torchvision", "masks", path=str(tmp_path / "draw.safetensors"), name="lraspp_mobilenet_v3_large",
         findings=("background", "right lung", "left lung"), size=64,
-    )
+    ))
     with torch.no_grad():
         torch.testing.assert_close(find.answers(images()).findings, classifier(shown), rtol=1e-4, atol=1e-4)
         masks, expected = draw.answers(images()).masks, segmenter(shown)["out"]
     assert masks.shape == (2, 3, 64, 64) and masks[:, 2].isnan().all()
     torch.testing.assert_close(masks[:, :2], expected[:, [2, 1]], rtol=1e-4, atol=1e-4)
     with pytest.raises(UnknownNameError, match="did you mean 'squeezenet1_1'"):
-        open_teacher("torchvision", "findings", path=str(tmp_path / "find.safetensors"), name="squeezenet11", findings=FINDINGS)
+        open_teacher(NamedTeacher("torchvision", "findings", str(tmp_path / "find.safetensors"), "squeezenet11", FINDINGS))
     with pytest.raises(RecipeError, match=r"'squeezenet1_1': is none of masks.*segmenter"):
-        open_teacher("torchvision", "masks", path=str(tmp_path / "draw.safetensors"), name="squeezenet1_1")
+        open_teacher(NamedTeacher("torchvision", "masks", str(tmp_path / "draw.safetensors"), "squeezenet1_1"))
 
 
 @pytest.mark.parametrize(("shape", "size"), [(("B", 1, 64, 64), 0), ((2, 1, 64, 64), 0), (("B", 3, "H", "W"), 32)])
@@ -166,16 +175,16 @@ def test_a_torch_program_runs_only_when_trusted(tmp_path: Path, ending: str) -> 
             warnings.simplefilter("ignore")
             torch.jit.trace(MeanGrey().eval(), torch.rand(2, 1, 64, 64)).save(str(path))
     with pytest.raises(WeightsError, match=r"may run code while it is read.*trusted = true"):
-        torch_program_teacher(path, findings=FINDINGS, size=64)
+        torch_program_teacher(path, InputForm(64), findings=FINDINGS)
     with pytest.raises(RecipeError, match="does not tell the size"):
-        torch_program_teacher(path, findings=FINDINGS, trusted=True)
-    teacher = torch_program_teacher(path, "0..255", findings=FINDINGS, size=64, trusted=True)
+        torch_program_teacher(path, InputForm(), findings=FINDINGS, trusted=True)
+    teacher = torch_program_teacher(path, InputForm(64, high=255.0), findings=FINDINGS, trusted=True)
     mean = 255 * images().mean(dim=(1, 2, 3))
     torch.testing.assert_close(teacher.answers(images()).findings, torch.stack([mean, 3 * mean], dim=1), rtol=1e-4, atol=1e-2)
     check_teacher(teacher)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(WeightsError, match="cannot be read"):
-        torch_program_teacher(path, findings=FINDINGS, size=64, trusted=True)
+        torch_program_teacher(path, InputForm(64), findings=FINDINGS, trusted=True)
 
 
 def test_a_pickle_is_never_run_whatever_it_is_called(tmp_path: Path) -> None:
@@ -187,7 +196,7 @@ def test_a_pickle_is_never_run_whatever_it_is_called(tmp_path: Path) -> None:
         torch.save(Bomb(mark), path)
         for kind in ("timm", "torchvision", "onnx", "torch_program"):
             with pytest.raises((WeightsError, RecipeError)) as caught:
-                open_teacher(kind, "findings", path=str(path), name=MODEL, findings=FINDINGS, size=64)
+                open_teacher(NamedTeacher(kind, "findings", path=str(path), name=MODEL, findings=FINDINGS, size=64))
             assert caught.value.mend and not mark.exists()
     with pytest.raises(WeightsError, match=r"may be a pickle.*convert it once to \.safetensors"):
         read_state(tmp_path / "net.pth")
@@ -243,7 +252,7 @@ def test_weights_left_over_are_told() -> None:
 def test_a_recipe_that_names_no_teacher_is_refused(kind: str, task: str, keys: dict[str, object], said: str) -> None:
     assert len(KINDS) == 7
     with pytest.raises((RecipeError, UnknownNameError, WeightsError), match=said) as caught:
-        open_teacher(kind, task, **keys)
+        open_teacher(NamedTeacher(kind, task, **keys))
     assert caught.value.mend and caught.value.exit_status == 2
 
 

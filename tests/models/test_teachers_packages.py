@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from checks.teacher_checks import check_teacher
 from storyxai.errors import UnknownNameError, WeightsError
 from storyxai.modalities.chest_radiograph.grammar import detokenize, tokenize, vocabulary
-from storyxai.models.teachers import huggingface_writer, open_teacher, packages, retokenize, xrv_anatomy, xrv_classifier
+from storyxai.models.teachers import (
+    NamedTeacher,
+    huggingface_writer,
+    open_teacher,
+    packages,
+    retokenize,
+    xrv_anatomy,
+    xrv_classifier,
+)
 from storyxai.models.tokens import END, START, decode_tokens, full_vocabulary
 from teaching_examples import toy_examples
 
@@ -102,7 +110,7 @@ def test_a_classifier_of_torchxrayvision_speaks_in_its_own_logits(xrv: Path) -> 
     assert said[:, 1].isnan().all()  # the 0.5 of a finding that these weights do not know is no answer
     check_teacher(published)
     save_file(FakeDenseNet().state_dict(), xrv / "mine.safetensors")
-    safe = open_teacher("torchxrayvision", "findings", path=str(xrv / "mine.safetensors"), name=NAME)
+    safe = open_teacher(NamedTeacher("torchxrayvision", "findings", path=str(xrv / "mine.safetensors"), name=NAME))
     torch.testing.assert_close(safe.answers(images()).findings, said, rtol=1e-3, atol=1e-3, equal_nan=True)
     assert safe.hash != published.hash
 
@@ -122,7 +130,7 @@ def test_torchxrayvision_says_what_is_missing_and_how_to_get_it(xrv: Path, monke
         monkeypatch.setitem(sys.modules, module, None)
     for kind, task in (("torchxrayvision", "findings"), ("torchxrayvision_anatomy", "masks")):
         with pytest.raises(WeightsError, match=r"need the package torchxrayvision.*pip install torchxrayvision"):
-            open_teacher(kind, task)
+            open_teacher(NamedTeacher(kind, task))
 
 
 def test_a_published_file_that_torch_refuses_is_told(xrv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +230,7 @@ def test_a_report_model_that_is_incomplete_says_what_to_get(report_model: Path, 
     assert huggingface_writer(report_model).hash != before
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(WeightsError, match=r"need the package transformers.*pip install transformers"):
-        open_teacher("huggingface", "report", path=str(report_model))
+        open_teacher(NamedTeacher("huggingface", "report", path=str(report_model)))
     (report_model / "model.safetensors").rename(report_model / "pytorch_model.bin")
     with pytest.raises(WeightsError, match=r"holds no model\.safetensors; its weights are pickled.*download"):
         huggingface_writer(report_model)

@@ -13,6 +13,7 @@ from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 from storyxai.modalities.chest_radiograph.grammar import tokenize, vocabulary
 from storyxai.models.network import Network
 from storyxai.models.teachers import (
+    NamedTeacher,
     OwnTeacher,
     ReportWriter,
     Teacher,
@@ -40,10 +41,10 @@ def open_foreign_teachers(recipe: Recipe) -> Foreign:
         raise RecipeError(recipe.name, why, mend="say instead = false, or set distillation.reasons and hints to 0")
     opened = []
     for given in recipe.foreign_teachers:
-        teacher = open_teacher(
+        teacher = open_teacher(NamedTeacher(
             given.kind, given.task, path=given.path, name=given.name, findings=given.findings, space=given.space,
             value_range=given.range, size=given.size, channels=given.channels, trusted=given.trusted,
-        )
+        ))
         if given.task == "findings":
             columns_by_name(teacher.findings, NAMES)
         _weights_by_name(given)

@@ -133,21 +133,22 @@ def onnx_teacher(
 
 
 def torch_program_teacher(
-    path: Path, value_range: str = "0..1", *, findings: tuple[str, ...] = (), task: str = "findings",
-    structures: tuple[str, ...] = MASKS, size: int = 0, channels: int = 1, space: str = "logits", trusted: bool = False,
+    path: Path, form: InputForm, *, findings: tuple[str, ...] = (), task: str = "findings",
+    structures: tuple[str, ...] = MASKS, space: str = "logits", trusted: bool = False,
 ) -> CallableTeacher:
     """A torch.export program (.pt2) or a TorchScript file (.pt, .ts), which runs only when you say that you trust it.
 
     Both formats can hold pickled objects: torch's documentation warns of `torch.jit.load` and of `torch.export.load`
     alike that a crafted file runs code while it is read. So `trusted` must be said; ONNX and safetensors do not need it.
 
-    Raises: WeightsError when it is not trusted, missing, damaged or no such file; RecipeError without a `size`.
+    `form` says what it takes. Raises: WeightsError when it is not trusted, missing, damaged or no such file; RecipeError for
+    a form without a size.
     """
     check_file(path, suffixes=(".pt2", ".ts", ".pt"))
     if not trusted:
         why = "is a program that may run code while it is read"
         raise WeightsError(str(path), why, mend="use ONNX, or say trusted = true if you know who made it")
-    if not size:
+    if not form.size:
         raise RecipeError(str(path), "does not tell the size of its input", mend="say at which `size` it was trained")
     if not zipfile.is_zipfile(path):
         raise WeightsError(str(path), "cannot be read (it is no whole archive)", mend="copy it whole, or export it again")
@@ -162,8 +163,8 @@ def torch_program_teacher(
         why = f"cannot be read ({(str(error) or type(error).__name__).splitlines()[0]})"
         raise WeightsError(str(path), why, mend="copy it whole, or export it again with this torch") from error
     return CallableTeacher(
-        module, findings, task=task, space=space, form=form_of(value_range, size=size, channels=channels),
-        structures=structures, name=f"torch program {path.name}", fingerprint=teacher_hash(path, {"kind": "torch program"}),
+        module, findings, task=task, space=space, form=form, structures=structures,
+        name=f"torch program {path.name}", fingerprint=teacher_hash(path, {"kind": "torch program"}),
     )
 
 
