@@ -20,7 +20,7 @@ from storyxai.errors import InputError, RecipeError, UnknownNameError
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.phantoms.generate import generate_phantom
 from storyxai.provenance import canonical_json
-from storyxai.training.config import AblationRecipe, DesignRecipe, Recipe, read_recipe
+from storyxai.training.config import AblationRecipe, DesignRecipe, FitConfig, Recipe, read_recipe
 from storyxai.training.distil import Parts
 from storyxai.training.hidden_parts import hidden_loss, hide_cells, start_from_films
 from storyxai.training.reasons import finding_maps
@@ -246,9 +246,9 @@ def test_hidden_cells_and_their_loss_on_paper() -> None:
 
 
 def test_self_supervision_moves_the_encoder_and_nothing_else() -> None:
-    network, films = tiny_network(), toy_examples(6)
+    network, films, config = tiny_network(), toy_examples(6), FitConfig(epochs=1, batch_size=4)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    one, again = (start_from_films(network, films, epochs=1, batch_size=4, learning_rate=1e-3, seed=0) for _ in range(2))
+    one, again = (start_from_films(network, films, config=config) for _ in range(2))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     moved = {name.split(".")[0] for name, value in one.named_parameters() if not torch.equal(value, before[name])}
     assert moved == {"encoder", "from_16", "from_32", "fuse_16"}
@@ -258,7 +258,7 @@ def test_self_supervision_moves_the_encoder_and_nothing_else() -> None:
 def test_a_loss_that_is_not_a_number_is_the_recipes_fault() -> None:
     """As in `fit`: status 2 and a mend, for the call chose the learning rate."""
     with pytest.raises(RecipeError, match=r"self-supervision: the loss is not a number at step .* lower the learning rate"):
-        start_from_films(tiny_network(), toy_examples(6), epochs=4, batch_size=4, learning_rate=1e30, seed=0)
+        start_from_films(tiny_network(), toy_examples(6), config=FitConfig(epochs=4, batch_size=4, learning_rate=1e30))
 
 
 class Cut(KeyboardInterrupt):

@@ -29,7 +29,7 @@ from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.models.network import TASKS, Network
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
-from storyxai.training.config import Recipe
+from storyxai.training.config import FitConfig, Recipe
 from storyxai.training.distil import (
     Parts,
     check_parts,
@@ -232,10 +232,9 @@ class _Lessons:
         """A fresh student whose encoder has filled in hidden parts of the training films for as many epochs."""
         shape = self.recipe.student
         network = new_network(self.recipe, shape, cell.tasks, seed=cell.seed + 17)
-        return start_from_films(
-            network, self.ground.train, epochs=shape.epochs, batch_size=shape.batch_size,
-            learning_rate=shape.learning_rate, seed=cell.seed, name=f"{cell.key} fills in films", progress=progress,
-        )
+        config = FitConfig(shape.epochs, shape.batch_size, shape.learning_rate, seed=cell.seed)
+        name = f"{cell.key} fills in films"
+        return start_from_films(network, self.ground.train, config=config, name=name, progress=progress)
 
 
 class _Saying:

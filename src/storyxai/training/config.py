@@ -285,6 +285,11 @@ class FitConfig:
     shown: Mapping[str, float] = field(default_factory=dict)
     learns: tuple[str, ...] = ()
 
+    @property
+    def teacher_weight(self) -> float:
+        """What the teachers' answers weigh beside labels: a / (1 - a) tau^2."""
+        return self.mixing / (1 - self.mixing) * self.temperature**2
+
 
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a TOML file. Raises: RecipeError naming the file, the key and the nearest known key."""

@@ -18,6 +18,7 @@ from storyxai.data.batches import Examples, make_batch
 from storyxai.errors import RecipeError
 from storyxai.models.network import Network
 from storyxai.progress import Progress
+from storyxai.training.config import FitConfig
 
 __all__ = ["hidden_loss", "hide_cells", "start_from_films"]
 
@@ -26,13 +27,14 @@ GREY = 0.5
 
 
 def start_from_films(
-    network: Network, films: Examples, *, epochs: int, batch_size: int, learning_rate: float, seed: int,
-    name: str = "self-supervision", progress: Progress | None = None,
+    network: Network, films: Examples, *, config: FitConfig, name: str = "self-supervision", progress: Progress | None = None
 ) -> Network:
     """A copy of `network` whose encoder and neck have learnt to fill in hidden cells of `films`; its heads are as before.
 
+    Of `config` only epochs, batch size, learning rate and seed matter here.
     Raises: RecipeError on a loss that is not a number.
     """
+    epochs, batch_size, learning_rate, seed = config.epochs, config.batch_size, config.learning_rate, config.seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = copy.deepcopy(network).to(memory_format=torch.channels_last).train()

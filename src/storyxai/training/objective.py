@@ -49,27 +49,27 @@ def task_losses(
     rate. Boxes, maps and hints belong to the findings. `rows` are the batch's rows among those that `targets` answer for;
     `weights` [F] weigh the positives. What nobody knows costs nothing.
     """
-    soft = config.mixing / (1 - config.mixing) * config.temperature**2
     found = {}
     if said.logits is not None and said.grid is not None:
-        found["findings"] = _findings(said.logits, said.grid, batch, rows, config, soft, targets, weights)
+        found["findings"] = _findings(said.logits, said.grid, batch, rows, config, targets, weights)
         if targets is not None:
             found["findings"] = found["findings"] + _reasons(network, said.features, batch, rows, config, targets)
     if said.masks is not None:
-        found["masks"] = _masks(said.masks, batch, rows, config, soft, targets)
+        found["masks"] = _masks(said.masks, batch, rows, config, targets)
     if said.memory is not None:
-        found["report"] = _report(network, said.memory, batch, rows, config, soft, targets)
+        found["report"] = _report(network, said.memory, batch, rows, config, targets)
     return found
 
 
 def _findings(
-    logits: Tensor, grid: Tensor, batch: Batch, rows: NDArray[np.int64], config: FitConfig, soft: float,
+    logits: Tensor, grid: Tensor, batch: Batch, rows: NDArray[np.int64], config: FitConfig,
     targets: TeacherTargets | None, weights: Tensor | None,
 ) -> Tensor:
     loss = FINDING_LOSSES[config.training.finding_loss](logits, batch.labels, weights)
     loss = loss + config.task_weights[3] * losses.box_loss(grid, batch.cells)
     if targets is not None:
-        loss = loss + soft * losses.bernoulli_kl(logits, _like(targets.findings[rows], logits), config.temperature)
+        teacher = _like(targets.findings[rows], logits)
+        loss = loss + config.teacher_weight * losses.bernoulli_kl(logits, teacher, config.temperature)
     return loss
 
 
@@ -88,16 +88,16 @@ def _reasons(
 
 
 def _masks(
-    masks: Tensor, batch: Batch, rows: NDArray[np.int64], config: FitConfig, soft: float, targets: TeacherTargets | None
+    masks: Tensor, batch: Batch, rows: NDArray[np.int64], config: FitConfig, targets: TeacherTargets | None
 ) -> Tensor:
     loss = losses.mask_loss(masks, batch.masks) + losses.union_loss(masks, batch.union)
     if targets is not None and len(targets.masks):
-        loss = loss + soft * losses.bernoulli_kl(masks, _like(targets.masks[rows], masks), config.temperature)
+        loss = loss + config.teacher_weight * losses.bernoulli_kl(masks, _like(targets.masks[rows], masks), config.temperature)
     return loss
 
 
 def _report(
-    network: Network, memory: Tensor, batch: Batch, rows: NDArray[np.int64], config: FitConfig, soft: float,
+    network: Network, memory: Tensor, batch: Batch, rows: NDArray[np.int64], config: FitConfig,
     targets: TeacherTargets | None,
 ) -> Tensor:
     told = (batch.tokens != PAD).any(dim=1)
@@ -113,7 +113,7 @@ def _report(
     if len(answered):
         teacher = _like(targets.words[answers[answered]], words)
         index = torch.from_numpy(answered).to(words.device)
-        loss = loss + soft * losses.token_kl(words[index], teacher, tokens[index], config.temperature)
+        loss = loss + config.teacher_weight * losses.token_kl(words[index], teacher, tokens[index], config.temperature)
     return loss
 
 
