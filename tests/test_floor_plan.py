@@ -48,7 +48,7 @@ ALLOWED: dict[str, str] = {
     "training": "errors types files progress modalities metrics data models",
     "evidence": "errors types files provenance modalities imaging explain models",
     "story": "errors types catalogue evidence",
-    "pages": "errors types catalogue provenance modalities imaging data evidence",
+    "pages": "errors types catalogue provenance imaging data evidence",
     "export": "errors types files provenance evidence pages",
     "scorecard": "errors types progress modalities imaging metrics data models evidence pages",
     "ablation": "errors types files progress provenance modalities imaging metrics explain data models phantoms training pages",

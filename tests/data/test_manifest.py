@@ -11,7 +11,9 @@ from PIL import Image as Picture
 
 from checks.source_checks import check_source
 from storyxai.data.sources.manifest import read_manifest
+from storyxai.data.table import TableSchema, read_structures
 from storyxai.errors import TableError
+from storyxai.modalities.contract import FindingTerm, Modality, Structure
 
 
 @pytest.fixture
@@ -82,3 +84,14 @@ def test_runs_that_are_none_are_refused(folder: Path, cell: str) -> None:
     with pytest.raises(TableError) as refused:
         read_manifest(put(folder, f"image,patient_id,lung_mask\na.png,1,{cell}\n"))
     assert refused.value.mend
+
+
+def test_a_modality_brings_its_own_columns(folder: Path) -> None:
+    spots = Modality("spots", (FindingTerm("Bright_spot", synonyms=("white dot",)),), structures=(Structure("spot"),))
+    path = put(folder, "image,patient_id,White dot,spot_mask,Effusion\na.png,1,1,runs:64x64:0 3,1\nb.png,2,0,gone.png,\n")
+    table = read_manifest(path, modality=spots)
+    assert table.schema == TableSchema("spots", ("Bright_spot",), ("spot",))
+    np.testing.assert_array_equal(table.labels().values, [[1], [0]])
+    first, second = (read_structures(table, row) for row in table.frame.to_dict("records"))
+    assert first["spot"][0].sum() == 3 and not second
+    assert [item.what for item in table.skipped] == ["column 'Effusion'", "gone.png"]

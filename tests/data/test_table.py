@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,9 +20,11 @@ from storyxai.data.table import (
     BoxNote,
     StudyRow,
     StudyTable,
+    TableSchema,
     join_by_name,
     join_tables,
     read_lung_mask,
+    read_structures,
     read_table,
     split_lungs,
 )
@@ -203,3 +206,26 @@ def test_codes_become_labels_and_no_finding_states_nothing() -> None:
     listed, unknown = labels_from_list(["Mass", "Pleural effusion", "Dragon"])
     assert listed == {**dict.fromkeys(NAMES, 0.0), "Mass": 1.0, "Effusion": 1.0} and unknown == ("Dragon",)
     assert labels_from_list(["No Finding"]) == (dict.fromkeys(NAMES, 0.0), ())
+
+
+def test_a_table_of_another_modality_has_its_findings_as_columns_and_keeps_them(tmp_path: Path) -> None:
+    schema = TableSchema("toy_spots", ("Bright_spot", "Dark_spot"), ("spot",))
+    rows = [StudyRow(name, name, f"{name}.png", "toy", labels={"Bright_spot": value}, lesion_masks={"spot": "runs:2x2:1 2"})
+            for name, value in (("a", 1.0), ("b", 0.0))]
+    table = StudyTable.from_rows(rows, root=tmp_path, schema=schema).select(rows=[True, True])
+    table.write(tmp_path / "toy.parquet")
+    read = read_table(tmp_path / "toy.parquet")
+    assert read.schema == schema and list(read.frame.columns) == list(schema.columns)
+    assert [name for name in read.frame.columns if name.startswith("label_")] == ["label_Bright_spot", "label_Dark_spot"]
+    np.testing.assert_array_equal(read.labels().values, [[1, np.nan], [0, np.nan]])
+    (spot, ignored) = read_structures(read, read.frame.iloc[0].to_dict())["spot"]
+    np.testing.assert_array_equal(spot, [[False, True], [True, False]])
+    assert ignored is None
+    with pytest.raises(TableError, match="got tables of 'toy_spots' and of 'chest_radiograph'"):
+        join_tables([read, StudyTable.from_rows([StudyRow("c", "c", "c.png", "x")], root=tmp_path)])
+
+
+def test_a_table_of_chest_radiographs_is_stored_as_before(tmp_path: Path) -> None:
+    StudyTable.from_rows([StudyRow("c", "c", "c.png", "x")], root=tmp_path).write(tmp_path / "t.parquet")
+    about = json.loads(pyarrow.parquet.read_metadata(tmp_path / "t.parquet").metadata[b"storyxai"])
+    assert set(about) == {"format", "root"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from storyxai.data.table import Skipped, StudyTable
 from storyxai.data.views import frontal_rows
 from storyxai.errors import TableError
 from storyxai.imaging.geometry import ModelFrame, model_frame
-from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.modalities.chest_radiograph.grammar import facts_from_labels, tokenize, write_report
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import modality_named
 from storyxai.phantoms.generate import Phantom, generate_phantom
 from storyxai.progress import Progress
 from storyxai.types import Box, Mask
@@ -27,7 +26,8 @@ from storyxai.types import Box, Mask
 __all__ = ["examples_from_phantoms", "examples_from_table"]
 
 Encode = Callable[[Sequence[str]], NDArray[np.int64]]
-MASKS = ("left_lung", "right_lung", "heart")
+_PHANTOMS = modality_named()
+"""What phantoms are of."""
 
 
 def examples_from_phantoms(
@@ -49,18 +49,23 @@ def examples_from_phantoms(
 
 
 def examples_from_table(
-    table: StudyTable, *, size: int, encode: Encode, shares: bool = False, laterals: bool = False,
-    progress: Progress | None = None,
+    table: StudyTable, *, size: int, encode: Encode, modality: Modality | None = None, shares: bool = False,
+    laterals: bool = False, progress: Progress | None = None,
 ) -> tuple[Examples | None, tuple[Skipped, ...]]:
     """The images of a study table as examples (None: nothing is left), and what was left out and why.
 
-    Views that are not frontal are left out, but with `laterals`; files that cannot be read, and damaged masks of a row
-    that stays, always are.
+    `modality` (None: the default one) says which findings and structures there are. Where it names views, others are left
+    out, but with `laterals`; files that cannot be read, and damaged masks of a row that stays, always are.
 
-    A weak report is written by the grammar from the labels alone (no place, no degree), for rows with any finding
-    label besides pneumonia: it teaches the report head the look of real films, and is called weak wherever it counts.
-    `shares` as for phantoms. Raises: TableError when a mask is of another shape than its image.
+    A weak report is written by the modality's grammar, where it has one, from the labels alone (no place, no degree), for
+    rows with more than one finding label: it teaches the report head the look of real films, and is called weak wherever it
+    counts.
+    `shares` as for phantoms. Raises: TableError when a mask is of another shape than its image, or the table is of another
+    modality.
     """
+    kind = modality or modality_named()
+    _require_schema(table, kind)
+    laterals = laterals or not kind.acquisition.views
     frontal, left_out = frontal_rows(table, laterals=laterals)
     rows: list[_Row] = []
     skipped = list(left_out)
@@ -70,7 +75,7 @@ def examples_from_table(
         if isinstance(opened, Skipped):
             skipped.append(opened)
         else:
-            rows.append(_table_row(table, row, opened, size, shares))
+            rows.append(_table_row(table, row, opened, kind, size=size, shares=shares))
             skipped += opened.lost
         if progress:
             progress("images", done, len(frontal))
@@ -101,49 +106,68 @@ def _phantom_row(seed: int, size: int, phantom_size: int, shares: bool) -> _Row:
         patient_id=f"phantom-{phantom.patient_id}",
         domain="phantom",
         image=_bytes(frame.to_model(pixels)),
-        labels=_label_row(phantom.labels),
-        masks=np.stack([_small(frame, phantom.masks[name], size, shares=shares) for name in MASKS]),
+        labels=_label_row(phantom.labels, _PHANTOMS),
+        masks=np.stack([_small(frame, phantom.masks[name], size, shares=shares) for name in _PHANTOMS.structure_names]),
         union=_unknown(size // 4, size // 4),
-        cells=_cells(frame, phantom.boxes, phantom.labels, size, complete=frozenset(phantom.labels)),
-        words=tokenize(" ".join(phantom.report)),
+        cells=_cells(frame, phantom.boxes, _stated(phantom.labels, _PHANTOMS), size, complete=frozenset(phantom.labels)),
+        words=_tokens(phantom.report, _PHANTOMS),
     )
 
 
-def _table_row(table: StudyTable, record: Mapping[str, object], opened: OpenedRow, size: int, shares: bool) -> _Row:
+def _require_schema(table: StudyTable, modality: Modality) -> None:
+    """Raise TableError if the table's columns are not of the modality's findings."""
+    if table.schema.findings != modality.names:
+        why = f"is of the modality '{table.schema.modality}', with other findings than '{modality.key}'"
+        raise TableError("table", why, mend="import it again with that --modality, or name the table's own in the recipe")
+
+
+def _tokens(report: Sequence[str], modality: Modality) -> Sequence[str]:
+    return modality.grammar.tokenize(" ".join(report)) if report and modality.grammar else ()
+
+
+def _stated(labels: Mapping[str, float], modality: Modality) -> dict[str, float]:
+    """The label of each finding of the modality, in its order; nan where none is stated."""
+    return {name: labels.get(name, np.nan) for name in modality.names}
+
+
+def _table_row(
+    table: StudyTable, record: Mapping[str, object], opened: OpenedRow, modality: Modality, *, size: int, shares: bool
+) -> _Row:
     image = opened.image
     height, width = image.pixels.shape
     frame = model_frame(height, width, size=size)
-    masks, union = _table_masks(opened, record, frame, size, shares)
-    labels = {name: float(str(record[f"label_{name}"])) for name in NAMES}
+    masks, union = _table_masks(opened, record, frame, modality.structure_names, shares)
+    labels = {name: float(str(record[f"label_{name}"])) for name in modality.names}
     stated = {name: value for name, value in labels.items() if not np.isnan(value)}
     boxes = table.boxes_of(record, height=height, width=width)
     complete = frozenset({"Pneumonia"}) if record.get("boxes_complete") is True else frozenset()
     rng = np.random.default_rng(int(image.sha256[:8], 16))
     view = image.view if image.view in ("PA", "AP") else str(record.get("view") or "PA")
-    report = write_report(facts_from_labels(stated), rng, view=view) if len(stated) > 1 else ()
+    report = modality.grammar.write(stated, rng, view=view) if modality.grammar and len(stated) > 1 else ()
     return _Row(
         image_id=str(record["image_id"]),
         patient_id=str(record["patient_id"]),
         domain=str(record["source"]),
         image=_bytes(frame.to_model(image.pixels)),
-        labels=_label_row(labels),
+        labels=_label_row(labels, modality),
         masks=masks,
         union=union,
         cells=_cells(frame, boxes, labels, size, complete=complete),
-        words=tokenize(" ".join(report)),
+        words=_tokens(report, modality),
     )
 
 
 def _table_masks(
-    opened: OpenedRow, record: Mapping[str, object], frame: ModelFrame, size: int, shares: bool
+    opened: OpenedRow, record: Mapping[str, object], frame: ModelFrame, names: tuple[str, ...], shares: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Left lung, right lung and heart [3, S/4, S/4], and both lungs [S/4, S/4] where they are not told apart."""
-    masks, union = _unknown(3, size // 4, size // 4), _unknown(size // 4, size // 4)
+    """The named structures [N, S/4, S/4], and both lungs [S/4, S/4] where they are not told apart."""
+    size = frame.size
+    masks, union = _unknown(len(names), size // 4, size // 4), _unknown(size // 4, size // 4)
     found = opened.structures
     for name, (mask, ignore) in found.items():
-        if name != "lungs":
-            masks[MASKS.index(name)] = _small(_frame_of(mask, frame, record, name), mask, size, ignore, shares=shares)
-        elif "left_lung" not in found:
+        if name in names:
+            masks[names.index(name)] = _small(_frame_of(mask, frame, record, name), mask, size, ignore, shares=shares)
+        elif name == "lungs" and "left_lung" not in found:
             union = _small(_frame_of(mask, frame, record, name), mask, size, ignore, shares=shares)
     return masks, union
 
@@ -177,8 +201,8 @@ def _bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.round(pixels.clip(0, 1) * 255).astype(np.uint8)
 
 
-def _label_row(labels: Mapping[str, float]) -> NDArray[np.float32]:
-    return np.array([labels.get(name, np.nan) for name in NAMES], dtype=np.float32)
+def _label_row(labels: Mapping[str, float], modality: Modality) -> NDArray[np.float32]:
+    return np.array(list(_stated(labels, modality).values()), dtype=np.float32)
 
 
 def _unknown(*shape: int) -> NDArray[np.uint8]:
@@ -204,13 +228,13 @@ def _blocks(values: NDArray[Any], size: int, step: int) -> NDArray[np.float32]:
 def _cells(
     frame: ModelFrame, boxes: Sequence[Box], labels: Mapping[str, float], size: int, *, complete: frozenset[str]
 ) -> NDArray[np.uint8]:
-    """The share (0..100) of each 16 x 16 cell inside a finding's boxes; known only where boxes of that finding are.
+    """The share (0..100) of each 16 x 16 cell inside the boxes of each finding of `labels`; known only where it has boxes.
 
     A finding with a complete set of boxes and none drawn says that every cell is empty.
     """
     side = size // 16
-    cells = _unknown(len(NAMES), side, side)
-    for index, name in enumerate(NAMES):
+    cells = _unknown(len(labels), side, side)
+    for index, name in enumerate(labels):
         mine = [frame.box_to_model(box) for box in boxes if box.finding == name]
         if not mine and not (name in complete and labels.get(name) == 0.0):
             continue
@@ -221,10 +245,3 @@ def _cells(
             drawn[max(0, y0) : y1, max(0, x0) : x1] = 1.0
         cells[index] = np.round(_blocks(drawn, size, 16) * 100).astype(np.uint8)
     return cells
-
-
-def describe(examples: Examples) -> str:
-    """Counts by domain and positives by finding, as one line of JSON."""
-    domains = {name: examples.domain.count(name) for name in sorted(set(examples.domain))}
-    positives = {name: int(np.nansum(examples.labels[:, i])) for i, name in enumerate(NAMES)}
-    return json.dumps({"images": domains, "positives": positives})

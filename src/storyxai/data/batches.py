@@ -31,8 +31,8 @@ UNKNOWN_PIXEL = 255
 class Examples:
     """References of N images, all in the model's frame (square, letterboxed).
 
-    Shapes: images uint8 [N, S, S]; labels float32 [N, F], nan = not stated; masks uint8 [N, 3, S/4, S/4] share of a pixel
-    inside the structure in 0..100 or UNKNOWN_PIXEL (left lung, right lung, heart); union uint8 [N, S/4, S/4] the same for
+    Shapes: images uint8 [N, S, S]; labels float32 [N, F], nan = not stated; masks uint8 [N, C, S/4, S/4] share of a pixel
+    inside each of the modality's structures in 0..100 or UNKNOWN_PIXEL; union uint8 [N, S/4, S/4] the same for
     lungs not told apart; cells uint8 [N, F, S/16, S/16] share of a cell inside a box, likewise; tokens int64 [N, T], all PAD
     where no report is known. `domain` names the source of each image ("phantom", "nih", "kermany").
     """
@@ -149,7 +149,8 @@ def _mirror(batch: Batch, chosen: Tensor, mask_order: Sequence[int]) -> Batch:
     def flip(values: Tensor) -> Tensor:
         return torch.where(chosen[:, None, None, None], values.flip(3), values)
 
-    masks = torch.where(chosen[:, None, None, None], batch.masks[:, list(mask_order)].flip(3), batch.masks)
+    order = list(mask_order) if len(mask_order) == batch.masks.shape[1] else slice(None)
+    masks = torch.where(chosen[:, None, None, None], batch.masks[:, order].flip(3), batch.masks)
     tokens = torch.where(chosen[:, None], torch.zeros_like(batch.tokens), batch.tokens)
     return batch._replace(
         images=flip(batch.images), masks=masks, union=flip(batch.union), cells=flip(batch.cells), tokens=tokens
@@ -171,6 +172,8 @@ def _coarsen(images: Tensor, views: Sequence[_View]) -> Tensor:
 
 def _augment_affine(values: Tensor, turn: Tensor, *, outside: float) -> Tensor:
     """`values` under the affine `turn`; nan stays nan (nearest cells), what comes from beyond the frame is `outside`."""
+    if not values.shape[1]:  # a modality without a structure
+        return values
     size = [values.shape[0], values.shape[1], values.shape[2], values.shape[3]]
     grid = F.affine_grid(turn, size, align_corners=False)
     holds_nan = bool(values.isnan().any())

@@ -15,7 +15,6 @@ from storyxai.data.skipped import skipped_lines, write_skipped
 from storyxai.data.splits import DuplicatePair, check_no_leak, near_duplicates, split_by_patient
 from storyxai.data.table import Skipped, StudyTable
 from storyxai.errors import InputError, OutputError, StoryxaiError, TableError, UnknownNameError
-from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.progress import Progress
 
 __all__ = ["ENTRY_POINTS", "SOURCES", "ImportReport", "import_source", "known_sources", "read_source"]
@@ -181,7 +180,7 @@ def import_source(
         source=name, out=out, images=int(with_image.sum()), reports_without_image=int((~with_image).sum()),
         patients=int(frame["patient_id"].nunique()),
         splits={part: int((frame["split"] == part).sum()) for part in ("train", "val", "test")},
-        positives={finding: int((frame[f"label_{finding}"] >= 0.5).sum()) for finding in NAMES},
+        positives={finding: int((frame[f"label_{finding}"] >= 0.5).sum()) for finding in table.schema.findings},
         near_duplicates=len(pairs), left_lists_aside=own_split and listed, suspects=suspect_patients(table),
         skipped=table.skipped,
         skipped_file=write_skipped(table.skipped, _skipped_file(out)),

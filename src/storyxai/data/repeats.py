@@ -14,7 +14,6 @@ from storyxai.data.masks import resized
 from storyxai.data.table import StudyTable, read_lung_mask
 from storyxai.errors import StoryxaiError
 from storyxai.metrics.segmentation import dice
-from storyxai.modalities.chest_radiograph.findings import NAMES
 
 __all__ = ["Repeat", "compare_repeats", "say_repeats"]
 
@@ -42,7 +41,7 @@ def compare_repeats(table: StudyTable, pairs: Iterable[tuple[str, str]]) -> tupl
     Outlines that overlap by `COPY` or more were drawn once and say nothing: they count as None.
     """
     row_of = {name: row for row, name in enumerate(table.frame["image_id"])}
-    labels = table.labels().values
+    labels, names = table.labels().values, np.array(table.schema.findings)
     found = []
     for first, second in pairs:
         one, other = labels[row_of[first]], labels[row_of[second]]
@@ -50,7 +49,7 @@ def compare_repeats(table: StudyTable, pairs: Iterable[tuple[str, str]]) -> tupl
         apart = both & ((one >= 0.5) != (other >= 0.5))
         found.append(Repeat(
             first, second, _overlap(table, row_of[first], row_of[second]),
-            tuple(np.array(NAMES)[both].tolist()), tuple(np.array(NAMES)[apart].tolist()),
+            tuple(names[both].tolist()), tuple(names[apart].tolist()),
         ))
     return tuple(found)
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from storyxai.data.patients import join_people
 from storyxai.data.table import StudyTable
 from storyxai.errors import StoryxaiError, TableError
-from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.progress import Progress
 
 __all__ = [
@@ -29,13 +28,13 @@ BLOCK = 2048
 
 def split_by_patient(
     table: StudyTable, *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 0,
-    stratify: Sequence[str] = NAMES, look_alikes: Sequence[DuplicatePair] = (), honour_lists: bool = True,
+    stratify: Sequence[str] | None = None, look_alikes: Sequence[DuplicatePair] = (), honour_lists: bool = True,
 ) -> StudyTable:
     """`table` with its split column filled: whole patients, fractions of (train, val, test) in every stratum.
 
-    A patient's stratum is its origins and the rarest of the `stratify` findings it ever has. Within a stratum patients
-    stand in the order of a hash of seed and patient_id, and the fractions are cut off that order: a patient who joins
-    later moves only patients at a cut. Publishers' lists (official_split) are kept; where they name no "val", it is cut
+    A patient's stratum is its origins and the rarest of the `stratify` findings (None: all) it ever has. Within a stratum
+    patients stand in the order of a hash of seed and patient_id, and the fractions are cut off that order: a patient who
+    joins later moves only patients at a cut. Publishers' lists (official_split) are kept; where they name no "val", it is cut
     from their train part alone, and patients they do not name are split as all others. Without `honour_lists` they are
     left aside.
     Patients of `look_alikes` (near-duplicate images), and of one study, are dealt out as one.
@@ -46,7 +45,7 @@ def split_by_patient(
     train, val, _ = fractions
     person = _persons(table, look_alikes)
     official = _official_parts(table, person) if honour_lists else {}
-    strata = _strata(table, stratify, person)
+    strata = _strata(table, table.schema.findings if stratify is None else stratify, person)
     named_val = "val" in official.values()
     part_of: dict[str, str] = {}
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)

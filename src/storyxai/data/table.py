@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from storyxai.data.labels import settle_uncertain
 from storyxai.data.masks import read_grey_mask, split_lungs
 from storyxai.errors import TableError
 from storyxai.files import fresh_file
-from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 from storyxai.types import Box, Labels, Mask
 
 __all__ = [
-    "COLUMNS", "BoxNote", "Skipped", "StudyRow", "StudyTable", "join_by_name", "join_tables", "read_lung_mask",
+    "COLUMNS", "BoxNote", "Skipped", "StudyRow", "StudyTable", "TableSchema", "join_by_name", "join_tables", "read_lung_mask",
     "read_structures", "read_table", "split_lungs",
 ]
 
@@ -30,8 +31,9 @@ FORMAT = "storyxai study table 1"
 SPLITS = ("train", "val", "test", "")
 MASK_KINDS = ("union", "left_right", "")
 LUNG, IGNORE = 255, 127
+_USUAL = modality_named()
 
-COLUMNS: Mapping[str, tuple[str, str]] = {
+_BEFORE_LABELS: Mapping[str, tuple[str, str]] = {
     "image_id": ("text", "unique in the table; equals study_id where a study has one image"),
     "study_id": ("text", "one examination; starts with the source's name"),
     "patient_id": ("text", "one person; starts with the source's name"),
@@ -44,7 +46,8 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "split": ("text", "train, val, test or empty"),
     "official_split": ("text", "what the publisher's own list says: train, val, test or empty"),
     "license": ("text", "terms of this image as published; empty = none given"),
-    **{f"label_{name}": ("number", "1 present, 0 absent, nan not stated") for name in NAMES},
+}
+_AFTER_LABELS: Mapping[str, tuple[str, str]] = {
     "uncertain": ("text", "findings stated as uncertain, joined by ;"),
     "boxes": ("text", "JSON list of finding, x, y, width, height, frame_width, frame_height, reader, source"),
     "boxes_complete": ("truth", "a reader marked every opacity of this image, even where none is"),
@@ -53,11 +56,42 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "left_lung_mask": ("text", "the patient's left lung, where told apart"),
     "right_lung_mask": ("text", "the patient's right lung, where told apart"),
     "heart_mask": ("text", "mask of the heart"),
-    "lesion_masks": ("text", "JSON name -> mask; an image without any is not thereby free of lesions"),
+    "lesion_masks": ("text", "JSON name -> mask of a lesion, or of another structure of the table's modality; an image without"
+                             " any is not thereby free of lesions"),
     "findings_text": ("text", "findings section of the report"),
     "impression_text": ("text", "impression section of the report"),
     "notes": ("text", "what a reader of the row must know, joined by ;"),
 }
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """What the rows of a table may state: the findings and structures of the modality called `modality`."""
+
+    modality: str = DEFAULT_MODALITY
+    findings: tuple[str, ...] = _USUAL.names
+    structures: tuple[str, ...] = _USUAL.structure_names
+
+    @staticmethod
+    def of(modality: Modality) -> TableSchema:
+        """The schema of tables of `modality`."""
+        return TableSchema(modality.key, modality.names, modality.structure_names)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the label columns, in the order of the findings."""
+        return tuple(f"label_{name}" for name in self.findings)
+
+    @property
+    def columns(self) -> Mapping[str, tuple[str, str]]:
+        """By name the kind of each column ("text", "number", "truth") and what stands in it."""
+        labels = dict.fromkeys(self.labels, ("number", "1 present, 0 absent, nan not stated"))
+        return {**_BEFORE_LABELS, **labels, **_AFTER_LABELS}
+
+
+_USUAL_SCHEMA = TableSchema()
+COLUMNS = _USUAL_SCHEMA.columns
+"""The columns of a table of the default modality."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +151,14 @@ class StudyRow:
     impression_text: str = ""
     notes: tuple[str, ...] = ()
 
-    def cells(self) -> dict[str, Any]:
+    def cells(self, schema: TableSchema = _USUAL_SCHEMA) -> dict[str, Any]:
         """The row's cells by column name."""
         kind = "left_right" if self.left_lung_mask or self.right_lung_mask else "union" if self.lung_mask else ""
         return {
-            **{name: getattr(self, name) for name in COLUMNS if hasattr(self, name)},
+            **{name: getattr(self, name) for name in (*_BEFORE_LABELS, *_AFTER_LABELS) if hasattr(self, name)},
             "image_id": self.image_id or self.study_id,
             "split": "",
-            **{f"label_{name}": float(self.labels.get(name, math.nan)) for name in NAMES},
+            **{f"label_{name}": float(self.labels.get(name, math.nan)) for name in schema.findings},
             "uncertain": ";".join(self.uncertain),
             "boxes": json.dumps([asdict(box) for box in self.boxes]) if self.boxes else "[]",
             "lung_mask_kind": kind,
@@ -135,7 +169,8 @@ class StudyRow:
 
 @dataclass(frozen=True, eq=False)
 class StudyTable:
-    """Images and what is stated about each; `root` is where relative paths start, `skipped` what became no row.
+    """Images and what is stated about each; `root` is where relative paths start, `skipped` what became no row, `schema`
+    the modality whose findings have columns.
 
     Methods give back a new table; the frame is not to be written to. Raises: TableError when a column is missing or of
     another kind, an image_id stands twice, or a label, split or mask kind is none of the known ones.
@@ -144,28 +179,32 @@ class StudyTable:
     frame: pd.DataFrame
     root: Path
     skipped: tuple[Skipped, ...] = ()
+    schema: TableSchema = _USUAL_SCHEMA
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "frame", _checked(self.frame))
+        object.__setattr__(self, "frame", _checked(self.frame, self.schema))
         object.__setattr__(self, "root", Path(self.root))
 
     @classmethod
-    def from_rows(cls, rows: Iterable[StudyRow], *, root: Path, skipped: Iterable[Skipped] = ()) -> StudyTable:
+    def from_rows(
+        cls, rows: Iterable[StudyRow], *, root: Path, skipped: Iterable[Skipped] = (), schema: TableSchema = _USUAL_SCHEMA
+    ) -> StudyTable:
         """A table of `rows` in order of image_id, so that the order of files on a disk changes nothing."""
-        cells = sorted((row.cells() for row in rows), key=lambda row: str(row["image_id"]))
-        return cls(pd.DataFrame(cells, columns=list(COLUMNS)), root, tuple(skipped))
+        cells = sorted((row.cells(schema) for row in rows), key=lambda row: str(row["image_id"]))
+        return cls(pd.DataFrame(cells, columns=list(schema.columns)), root, tuple(skipped), schema)
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def labels(self, *, uncertain: str = "ignore") -> Labels:
-        """Labels of every row, ids = image_id. Shapes: [N, 14]. `uncertain` is a policy of `labels.POLICIES`."""
-        values = self.frame[[f"label_{name}" for name in NAMES]].to_numpy(dtype=np.float32, copy=True)
+        """Labels of every row, ids = image_id. Shapes: [N, F]. `uncertain` is a policy of `labels.POLICIES`."""
+        names = self.schema.findings
+        values = self.frame[list(self.schema.labels)].to_numpy(dtype=np.float32, copy=True)
         doubtful = self.frame["uncertain"].str.split(";")
-        for column, name in enumerate(NAMES):
-            rows = np.flatnonzero([name in names for names in doubtful])
+        for column, name in enumerate(names):
+            rows = np.flatnonzero([name in doubts for doubts in doubtful])
             values[rows, column] = settle_uncertain(math.nan, uncertain=True, policy=uncertain)
-        return Labels(NAMES, values, tuple(self.frame["image_id"]))
+        return Labels(names, values, tuple(self.frame["image_id"]))
 
     def select(
         self, *, split: str | None = None, source: str | None = None, origin: str | None = None,
@@ -180,11 +219,11 @@ class StudyTable:
             keep &= self.frame["view"].isin(list(views)).to_numpy(dtype=np.bool_)
         if rows is not None:
             keep &= np.asarray(rows, dtype=np.bool_)
-        return StudyTable(self.frame[keep].reset_index(drop=True), self.root, self.skipped)
+        return replace(self, frame=self.frame[keep].reset_index(drop=True))
 
     def with_column(self, name: str, values: Sequence[Any] | NDArray[Any]) -> StudyTable:
         """A table whose column `name` holds `values`, row by row."""
-        return StudyTable(self.frame.assign(**{name: values}), self.root, self.skipped)
+        return replace(self, frame=self.frame.assign(**{name: values}))
 
     def image_path(self, row: Row) -> Path:
         """Where the row's image lies. Raises: TableError when the row has none."""
@@ -206,8 +245,11 @@ class StudyTable:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
 
-        content = arrow.Table.from_pandas(self.frame, schema=_arrow_schema(), preserve_index=False)
-        content = content.replace_schema_metadata({"storyxai": json.dumps({"format": FORMAT, "root": str(self.root)})})
+        content = arrow.Table.from_pandas(self.frame, schema=_arrow_schema(self.schema), preserve_index=False)
+        about: dict[str, object] = {"format": FORMAT, "root": str(self.root)}
+        if self.schema != _USUAL_SCHEMA:
+            about["schema"] = asdict(self.schema)
+        content = content.replace_schema_metadata({"storyxai": json.dumps(about)})
         with fresh_file(path, mend="choose a folder of yours with room") as part:
             parquet.write_table(content, part, compression="zstd")
 
@@ -233,15 +275,30 @@ def read_table(path: Path, *, root: Path | None = None) -> StudyTable:
     if meta.get("format") != FORMAT:
         raise TableError(path.name, "is Parquet but not a study table of this version", mend=mend)
     try:
-        return StudyTable(frame, root or path.parent / meta["root"])
+        return StudyTable(frame, root or path.parent / meta["root"], schema=_stored_schema(meta))
     except TableError as error:
         raise TableError(path.name, f"{error.what} {error.why}", mend=error.mend or mend) from error
 
 
+def _stored_schema(meta: Mapping[str, Any]) -> TableSchema:
+    """The schema that a table's own words state; the default one where they state none. Raises: TableError."""
+    stored = meta.get("schema", asdict(_USUAL_SCHEMA))
+    try:
+        return TableSchema(str(stored["modality"]), tuple(map(str, stored["findings"])), tuple(map(str, stored["structures"])))
+    except (KeyError, TypeError) as error:
+        raise TableError("schema", "does not say modality, findings and structures") from error
+
+
 def join_tables(tables: Sequence[StudyTable]) -> StudyTable:
-    """All rows of several tables; paths become absolute. Raises: TableError when an image_id stands in two of them."""
+    """All rows of several tables; paths become absolute.
+
+    Raises: TableError when an image_id stands in two of them, or they are of two modalities.
+    """
     if not tables:
         raise TableError("join", "got no table", mend="give at least one")
+    if strange := next((table.schema.modality for table in tables if table.schema != tables[0].schema), ""):
+        why = f"got tables of '{tables[0].schema.modality}' and of '{strange}'"
+        raise TableError("join", why, mend="join tables of one modality, written with the same findings")
     paths = ("image", "lung_mask", "left_lung_mask", "right_lung_mask", "heart_mask")
     frames = []
     for table in tables:
@@ -255,7 +312,8 @@ def join_tables(tables: Sequence[StudyTable]) -> StudyTable:
         ]
         frames.append(frame)
     joined = pd.concat(frames, ignore_index=True)
-    return StudyTable(joined, tables[0].root, tuple(item for table in tables for item in table.skipped))
+    skipped = tuple(item for table in tables for item in table.skipped)
+    return StudyTable(joined, tables[0].root, skipped, tables[0].schema)
 
 
 def join_by_name(
@@ -299,12 +357,15 @@ def read_structures(table: StudyTable, row: Row) -> dict[str, tuple[Mask, Mask |
     """The row's reference masks by name, each with the pixels that count neither way (None: every pixel counts).
 
     "lungs" where both are stated; "left_lung" and "right_lung" where stated, or where a mask of both can be told apart
-    (`split_lungs`); "heart". Shapes: bool [H, W], the frame of the mask file. Raises: TableError naming the mask file.
+    (`split_lungs`); "heart"; other structures of the table's modality by their names.
+    Shapes: bool [H, W], the frame of the mask file. Raises: TableError naming the mask file.
     """
     found: dict[str, tuple[Mask, Mask | None]] = {}
     for name in ("left_lung", "right_lung", "heart"):
         if row[f"{name}_mask"]:
             found[name] = read_grey_mask(str(row[f"{name}_mask"]), table.root) > 0, None
+    drawn = json.loads(row["lesion_masks"])
+    found |= {name: (read_grey_mask(drawn[name], table.root) > 0, None) for name in table.schema.structures if name in drawn}
     read = read_lung_mask(table, row)
     if read is None or (row["lung_mask_kind"] == "left_right" and not {"left_lung", "right_lung"} <= set(found)):
         return found
@@ -319,21 +380,22 @@ def _absolute(cell: str, base: Path) -> str:
     return cell if not cell or cell.startswith("runs:") else str(base / cell)
 
 
-def _arrow_schema() -> Any:
+def _arrow_schema(schema: TableSchema) -> Any:
     import pyarrow as arrow
 
     kinds = {"text": arrow.string(), "number": arrow.float64(), "truth": arrow.bool_()}
-    return arrow.schema([(name, kinds[kind]) for name, (kind, _) in COLUMNS.items()])
+    return arrow.schema([(name, kinds[kind]) for name, (kind, _) in schema.columns.items()])
 
 
-def _checked(frame: pd.DataFrame) -> pd.DataFrame:
+def _checked(frame: pd.DataFrame, schema: TableSchema) -> pd.DataFrame:
     """`frame` with exactly the columns of the schema, in its order. Raises: TableError."""
-    missing = [name for name in COLUMNS if name not in frame.columns]
+    columns = schema.columns
+    missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise TableError("table", f"lacks the column '{missing[0]}'", mend="write it with `storyxai data import`")
-    frame = frame[list(COLUMNS)].reset_index(drop=True)
+    frame = frame[list(columns)].reset_index(drop=True)
     casts: dict[str, Any] = {}
-    for name, (kind, _) in COLUMNS.items():
+    for name, (kind, _) in columns.items():
         column = frame[name]
         if kind == "text":
             if column.isna().any() or not all(isinstance(cell, str) for cell in column):
@@ -350,11 +412,11 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
     twice = frame["image_id"][frame["image_id"].duplicated()]
     if len(twice):
         raise TableError(str(twice.iloc[0]), "stands in the table twice", mend="give each image one id")
-    for name in NAMES:
-        values = frame[f"label_{name}"].to_numpy()
+    for name in schema.labels:
+        values = frame[name].to_numpy()
         if (values[~np.isnan(values)] < 0).any() or (values[~np.isnan(values)] > 1).any():
             mend = "use 1, 0 or nan; list doubts in 'uncertain'"
-            raise TableError(f"column 'label_{name}'", "holds a number outside 0 to 1", mend=mend)
+            raise TableError(f"column '{name}'", "holds a number outside 0 to 1", mend=mend)
     for name, known in (("split", SPLITS), ("official_split", SPLITS), ("lung_mask_kind", MASK_KINDS)):
         strange = set(frame[name]) - set(known)
         if strange:

@@ -18,7 +18,6 @@ from storyxai.data.masks import read_grey_mask, resized
 from storyxai.data.table import StudyTable, read_lung_mask
 from storyxai.errors import StoryxaiError
 from storyxai.imaging.read import read_image
-from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.pages.layout import data_uri, render_document
 from storyxai.pages.views import Block, Cell, Chapter, Document, Fold, Part, Pictures, Row, Table, Tables, Text, cell
 from storyxai.pages.views import Picture as Shown
@@ -70,7 +69,7 @@ def _findings(table: StudyTable) -> Table:
     splits = ("train", "val", "test")
     part = table.frame["split"].to_numpy()
     rows = []
-    for column, name in enumerate(NAMES):
+    for column, name in enumerate(table.schema.findings):
         present, absent = values[:, column] >= 0.5, values[:, column] < 0.5
         doubtful = sum(name in text.split(";") for text in table.frame["uncertain"])
         silent = len(values) - int(present.sum()) - int(absent.sum()) - doubtful
@@ -92,7 +91,7 @@ def _together(table: StudyTable) -> Table:
     most = max(1, int((counts - np.diag(np.diag(counts))).max()))
     shades = np.ceil(SHADES * np.minimum(1, counts / most)).astype(int)
     np.fill_diagonal(shades, 0)
-    names = tuple(name.replace("_", " ") for name in NAMES)
+    names = tuple(name.replace("_", " ") for name in table.schema.findings)
     rows = tuple(
         Row(cell(name), tuple(
             cell(count or "", kind=f"shade-{shade}" if shade else "") for count, shade in zip(line, shade_line, strict=True)
@@ -135,7 +134,7 @@ def _sample(table: StudyTable, rows: Sequence[Mapping[str, Any]]) -> Block:
 
 
 def _shown(table: StudyTable, row: Mapping[str, Any]) -> Shown:
-    present = [name.replace("_", " ") for name in NAMES if row[f"label_{name}"] >= 0.5]
+    present = [name.replace("_", " ") for name in table.schema.findings if row[f"label_{name}"] >= 0.5]
     title, caption = str(row["image_id"]), ", ".join(present) or "nothing stated as present"
     try:
         return Shown(data_uri(_overlay(table, row), "image/jpeg"), title, caption)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from storyxai.data.masks import RUNS_PREFIX, decode_runs
 from storyxai.data.reading import age_of, is_there, number, read_csv, shown
-from storyxai.data.table import SPLITS, Skipped, StudyRow, StudyTable
+from storyxai.data.table import SPLITS, Skipped, StudyRow, StudyTable, TableSchema
 from storyxai.data.views import known_view
 from storyxai.errors import TableError, nearest_name
-from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import modality_named
 
 __all__ = ["read_manifest"]
 
@@ -29,27 +31,30 @@ NOT_STATED = ("", "nan", "none", "null", "<na>")
 SEXES: Mapping[str, str] = {"m": "M", "male": "M", "f": "F", "female": "F", "o": "", "other": "", "u": "", "unknown": ""}
 
 
-def read_manifest(path: Path) -> StudyTable:
+def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable:
     """One row per line of a CSV or Parquet file, or of the only one in a folder; paths start where that file lies.
 
     Columns: `image` and `patient_id` must be there. May be there: `study_id`, `image_id`, `source`, `split` (kept as
-    the official one), `age_years`, the text columns of the study table, and a column per finding, by its name or a
-    synonym or as label_<name>, with 1, 0, -1 (uncertain) or empty (not stated). Views and sexes may be written as people
+    the official one), `age_years`, the text columns of the study table, a column per finding of `modality` (None:
+    the default one), by its name or a synonym or as label_<name>, with 1, 0, -1 (uncertain) or empty (not stated), and one
+    per structure, <structure>_mask. Views and sexes may be written as people
     do (`data.views`, `SEXES`). Any other column is named in `skipped`, and so is a mask that is not there.
     An image that shares its study_id with another one is called by its path where it has no `image_id`.
     Raises: TableError naming the file, the line and the column.
     """
     path = _only_table(path) if path.is_dir() else path
     frame = _read(path)
-    labels = {column: found for column in frame.columns if (found := match_name(column.removeprefix("label_")))}
+    kind = modality or modality_named()
+    labels = {column: found for column in frame.columns if (found := kind.match(column.removeprefix("label_")))}
+    drawn = {f"{name}_mask": name for name in kind.structure_names if f"{name}_mask" not in MASKS}
     if len(set(labels.values())) < len(labels):
         twice = next(name for name in labels.values() if list(labels.values()).count(name) > 1)
         raise TableError(path.name, f"has two columns for {twice}", mend="keep one of them")
-    known = {"image", "patient_id", "study_id", "image_id", "source", "split", "age_years", "notes", *TEXTS}
+    known = {"image", "patient_id", "study_id", "image_id", "source", "split", "age_years", "notes", *TEXTS, *drawn}
     skipped = []
     for column in frame.columns:
         if column not in known and column not in labels:
-            nearest = nearest_name(column, [*known, *NAMES])
+            nearest = nearest_name(column, [*known, *kind.names])
             hint = f"; did you mean '{nearest}'?" if nearest else ""
             skipped.append(Skipped(f"column '{column}'", f"is not used{hint}"))
     rows = []
@@ -62,16 +67,17 @@ def read_manifest(path: Path) -> StudyTable:
         if not is_there(path.parent / text["image"]):
             skipped.append(Skipped(text["image"], "is in the table but not on disk"))
             continue
-        text |= _masks(text, path.parent, skipped)
+        text |= _masks(text, (*MASKS, *drawn), path.parent, skipped)
         if images_of[text.get("study_id", "")] > 1 and not text.get("image_id"):
             text["image_id"] = _stem(text["image"])
         row = _row(text, labels, f"{path.name}, line {line}")
+        row = replace(row, lesion_masks={name: text[column] for column, name in drawn.items() if text[column]})
         first = patient_of.setdefault(row.study_id, row.patient_id)
         if first != row.patient_id:
             why = f"has the patients '{shown(first)}' and '{shown(row.patient_id)}'"
             raise TableError(f"{path.name}, study '{shown(row.study_id)}'", why, mend="a study belongs to one patient")
         rows.append(row)
-    return StudyTable.from_rows(rows, root=path.parent, skipped=skipped)
+    return StudyTable.from_rows(rows, root=path.parent, skipped=skipped, schema=TableSchema.of(kind))
 
 
 def _row(text: Mapping[str, str], labels: Mapping[str, str], where: str) -> StudyRow:
@@ -123,10 +129,10 @@ def _meant(cell: str, known: Mapping[str, str], where: str, column: str, unstate
     return known[word]
 
 
-def _masks(text: Mapping[str, str], root: Path, skipped: list[Skipped]) -> dict[str, str]:
+def _masks(text: Mapping[str, str], columns: Iterable[str], root: Path, skipped: list[Skipped]) -> dict[str, str]:
     """The row's mask cells, emptied where their file is not there. Raises: TableError for runs that are none."""
     cells = {}
-    for column in MASKS:
+    for column in columns:
         cell = text.get(column, "")
         if cell.startswith(RUNS_PREFIX):
             decode_runs(cell)
