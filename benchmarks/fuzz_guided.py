@@ -25,10 +25,11 @@ def main(kinds: str, *, seconds: float, keep: Path | None) -> int:
         import fuzz_reading
         import fuzz_tables
         from storyxai import errors
-        from storyxai.data.importing import SOURCES
+        from storyxai.data.sources import OURS, reader_of
 
-        for target in SOURCES.values():  # otherwise imported at the first call, and then unwatched
-            importlib.import_module(target.partition(":")[0])
+        for source in OURS:  # otherwise imported at the first call, and then unwatched
+            if source.reader:
+                reader_of(source)
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

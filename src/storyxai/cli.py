@@ -370,6 +370,12 @@ def data_phantom(
     _answer(result, [f"{out}: {count} phantoms (synthetic, {size} px)"], as_json)
 
 
+def _list_sources(asked: bool) -> None:
+    if asked:
+        sys.stdout.write("\n".join(data.list_sources()) + "\n")
+        raise typer.Exit
+
+
 @data_app.command("import")
 def data_import(
     source: Annotated[str, typer.Argument(help="Which published set or layout: nih, kermany, covid, openi, phantom, ...")],
@@ -380,6 +386,9 @@ def data_import(
         bool, typer.Option("--own-split", help="Split anew, even where the publisher's lists say who is tested on.")
     ] = False,
     as_json: Json = False,
+    listed: Annotated[
+        bool, typer.Option("--list", callback=_list_sources, is_eager=True, help="Name every set with its licence, and stop.")
+    ] = False,
 ) -> None:
     """Read a published data set as it comes into one study table, split by patient.
 

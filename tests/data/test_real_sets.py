@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from checks.source_checks import check_round_trip, check_source
-from storyxai.data.importing import SOURCES, read_source
-from storyxai.data.sources import nih, openi
+from storyxai.data.importing import read_source
+from storyxai.data.sources import known_sources, nih, openi
 from storyxai.errors import TableError
 from storyxai.modalities.chest_radiograph.findings import NAMES
 
@@ -29,7 +29,7 @@ def test_densenet_targets_are_log_odds(tmp_path: Path) -> None:
 
 
 def test_every_source_has_a_reader() -> None:
-    for name in SOURCES:
+    for name in known_sources():
         with pytest.raises(TableError, match="no such place"):
             read_source(name, Path("no such place"))
 

@@ -220,6 +220,20 @@ def test_kermany_as_published_and_with_pairs(tmp_path: Path) -> None:
     assert list(table.frame["lung_mask_kind"]) == ["union", ""] and list(left_out(table)) == ["masks/gone.png"]
 
 
+def test_of_the_covid_collection_what_is_under_cc_by_alone(tmp_path: Path) -> None:
+    head = "patientid,sex,age,finding,view,modality,filename,license,clinical_notes\n"
+    licences = {"a": "CC BY 4.0", "b": "CC BY-NC-SA", "c": "", "d": "CC BY", "e": "CC BY-SA", "f": "CC BY 3.0 "}
+    lines = [f"{name},M,40,COVID-19,PA,X-ray,{name}.png,{licence},\n" for name, licence in licences.items()]
+    write(tmp_path / "metadata.csv", head + "".join(lines))
+    for name in licences:
+        film(tmp_path / "images" / f"{name}.png", seed=ord(name))
+    table = covid.read_covid_cc_by(tmp_path)
+    assert list(table.frame["image_id"]) == ["covid-a", "covid-d", "covid-f"] and set(table.frame["source"]) == {"covid"}
+    said = {item.what: item.why for item in table.skipped}
+    assert said["covid-c"] == "comes without a licence" and said["covid-b"] == "is not under CC BY but under 'CC BY-NC-SA'"
+    assert set(said) == {"covid-b", "covid-c", "covid-e"}
+
+
 def test_covid(tmp_path: Path) -> None:
     head = ("patientid,offset,sex,age,finding,survival,view,modality,date,location,folder,filename,doi,url,license,"
             "clinical_notes,other_notes,")

@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 from storyxai.data.opening import unreadable
 from storyxai.data.patients import suspect_patients
 from storyxai.data.skipped import skipped_lines, write_skipped
+from storyxai.data.sources import Source, may_be_passed_on, reader_of, source_named
 from storyxai.data.splits import DuplicatePair, check_no_leak, near_duplicates, split_by_patient
 from storyxai.data.table import Skipped, StudyTable
-from storyxai.errors import InputError, OutputError, StoryxaiError, TableError, UnknownNameError
+from storyxai.errors import InputError, OutputError, StoryxaiError, TableError
 from storyxai.progress import Progress
 
-__all__ = ["ENTRY_POINTS", "SOURCES", "ImportReport", "import_source", "known_sources", "read_source"]
-
-SOURCES: Mapping[str, str] = {
-    "nih": "storyxai.data.sources.nih:read_nih",
-    "kermany": "storyxai.data.sources.kermany:read_kermany",
-    "covid": "storyxai.data.sources.covid:read_covid",
-    "openi": "storyxai.data.sources.openi:read_openi",
-    "phantom": "storyxai.data.sources.phantom:read_phantom",
-    "chexpert": "storyxai.data.sources.chexpert:read_chexpert",
-    "mimic-cxr-jpg": "storyxai.data.sources.mimic_cxr_jpg:read_mimic_cxr_jpg",
-    "padchest": "storyxai.data.sources.padchest:read_padchest",
-    "vindr": "storyxai.data.sources.vindr:read_vindr",
-    "rsna": "storyxai.data.sources.rsna:read_rsna",
-    "siim": "storyxai.data.sources.siim:read_siim",
-    "montgomery": "storyxai.data.sources.tuberculosis:read_montgomery",
-    "shenzhen": "storyxai.data.sources.tuberculosis:read_shenzhen",
-    "jsrt": "storyxai.data.sources.jsrt:read_jsrt",
-    "chexmask": "storyxai.data.sources.chexmask:read_chexmask",
-    "manifest": "storyxai.data.sources.manifest:read_manifest",
-    "coco": "storyxai.data.sources.coco:read_coco",
-    "dicom-folder": "storyxai.data.sources.dicom_folder:read_dicom_folder",
-}
-"""Name -> "module:function"; each is imported when it is asked for."""
-ENTRY_POINTS = "storyxai.sources"
-"""The group under which other packages name theirs: a function from a folder to a `StudyTable`."""
+__all__ = ["ImportReport", "import_source", "read_source"]
 
 
 @dataclass(frozen=True)
 class ImportReport:
     """What an import did: counts, and everything that was left out with the reason.
 
-    `positives` counts images by finding; `skipped_file` is the CSV beside the table that names all that was left out.
+    `positives` counts images by finding; `licences` are those of the rows, and `weights_may_be_shipped` says whether they let
+    weights trained on these be passed on (None: nobody stated it). `skipped_file` is the CSV beside the table that names all
+    that was left out.
     """
 
     source: str
@@ -58,6 +35,8 @@ class ImportReport:
     patients: int
     splits: Mapping[str, int]
     positives: Mapping[str, int]
+    licences: tuple[str, ...]
+    weights_may_be_shipped: bool | None
     near_duplicates: int
     left_lists_aside: bool
     suspects: Mapping[str, str]
@@ -72,6 +51,9 @@ class ImportReport:
         if self.reports_without_image:
             lines.append(f"reports without an image: {self.reports_without_image}")
         lines.append(f"stated as present: {found or 'nothing'}")
+        if self.licences:
+            may = {None: "", True: "; weights trained on it may be passed on", False: "; weights trained on it stay with you"}
+            lines.append(f"licence: {', '.join(self.licences)}{may[self.weights_may_be_shipped]}")
         if self.left_lists_aside:
             lines.append("the published parts were left aside: this split is none that others report on")
         lines += [f"warning: patient {patient} {why}" for patient, why in list(self.suspects.items())[:5]]
@@ -89,41 +71,18 @@ def read_source(
 
     Raises: UnknownNameError naming the nearest source; TableError when the folder is not such a set.
     """
-    if name not in known_sources():
-        raise UnknownNameError("source", name, known_sources())
-    table = _read(name, folder, journal, progress)
+    table = _read(source_named(name), folder, journal, progress)
     _refuse_empty(table, name, folder)
     return table
 
 
-def _read(
-    name: str, folder: Path, journal: Path | None, progress: Progress | None
-) -> StudyTable:
-    reader = _reader(name)
-    table = reader(folder, journal=journal, progress=progress) if name == "dicom-folder" else reader(folder)
+def _read(source: Source, folder: Path, journal: Path | None, progress: Progress | None) -> StudyTable:
+    reader = reader_of(source)
+    table = reader(folder, journal=journal, progress=progress) if source.key == "dicom-folder" else reader(folder)
     if not isinstance(table, StudyTable):
-        raise TypeError(f"the reader of '{name}' gives {type(table).__name__}")
+        why = f"gives {type(table).__name__} where a StudyTable is wanted"
+        raise InputError(f"the reader of source '{source.key}'", why, mend="mend or remove the package that brings it")
     return table
-
-
-def known_sources() -> tuple[str, ...]:
-    """The names of our sources and of those that other packages bring, none of them loaded."""
-    return tuple(sorted({*SOURCES, *(point.name for point in metadata.entry_points(group=ENTRY_POINTS))}))
-
-
-def _reader(name: str) -> Callable[..., object]:
-    """The function that reads the source. Raises: InputError where another package's cannot be loaded."""
-    if name in SOURCES:
-        module, _, function = SOURCES[name].partition(":")
-        ours: Callable[..., object] = getattr(importlib.import_module(module), function)
-        return ours
-    (point, *_) = metadata.entry_points(group=ENTRY_POINTS, name=name)
-    try:
-        theirs: Callable[..., object] = point.load()
-    except Exception as error:  # another's module may raise anything when it is imported
-        why = f"cannot be loaded from {point.value} ({type(error).__name__}: {error})"
-        raise InputError(f"source '{name}'", why, mend="mend or remove the package that brings it") from error
-    return theirs
 
 
 def _refuse_empty(table: StudyTable, name: str, folder: Path, listed: Path | None = None) -> None:
@@ -157,12 +116,11 @@ def import_source(
     """
     # Paths are kept absolute: the table may be moved, the images stay where they are.
     journal = out.with_name(f"{out.name}.journal")
-    if name not in known_sources():
-        raise UnknownNameError("source", name, known_sources())
+    source = source_named(name)
     if out.is_dir():
         raise OutputError(str(out), "is a folder", mend="name the file of the table, such as table.parquet")
     folder = Path(folder).resolve()
-    table = _read(name, folder, journal, progress)
+    table = _read(source, folder, journal, progress)
     if not len(table):
         journal.unlink(missing_ok=True)
         _refuse_empty(table, name, folder, write_skipped(table.skipped, _skipped_file(out)))
@@ -181,6 +139,8 @@ def import_source(
         patients=int(frame["patient_id"].nunique()),
         splits={part: int((frame["split"] == part).sum()) for part in ("train", "val", "test")},
         positives={finding: int((frame[f"label_{finding}"] >= 0.5).sum()) for finding in table.schema.findings},
+        licences=tuple(sorted(set(frame["license"]) - {""})),
+        weights_may_be_shipped=may_be_passed_on(source, frame["license"]),
         near_duplicates=len(pairs), left_lists_aside=own_split and listed, suspects=suspect_patients(table),
         skipped=table.skipped,
         skipped_file=write_skipped(table.skipped, _skipped_file(out)),

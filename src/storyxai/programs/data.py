@@ -6,14 +6,16 @@ from pathlib import Path
 
 from storyxai.data.checking import check_table
 from storyxai.data.importing import ImportReport, import_source
+from storyxai.data.sources import known_sources, source_named
 from storyxai.data.table import read_table
+from storyxai.errors import InputError
 from storyxai.files import write_whole
 from storyxai.pages.data_check import render_data_check
 from storyxai.phantoms.generate import write_phantoms
 from storyxai.programs.places import output_folder
 from storyxai.progress import Progress
 
-__all__ = ["check_data", "import_data", "make_phantoms"]
+__all__ = ["check_data", "import_data", "list_sources", "make_phantoms"]
 
 
 def make_phantoms(out: Path, *, count: int, seed: int = 0, size: int = 512, progress: Progress | None = None) -> None:
@@ -31,6 +33,21 @@ def import_data(
     """
     with output_folder(out.parent, typed=out):  # a place that cannot be written is said before hours of reading
         return import_source(source, path, out, seed=seed, own_split=own_split, progress=progress)
+
+
+def list_sources() -> list[str]:
+    """Each set that can be imported, a line each: its key, its name, its licence and whether weights may be passed on."""
+    return [_source_line(key) for key in known_sources()]
+
+
+def _source_line(key: str) -> str:
+    try:
+        source = source_named(key)
+    except InputError as error:  # another's package; the others are listed all the same
+        return f"{key}: cannot be used: {error}"
+    may = {None: "", True: ", weights may be passed on", False: ", weights trained on it may not be passed on"}
+    terms = f" ({source.licence}{may[source.weights_may_be_shipped]})" if source.licence else ""
+    return f"{key}: {source.name}{terms}"
 
 
 def check_data(table: Path, out: Path, *, progress: Progress | None = None) -> list[str]:

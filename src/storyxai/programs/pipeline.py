@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.data.about import about_set
+from storyxai.data.learnt import learnt_sets, learnt_sources, weights_licence
 from storyxai.errors import RecipeError
 from storyxai.evidence.boxes import evidence_boxes
 from storyxai.files import replace_files, require_writable, write_whole
@@ -40,13 +40,15 @@ if TYPE_CHECKING:
     from storyxai.training.distil import DistilledRun
 
 __all__ = [
-    "constant_report", "distil_to_folder", "evaluate_student", "limits_of", "open_run", "outputs_of", "patient_mark",
-    "reports_of", "run_pipeline", "training_sets", "write_scorecard",
+    "OWN_LICENCE", "constant_report", "distil_to_folder", "evaluate_student", "limits_of", "open_run", "outputs_of",
+    "patient_mark", "reports_of", "run_pipeline", "write_scorecard",
 ]
 
 FINDING_F1 = "finding_f1_micro"
 MASKS = modality_named().structure_names
 
+OWN_LICENCE = "Apache-2.0"
+"""Of weights that no set's terms bind."""
 LIMITS = (
     "Probabilities do not carry over to another hospital without calibration there.",
     "One frontal film at a time: no lateral view, no prior examination, no clinical history is read.",
@@ -107,7 +109,7 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path) -> ModelCard:
     domain = np.array(run.parts.validation.domain)
     weight = {name: (name != "phantom", int(stated[domain == name].sum())) for name in sorted(set(domain.tolist()))}
     chosen = max(weight, key=lambda name: weight[name])
-    learnt_from = training_sets(run.parts.train)
+    learnt_from, origins = learnt_sets(run.parts.train, run.parts.origins), run.parts.origins
     card = ModelCard(
         name=f"storyxai-{recipe.name}", version="1", spec=run.student.spec.as_dict(), files=files,
         calibration=calibration_of(run.student, run.parts.validation, domain=chosen, how=recipe.calibration),
@@ -117,9 +119,9 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path) -> ModelCard:
             "losses": {name: list(values) for name, values in run.losses.items()},
             "patients": sorted({patient_mark(p) for part in (run.parts.train, run.parts.validation) for p in part.patient_ids
                                 if not p.startswith("phantom")}),
-            "patient_sources": sorted(set(run.parts.train.domain) - {"phantom"}),
+            "patient_sources": list(learnt_sources(run.parts.train, origins)),
         },
-        licence="Apache-2.0",
+        licence=weights_licence(run.parts.train, origins, OWN_LICENCE),
     )
     write_card(card, folder)
     return card
@@ -144,17 +146,6 @@ def calibration_of(
 def limits_of(sets: Sequence[DataSet]) -> tuple[str, ...]:
     """Where a student that learned from these sets ends: what holds for every one, then what each set brings."""
     return tuple(dict.fromkeys((*LIMITS, *(limit for one in sets for limit in one.limits))))
-
-
-def training_sets(train: Examples) -> tuple[DataSet, ...]:
-    """Name, size, licence and origin of each set the student learnt from."""
-    sets = []
-    for domain in sorted(set(train.domain)):
-        rows = [i for i, name in enumerate(train.domain) if name == domain]
-        about = about_set(domain)
-        images, patients = len({train.ids[i] for i in rows}), len({train.patient_ids[i] for i in rows})
-        sets.append(DataSet(about.name, images, patients, about.licence, about.synthetic, about.limits))
-    return tuple(sets)
 
 
 def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: Progress | None = None) -> Scorecard:

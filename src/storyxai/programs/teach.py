@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from storyxai.data.learnt import learnt_sets, weights_licence
 from storyxai.data.skipped import write_skipped
 from storyxai.errors import UnknownNameError
 from storyxai.files import write_whole
 from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.programs.pipeline import constant_report, limits_of, open_run, outputs_of, reports_of, training_sets
+from storyxai.programs.pipeline import OWN_LICENCE, constant_report, limits_of, open_run, outputs_of, reports_of
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.build import References, build_scorecard
@@ -100,14 +101,15 @@ def _write_card(
     if not learnt and path.exists():  # it was trained in an earlier run
         learnt = json.loads(path.read_bytes()).get("losses", [])
     spec = {key: value for key, value in teacher.spec.as_dict().items() if key != "vocabulary"}
-    learnt_from = training_sets(parts.train)
+    learnt_from = learnt_sets(parts.train, parts.origins)
     card: dict[str, Any] = {
         "format": TEACHER_FORMAT, "name": f"storyxai-{recipe.name}-teacher-{task}", "task": task, "spec": spec,
         "weights": {"file": weights.name, "sha256": sha256_file(weights)}, "hash": network_hash(teacher),
         "parameters": count_parameters(teacher), "seed": recipe.seed, "losses": learnt,
         "recipe_sha256": sha256_file(out / "recipe.toml"),
         "trained_on": [asdict(item) for item in learnt_from], "limits": list(limits_of(learnt_from)),
-        "figures": judge_teacher(recipe, task, teacher, parts, progress=progress), "licence": "Apache-2.0",
+        "figures": judge_teacher(recipe, task, teacher, parts, progress=progress),
+        "licence": weights_licence(parts.train, parts.origins, OWN_LICENCE),
         "research_use_only": True,
     }
     write_whole(canonical_json(card), path)

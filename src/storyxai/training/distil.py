@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from storyxai.data.assemble import examples_from_phantoms, examples_from_table
 from storyxai.data.batches import Examples, join_examples
+from storyxai.data.learnt import Origin, origins_of
 from storyxai.data.skipped import skipped_lines, write_skipped
 from storyxai.data.table import Skipped, StudyTable, read_table
 from storyxai.errors import RecipeError
@@ -41,12 +42,13 @@ TASK_OF = {"findings": "teacher_findings", "masks": "teacher_masks", "report": "
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The three parts of the data, patients apart, and what of the tables became no example, by name."""
+    """The three parts of the data, patients apart; what of the tables became no example, by name; each domain's origin."""
 
     train: Examples
     validation: Examples
     test: Examples
     left_out: tuple[Skipped, ...] = ()
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +141,8 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
         made.append(phantoms)
         first += count
     left_out: list[Skipped] = []
-    for name, table in zip(set_names(data.tables, tables), tables, strict=True):
+    names = set_names(data.tables, tables)
+    for name, table in zip(names, tables, strict=True):
         for part, split in zip(made, ("train", "val", "test"), strict=True):
             found, skipped = examples_from_table(
                 table.select(split=split), size=data.size, encode=encode, laterals=data.laterals, shares=data.mask_shares,
@@ -155,7 +158,7 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
         raise RecipeError(recipe.name, "has no image to learn from", mend="name phantoms or tables with a train part")
     nothing = made[0][0].take([])
     train, validation, test = (_leave_out(join_examples([nothing, *part]), data.leave_out) for part in made)
-    return Parts(train, validation, test, tuple(left_out))
+    return Parts(train, validation, test, tuple(left_out), origins_of(names, tables))
 
 
 def _leave_out(examples: Examples, patients: tuple[str, ...]) -> Examples:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from storyxai.data.masks import encode_runs, fill_runs
 from storyxai.data.reading import image_files, number, read_csv, require_folder
+from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 
@@ -14,7 +15,6 @@ __all__ = ["read_chexmask"]
 
 NAME_COLUMNS = ("Image Index", "dicom_id", "image_id", "ImageID", "Path", "SOPInstanceUID")
 STRUCTURES: Mapping[str, str] = {"left": "Left Lung", "right": "Right Lung", "heart": "Heart"}
-LICENSE = "CC BY 4.0 (masks)"
 SMALLEST_QUALITY = 0.7
 
 
@@ -55,8 +55,8 @@ def _row(stem: str, image: str, cells: Mapping[str, str]) -> StudyRow:
     quality = number(cells.get("Dice RCA (Mean)", ""))
     doubt = " (doubtful)" if quality < SMALLEST_QUALITY else ""
     return StudyRow(
-        f"chexmask-{stem}", f"chexmask-{stem}", image, "chexmask", license=LICENSE, left_lung_mask=runs["left"],
-        right_lung_mask=runs["right"], heart_mask=runs["heart"],
+        f"chexmask-{stem}", f"chexmask-{stem}", image, "chexmask", license=SOURCES["chexmask"].licence,
+        left_lung_mask=runs["left"], right_lung_mask=runs["right"], heart_mask=runs["heart"],
         notes=("masks by a network", f"its own estimate of their Dice {quality:g}{doubt}"),
     )
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from storyxai.data.labels import labels_from_codes
 from storyxai.data.reading import age_of, is_there, number, read_csv, require_folder
+from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.data.views import view_of
 from storyxai.errors import TableError
 
 __all__ = ["read_chexpert"]
 
-LICENSE = "Stanford University Dataset Research Use Agreement"
 ABOUT = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
 PARTS: Mapping[str, str] = {"train.csv": "train", "valid.csv": "val", "test.csv": "test"}
 
@@ -62,6 +62,6 @@ def _row(cells: Mapping[str, str], place: re.Match[str], part: str) -> StudyRow:
     return StudyRow(
         study, f"chexpert-{place[2]}", place[1], "chexpert", image_id=f"{study}-{Path(place[4]).stem}", view=view,
         sex={"Male": "M", "Female": "F"}.get(cells.get("Sex", ""), ""), age_years=age if age > 0 else float("nan"),
-        official_split=part, license=LICENSE, labels=labels, uncertain=uncertain,
+        official_split=part, license=SOURCES["chexpert"].licence, labels=labels, uncertain=uncertain,
         notes=tuple(f"also stated: {name}" for name in others),
     )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from storyxai.data.reading import age_of, is_there, read_csv, require_folder
+from storyxai.data.sources import SOURCES, may_be_passed_on
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.data.views import view_of
 
-__all__ = ["read_covid"]
+__all__ = ["read_covid", "read_covid_cc_by"]
 
 # Names of older releases; newer ones say "Pneumonia/Viral/COVID-19". ARDS and lipoid changes are no pneumonia by name.
 PNEUMONIAS = frozenset({
@@ -53,6 +57,21 @@ def read_covid(folder: Path) -> StudyTable:
     skipped += [Skipped(name, "is an image without a line for a radiograph in metadata.csv") for name in strays
                 if name not in {item.what for item in skipped}]
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
+
+
+def read_covid_cc_by(folder: Path) -> StudyTable:
+    """The rows of `read_covid` whose own licence is CC BY, without a condition beside attribution; the rest is skipped.
+
+    Raises: TableError.
+    """
+    table = read_covid(folder)
+    free = np.array([may_be_passed_on(SOURCES["covid-cc-by"], [licence]) is True for licence in table.frame["license"]], bool)
+    others = table.frame[~free]
+    skipped = [
+        Skipped(str(name), f"is not under CC BY but under '{licence}'" if licence else "comes without a licence")
+        for name, licence in zip(others["image_id"], others["license"], strict=True)
+    ]
+    return replace(table.select(rows=free), skipped=(*table.skipped, *skipped))
 
 
 def _row(

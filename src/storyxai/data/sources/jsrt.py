@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.data.reading import age_of, image_files, number, read_lines, require_folder, shown
+from storyxai.data.sources import SOURCES
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.imaging.jsrt_film import MM_PER_PIXEL, SIDE, jsrt_words
@@ -17,7 +18,6 @@ from storyxai.imaging.jsrt_film import MM_PER_PIXEL, SIDE, jsrt_words
 __all__ = ["read_jsrt", "read_jsrt_pixels", "write_jsrt_png"]
 
 LARGEST_NODULE_MM = 30.0
-LICENSE = "JSRT: free for research, with citation"
 SCR: Mapping[str, str] = {"left_lung_mask": "left lung", "right_lung_mask": "right lung", "heart_mask": "heart"}
 
 
@@ -95,7 +95,8 @@ def _row(stem: str, image: str, fields: list[str], *, nodule: bool, masks: Mappi
         if all(math.isfinite(value) for value in (size_mm, x, y)):
             boxes = (BoxNote(finding, x - side / 2, y - side / 2, side, side, SIDE, SIDE, source="jsrt"),)
     return StudyRow(
-        f"jsrt-{stem}", f"jsrt-{stem}", image, "jsrt", view="PA", sex=_sex(sex), age_years=age_of(age), license=LICENSE,
+        f"jsrt-{stem}", f"jsrt-{stem}", image, "jsrt", view="PA", sex=_sex(sex), age_years=age_of(age),
+        license=SOURCES["jsrt"].licence,
         labels=labels, boxes=boxes, notes=notes, left_lung_mask=masks["left_lung_mask"],
         right_lung_mask=masks["right_lung_mask"], heart_mask=masks["heart_mask"],
     )

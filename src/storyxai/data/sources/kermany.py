@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 from storyxai.data.reading import is_there, read_csv, require_folder
+from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable, join_by_name
 from storyxai.errors import TableError
 
 __all__ = ["read_kermany"]
 
-LICENSE = "CC BY 4.0"
 PEDIATRIC = "paediatric, one hospital"
 
 
@@ -68,7 +68,8 @@ def _row(folder: Path, name: str, patient: str, pair: dict[str, str] | None, ski
             notes.append(f"mask paired by {pair['how']}")
     part = path.parts[-3] if len(path.parts) >= 3 and path.parts[-3] in ("train", "val", "test") else ""
     return StudyRow(
-        f"kermany-{path.stem}", f"kermany-{patient}", name, "kermany", view="AP", official_split=part, license=LICENSE,
+        f"kermany-{path.stem}", f"kermany-{patient}", name, "kermany", view="AP", official_split=part,
+        license=SOURCES["kermany"].licence,
         labels={"Pneumonia": float(pneumonia)}, lung_mask=mask, notes=tuple(notes),
     )
 

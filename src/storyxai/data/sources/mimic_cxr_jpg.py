@@ -11,13 +11,13 @@ import pandas as pd
 from storyxai.data.labels import labels_from_codes
 from storyxai.data.reading import image_files, number, read_csv, require_folder
 from storyxai.data.reports import ReportSections, report_sections, unsectioned
+from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.data.views import view_of
 from storyxai.errors import TableError
 
 __all__ = ["read_mimic_cxr_jpg"]
 
-LICENSE = "PhysioNet Credentialed Health Data License 1.5.0"
 LARGEST_REPORT_BYTES = 1_000_000
 SPLITS: Mapping[str, str] = {"train": "train", "validate": "val", "test": "test"}
 
@@ -55,7 +55,7 @@ def read_mimic_cxr_jpg(folder: Path) -> StudyTable:
             report = told[study] = _report(reports.get(f"s{study}"), skipped)
         rows.append(StudyRow(
             f"mimic-s{study}", f"mimic-p{subject}", image, "mimic-cxr-jpg", image_id=f"mimic-{dicom}",
-            view=_view(cells), license=LICENSE,
+            view=_view(cells), license=SOURCES["mimic-cxr-jpg"].licence,
             official_split=SPLITS.get(part_of.get(dicom, ""), ""), labels=labels, uncertain=uncertain,
             findings_text=report.findings, impression_text=report.impression,
             notes=(*(f"also stated: {name}" for name in others), *report.notes()),

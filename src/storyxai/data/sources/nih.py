@@ -9,6 +9,7 @@ import numpy as np
 
 from storyxai.data.labels import labels_from_list
 from storyxai.data.reading import read_csv, read_lines, shown
+from storyxai.data.sources import SOURCES
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.data.views import view_of
 from storyxai.errors import TableError
@@ -18,7 +19,6 @@ from storyxai.types import Labels, SoftTargets
 __all__ = ["read_densenet_targets", "read_google_labels", "read_nih"]
 
 FRAME = 1024.0
-LICENSE = "NIH Clinical Center: free use with attribution"
 SETS = ("pneumonia-set", "balanced-set")
 
 
@@ -200,7 +200,7 @@ def _row(
         f"nih-{stem}", f"nih-{int(cells['Patient ID']):08d}", image, "nih", origin=origin,
         view=view_of(cells["View Position"]),
         sex=cells["Patient Gender"] if cells["Patient Gender"] in ("M", "F") else "", age_years=age,
-        official_split=official.get(stem, ""), license=LICENSE, labels=labels,
+        official_split=official.get(stem, ""), license=SOURCES["nih"].licence, labels=labels,
         boxes=boxes + (rsna[0] if rsna else ()), boxes_complete=rsna is not None, notes=tuple(notes),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from storyxai.data.reading import image_files, number, read_csv, require_folder
+from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.data.views import view_of
 from storyxai.errors import TableError
@@ -14,7 +15,6 @@ from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 
 __all__ = ["read_padchest"]
 
-LICENSE = "PadChest Dataset Research Use Agreement"
 NAMED: Mapping[str, str] = {
     "laminar atelectasis": "Atelectasis", "lobar atelectasis": "Atelectasis", "segmental atelectasis": "Atelectasis",
     "round atelectasis": "Atelectasis", "total atelectasis": "Atelectasis", "atypical pneumonia": "Pneumonia",
@@ -77,7 +77,7 @@ def _row(cells: Mapping[str, str], image: str) -> StudyRow:
         f"padchest-{cells['StudyID']}", f"padchest-{cells['PatientID']}", image, "padchest",
         image_id=f"padchest-{Path(image).stem}", view=_view(cells),
         sex=cells["PatientSex_DICOM"] if cells["PatientSex_DICOM"] in ("M", "F") else "",
-        age_years=age if 0 <= age <= 120 else float("nan"), license=LICENSE, labels=labels,
+        age_years=age if 0 <= age <= 120 else float("nan"), license=SOURCES["padchest"].licence, labels=labels,
         findings_text=cells["Report"].strip(),
         notes=(f"labels by {cells['MethodLabel'] or 'unknown'}", "report in Spanish, words stemmed",
                *(f"also stated: {name}" for name in others)),

@@ -6,13 +6,13 @@ from collections import defaultdict
 from pathlib import Path
 
 from storyxai.data.reading import image_files, number, read_csv, require_folder, shown
+from storyxai.data.sources import SOURCES
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 
 __all__ = ["read_rsna"]
 
 FRAME = 1024.0
-LICENSE = "RSNA challenge terms: non-commercial use, with citation"
 
 
 def read_rsna(folder: Path) -> StudyTable:
@@ -44,7 +44,7 @@ def read_rsna(folder: Path) -> StudyTable:
     skipped += [Skipped(images[name], "is an image without labels") for name in sorted(set(images) - set(target))]
     rows = [
         StudyRow(
-            f"rsna-{name}", f"rsna-{name}", images[name], "rsna", license=LICENSE,
+            f"rsna-{name}", f"rsna-{name}", images[name], "rsna", license=SOURCES["rsna"].licence,
             labels={"Pneumonia": number(target[name])}, boxes=tuple(boxes[name]), boxes_complete=True,
             notes=(f"RSNA: {classes[name]}",) if name in classes else (),
         )

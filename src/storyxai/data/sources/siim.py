@@ -9,6 +9,7 @@ import numpy as np
 
 from storyxai.data.masks import encode_runs, fill_runs
 from storyxai.data.reading import image_files, read_csv, require_folder, shown
+from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.types import Mask
@@ -16,7 +17,6 @@ from storyxai.types import Mask
 __all__ = ["read_siim", "relative_runs"]
 
 SIDE = 1024
-LICENSE = "SIIM-ACR challenge terms: non-commercial research"
 
 
 def read_siim(folder: Path) -> StudyTable:
@@ -46,7 +46,7 @@ def read_siim(folder: Path) -> StudyTable:
             raise TableError(path.name, f"says that '{shown(name)}' has and has not a pneumothorax", mend="fetch it anew")
         mask = np.logical_or.reduce([relative_runs(text, side=SIDE, what=name) for text in texts]) if texts else None
         rows.append(StudyRow(
-            f"siim-{name}", f"siim-{name}", images[name], "siim", license=LICENSE,
+            f"siim-{name}", f"siim-{name}", images[name], "siim", license=SOURCES["siim"].licence,
             labels={"Pneumothorax": float(bool(texts))},
             lesion_masks={} if mask is None else {"pneumothorax": encode_runs(mask)},
         ))

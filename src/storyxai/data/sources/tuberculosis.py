@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from storyxai.data.reading import age_of, require_folder
+from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 
 __all__ = ["read_montgomery", "read_shenzhen"]
 
-LICENSE = "NLM: free for research, with citation"
 LARGEST_READING_BYTES = 100_000
 PER_YEAR: Mapping[str, float] = {"y": 1, "m": 12, "d": 365.25}
 Reading = tuple[str, float, str]  # sex, age_years, text
@@ -59,9 +59,9 @@ def _read(
         found = {key: form.format(name) for key, form in masks.items() if (folder / form.format(name)).is_file()}
         rows.append(StudyRow(
             f"{source}-{name}", f"{source}-{end[1]}", f"CXR_png/{path.name}", source, view="PA", sex=sex, age_years=age,
-            license=LICENSE, lung_mask=found.get("lung_mask", ""), left_lung_mask=found.get("left_lung_mask", ""),
-            right_lung_mask=found.get("right_lung_mask", ""), findings_text=text,
-            notes=("normal by the set's name" if end[2] == "0" else "tuberculosis by the set's name",),
+            license=SOURCES[source].licence, lung_mask=found.get("lung_mask", ""),
+            left_lung_mask=found.get("left_lung_mask", ""), right_lung_mask=found.get("right_lung_mask", ""),
+            findings_text=text, notes=("normal by the set's name" if end[2] == "0" else "tuberculosis by the set's name",),
         ))
     if not rows:
         raise TableError(str(folder), f"holds no {prefix} image in CXR_png", mend="name the unpacked data set")

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from storyxai.data.reading import image_files, number, read_csv, require_folder
+from storyxai.data.sources import SOURCES
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.modalities.chest_radiograph.findings import match_name
 
 __all__ = ["read_vindr"]
 
-LICENSE = "PhysioNet Credentialed Health Data License 1.5.0"
 JOINT = "Nodule/Mass"
 BOX = ("x_min", "y_min", "x_max", "y_max")
 Votes = dict[str, dict[str, dict[str, float]]]  # image -> reader -> class -> 1 or 0
@@ -43,8 +43,8 @@ def read_vindr(folder: Path) -> StudyTable:
         part = Path(images[name]).parts[0]
         rows.append(StudyRow(
             f"vindr-{name}", f"vindr-{name}", images[name], "vindr",
-            official_split=part if physionet and part in ("train", "test") else "", license=LICENSE, labels=labels,
-            uncertain=uncertain, boxes=tuple(boxes.get(name, ())), boxes_complete=True, notes=notes,
+            official_split=part if physionet and part in ("train", "test") else "", license=SOURCES["vindr"].licence,
+            labels=labels, uncertain=uncertain, boxes=tuple(boxes.get(name, ())), boxes_complete=True, notes=notes,
         ))
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
 
