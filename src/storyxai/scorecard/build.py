@@ -18,6 +18,7 @@ from storyxai.data.table import Skipped
 from storyxai.errors import TableError, UnknownNameError
 from storyxai.metrics import agreement, calibration, classification, detection
 from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic
+from storyxai.metrics.own import Metric, own_metrics, statistic_of
 from storyxai.metrics.text import nearest_neighbour_rows, report_statistics
 from storyxai.scorecard.inputs import (
     DISTANCES,
@@ -97,11 +98,11 @@ def build_scorecard(
     others = [model for model in models if model.given.role != "student"]
     pairs = [(student, other) for student in students for other in others]
     teachers = [(student, other) for student, other in pairs if other.given.role == "teacher"]
-    cosines = map_cosines or {}
+    cosines, metrics = map_cosines or {}, own_metrics()
     return Scorecard(
         dataset=_dataset(bench),
         settings={"bootstrap": count, "level": level, "min_positives": min_positives, "seed": seed, "unit": "patient"},
-        models=tuple(_model_scores(bench, model) for model in models),
+        models=tuple(_model_scores(bench, model, metrics) for model in models),
         differences=tuple(_difference(bench, student, other) for student, other in pairs),
         agreement=tuple(
             _agreement(bench, student, teacher, cosines.get((student.given.name, teacher.given.name), {}))
@@ -185,7 +186,7 @@ def _left_out(skipped: Sequence[Skipped]) -> Plain:
     return {"left_out": f"{lines[0].removeprefix('left out: ')} ({'; '.join(lines[1:])})"} if lines else {}
 
 
-def _model_scores(bench: Bench, model: Spoken) -> Plain:
+def _model_scores(bench: Bench, model: Spoken, metrics: Sequence[Metric]) -> Plain:
     knows = [column for column in range(model.scores.shape[1]) if np.isfinite(model.scores[:, column]).any()]
     enough = bench.enough(model.scores)
     return {
@@ -202,7 +203,24 @@ def _model_scores(bench: Bench, model: Spoken) -> Plain:
         "detection": [_detection(bench, model, name) for name in model.boxes if name in bench.references.boxes],
         "reports": _report_scores(bench, model.reports) if model.given.reports is not None else None,
         "subgroups": [] if model.given.role == "control" else _subgroups(bench, model),
+        **({"own_metrics": [row for metric in metrics for row in _own_scores(bench, model, metric)]} if metrics else {}),
     }
+
+
+def _own_scores(bench: Bench, model: Spoken, metric: Metric) -> list[Plain]:
+    """Somebody's own metric of each finding, or of all together; nothing where the model gives not what it needs."""
+    given = model.scores if metric.needs == "scores" else model.probabilities
+    known = np.asarray(np.isfinite(bench.labels) & np.isfinite(given))
+    about = {"metric": metric.name, "higher_is_better": metric.higher_is_better}
+    if metric.over == "all":
+        rows = np.asarray(known.any(axis=1))
+        found = bench.mean(statistic_of(metric, bench.labels, given), rows) if rows.any() else None
+        return [] if found is None else [{**about, "finding": "", **bench.counts(rows), **found}]
+    return [
+        {**about, "finding": bench.references.findings[column], **bench.counts(known[:, column]),
+         **bench.mean(statistic_of(metric, bench.labels[:, column], given[:, column]), known[:, column])}
+        for column in np.flatnonzero(known.any(axis=0))
+    ]
 
 
 def _finding_scores(bench: Bench, model: Spoken, column: int, *, rare: bool) -> Plain:

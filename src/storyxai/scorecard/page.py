@@ -54,7 +54,7 @@ def glance_html(scorecard: Plain) -> str:
 
 
 def _document(scorecard: Plain, speed: Plain) -> Document:
-    tell = (_summary, _findings, _calibration, _masks, _detection, _reports, _differences, _subgroups, _agreement)
+    tell = (_summary, _findings, _calibration, _own_metrics, _masks, _detection, _reports, _differences, _subgroups, _agreement)
     chapters = [chapter for part in tell for chapter in part(scorecard)]
     return Document(
         "Scorecard", scorecard["dataset"]["name"], _facts(scorecard),
@@ -204,6 +204,17 @@ def _calibration(scorecard: Plain) -> list[Chapter]:
         "card holds no limits, nothing is promised and nothing stands here. Temperature: what the logits are divided by."
     )
     return [Chapter("Calibration", (*figure, Text(note, "note"), *tables))]
+
+
+def _own_metrics(scorecard: Plain) -> list[Chapter]:
+    """Figures that other packages bring."""
+    rows = [
+        (f"{found['metric']}{', ' + words(found['finding']) if found['finding'] else ''}",
+         [model["name"], found["images"], _estimate(found), "higher" if found["higher_is_better"] else "lower"], model["role"])
+        for model in scorecard["models"] for found in model.get("own_metrics", ())
+    ]
+    note = Text("These figures come from packages beside storyxai; their intervals are made as all others.", "note")
+    return [Chapter("Further figures", (_table(["Figure", "Model", "n", "Value", "Better is"], rows), note))] if rows else []
 
 
 def _masks(scorecard: Plain) -> list[Chapter]:
