@@ -549,7 +549,7 @@ def test_phantoms_import_and_evaluate_on_a_small_scale(call: Call, student: Path
     assert ended.status == 0, ended.err
     record = json.loads((score / "scorecard.json").read_bytes())
     assert "student" in {model["role"] for model in record["models"]}
-    assert (score / "scorecard.html").read_bytes().startswith(b"<!doctype html>")
+    assert (score / "scorecard.html").read_bytes().startswith(b"<!DOCTYPE html>")
     assert json.loads(ended.out)["scorecard"] == str(score / "scorecard.json")
 
 

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from sklearn.metrics import roc_auc_score
 from storyxai.errors import InputError, TableError, UnknownNameError
 from storyxai.metrics.calibration import ConformalLimits
 from storyxai.metrics.classification import auroc
+from storyxai.programs.evaluate import Evaluated
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import NORMAL_REPORT, References, TaskOutputs, age_bands, build_scorecard, headline
-from storyxai.scorecard.page import render_scorecard
+from storyxai.scorecard.page import glance_html, render_scorecard
 
 FINDINGS = ("Effusion", "Nodule", "Hernia")
 COUNT = 120
@@ -489,6 +491,15 @@ def test_speed_stands_on_the_page_only_when_it_was_measured(full: dict[str, Any]
     page = render_scorecard(full, speed={"models": [measured, slow]}).decode("utf-8")
     assert "<h2>Speed</h2>" in page and "123.4" in page and "<td>10.0</td>" in page
     assert "<h2>Speed</h2>" not in render_scorecard(full).decode("utf-8")
+
+
+def test_a_scorecard_shows_itself_in_a_notebook_at_a_glance(full: dict[str, Any], tmp_path: Path) -> None:
+    said = build_scorecard([student()], references(), seed=1, count=20)
+    assert said._repr_html_() == glance_html(said.as_dict())
+    path = tmp_path / "scorecard.json"
+    path.write_text(json.dumps(full))
+    shown = Evaluated(path, {}, ())._repr_html_()
+    assert shown == glance_html(full) and "mean AUROC over 3 findings" in shown and "<h2>Findings" not in shown
 
 
 def test_one_patient_of_a_class_gives_a_figure_without_an_interval() -> None:

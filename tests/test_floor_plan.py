@@ -107,6 +107,13 @@ def test_no_permission_is_there_that_nobody_uses(room: str) -> None:
     assert not idle, f"nobody in {room} uses {', '.join(sorted(idle))}: take it out of ALLOWED"
 
 
+def test_only_what_asks_late_finds_a_room_by_its_name() -> None:
+    """The face, the command line, and what a notebook shows: nothing else goes round the table."""
+    late = {(room_of(path), room) for path in FILES
+            for room in re.findall(r"import_module\(f?\"storyxai\.(\w+)", path.read_text(encoding="utf-8"))}
+    assert late == {("types", "pages"), ("__init__", "explain"), ("__init__", "evidence")}
+
+
 def test_permissions_lead_downwards() -> None:
     floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
     assert set(floor) == set(ALLOWED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -364,6 +365,10 @@ class Evidence:
     indication: str = ""
     gaps: tuple[str, ...] = ()
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return _shown(self, "evidence_html")
+
 
 @dataclass(frozen=True)
 class Sentence:
@@ -401,6 +406,10 @@ class Story:
     style: str = "technical"
     signed: bool = False
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return _shown(self, "story_html")
+
 
 @dataclass(frozen=True, eq=False)
 class Labels:
@@ -423,3 +432,9 @@ class SoftTargets:
     ids: tuple[str, ...]
     view: str
     teacher: str
+
+
+def _shown(value: Evidence | Story, how: str) -> str:
+    # Found when a notebook asks, and only then: the nouns themselves know no page.
+    html: str = getattr(import_module("storyxai.pages.notebook"), how)(value)
+    return html

@@ -80,11 +80,13 @@ def test_a_document_has_no_fault_that_axe_finds_and_is_no_wider_than_its_screen(
 
 def test_evidence_and_stories_show_themselves_in_a_notebook() -> None:
     shown = evidence_html(example_evidence())
+    assert example_evidence()._repr_html_() == shown
     assert shown.count("<img") == 3 and shown.count("too much of the map lies away") == 2
     assert "<th scope=\"row\">Effusion</th>" in shown and "0.830" in shown and RESEARCH_USE in shown
     bare = evidence_html(normal_evidence())
     assert "<img" not in bare and "<details" not in bare and "Effusion" in bare
     story = tell(example_evidence(), "clinician")
     told = story_html(story)
+    assert story._repr_html_() == told
     assert told.count("<details") == len([section for section in story.sections if section.sentences]) - 1
     assert all(section.sentences[0].text.split("&")[0][:20] in told for section in story.sections if section.sentences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from storyxai.programs.places import name_full_disk
 from storyxai.progress import Progress
 from storyxai.scorecard.build import headline
 from storyxai.scorecard.judge import SPLITS, JudgeOptions, evaluate_student, student_speed
+from storyxai.scorecard.page import glance_html
 
 __all__ = ["SPLITS", "EvaluateOptions", "Evaluated", "evaluate", "score_lines"]
 
@@ -51,6 +53,10 @@ class Evaluated:
     scorecard: Path
     headline: Mapping[str, Any]
     lines: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return glance_html(json.loads(self.scorecard.read_bytes()))
 
 
 def evaluate(table: Path, out: Path, options: EvaluateOptions | None = None, *, progress: Progress | None = None) -> Evaluated:

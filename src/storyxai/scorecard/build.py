@@ -32,6 +32,7 @@ from storyxai.scorecard.inputs import (
     column_of,
     gap_between,
 )
+from storyxai.scorecard.page import glance_html
 from storyxai.types import RESEARCH_USE
 
 __all__ = ["FORMAT", "NORMAL_REPORT", "References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard", "headline"]
@@ -68,6 +69,10 @@ class Scorecard:
             "agreement": list(self.agreement),
             "report_baselines": list(self.report_baselines),
         }
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return glance_html(self.as_dict())
 
 
 def build_scorecard(
