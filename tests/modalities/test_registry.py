@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storyxai.errors import InputError, UnknownNameError
+from storyxai.errors import GateRefusal, InputError, UnknownNameError
+from storyxai.imaging.gate import judge, refuse
 from storyxai.modalities import registry
 from storyxai.modalities.any_image import survey_any_image
 from storyxai.modalities.contract import FindingTerm, Modality, Structure, WhatIf
 from storyxai.modalities.registry import modality_keys, modality_named, modality_of, read_modality
+from storyxai.types import Image
 
 SKIN = """
 key = "skin_spots"
@@ -147,3 +149,40 @@ def test_an_image_of_any_kind_is_surveyed_whole_or_in_its_structures() -> None:
     assert place is not None and place.check == "inside_structures" and (place.region == lesion).all()
     assert whole.map_concepts(-values, "Nevus")[0].value is None
     assert survey_any_image({"lesion": lesion & False}, spacing_mm=None, mask_pixel=1.0).place("Nevus") is None
+
+
+def test_a_file_gives_its_gate_and_its_filling(tmp_path: Path) -> None:
+    limits = 'least_size = 40\nleast_contrast = 0.1\nmost_blank = 0.5\ncolour = "grey"'
+    skin = read_modality(written(tmp_path, f'{SKIN}\n[gate]\n{limits}\n[filling]\nstructures = ["lesion"]\n'))
+    assert skin.filling is not None and (skin.filling.structures, skin.filling.quantile) == (("lesion",), 0.25)
+    noise = np.random.default_rng(0).uniform(0.2, 0.8, (48, 48)).astype(np.float32)
+    half = noise.copy()
+    half[:30] = 0.5  # 29 x 46 of 46 x 46 inner pixels equal their neighbours, but for the last row
+    small, dull, red = noise[:30], noise * 0.1, np.stack([noise, noise * 0.2, noise * 0.2], axis=2)
+    failed = {}
+    for name, pixels in {"noise": noise, "half": half, "small": small, "dull": dull, "red": red}.items():
+        failed[name] = [check.name for check in judge(Image(pixels, "ab" * 32, "x.png"), skin) if check.passed is False]
+    assert failed == {
+        "noise": [], "half": ["gate.blank"], "small": ["gate.size"], "dull": ["gate.contrast"], "red": ["gate.colour"],
+    }
+    with pytest.raises(GateRefusal, match="most of the picture is of one value"):
+        image = Image(half, "ab" * 32, "x.png")
+        refuse(image, judge(image, skin), skin)
+
+
+@pytest.mark.parametrize(("lines", "said"), [
+    ("[gate]\nleast_sise = 3", "unknown key 'least_sise' in .gate.*did you mean 'least_size'"),
+    ("[filling]\nstructure = ['lesion']", "unknown key 'structure' in .filling.*did you mean 'structures'"),
+    ("[gating]\nx = 1", "unknown key 'gating'.*did you mean 'gate'"),
+    ("[gate]\ncolour = 'gray'", "gate.colour.*did you mean 'grey'"),
+    ("[gate]\nmost_blank = 3", "gate.most_blank.* is 3.*from 0 to 1"),
+    ("[gate]\nleast_size = 'big'", "gate.least_size.*a number"),
+    ("[filling]\nstructures = ['lession']", "structure.*did you mean 'lesion'"),
+    ("[filling]\nstructures = []", "filling.structures.*a list of texts"),
+    ("[filling]\nstructures = ['lesion']\nquantile = 2", "filling.quantile.* is 2.*from 0 to 1"),
+])
+def test_a_gate_or_filling_that_is_none_is_refused_by_file_and_key(tmp_path: Path, lines: str, said: str) -> None:
+    path = written(tmp_path, f"{SKIN}\n{lines}\n")
+    with pytest.raises(InputError, match=said) as raised:
+        read_modality(path)
+    assert str(path) in str(raised.value)

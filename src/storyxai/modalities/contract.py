@@ -258,9 +258,9 @@ class Modality:
         for kind, names in (("finding", self.names), ("structure", self.structure_names)):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise InputError(what, f"has the {kind} {twice[0]} twice", mend="keep one of them")
-        for what_if in self.what_ifs:
-            if what_if.structure not in self.structure_names:
-                raise UnknownNameError(f"{what}: structure", what_if.structure, self.structure_names)
+        for name in (*(what_if.structure for what_if in self.what_ifs), *(self.filling.structures if self.filling else ())):
+            if name not in self.structure_names:
+                raise UnknownNameError(f"{what}: structure", name, self.structure_names)
 
     @property
     def names(self) -> tuple[str, ...]:

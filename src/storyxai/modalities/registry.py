@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from storyxai.errors import InputError, UnknownNameError, nearest_name
-from storyxai.modalities.contract import Acquisition, Code, FindingTerm, Modality, Structure, WhatIf
+from storyxai.modalities.any_image import GateLimits, gate_within, plain_filling
+from storyxai.modalities.contract import Acquisition, Code, FindingTerm, Modality, NeutralFilling, Structure, WhatIf
 
 __all__ = [
     "DEFAULT_MODALITY", "ENTRY_POINTS", "MODALITY_FILE", "modality_keys", "modality_named", "modality_of", "read_modality",
@@ -27,6 +28,8 @@ DEFAULT_MODALITY = "chest_radiograph"
 ENTRY_POINTS = "storyxai.modalities"
 MODALITY_FILE = "modality.toml"
 _BUILT_IN: Mapping[str, str] = {"chest_radiograph": "storyxai.modalities.chest_radiograph.modality:CHEST_RADIOGRAPH"}
+_PARTS = ("key", "name", "words", "acquisition", "findings", "structures", "what_ifs", "gate", "filling")
+_FILLING_QUANTILE = 0.25
 _T = TypeVar("_T")
 
 
@@ -80,7 +83,7 @@ def _read(what: str, data: bytes) -> Modality:
         record = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(what, f"is no TOML ({error})", mend="put the line right") from error
-    _require_known(what, record, ("key", "name", "words", "acquisition", "findings", "structures", "what_ifs"), "")
+    _require_known(what, record, _PARTS, "")
     try:
         return Modality(
             key=str(record.get("key", "")),
@@ -90,6 +93,8 @@ def _read(what: str, data: bytes) -> Modality:
                 _built(Structure, what, item, "structures", leave=("fault",)) for item in _tables(what, record, "structures")
             ),
             what_ifs=tuple(_built(WhatIf, what, item, "what_ifs") for item in _tables(what, record, "what_ifs")),
+            gate=gate_within(_built(GateLimits, what, _table(what, record, "gate"), "gate")) if "gate" in record else None,
+            filling=_filling(what, _table(what, record, "filling")) if "filling" in record else None,
             acquisition=_built(Acquisition, what, _table(what, record, "acquisition"), "acquisition"),
             words={lang: {k: str(v) for k, v in _table(what, words, lang).items()}
                    for words in (_table(what, record, "words"),) for lang in words},
@@ -113,6 +118,16 @@ def _loaded(point: EntryPoint) -> Modality:
     return found
 
 
+def _filling(what: str, item: Mapping[str, object]) -> NeutralFilling:
+    _require_known(what, item, ("structures", "quantile"), "filling")
+    named, quantile = item.get("structures"), item.get("quantile", _FILLING_QUANTILE)
+    if not named or not isinstance(named, list) or not _fits(tuple(named), "tuple[str, ...]"):
+        raise InputError(f"{what}: filling.structures", f"is {named!r}", mend=f"write {_WORDS['tuple[str, ...]']}")
+    if not _fits(quantile, "float"):
+        raise InputError(f"{what}: filling.quantile", f"is {quantile!r}", mend=f"write {_WORDS['float']}")
+    return plain_filling(tuple(named), float(str(quantile)))
+
+
 def _finding(what: str, item: Mapping[str, object]) -> FindingTerm:
     codes = tuple(Code(str(value), scheme) for scheme, value in _table(what, item, "codes").items())
     rest = {key: value for key, value in item.items() if key != "codes"}
@@ -133,7 +148,8 @@ def _built(kind: type[_T], what: str, item: Mapping[str, object], table: str, *,
         raise InputError(f"{what}: [{table}]", why, mend="give every finding and structure its name") from error
 
 
-_WORDS = {"str": "a text", "bool": "true or false", "tuple[str, ...]": "a list of texts", "Literal[1, 3]": "1 or 3"}
+_WORDS = {"str": "a text", "bool": "true or false", "tuple[str, ...]": "a list of texts", "Literal[1, 3]": "1 or 3",
+          "float": "a number"}
 
 
 def _fits(value: object, wanted: str) -> bool:
@@ -141,6 +157,8 @@ def _fits(value: object, wanted: str) -> bool:
         return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
     if wanted == "Literal[1, 3]":
         return value in (1, 3) and not isinstance(value, bool)
+    if wanted == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool)
     return not (wanted == "str" and not isinstance(value, str)) and not (wanted == "bool" and not isinstance(value, bool))
 
 
