@@ -96,7 +96,7 @@ def test_paths_lead_to_values() -> None:
     record = as_record(example_evidence())
     assert record["format"] == FORMAT
     assert resolve(record, "findings.Effusion.probability") == 0.83
-    assert resolve(record, "findings.Cardiomegaly.state") == "indeterminate"
+    assert resolve(record, "findings.Cardiomegaly.tier") == "cannot_tell"
     assert resolve(record, "boxes.Effusion.1.score") == 0.21
     assert resolve(record, "boxes.Effusion.0.width_mm") == pytest.approx(62 * 1.5)
     assert resolve(record, "boxes.Effusion.0.height_mm") == pytest.approx(58 * 1.6)
@@ -116,17 +116,29 @@ def test_what_is_not_there_or_null_is_refused(path: str) -> None:
         resolve(as_record(example_evidence()), path)
 
 
-@pytest.mark.parametrize(("low", "limit"), [(0.3999999, 0.4), (0.34999998, 0.35)])
-def test_memory_and_record_put_a_finding_in_the_same_state(low: float, limit: float) -> None:
-    """0.3999999 is written as 0.4, which reaches the threshold: no one may read one state and see another."""
+@pytest.mark.parametrize(("probability", "limit"), [(0.3999999, 0.4), (0.34999998, 0.35)])
+def test_memory_and_record_put_a_finding_in_the_same_tier(probability: float, limit: float) -> None:
+    """0.3999999 is written as 0.4, which reaches the threshold: no one may read one tier and see another."""
     base = example_evidence()
-    finding = Finding("Effusion", 0.5, (low, 0.6), limit)
+    finding = Finding("Effusion", probability, (probability, limit), limit)
     prediction = dataclasses.replace(base.prediction, findings=(finding,), logits={})
     record = as_record(dataclasses.replace(base, prediction=prediction, heatmaps=()))
-    assert finding.state == "present"
+    assert finding.tier == "possible" and record["named"] == ["Effusion"]
     assert record["findings"]["Effusion"] == {
-        "probability": 0.5, "interval": [limit, 0.6], "threshold": limit, "state": "present", "logit": None
+        "probability": limit, "interval": [limit, limit], "threshold": limit, "tier": "possible", "logit": None
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "about", "doubted"), [
+    ("gate.distance", "Warning: the picture is unlike the films that the model learnt from; look.", True),
+    ("gate.inverted", "The grey values look inverted (bright lungs); invert the picture.", True),
+    ("gate.cropped", "Warning: the chest may be cut off at an edge; give the whole film.", False),
+])
+def test_far_from_training_or_forced_past_the_gate_no_finding_can_be_told(name: str, about: str, doubted: bool) -> None:
+    check = Check(name, "", "gate", 1.0, 0.5, False, about)
+    record = as_record(dataclasses.replace(example_evidence(), gate=(check,)))
+    assert record["doubts"] == ([name] if doubted else [])
+    assert ({item["tier"] for item in record["findings"].values()} == {"cannot_tell"}) is doubted
 
 
 def test_whole_numbers_read_back_as_they_were_written() -> None:

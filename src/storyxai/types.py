@@ -7,7 +7,7 @@ Words: `probability` is calibrated and in [0, 1]; `logit` is its log-odds before
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal, TypeAlias
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 __all__ = [
     "GAPS",
+    "HAIR",
     "LIKELY",
     "METHOD_NAMES",
+    "MOST_NAMED",
     "RESEARCH_USE",
     "TIERS",
     "AgreementFigures",
@@ -27,6 +29,7 @@ __all__ = [
     "Check",
     "Concept",
     "Counterfactual",
+    "DISTANCE",
     "DataSet",
     "Evidence",
     "Finding",
@@ -40,6 +43,7 @@ __all__ = [
     "ModelFacts",
     "OutlineFigures",
     "Prediction",
+    "Release",
     "ReportFigures",
     "Section",
     "Sentence",
@@ -47,6 +51,8 @@ __all__ = [
     "Story",
     "Study",
     "Tier",
+    "doubts_of",
+    "named_findings",
     "tier_of",
 ]
 
@@ -61,13 +67,18 @@ is measured on structures; without "report" no text was generated, without "grad
 
 Array: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
-State: TypeAlias = Literal["present", "absent", "indeterminate"]
 Tier: TypeAlias = Literal["likely", "possible", "unlikely", "cannot_tell"]
 Value: TypeAlias = float | int | str | bool | None
 LIKELY = 0.5
 """From this probability a finding is more likely there than not."""
 TIERS: tuple[Tier, ...] = ("likely", "possible", "unlikely", "cannot_tell")
 """How a finding is told: see `tier_of`."""
+DISTANCE = "gate.distance"
+"""The check of how far an image lies from those that the model learned from."""
+HAIR = 0.05
+"""So far an interval may reach into another tier: five images in a hundred more or less change nothing that is done."""
+MOST_NAMED = 5
+"""Findings that a story names in its text; the others stand in a table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,23 +114,12 @@ class Study:
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding's calibrated probability, its 90 % interval (from bootstrap of the calibration) and threshold."""
+    """One finding's calibrated probability, its 90 % interval (from bootstrap of the calibration), threshold of review."""
 
     name: str
     probability: float
     interval: tuple[float, float]
     threshold: float
-
-    @property
-    def state(self) -> State:
-        """`present` if the whole interval is at or above the threshold, `absent` if below it, else `indeterminate`.
-
-        All three are compared with the six digits that a record keeps, so that memory and record say the same.
-        """
-        low, high, limit = _as_recorded(*self.interval, self.threshold)
-        if low >= limit:
-            return "present"
-        return "absent" if high < limit else "indeterminate"
 
     @property
     def tier(self) -> Tier:
@@ -131,11 +131,23 @@ def tier_of(probability: float, interval: tuple[float, float], threshold: float)
     """How a finding of this calibrated probability is told, `threshold` being the one from which it is reviewed.
 
     "likely" from 0.5, "possible" from the threshold to 0.5 (never, where the threshold is higher), "unlikely" below;
-    "cannot_tell" where the interval reaches into another tier. All four are compared with the six digits that a record keeps.
+    "cannot_tell" where the interval reaches into another tier by `HAIR` or more. All four are compared with the six digits
+    that a record keeps.
     """
-    value, low, high, limit = _as_recorded(probability, *interval, threshold)
+    value, limit = _as_recorded(probability, threshold)
+    low, high = _as_recorded(min(probability, interval[0] + HAIR), max(probability, interval[1] - HAIR))
     found = {"likely" if one >= LIKELY else "possible" if one >= limit else "unlikely" for one in (low, value, high)}
     return next(tier for tier in TIERS if tier in found) if len(found) == 1 else "cannot_tell"
+
+
+def named_findings(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """The findings that stories name in their text: those that reach their threshold of review, likeliest first.
+
+    At most `MOST_NAMED`. What the interval says of them is their tier's to tell.
+    """
+    reached = [one for one in findings if tier_of(one.probability, (one.probability,) * 2, one.threshold) != "unlikely"]
+    reached.sort(key=lambda one: (-one.probability, one.name))
+    return tuple(one.name for one in reached[:MOST_NAMED])
 
 
 def _as_recorded(*values: float) -> tuple[float, ...]:
@@ -221,6 +233,15 @@ class Check:
     limit: float | None
     passed: bool | None
     about: str
+
+
+def doubts_of(gate: Iterable[Check]) -> tuple[str, ...]:
+    """The checks of the gate after which no finding of the image can be told: what was forced, and what lies too far away.
+
+    A check that only warns says so ("Warning: ..."), but for the distance from the images of training.
+    """
+    failed = [check for check in gate if check.passed is False]
+    return tuple(check.name for check in failed if check.name == DISTANCE or not check.about.startswith("Warning:"))
 
 
 @dataclass(frozen=True)
@@ -409,6 +430,15 @@ class Story:
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""
         return _shown(self, "story_html")
+
+
+@dataclass(frozen=True)
+class Release:
+    """Who released the patient's page for reading, when (UTC, ISO 8601), and whether with a picture."""
+
+    by: str
+    time: str
+    with_picture: bool = False
 
 
 @dataclass(frozen=True, eq=False)

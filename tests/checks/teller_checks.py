@@ -34,8 +34,8 @@ def check_teller(tell: Teller, evidence: Evidence, *, audiences: Sequence[str], 
         assert story_as_record(again) == story_as_record(story), f"{audience}: same evidence, same story"
         _check_mutants(story, record)
     assert contradictions(stories) == [], "stories do not contradict each other"
-    told = {finding: states for story in stories for finding, states in claims(story).items()}
-    assert told == {f.name: {record["findings"][f.name]["state"]} for f in evidence.prediction.findings}
+    told = {finding: tiers for story in stories for finding, tiers in claims(story).items()}
+    assert told == {f.name: {record["findings"][f.name]["tier"]} for f in evidence.prediction.findings}
     with pytest.raises(UnknownNameError):
         tell(evidence, "nobody at all", language)
     with pytest.raises(UnknownNameError):

@@ -31,9 +31,8 @@ UPPER[4:12, 4:12], LOWER[20:28, 16:28] = True, True
 REGIONS = {"Upper_spot": UPPER, "Lower_spot": LOWER}
 
 
-def finding(name: str, state: str, probability: float = 0.5) -> Finding:
-    interval = {"present": (0.4, 0.9), "indeterminate": (0.1, 0.9), "absent": (0.0, 0.2)}[state]
-    return Finding(name, probability, interval, 0.3)
+def finding(name: str, probability: float) -> Finding:
+    return Finding(name, probability, (probability, probability), 0.3)
 
 
 def picture() -> np.ndarray:
@@ -49,22 +48,19 @@ def spots(model: ExplainedModel, pixels: np.ndarray | None = None, **asked: obje
     return gather(model, image, settings=settings, **asked)  # type: ignore[arg-type]
 
 
-def test_no_present_finding_is_left_without_its_second_witness() -> None:
-    """A present finding beyond the most told would be shown a map that only one method vouches for."""
-    many = tuple(finding(f"F{i}", "present") for i in range(MOST_TOLD + 3))
-    assert set(told_findings(many)) == {f.name for f in many}
-
-
-def test_indeterminate_findings_fill_up_and_absent_ones_are_not_told() -> None:
-    few = (finding("P", "present"), *(finding(f"U{i}", "indeterminate", 0.2 + 0.01 * i) for i in range(8)))
-    told = told_findings((*few, finding("A", "absent", 0.1)))
-    assert len(told) == MOST_TOLD and told[0] == "P" and told[1] == "U7"
+def test_what_is_named_is_told_and_nothing_else() -> None:
+    """Each named finding gets its second witness; where nothing is calibrated the likeliest others fill up."""
+    many = tuple(finding(f"F{i}", 0.4 + 0.01 * i) for i in range(MOST_TOLD + 3))
+    assert told_findings(many) == ("F7", "F6", "F5", "F4", "F3")
+    few = (finding("P", 0.6), *(finding(f"U{i}", 0.1 + 0.01 * i) for i in range(8)))
+    assert told_findings(few) == ("P",)
+    assert told_findings(few, calibrated=False) == ("P", "U7", "U6", "U5", "U4")
 
 
 def test_a_model_that_is_only_a_function_is_told_by_what_it_has() -> None:
     evidence = spots(Reader(REGIONS))
     assert evidence.gaps == ("calibration", "card", "report", "gradients", "distance")
-    (told,) = [f for f in evidence.prediction.findings if f.state == "present"]
+    (told,) = [f for f in evidence.prediction.findings if f.tier == "likely"]
     logit = evidence.prediction.logits["Upper_spot"]
     assert told.name == "Upper_spot" and logit == pytest.approx(8 * picture()[UPPER].mean() - 4, abs=1e-5)
     assert (told.probability, told.threshold) == (pytest.approx(1 / (1 + np.exp(-logit))), 0.5)

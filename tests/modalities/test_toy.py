@@ -112,7 +112,7 @@ def test_the_student_brings_its_modality_and_draws_and_writes_nothing(student: S
 
 def test_its_evidence_lacks_what_it_cannot_give_and_survives_the_archive(evidence: Evidence) -> None:
     assert evidence.gaps == ("report", "distance")
-    assert {f.name: f.state for f in evidence.prediction.findings} == {"Bright_spot": "present", "Dark_spot": "absent"}
+    assert {f.name: f.tier for f in evidence.prediction.findings} == {"Bright_spot": "likely", "Dark_spot": "unlikely"}
     assert not evidence.prediction.masks and {c.name for c in evidence.gate} == {"gate.size", "gate.contrast", "gate.distance"}
     record = as_record(evidence)
     assert record["terms"]["Bright_spot"]["lay"] == "a bright square"

@@ -65,7 +65,7 @@ def test_the_json_story_holds_values_beside_sentences() -> None:
     data = render_json(story, example_evidence())
     assert data == render_json(story, example_evidence())
     assert json.loads(data)["evidence"]["findings.Effusion.probability"] == 0.83
-    made_up = dataclasses.replace(story, sections=(Section("h", (Sentence("So.", ("findings.None.state",)),)),))
+    made_up = dataclasses.replace(story, sections=(Section("h", (Sentence("So.", ("findings.None.tier",)),)),))
     with pytest.raises(CitationError):
         render_json(made_up, example_evidence())
 

@@ -120,8 +120,8 @@ def test_the_clinicians_page_is_a_reading_room() -> None:
     page = PAGES["clinician"].decode("utf-8")
     room = page[page.index('<div class="room">') : page.index('<div class="folds">')]
     assert re.findall(r'<a class="chip (\w+)" href="#(s\d+)" data-focus="(\d)"( aria-current="true")?><b>(\w+)</b>', room) == [
-        ("present", "s2", "1", ' aria-current="true"', "Effusion"), ("present", "s3", "2", "", "Consolidation"),
-        ("indeterminate", "s4", "3", "", "Cardiomegaly"),
+        ("likely", "s1", "1", ' aria-current="true"', "Effusion"), ("likely", "s2", "2", "", "Consolidation"),
+        ("cannot_tell", "s3", "3", "", "Cardiomegaly"),
     ]  # fmt: skip
     assert '<span data-path="findings.Effusion.probability">0.83</span>' in room
     shown = [pane for pane in re.findall(r'<figure class="pane[^>]*>', room) if "hidden" not in pane]

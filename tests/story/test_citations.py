@@ -17,7 +17,7 @@ from storyxai.story.tell import AUDIENCES, tell
 from storyxai.types import Section, Sentence, Story
 
 RECORD = as_record(example_evidence())
-EFFUSION = ("findings.Effusion.state", "terms.Effusion.phrase")
+EFFUSION = ("findings.Effusion.tier", "terms.Effusion.phrase")
 
 
 def story_of(text: str, *cites: str, figures: tuple[str, ...] = (), audience: str = "clinician") -> Story:
@@ -27,7 +27,7 @@ def story_of(text: str, *cites: str, figures: tuple[str, ...] = (), audience: st
 @pytest.mark.parametrize(
     ("text", "cites"),
     [
-        ("Pleural effusion is judged present.", EFFUSION),
+        ("Pleural effusion is likely.", EFFUSION),
         ("Its probability is 0.83.", ("findings.Effusion.probability",)),
         ("Its probability is 83 %.", ("findings.Effusion.probability",)),
         ("Think of 10 people: about 8 in 10 have it.", ("findings.Effusion.probability",)),
@@ -37,7 +37,7 @@ def story_of(text: str, *cites: str, figures: tuple[str, ...] = (), audience: st
         ("It changes by -0.64.", ("counterfactuals.Effusion.0.change",)),
         ("Trained on 1,200 images.", ("model.trained_on.0.n_images",)),
         ("It knows 14 findings.", ("findings",)),
-        ("2 are indeterminate or not.", ("findings.Effusion.threshold", "findings.Mass.threshold")),
+        ("2 are there or not.", ("findings.Effusion.threshold", "findings.Mass.threshold")),
         ("It lies on the right.", ("concepts.Effusion.side.value",)),
         ("The right lung is drawn.", ("masks.right_lung.area_share",)),
         ("The weights are a1b2c3d4a1b2.", ("model.weights_sha256",)),
@@ -51,7 +51,7 @@ def test_backed_sentences_pass(text: str, cites: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("text", "cites", "why"),
     [
-        ("Pleural effusion is judged present.", (), "cites no evidence"),
+        ("Pleural effusion is likely.", (), "cites no evidence"),
         ("Its probability is high.", ("findings.Effusion.likelihood",), "not in this evidence"),
         ("AUROC is known.", ("model.per_finding.Mass.auroc",), "not known"),
         ("Its probability is 0.84.", ("findings.Effusion.probability",), "states 0.84"),
@@ -66,11 +66,12 @@ def test_backed_sentences_pass(text: str, cites: tuple[str, ...]) -> None:
         ("It knows 15 findings.", ("findings",), "states 15"),
         ("It lies on the left.", ("concepts.Effusion.side.value",), "names a side"),
         ("A mass is there.", ("findings.Effusion.probability",), "names Mass"),
-        ("Pulmonary edema is judged present.", EFFUSION, "names Edema"),
-        ("Pleural effusion is judged absent.", EFFUSION, "is present on record"),
-        ("Pleural effusion is judged present or judged absent.", EFFUSION, "exactly one"),
+        ("Pulmonary edema is likely.", EFFUSION, "names Edema"),
+        ("Pleural effusion is unlikely.", EFFUSION, "is likely on record"),
+        ("Possible pleural effusion (about 83 in 100).", (*EFFUSION, "findings.Effusion.probability"), "is likely on record"),
+        ("Pleural effusion is likely or unlikely.", EFFUSION, "exactly one"),
         ("Pleural effusion is perhaps there.", EFFUSION, "exactly one"),
-        ("It is judged present.", ("findings.Effusion.probability",), "cites none"),
+        ("It is likely.", ("findings.Effusion.probability",), "cites none"),
     ],
 )
 def test_unbacked_sentences_are_refused(text: str, cites: tuple[str, ...], why: str) -> None:
@@ -115,10 +116,10 @@ def test_every_number_of_every_story_is_guarded() -> None:
 
 
 def test_contradictions_between_stories_are_named() -> None:
-    said = story_of("Pleural effusion is judged present.", *EFFUSION)
+    said = story_of("Pleural effusion is likely.", *EFFUSION)
     denied = story_of("We did not find fluid around the lung.", *EFFUSION, audience="patient")
-    assert claims(denied) == {"Effusion": {"absent"}}
-    assert contradictions([said, denied]) == ["Effusion: absent (patient), present (clinician)"]
+    assert claims(denied) == {"Effusion": {"unlikely"}}
+    assert contradictions([said, denied]) == ["Effusion: likely (clinician), unlikely (patient)"]
     assert contradictions([said, said]) == []
     assert contradictions([tell(example_evidence(), audience) for audience in AUDIENCES]) == []
 
@@ -148,10 +149,10 @@ def test_a_page_as_it_was_written_passes() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        (b"calibrated probability 0.83, 90 % interval", b"calibrated probability 0.38, 90 % interval", "0.38"),
-        (b"is judged present: calibrated probability 0.83", b"is judged absent: calibrated probability 0.83", "absent"),
+        (b"(probability 0.83, 90 % interval", b"(probability 0.38, 90 % interval", "0.38"),
+        (b"Effusion is likely: about 83", b"Effusion is unlikely: about 83", "unlikely"),
         (b'Infiltration.probability">0.180', b'Infiltration.probability">0.280', "0.280"),
-        (b"Pleural effusion is judged present", b"Pleural effusion is judged present", "out"),
+        (b"Effusion is likely", b"Effusion is likely", "out"),
         (b'Infiltration.probability">0.180', b'Infiltration.probability">tiny', "holds a number"),
         (b">example.png</span>", b">another.png</span>", "another.png"),
     ],
@@ -159,7 +160,7 @@ def test_a_page_as_it_was_written_passes() -> None:
 def test_an_edited_page_is_found_with_and_without_its_seal(old: bytes, new: bytes, why: str) -> None:
     assert old in PAGE
     if why == "out":
-        start = PAGE.index(b'<p><span class="s">Pleural effusion is judged')
+        start = PAGE.index(b'<p><span class="s">Effusion is likely')
         edited = PAGE[:start] + PAGE[PAGE.index(b"</p>", start) + 4 :]
     else:
         # Where it is a sentence, this edits both what a reader sees and the story that the page holds.

@@ -35,7 +35,7 @@ say = ["clinician.file", "clinician.view_known"]
 
 [[sections]]
 heading = "What was found"
-each = "present"
+each = "named"
 figures = ["gauge/<F>"]
 sentences = [
     { text = "Look again for [terms.<F>.phrase|text], at [findings.<F>.probability|decimal].", cites = [] },
@@ -54,13 +54,14 @@ def toy_language() -> dict[str, Any]:
     data["tables"]["zone"] = {"right lower": "rechts unten", "left mid": "links mittig"}
     data["tables"]["lay_side"] = {"right": "auf der rechten Seite", "left": "auf der linken Seite",
                                   "bilateral": "auf beiden Seiten", "midline": "in der Mitte"}  # fmt: skip
-    data["state_phrases"] = {"present": ["liegt vor"], "absent": ["liegt nicht vor"], "indeterminate": ["ist offen"]}
+    data["tier_phrases"] = {"likely": ["liegt vor"], "possible": ["ist offen"], "unlikely": ["liegt nicht vor"],
+                            "cannot_tell": ["ist ungewiss"]}  # fmt: skip
     data["terms"] = {"Effusion": {"phrase": "ein Pleuraerguss", "lay": "Wasser am Rippenfell"}}
     data["page"] = {"evidence": "Belege"}
-    swaps = (("judged present", "liegt vor"), ("judged absent", "liegt nicht vor"), ("judged indeterminate", "ist offen"),
-             ("Judged present", "Liegt vor"), ("Judged absent", "Liegt nicht vor"), ("Judged indeterminate", "Ist offen"),
-             ("We saw signs of", "Liegt vor:"), ("We did not find", "Liegt nicht vor:"),
-             ("We are not sure about", "Ist offen:"))  # fmt: skip
+    swaps = (("cannot tell", "ist ungewiss"), ("unlikely", "liegt nicht vor"), ("Unlikely", "Liegt nicht vor"),
+             ("did not find", "liegt nicht vor"), ("may well show", "liegt vor:"), ("might show", "ist offen:"),
+             ("likely", "liegt vor"), ("Likely", "Liegt vor"), ("possible", "ist offen"), ("Possible", "Ist offen"),
+             ("scored one half or more", "liegt vor"), ("scored below one half", "liegt nicht vor"))
     text = json.dumps({room: data[room] for room in AUDIENCES}, ensure_ascii=False)
     for ours, theirs in swaps:
         text = text.replace(ours, theirs)

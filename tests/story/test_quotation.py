@@ -93,8 +93,9 @@ def test_a_strangers_model_is_told_without_what_it_lacks() -> None:
         assert "No calibration came with this model, so its scores are not probabilities." in text
         assert "No card came with this model" in text and "came without: a thing that nobody foresaw." in text
     clinician = text_of(evidence, "clinician")
-    assert "score 0.83, threshold 0.50" in clinician and "with score: Enlarged Cardiomediastinum (0.83)" in clinician
-    assert "probability" not in clinician and "in 100 images" not in clinician
+    assert "Enlarged Cardiomediastinum scored one half or more: 0.83, a score and no probability." in clinician
+    assert "Scores, not probabilities: enlarged cardiomediastinum (0.83) scored one half or more." in clinician
+    assert "probability " not in clinician and "in 100 images" not in clinician
     patient = text_of(evidence, "patient")
     assert "We do not know how often this computer is wrong." in patient
     assert "in 10 people" not in patient and "do not have it" not in patient
@@ -104,4 +105,4 @@ def test_scores_are_called_scores_in_every_sentence() -> None:
     evidence = dataclasses.replace(example_evidence(), gaps=("calibration",))
     check_teller(tell, evidence, audiences=AUDIENCES)
     clinician = text_of(evidence, "clinician")
-    assert "its score goes from 0.83 to 0.19" in clinician and "calibrated" not in clinician
+    assert "the score of effusion falls from 0.83 to 0.19" in clinician and "calibrated" not in clinician

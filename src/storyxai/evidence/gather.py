@@ -18,14 +18,18 @@ from storyxai.modalities.any_image import survey_any_image
 from storyxai.modalities.contract import FindingTerm, Modality, Survey
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 from storyxai.provenance import software_versions
-from storyxai.types import GAPS, Check, Concept, Evidence, Finding, Heatmap, Image, ModelFacts, Value
+from storyxai.types import (
+    GAPS, MOST_NAMED, Check, Concept, Evidence, Finding, Heatmap, Image, ModelFacts, Value, named_findings,
+)
 
 __all__ = [
     "METHODS", "MOST_TOLD", "GatherSettings", "explain_finding", "gather", "look_at", "modality_for", "told_findings",
 ]
 
 METHODS = ("grad_cam", "lime")
-MOST_TOLD = 5
+MOST_TOLD = MOST_NAMED
+SAID = 0.5
+"""From this value on, what reads a report takes the finding as said to be there."""
 MOST_PIXELS_FOR_ALL_MAPS = 2_000_000
 
 
@@ -129,15 +133,13 @@ def modality_for(model: ExplainedModel) -> Modality:
 
 
 def told_findings(findings: tuple[Finding, ...], *, calibrated: bool = True) -> tuple[str, ...]:
-    """The findings a story dwells on: every present one, then indeterminate ones while fewer than MOST_TOLD are told.
+    """The findings a story dwells on: those that it names.
 
-    Likeliest against their threshold first. Where nothing is calibrated no score says what is absent: then absent ones too.
+    Where nothing is calibrated no score says what is unlikely: then the likeliest others too, `MOST_TOLD` in all.
     """
-    order = {"present": 0, "indeterminate": 1} | ({} if calibrated else {"absent": 2})
-    dwelt = [finding for finding in findings if finding.state in order]
-    dwelt.sort(key=lambda f: (order[f.state], -(f.probability / max(f.threshold, 1e-6)), f.name))
-    present = sum(finding.state == "present" for finding in dwelt)
-    return tuple(finding.name for finding in dwelt[: max(present, MOST_TOLD)])
+    named = named_findings(findings)
+    others = sorted((one for one in findings if one.name not in named), key=lambda one: (-one.probability, one.name))
+    return named if calibrated else (*named, *(one.name for one in others))[:MOST_TOLD]
 
 
 def _methods(methods: Sequence[str | Method]) -> tuple[Method, ...]:
@@ -217,10 +219,10 @@ def _report_agrees(finding: Finding, claim: float) -> Check:
     passed, value = None, None if np.isnan(claim) else float(claim)
     if value is None:
         about = "the generated report does not mention it"
-    elif finding.state == "indeterminate":
-        about = "the finding is indeterminate, so the report can neither agree nor disagree"
+    elif finding.tier == "cannot_tell" or (finding.tier == "possible" and value < SAID):
+        about = "the finding is open, so the report can neither agree nor disagree"
     else:
-        passed = (value >= 0.5) == (finding.state == "present")
+        passed = (value >= SAID) == (finding.tier != "unlikely")
         about = "the generated report states the same as the finding's probability" if passed else (
             "the generated report contradicts the finding's probability"
         )

@@ -161,7 +161,7 @@ def predict(model: ExplainedModel, image: Image, modality: Modality, *, study_id
         prediction, look, frame, pixels, max(frame.height, frame.width) / side, None if written is None else written.confidence,
         _gaps(model, look, card, bool(drawn) or not modality.structures, written),
     )
-    boxes = [box for f in prediction.findings if f.state != "absent" for box in grid_boxes(seen, f.name)]
+    boxes = [box for f in prediction.findings if f.tier != "unlikely" for box in grid_boxes(seen, f.name)]
     return seen._replace(prediction=replace(prediction, boxes=tuple(boxes)))
 
 

@@ -2,8 +2,8 @@
 
 A path is the keys joined by dots ("findings.Effusion.probability", "boxes.Effusion.0.width"); `evidence.schema` says which
 there are. The record is exactly what evidence.json says: floats have six significant digits, keys are sorted, so that a
-story told from memory and one told from the archive are the same. Parts named `terms`, `counts`, `card_gaps` and `notices`,
-the `state` of a finding and sizes in mm are derived, and are made anew when evidence is read back.
+story told from memory and one told from the archive are the same. Parts named `terms`, `counts`, `named`, `doubts`, `card_gaps`
+and `notices`, the `tier` of a finding and sizes in mm are derived, and are made anew when evidence is read back.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from storyxai.evidence.schema import (
 from storyxai.modalities.chest_radiograph.findings import find_term, match_name
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.types import (
+    LIKELY,
     RESEARCH_USE,
     Box,
     Check,
@@ -51,6 +52,9 @@ from storyxai.types import (
     Section,
     Sentence,
     Story,
+    Tier,
+    doubts_of,
+    named_findings,
 )
 
 __all__ = [
@@ -136,8 +140,16 @@ def from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
 
 
 def upgraded(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record as this format writes it: an old one kept the gaps of the card under "gaps", and no others."""
-    if record.get("format") != OLD_FORMAT:
+    """The record as this format writes it: an old one kept the gaps of the card under "gaps", and no others.
+
+    What is derived and an older record lacks is filled in; it is made anew with the evidence.
+    """
+    derived = {"named": [], "doubts": []}
+    if record.get("format") not in (FORMAT, OLD_FORMAT) or not isinstance(record.get("findings"), Mapping):
+        return record
+    findings = {name: {"tier": "cannot_tell", **item} for name, item in record["findings"].items()}
+    record = {**derived, **record, "findings": findings}
+    if record["format"] == FORMAT:
         return record
     return {**record, "format": FORMAT, "gaps": [], "card_gaps": record.get("gaps", [])}
 
@@ -244,12 +256,16 @@ def _record(evidence: Evidence) -> EvidenceRecord:
     if stray := set(prediction.logits) - set(names):
         raise EvidenceError(f"evidence: logits without a finding: {', '.join(sorted(stray))}")
     logits, spacing = prediction.logits, evidence.image.spacing_mm
+    judged, doubts = _judged(evidence), doubts_of(evidence.gate)
     return EvidenceRecord(
         format=FORMAT,
         study=StudyRecord(prediction.study_id, evidence.indication, prediction.model_id, _image_record(evidence.image)),
         gate=_keyed((((c.name,), _check_record(c)) for c in evidence.gate), "gate"),
         model=evidence.model,
-        findings=_keyed((((f.name,), _finding_record(f, logits.get(f.name))) for f in prediction.findings), "findings"),
+        findings=_keyed(
+            (((f.name,), _finding_record(f, "cannot_tell" if doubts else told.tier, logits.get(f.name)))
+             for f, told in zip(prediction.findings, judged, strict=True)), "findings",
+        ),
         terms={name: _term_record(name, evidence.provenance.get("terms", {}).get(name)) for name in names},
         boxes=_listed((b.finding, _box_record(b, spacing)) for b in prediction.boxes),
         masks={name: MaskRecord(f"masks/{name}", float(np.mean(mask))) for name, mask in prediction.masks.items()},
@@ -264,6 +280,8 @@ def _record(evidence: Evidence) -> EvidenceRecord:
             (c.finding, WhatIfRecord(c.region, c.fill, c.probability, c.change)) for c in evidence.counterfactuals
         ),
         counts=_counts(evidence),
+        named=named_findings(judged),
+        doubts=doubts,
         gaps=tuple(sorted(evidence.gaps)),
         card_gaps=tuple(name for name in MODEL_FIGURES if not getattr(evidence.model, name, None)),
         notices=NOTICES,
@@ -341,9 +359,17 @@ def _image(record: ImageRecord, arrays: Mapping[str, NDArray[Any]]) -> Image:
     )
 
 
-def _finding_record(finding: Finding, logit: float | None) -> FindingRecord:
+def _judged(evidence: Evidence) -> tuple[Finding, ...]:
+    """The findings as they are told: without a calibration by their score alone, held against one half."""
+    findings = evidence.prediction.findings
+    if "calibration" not in evidence.gaps:
+        return findings
+    return tuple(Finding(f.name, f.probability, (f.probability, f.probability), LIKELY) for f in findings)
+
+
+def _finding_record(finding: Finding, tier: Tier, logit: float | None) -> FindingRecord:
     low, high = finding.interval
-    return FindingRecord(finding.probability, (low, high), finding.threshold, finding.state, logit)
+    return FindingRecord(finding.probability, (low, high), finding.threshold, tier, logit)
 
 
 def _finding(name: str, record: FindingRecord) -> Finding:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, is_dataclass
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from storyxai.types import ModelFacts, State, Value
+from storyxai.types import ModelFacts, Tier, Value
 
 __all__ = [
     "BoxRecord", "CheckRecord", "ConceptRecord", "Counts", "EvidenceRecord", "FindingRecord", "HeatmapRecord", "ImageRecord",
@@ -58,12 +58,12 @@ class CheckRecord:
 
 @dataclass(frozen=True)
 class FindingRecord:
-    """`types.Finding` with its state and, where it is known, its logit."""
+    """`types.Finding` with its tier and, where it is known, its logit."""
 
     probability: float
     interval: tuple[float, float]
     threshold: float
-    state: State
+    tier: Tier
     logit: float | None = None
 
 
@@ -187,6 +187,8 @@ class EvidenceRecord:
     checks: Mapping[str, Mapping[str, Mapping[str, CheckRecord]]]
     counterfactuals: Mapping[str, tuple[WhatIfRecord, ...]]
     counts: Counts
+    named: tuple[str, ...]
+    doubts: tuple[str, ...]
     gaps: tuple[str, ...]
     card_gaps: tuple[str, ...]
     notices: Mapping[str, str]

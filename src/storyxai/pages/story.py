@@ -73,13 +73,12 @@ class _Tile:
 
 @dataclass(frozen=True)
 class _Gauge:
-    """A finding's probability on a line from 0 to 1, `LINE` units long; `said` and `short` word its state."""
+    """A finding's probability on a line from 0 to 1, `LINE` units long; `said` words its tier."""
 
     finding: str
     name: str
-    state: str
+    tier: str
     said: str
-    short: str
     probability: Part
     alt: str
     low: float
@@ -310,10 +309,9 @@ class _Builder:
         numbers = {"probability": f"{at:.2f}", "low": f"{low:.2f}", "high": f"{high:.2f}", "threshold": f"{limit:.2f}"}
         # Two decimals, but a probability is never printed as sure when it is not.
         said = Part(numbers["probability"], path) if 0.005 <= at < 0.995 else value_part(self.record, path, labels, exact=False)
-        state = str(item["state"])
+        words = labels["scored" if "calibration" in self.record["gaps"] else "tiers"]
         return _Gauge(
-            finding=finding, name=name, state=state, said=labels["states"].get(state, state.replace("_", " ")),
-            short=labels["chips"].get(state, state.replace("_", " ")), probability=said,
+            finding=finding, name=name, tier=item["tier"], said=words[item["tier"]], probability=said,
             alt=labels["gauge_alt"].format(finding=name, **numbers),
             low=LINE * low, high=LINE * high, at=LINE * at, limit=LINE * limit, limit_said=numbers["threshold"],
         )

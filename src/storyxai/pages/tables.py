@@ -86,9 +86,17 @@ def _parts(record: Record, path: str, labels: Labels, *, digits: int = DIGITS) -
         return ()
     if value in ("", []):
         return ()
+    if path.endswith(".tier"):
+        return (_tier_part(value, path, labels),)
     if path.endswith("interval"):
         return (Part(f" {labels['to']} ".join(format_value(end, labels, digits=digits) for end in value), path),)
     return (Part(format_value(value, labels, digits=digits), path),)
+
+
+def _tier_part(tier: str, path: str, labels: Labels) -> Part:
+    """A tier in the page's words; they are held against the record where they are its own."""
+    said = str(labels["tiers"][tier])
+    return Part(said, path if said == tier.replace("_", " ") else "")
 
 
 def _cell(record: Record, path: str, labels: Labels, *, digits: int = DIGITS) -> Cell:
@@ -127,27 +135,18 @@ def _over_findings(
     return ["finding", *(column for column, _ in columns)], rows
 
 
-def _absent(record: Record, labels: Labels) -> Cells:
-    findings = record["findings"]
-    names = [name for name, item in findings.items() if item["state"] == "absent"]
-    names.sort(key=lambda name: (-findings[name]["probability"], name))
-    fields = ("probability", "interval", "threshold")
-    return _over_findings(record, labels, names, [(field, f"findings.{{}}.{field}") for field in fields])
-
-
-def _brief(record: Record, labels: Labels) -> Cells:
-    """Indeterminate findings that the story does not dwell on."""
-    findings, dwelt = record["findings"], record["provenance"].get("told", [])
-    names = [name for name, item in findings.items() if item["state"] == "indeterminate" and name not in dwelt]
-    names.sort(key=lambda name: (-findings[name]["probability"], name))
-    fields = ("probability", "interval", "threshold")
+def _others(record: Record, labels: Labels) -> Cells:
+    """The findings that the story does not name, likeliest first."""
+    findings, named = record["findings"], record["named"]
+    names = sorted(findings.keys() - set(named), key=lambda name: (-findings[name]["probability"], name))
+    fields = ("tier", "probability", "interval", "threshold")
     return _over_findings(record, labels, names, [(field, f"findings.{{}}.{field}") for field in fields])
 
 
 def _findings(record: Record, labels: Labels) -> Cells:
     findings = record["findings"]
     names = sorted(findings, key=lambda name: (-findings[name]["probability"], name))
-    columns = [(f, f"findings.{{}}.{f}") for f in ("state", "probability", "interval", "threshold", "logit")]
+    columns = [(f, f"findings.{{}}.{f}") for f in ("tier", "probability", "interval", "threshold", "logit")]
     return _over_findings(record, labels, names, columns + [(f, f"terms.{{}}.{f}") for f in ("snomed", "radlex")])
 
 
@@ -271,8 +270,7 @@ def _leaves(value: Any, path: str) -> list[str]:
 
 
 TABLES: Final[Mapping[str, Callable[[Record, Labels], Cells]]] = {
-    "absent": _absent,
-    "brief": _brief,
+    "others": _others,
     "findings": _findings,
     "performance": _performance,
     "agreement": _agreement,

@@ -24,7 +24,7 @@ from storyxai.story.citations import contradictions, story_of_page
 from storyxai.story.tell import AUDIENCES
 from storyxai.story.tell import tell as tell_story
 from storyxai.story.words import load_words
-from storyxai.types import Evidence, Finding, Story
+from storyxai.types import Evidence, Finding, Story, named_findings
 
 __all__ = ["NotTold", "TellOptions", "Told", "tell"]
 
@@ -170,13 +170,16 @@ def _outdated_pages(evidence: Evidence, folder: Path, asked: Sequence[str]) -> I
 
 def _told(evidence: Evidence, folder: Path, pages: Sequence[str]) -> Told:
     findings = evidence.prediction.findings
-    named = [f"{f.name} {f.state} ({f.probability:.2f})" for f in findings if f.state != "absent"]
+    tiers = {name: item["tier"] for name, item in as_record(evidence)["findings"].items()}
+    named = [f"{f.name} {tiers[f.name].replace('_', ' ')} ({f.probability:.2f})" for f in _named(findings)]
     return Told(
         evidence.image.source, folder, tuple(pages), ", ".join(named) or "no finding reached its threshold",
-        {f.name: _in_short(f) for f in findings},
+        {f.name: {"tier": tiers[f.name], "probability": round(f.probability, 4)} for f in findings},
         tuple(f"{h.finding} {h.method}: {h.withheld_because}" for h in evidence.heatmaps if not h.shown),
     )
 
 
-def _in_short(finding: Finding) -> dict[str, str | float]:
-    return {"state": finding.state, "probability": round(finding.probability, 4)}
+def _named(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that the stories name, in their order."""
+    known = {finding.name: finding for finding in findings}
+    return [known[name] for name in named_findings(findings)]

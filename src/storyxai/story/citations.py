@@ -1,7 +1,7 @@
-"""Proof that stories state only what the evidence holds: citations, numbers, names, sides, states, maps and pages.
+"""Proof that stories state only what the evidence holds: citations, numbers, names, sides, tiers, maps and pages.
 
 What is checked of a sentence: every citation resolves; every number is a printing of a cited value, or a count of what
-is cited; every finding and side that it names is cited; a state that it claims is the state on record. Text from outside
+is cited; every finding and side that it names is cited; a tier that it claims is the tier on record. Text from outside
 (the question asked, a generated report, a card's limits) is quoted as it is: none of it counts as a claim of ours. What is
 not checked is the meaning of the remaining words: these are fixed templates that people read and approve.
 """
@@ -43,28 +43,28 @@ def check_story(story: Story, record: Mapping[str, Any]) -> None:
 
 
 def claims(story: Story) -> dict[str, set[str]]:
-    """The states that the story's sentences claim of each finding."""
+    """The tiers that the story's sentences claim of each finding."""
     words = load_words(story.language)
     claimed: dict[str, set[str]] = {}
     for section in story.sections:
         for sentence in section.sentences:
-            for state in _states_said(sentence.text, words):
-                for finding in _states_cited(sentence):
-                    claimed.setdefault(finding, set()).add(state)
+            for tier in _tiers_said(sentence.text, words):
+                for finding in _tiers_cited(sentence):
+                    claimed.setdefault(finding, set()).add(tier)
     return claimed
 
 
 def contradictions(stories: Sequence[Story]) -> list[str]:
-    """One line for each finding that the stories, or one of them by itself, put in different states."""
+    """One line for each finding that the stories, or one of them by itself, put in different tiers."""
     said: dict[str, dict[str, list[str]]] = {}
     for story in stories:
-        for finding, states in claims(story).items():
-            for state in sorted(states):
-                said.setdefault(finding, {}).setdefault(state, []).append(story.audience)
+        for finding, tiers in claims(story).items():
+            for tier in sorted(tiers):
+                said.setdefault(finding, {}).setdefault(tier, []).append(story.audience)
     return [
-        f"{finding}: " + ", ".join(f"{state} ({', '.join(by)})" for state, by in sorted(states.items()))
-        for finding, states in sorted(said.items())
-        if len(states) > 1
+        f"{finding}: " + ", ".join(f"{tier} ({', '.join(by)})" for tier, by in sorted(tiers.items()))
+        for finding, tiers in sorted(said.items())
+        if len(tiers) > 1
     ]
 
 
@@ -118,7 +118,7 @@ def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words)
     for finding in record["terms"]:
         if finding not in cited and any(_holds(rest, alias) for alias in _aliases(finding, record, words)):
             raise CitationError(f"“{sentence.text}” names {finding}, which it does not cite")
-    _check_state(sentence, rest, record, words)
+    _check_tier(sentence, rest, record, words)
 
 
 def _aliases(finding: str, record: Mapping[str, Any], words: Words) -> set[str]:
@@ -128,21 +128,21 @@ def _aliases(finding: str, record: Mapping[str, Any], words: Words) -> set[str]:
     return {finding, finding.replace("_", " "), words.word("finding", finding), *names}
 
 
-def _check_state(sentence: Sentence, rest: str, record: Mapping[str, Any], words: Words) -> None:
-    said, cited = _states_said(rest, words), _states_cited(sentence)
+def _check_tier(sentence: Sentence, rest: str, record: Mapping[str, Any], words: Words) -> None:
+    said, cited = _tiers_said(rest, words), _tiers_cited(sentence)
     if said and not cited:
-        raise CitationError(f"“{sentence.text}” claims a state and cites none")
+        raise CitationError(f"“{sentence.text}” claims a tier and cites none")
     if cited and len(said) != 1:
-        raise CitationError(f"“{sentence.text}” cites a state and does not claim exactly one")
+        raise CitationError(f"“{sentence.text}” cites a tier and does not claim exactly one")
     for finding in cited:
-        state = record["findings"][finding]["state"]
-        if {state} != said:
-            raise CitationError(f"“{sentence.text}” claims {', '.join(said)}, but {finding} is {state} on record")
+        tier = record["findings"][finding]["tier"]
+        if {tier} != said:
+            raise CitationError(f"“{sentence.text}” claims {', '.join(said)}, but {finding} is {tier} on record")
 
 
 def _quoted(sentence: Sentence, record: Mapping[str, Any]) -> list[str]:
-    """The texts that the sentence may hold as they stand on record; a state is a claim, and so is none of them."""
-    paths = [path for path in sentence.cites if not _state_of(path)]
+    """The texts that the sentence may hold as they stand on record; a tier is a claim, and so is none of them."""
+    paths = [path for path in sentence.cites if not _tier_of(path)]
     return sorted({text for path in paths for text in _strings(resolve(record, path)) if text.strip()})
 
 
@@ -241,20 +241,19 @@ def _check_figure(figure: str, record: Mapping[str, Any]) -> None:
         raise CitationError(f"figure '{figure}' is of no known kind")
 
 
-def _states_said(text: str, words: Words) -> set[str]:
-    folded = text.casefold()
-    return {state for state, phrases in words.data["state_phrases"].items() if any(p in folded for p in phrases)}
+def _tiers_said(text: str, words: Words) -> set[str]:
+    return {tier for tier, phrases in words.data["tier_phrases"].items() if any(_holds(text, one) for one in phrases)}
 
 
-def _state_of(path: str) -> str:
-    """The finding whose state stands at `path`, "" where another value does."""
+def _tier_of(path: str) -> str:
+    """The finding whose tier stands at `path`, "" where another value does."""
     room, _, rest = path.partition(".")
     finding, _, leaf = rest.rpartition(".")
-    return finding if room == "findings" and leaf == "state" else ""
+    return finding if room == "findings" and leaf == "tier" else ""
 
 
-def _states_cited(sentence: Sentence) -> list[str]:
-    return [finding for path in sentence.cites if (finding := _state_of(path))]
+def _tiers_cited(sentence: Sentence) -> list[str]:
+    return [finding for path in sentence.cites if (finding := _tier_of(path))]
 
 
 def _cited_word(words: tuple[str, ...], sentence: Sentence, strings: Iterable[str]) -> bool:
@@ -346,6 +345,8 @@ def _cell_problem(path: str, text: str, record: Mapping[str, Any]) -> str:
         return f"a table cell for {path}: {error}"
     if _numbers(value) and not _numbers_in(text, words):
         return f"a table cell for {path} prints “{text}” where the record holds a number"
+    if _tier_of(path) and text == value.replace("_", " "):
+        return ""
     if isinstance(value, str) and text not in (value, value[:12]) and not text.startswith(value):
         return f"a table cell for {path} prints “{text}” where the record holds “{value}”"
     return ""

@@ -2,7 +2,7 @@
 
 A template is a text with marks `[path|format]`, or {"text": ..., "cites": [...]} where it rests on more than it prints;
 "apart" there holds pairs of paths: numbers that the sentence compares, printed with so many digits that they differ.
-`<F>` in a path is replaced by the name of a finding, `<M>` of a method; `[F|name]` and `[M|name]` print these names.
+`<F>` in a path is replaced by the name of a finding, `<M>` of a method; `[F|name]` and `[M|name]` print these names, `[F|within]` as they stand within a sentence.
 When a path is not in the record, or is null or empty there, the sentence is left out. What a path brings is never read as
 a template again, whatever stands in it. `{quantity}` is what the model's numbers are: probabilities, or scores where no
 calibration came with it. Another language is another file (`storyxai.catalogue`); its templates are checked when it is
@@ -27,11 +27,12 @@ from storyxai.types import Section, Sentence
 __all__ = ["Teller", "Template", "Words", "check_template", "load_words"]
 
 _MARK = re.compile(r"\[([^\]|]+)\|([^\]]+)\]|\{(\w+)\}")
-_NO_TEMPLATES = frozenset({"joins", "numbers", "state_phrases", "tables", "terms", "page"})
+_NO_TEMPLATES = frozenset({"joins", "numbers", "tier_phrases", "tables", "terms", "page"})
 """Parts of a language's file that hold no templates."""
 _ANY_IMAGE = "any_image"
 """Texts that stand in for those of the templates of the same name where the image is not of the default modality."""
 _NAME = re.compile(r"<(\w+)>")
+_NAMES = ("name", "within")
 _SIDE_RULES = ("gate.mirrored", "gate.lung_sides")
 
 
@@ -45,7 +46,7 @@ class Template:
 
     def paths(self) -> Iterator[str]:
         """Every path that the template names."""
-        yield from (mark[1] for mark in _MARK.finditer(self.text) if mark[1] and mark[2] != "name")
+        yield from (mark[1] for mark in _MARK.finditer(self.text) if mark[1] and mark[2] not in _NAMES)
         yield from self.cites
         yield from (path for pair in self.apart for path in pair)
 
@@ -100,6 +101,21 @@ class Words:
             return "".join(many)
         return f"{joins['comma'].join(many[:-1])}{joins['last']}{many[-1]}"
 
+    def either(self, items: Iterable[str]) -> str:
+        """The items as a choice: "a", "a or b", "a, b or c"."""
+        many, joins = list(items), self.data["joins"]
+        return "".join(many) if len(many) < 2 else f"{joins['comma'].join(many[:-1])}{joins['or']}{many[-1]}"
+
+    def within(self, name: str) -> str:
+        """The name of a finding as it stands within a sentence: in small letters where the language writes names so."""
+        if self.data["joins"]["names"] != "lower":
+            return name
+        return " ".join(word.lower() if word[:1].isupper() and word[1:].islower() else word for word in name.split(" "))
+
+    def counted(self, count: int) -> str:
+        """A count as it is told: one in words."""
+        return str(self.data["joins"]["one"]) if count == 1 else str(count)
+
     def printed(self, value: Any, how: str, *, digits: int = 2) -> str:
         """`value` printed by the format called `how`; "table:NAME" looks a word up; `digits` are those of decimals."""
         kind, _, table = how.partition(":")
@@ -151,9 +167,9 @@ class Teller:
         def print_mark(mark: re.Match[str]) -> str:
             if mark[3]:
                 return given[mark[3]]
-            if mark[2] == "name":
-                table = "method" if mark[1] == "M" else "finding"
-                return self.words.word(table, (names or {})[mark[1]])
+            if mark[2] in _NAMES:
+                name = self.words.word("method" if mark[1] == "M" else "finding", (names or {})[mark[1]])
+                return self.words.within(name) if mark[2] == "within" else name
             path = self._named(mark[1], names)
             value = self._worded(path)
             (paths if _known(value) else unknown).append(path)
@@ -186,19 +202,22 @@ class Teller:
         told, drawn = tuple(s for some in sentences for s in some), tuple(figures)
         return [Section(heading, told, drawn)] if told or drawn else []
 
-    def findings_by_state(self, state: str) -> list[str]:
-        """Names of the findings in that state, most probable first."""
+    def findings_of(self, tier: str) -> list[str]:
+        """Names of the findings of that tier, most probable first."""
         findings = self.record["findings"]
-        found = [name for name, item in findings.items() if item["state"] == state]
+        found = [name for name, item in findings.items() if item["tier"] == tier]
         return sorted(found, key=lambda name: (-findings[name]["probability"], name))
 
     def told(self) -> list[str]:
-        """Findings to dwell on: present ones, then those indeterminate ones of which maps were compared."""
-        unsure, dwelt = self.findings_by_state("indeterminate"), self.value("provenance.told")
-        return self.findings_by_state("present") + [name for name in unsure if dwelt is None or name in dwelt]
+        """The findings that are named in text, likeliest first."""
+        return list(self.record["named"])
+
+    def tier(self, finding: str) -> str:
+        """The finding's tier."""
+        return str(self.record["findings"][finding]["tier"])
 
     def mapped(self) -> list[str]:
-        """Findings whose maps were compared: those to dwell on, and without a calibration the likeliest absent ones."""
+        """Findings whose maps were compared: those that are named, and without a calibration the likeliest others."""
         told = self.told()
         return told + [name for name in self.value("provenance.told") or () if name not in told]
 
@@ -210,6 +229,10 @@ class Teller:
     def named(self, finding: str) -> str:
         """The plain name of a finding."""
         return self.words.word("finding", finding)
+
+    def within(self, finding: str) -> str:
+        """The plain name of a finding as it stands within a sentence."""
+        return self.words.within(self.named(finding))
 
     def methods_by_reason(self, finding: str) -> dict[str, list[str]]:
         """Why maps of the finding are withheld, and which methods' maps each reason holds back."""
@@ -300,7 +323,7 @@ def check_template(name: str, template: Template, catalogue: Catalogue) -> None:
             why = f"template '{name}' names '{path}', but the record has no '{part}' there"
             raise InputError(where, why, mend="spell the path as evidence.json does")
     for how in template.formats():
-        if how not in _FORMATS and how not in ("table", "decimal", "interval", "name"):
+        if how not in _FORMATS and how not in ("table", "decimal", "interval", *_NAMES):
             where = f"{catalogue.source}, line {catalogue.line_of(f'|{how}')}"
             raise InputError(where, f"template '{name}' asks for the format '{how}'", mend="use one that our en.json uses")
 
@@ -381,6 +404,7 @@ _FORMATS: Final[Mapping[str, Callable[[Words, Any], str]]] = {
     "in_10": lambda words, value: _frequency(words, value, 10),
     "in_100": lambda words, value: _frequency(words, value, 100),
     "len": lambda words, value: str(len(value)),
+    "either": lambda words, value: words.either(str(item) for item in value if str(item).strip()),
     "list": lambda words, value: words.listed(str(item) for item in value if str(item).strip()),
     "short": lambda words, value: str(value)[:12],
     "data": _data,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storyxai.story.audiences.practitioner import failed_checks, gaps, states, withheld_maps
+from storyxai.story.audiences.practitioner import failed_checks, gaps, tiers, withheld_maps
 from storyxai.story.words import Teller
 from storyxai.types import Section, Sentence
 
@@ -66,7 +66,7 @@ def _model(t: Teller) -> list[list[Sentence]]:
 
 
 def _prediction(t: Teller) -> list[list[Sentence]]:
-    lines = states(t, "auditor")
+    lines = tiers(t, "auditor")
     counts = t.record["counts"]
     for outcome in ("passed", "failed", "unasked"):
         if number := counts[f"checks_{outcome}"]:

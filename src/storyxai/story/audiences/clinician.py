@@ -1,6 +1,9 @@
-"""The clinician's story: what is judged, how surely, where, what would change it, and what the model cannot tell."""
+"""The clinician's story: the bottom line first, then the evidence of each named finding, then all that stands behind it."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable
 
 from storyxai.evidence.record import figure_name
 from storyxai.story.words import Teller
@@ -8,28 +11,29 @@ from storyxai.types import Section, Sentence
 
 __all__ = ["clinician_sections"]
 
-LITTLE = 0.05
-"""A change of probability below this, on one side of the threshold, is not what would change the answer."""
 COUNTERFACTUALS_TOLD = 2
 BOXED = "the boxed area"
 """How counterfactuals call the strongest box of their finding."""
 FEW_POSITIVES = 20
 """Measured on fewer images with the finding, sensitivity says little."""
-FEWER_THAN_HALF = 0.495
-"""Below it 49 in 100 or fewer is printed, so that "more lack it than show it" is not said beside "about 50 in 100"."""
 MIN_SHARE_TOLD = 0.4
 """A part of the lung is named as the place of a map only when it holds at least this share of it."""
+MOST_ZONES = 2
+"""A finding in more zones than these is told by its side alone in the bottom line."""
+SURE = 0.005
+"""So close to 0 or 1 a whole number in a hundred would be 0 or 100."""
+WARNINGS_FIRST = 2
+"""Warnings about the image that stand in the bottom line; the others stand with the image."""
 
 
 def clinician_sections(t: Teller) -> tuple[Section, ...]:
     """The sections of the clinician's story."""
     said = t.words.heading
-    sections = t.section(said("clinician.in_short"), _in_short(t))
-    sections += t.section(said("clinician.quality"), _quality(t), figures=_first_figures(t))
+    sections = t.section(said("clinician.bottom"), _bottom_line(t))
     for name in t.told():
         sections += _finding(t, name)
-    sections += _in_brief(t)
-    sections += _absent(t)
+    sections += _others(t)
+    sections += t.section(said("clinician.quality"), _quality(t), figures=_first_figures(t))
     ratio = t.say("clinician.ctr") or t.say("clinician.ctr_plain") or t.say("clinician.ctr_none")
     measures = [ratio, t.say("clinician.asymmetry"), t.say("clinician.lungs_drawn")]
     sections += t.section(said("clinician.measures"), measures)
@@ -41,42 +45,124 @@ def clinician_sections(t: Teller) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-def _in_short(t: Teller) -> list[list[Sentence]]:
+def _bottom_line(t: Teller) -> list[list[Sentence]]:
+    """What a colleague would say: the claim, how sure, where, what else it may be, what speaks against it, what next."""
+    if t.value("doubts"):
+        lines = _not_to_be_relied_on(t)
+    elif not t.told():
+        lines = _nothing_named(t)
+    else:
+        lines = [*_verdict(t), *_unnamed(t), *_doubt(t, t.told()[0])]
+    return [*lines, *_warnings(t)[:WARNINGS_FIRST], t.say("clinician.next")]
+
+
+def _not_to_be_relied_on(t: Teller) -> list[list[Sentence]]:
+    """Where the image lies far from training, or was forced past the gate, no number is worth its name."""
+    cites = [*_tier_paths(t.record["findings"]), "doubts"]
+    lines = [t.say("clinician.cannot_any", cites=cites)]
+    if t.value("provenance.settings.forced"):
+        lines.append(t.say("clinician.forced"))
+    if named := t.told():
+        paths = [f"findings.{name}.probability" for name in named]
+        items = [f"{t.within(n)} ({t.words.printed(t.value(p), 'decimal')})" for n, p in zip(named, paths, strict=True)]
+        lines.append(t.say("clinician.highest", cites=paths, slots={"names": t.words.listed(items)}))
+    return lines
+
+
+def _nothing_named(t: Teller) -> list[list[Sentence]]:
+    unlikely, findings = t.findings_of("unlikely"), t.record["findings"]
+    if not unlikely:
+        return [t.say("clinician.cannot_any", cites=_tier_paths(findings))]
+    key = "scores_low" if not t.calibrated else "normal_all" if len(unlikely) == len(findings) else "normal"
+    slots = {"count": t.words.counted(len(unlikely))}
+    return [t.say(f"clinician.{key}", cites=_tier_paths(unlikely), slots=slots), *_unnamed(t)]
+
+
+def _verdict(t: Teller) -> list[list[Sentence]]:
+    """A sentence a tier, the likeliest first; the first one carries the verdict."""
+    lines: list[list[Sentence]] = []
+    for tier in ("likely", "possible", "cannot_tell"):
+        if found := [name for name in t.told() if t.tier(name) == tier]:
+            key = f"{'also' if lines else 'verdict'}_{tier}" if t.calibrated else "scores_high"
+            items = [_item(t, name, first=not lines and name == found[0]) for name in found]
+            cites = [path for name, (_, paths) in zip(found, items, strict=True) for path in (*_tier_paths([name]), *paths)]
+            names = t.words.listed(text for text, _ in items)
+            lines.append(t.say(f"clinician.{key}", cites=cites, slots={"names": names}))
+    return lines
+
+
+def _item(t: Teller, name: str, *, first: bool) -> tuple[str, list[str]]:
+    """ "effusion in the right lower zone (about 83 in 100 such films have it)", and the paths that it states."""
+    path, joins = f"findings.{name}.probability", t.words.data["joins"]
+    place, paths = _short_place(t, name)
+    value, open_ = t.value(path), t.tier(name) == "cannot_tell"
+    if not t.calibrated or open_:
+        number = t.words.printed(value, "decimal")
+    elif first or not SURE <= value < 1 - SURE:
+        number = t.words.printed(value, "in_100")
+    else:
+        number = str(joins["of_hundred"].format(t.words.printed(value, "of_100")))
+    form = joins["item_first" if first and t.calibrated and not open_ else "item"]
+    return str(form.format(name=t.within(name), place=place, number=number)), [path, *paths]
+
+
+def _short_place(t: Teller, name: str) -> tuple[str, list[str]]:
+    """Where a shown map says that the finding is, and the path that says so; nothing where nobody knows."""
+    if not t.maps(name, shown=True) or not t.value(f"terms.{name}.focal") or t.side_doubts():
+        return "", []
+    zones, side = f"concepts.{name}.zones.value", f"concepts.{name}.side.value"
+    joins = t.words.data["joins"]
+    if (found := t.value(zones)) and len(str(found).split(", ")) <= MOST_ZONES:
+        return str(joins["in_zone"].format(t.words.printed(found, "zones"))), [zones]
+    if found := t.value(side):
+        return str(joins["on_side"].format(t.words.word("side", str(found)))), [side]
+    return "", []
+
+
+def _unnamed(t: Teller) -> list[list[Sentence]]:
+    """How many findings of a tier that a reader acts on stand in the table alone."""
     lines = []
-    for state in ("present", "indeterminate"):
-        if found := t.findings_by_state(state):
-            lines.append(_listed(t, f"clinician.short_{state}", found, numbers=True))
-    if not t.findings_by_state("present"):
-        lines.append(t.say("clinician.short_none", cites=["findings"]))
-    return [*lines, *_warnings(t), t.say("clinician.short_read")]
+    for tier in ("likely", "possible", "cannot_tell"):
+        if rest := [name for name in t.findings_of(tier) if name not in t.told()]:
+            key = "more_scored" if tier == "likely" and not t.calibrated else f"more_{tier}"
+            slots = {"count": t.words.counted(len(rest))}
+            lines.append(t.say(f"clinician.{key}", cites=_tier_paths(rest), slots=slots))
+    if t.told() and t.calibrated:
+        asked = [name for name in t.words.data["tables"]["asked_first"] if name in t.findings_of("unlikely")]
+        room = len(t.told()) < len(t.record["findings"]) and len(t.told()) < MOST_WITH_ASKED
+        lines += [t.say("clinician.asked_first", {"F": name}) for name in asked[:1] if room]
+    return lines
 
 
-def _listed(t: Teller, key: str, found: list[str], *, numbers: bool = False) -> list[Sentence]:
-    """One sentence about several findings, each with its probability where `numbers` are wanted."""
-    cites = [f"findings.{name}.state" for name in found]
-    named = [t.named(name) for name in found]
-    if numbers:
-        paths = [f"findings.{name}.probability" for name in found]
-        named = [f"{name} ({t.words.printed(t.value(path), 'decimal')})" for name, path in zip(named, paths, strict=True)]
-        cites += paths
-    return t.say(key, cites=cites, slots={"names": t.words.listed(named)})
+MOST_WITH_ASKED = 5
+"""With so many named findings no other is named, not even the one that is asked first."""
+
+
+def _doubt(t: Teller, name: str) -> list[list[Sentence]]:
+    """What else the first named finding may be, and what speaks against it or its place."""
+    lines = [t.say("clinician.instead", {"F": name}) if t.tier(name) != "cannot_tell" else []]
+    agreed = _agreed(t, name)
+    if agreed and not t.value(agreed):
+        lines.append(t.say("clinician.short_disagree", cites=[agreed]))
+    withheld = t.maps(name, shown=False)
+    if withheld and not t.maps(name, shown=True):
+        lines.append(t.say("clinician.short_no_map", cites=[f"heatmaps.{name}.{method}.shown" for method in withheld]))
+    against = [path for one in t.record["findings"] if t.value(path := _report_path(one)) is False]
+    return [*lines, t.say("clinician.short_report", cites=against)] if against else lines
 
 
 def _warnings(t: Teller) -> list[list[Sentence]]:
     failed = [name for name, check in t.record["gate"].items() if check["passed"] is False]
-    lines = [t.say("clinician.gate_failed", {"G": name}) for name in failed]
-    if doubts := t.side_doubts():
-        lines.append(t.say("clinician.sides_doubt", cites=doubts))
-    if t.value("study.image.view") == "AP":
-        lines.append(t.say("clinician.view_ap"))
-    return lines
+    return [t.say("clinician.gate_failed", {"G": name}) for name in failed]
 
 
 def _quality(t: Teller) -> list[list[Sentence]]:
     person = next((line for key in ("patient", "patient_sex", "patient_age") if (line := t.say(f"clinician.{key}"))), [])
-    lines = [t.say("clinician.file"), person, t.say("clinician.indication") if _asked(t) else []]
-    known = t.value("study.image.view") not in (None, "", "unknown")
-    lines.append(t.say("clinician.view_known" if known else "clinician.view_unknown"))
+    lines = [*_warnings(t)[WARNINGS_FIRST:], t.say("clinician.file"), person]
+    lines.append(t.say("clinician.indication") if t.value("study.indication") else [])
+    view = t.value("study.image.view")
+    lines.append(t.say("clinician.view_ap" if view == "AP" else "clinician.view_known" if view not in (None, "", "unknown")
+                       else "clinician.view_unknown"))  # fmt: skip
     if t.value("study.image.spacing_mm") is None:
         lines.append(t.say("clinician.spacing_unknown"))
     else:
@@ -87,12 +173,8 @@ def _quality(t: Teller) -> list[list[Sentence]]:
     asked = [name for name, check in t.record["gate"].items() if check["passed"] is not None]
     if asked and all(t.record["gate"][name]["passed"] for name in asked):
         cites = [f"gate.{name}.passed" for name in asked]
-        lines.append(t.say("clinician.gate_all", cites=cites, slots={"count": str(len(asked))}))
-    return [*lines, t.say("clinician.prior")]
-
-
-def _asked(t: Teller) -> bool:
-    return bool(t.value("study.indication"))
+        lines.append(t.say("clinician.gate_all", cites=cites, slots={"count": t.words.counted(len(asked))}))
+    return lines
 
 
 def _first_figures(t: Teller) -> tuple[str, ...]:
@@ -101,22 +183,20 @@ def _first_figures(t: Teller) -> tuple[str, ...]:
 
 def _finding(t: Teller, name: str) -> list[Section]:
     names = {"F": name}
-    state = t.value(f"findings.{name}.state")
-    if t.calibrated:
-        lines = [t.say(f"clinician.{key}", names) for key in (state, "in_patients")]
-    else:
-        lines = [t.say(f"clinician.{state}_score", names)]
-    if t.calibrated and state == "present" and t.value(f"findings.{name}.probability") < FEWER_THAN_HALF:
-        lines.append(t.say("clinician.below_half", names))
+    lines = [t.say(f"clinician.{t.tier(name)}{'' if t.calibrated else '_score'}", names)]
     lines.append(t.say("clinician.operating", names))
     if lines[-1] and t.value(f"model.per_finding.{name}.positives") < FEW_POSITIVES:
         lines.append(t.say("clinician.few_positives", names))
     shown = t.maps(name, shown=True)
     lines += _place(t, name) if shown else []
-    lines += _agreement(t, name)
+    if agreed := _agreed(t, name):
+        method = agreed.removeprefix(f"checks.{name}.").removesuffix(".methods_agree.passed")
+        lines.append(t.say("clinician.agree" if t.value(agreed) else "clinician.disagree", {"F": name, "M": method}))
     lines += _withheld(t, name)
     lines += _what_if(t, name)
-    lines += [t.say("clinician.look_alikes", names), t.say("clinician.teacher", names)]
+    told = name == t.told()[0] and not t.value("doubts") and t.tier(name) != "cannot_tell"
+    lines.append([] if told else t.say("clinician.look_alikes", names))
+    lines.append(t.say("clinician.teacher", names))
     # Where every map is withheld the sentence says so; empty frames beside the film once more would say nothing else.
     figures = t.map_figures(name) if shown else []
     return t.section(t.named(name), lines, figures=(figure_name("gauge", name), *figures))
@@ -129,14 +209,14 @@ def _withheld(t: Teller, name: str) -> list[list[Sentence]]:
     if not shown and len(t.methods_by_reason(name)) == 1:
         return [t.say("clinician.all_withheld", {"F": name, "M": withheld[0]}, cites=cites)]
     lines = [t.say("clinician.withheld", {"F": name, "M": method}) for method in withheld]
-    return lines if shown or not withheld else [*lines, t.say("clinician.no_place", cites=cites)]
+    return lines if shown or not withheld else [*lines, t.say("clinician.no_place", {"F": name}, cites=cites)]
 
 
 def _place(t: Teller, name: str) -> list[list[Sentence]]:
     names = {"F": name}
     lines = [t.say("clinician.place", names) or t.say("clinician.place_side", names)]
     if lines[0] and (doubts := t.side_doubts()):
-        lines.append(t.say("clinician.side_doubt", cites=doubts))
+        lines.append(t.say("clinician.side_doubt", names, cites=doubts))
     lines.append(t.say("clinician.inside", names))
     for part in ("costophrenic", "perihilar"):
         if (t.value(f"concepts.{name}.{part}.value") or 0) >= MIN_SHARE_TOLD:
@@ -146,13 +226,10 @@ def _place(t: Teller, name: str) -> list[list[Sentence]]:
     return lines
 
 
-def _agreement(t: Teller, name: str) -> list[list[Sentence]]:
-    """Whether the methods agree, once: the check is the same seen from either method."""
-    for method in t.names(f"checks.{name}"):
-        passed = t.value(f"checks.{name}.{method}.methods_agree.passed")
-        if passed is not None:
-            return [t.say("clinician.agree" if passed else "clinician.disagree", {"F": name, "M": method})]
-    return []
+def _agreed(t: Teller, name: str) -> str:
+    """Where it stands whether the methods agree, "" where nobody asked; the check is the same seen from either method."""
+    paths = (f"checks.{name}.{method}.methods_agree.passed" for method in t.names(f"checks.{name}"))
+    return next((path for path in paths if t.value(path) is not None), "")
 
 
 def _what_if(t: Teller, name: str) -> list[list[Sentence]]:
@@ -164,39 +241,64 @@ def _what_if(t: Teller, name: str) -> list[list[Sentence]]:
         numbers = (t.value(f"findings.{name}.probability"), hidden[i]["probability"])
         before, after = (p >= limit for p in numbers)
         key = "what_if" if before == after else "what_if_above" if after else "what_if_below"
-        if key == "what_if" and abs(numbers[0] - numbers[1]) < LITTLE:
-            key = "what_if_little"
         if before == after and len({t.words.printed(p, "decimal") for p in numbers}) == 1:
             key = "what_if_same"
         lines.append(t.say(f"clinician.{key}", {"F": name, "I": str(i)}))
     return lines
 
 
-def _in_brief(t: Teller) -> list[Section]:
-    """Indeterminate findings that the story does not dwell on."""
-    rest = [name for name in t.findings_by_state("indeterminate") if name not in t.told()]
+def _others(t: Teller) -> list[Section]:
+    """The findings that are not named in text, in one quiet table."""
+    rest = [name for name in t.record["findings"] if name not in t.told()]
+    unlikely = [name for name in t.findings_of("unlikely") if name not in t.told()]
     if not rest:
         return []
-    lines = [_listed(t, "clinician.brief_list", rest)]
-    return t.section(t.words.heading("clinician.brief_heading"), lines, figures=("table/brief",))
-
-
-def _absent(t: Teller) -> list[Section]:
-    absent = t.findings_by_state("absent")
-    if not absent:
-        return []
-    lines = [_listed(t, "clinician.absent_list", absent), t.say("clinician.absent_meaning")]
-    return t.section(t.words.heading("clinician.absent_heading"), lines, figures=("table/absent",))
+    lines = []
+    if unlikely and t.told():
+        slots = {"count": t.words.counted(len(unlikely))}
+        key = "others_unlikely" if t.calibrated else "others_scored"
+        lines.append(t.say(f"clinician.{key}", cites=_tier_paths(unlikely), slots=slots))
+    return t.section(t.words.heading("clinician.others"), lines, figures=("table/others",))
 
 
 def _report(t: Teller) -> list[list[Sentence]]:
     sentences = t.value("report.sentences") or []
     if not sentences:
         return []
-    lines = [t.say("clinician.report_label")]
-    lines += [t.say("clinician.report_line", {"I": str(i)}) for i in range(len(sentences))]
-    lines.append(t.say("clinician.report_score"))
-    for name in t.record["findings"]:
-        if t.value(f"checks.{name}.report.report_agrees.passed") is False:
-            lines.append(t.say("clinician.report_contradicts", {"F": name}))
-    return lines
+    lines, told = [t.say("clinician.report_label")], set()
+    for i, text in enumerate(sentences):
+        spoken = [name for name in t.record["findings"] if _speaks_of(t, text, name)]
+        told.update(spoken)
+        lines.append(_report_line(t, i, spoken))
+    against = [name for name in t.record["findings"] if t.value(_report_path(name)) is False and name not in told]
+    lines += [t.say("clinician.report_contradicts", {"F": name}) for name in against]
+    return [*dict.fromkeys(map(tuple, lines)), t.say("clinician.report_score")]  # type: ignore[list-item]
+
+
+def _report_line(t: Teller, index: int, spoken: list[str]) -> list[Sentence]:
+    """A sentence of the draft with what the numbers say of the findings that it speaks of."""
+    paths = {name: path for name in spoken if t.value(path := _report_path(name)) is not None}
+    against = [name for name, path in paths.items() if not t.value(path)]
+    asked = [f"checks.{name}.report.report_agrees.about" for name in spoken]
+    open_ = [name for name, path in zip(spoken, asked, strict=True) if name not in paths and t.value(path)]
+    for key, names, leaf in (("against", against, "passed"), ("backed", list(paths), "passed"), ("open", open_, "about")):
+        if names:
+            cites = [f"checks.{name}.report.report_agrees.{leaf}" for name in names]
+            slots = {"names": t.words.listed(map(t.within, names))}
+            return t.say(f"clinician.report_line_{key}", {"I": str(index)}, cites=cites, slots=slots)
+    return t.say("clinician.report_line", {"I": str(index)})
+
+
+def _speaks_of(t: Teller, text: str, name: str) -> bool:
+    """Whether a sentence of the draft calls the finding by its name or its phrase."""
+    term = t.record["terms"][name]
+    bare = re.sub(r"^(an?|the) ", "", str(term["phrase"]))
+    return any(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text, re.IGNORECASE) for one in (name.replace("_", " "), bare))
+
+
+def _report_path(name: str) -> str:
+    return f"checks.{name}.report.report_agrees.passed"
+
+
+def _tier_paths(names: Iterable[str]) -> list[str]:
+    return [f"findings.{name}.tier" for name in names]

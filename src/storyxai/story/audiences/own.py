@@ -11,11 +11,11 @@
 
     [[sections]]
     heading = "What was found"
-    each = "present"
+    each = "likely"
     figures = ["gauge/<F>"]
     sentences = [{ text = "Look again for [terms.<F>.phrase|text].", cites = ["findings.<F>.probability"] }]
 
-`each` repeats a section's sentences for every finding in a state; `grade`, `sentence_words`, `signed` and `style` are those
+`each` repeats a section's sentences for every finding of a tier, or for those that are "named" in text; `grade`, `sentence_words`, `signed` and `style` are those
 of `Audience`.
 """
 
@@ -42,7 +42,7 @@ __all__ = ["read_audience"]
 class _OwnSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heading: str
     figures: tuple[str, ...] = ()
-    each: Literal["present", "indeterminate", "absent", ""] = ""
+    each: Literal["named", "likely", "possible", "unlikely", "cannot_tell", ""] = ""
     say: tuple[str, ...] = ()
     sentences: tuple[Template, ...] = ()
 
@@ -95,7 +95,7 @@ def read_audience(path: Path) -> Audience:
 
 
 def _section(t: Teller, own: _OwnSection) -> list[Section]:
-    findings = t.findings_by_state(own.each) if own.each else [""]
+    findings = [""] if not own.each else t.told() if own.each == "named" else t.findings_of(own.each)
     figures = [figure for name in findings for figure in _figures(own.figures, name)]
     return t.section(own.heading, _said(t, own, findings), figures=figures)
 

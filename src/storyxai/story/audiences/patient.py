@@ -15,43 +15,87 @@ __all__ = ["GRADE_REFUSED", "WORDS_REFUSED", "check_readability", "patient_secti
 GRADE_REFUSED, WORDS_REFUSED = 8.0, 15.0
 FEWER_THAN_HALF = 0.45
 """Below it "about 4 in 10" or fewer is printed, and most people with such a result do not have the finding."""
+MOST_SIGNS = 2
+"""Signs that are told one by one; a page with more of them is a list of doubts."""
 
 
 def patient_sections(t: Teller) -> tuple[Section, ...]:
     """The sections of the patient's story."""
-    present, unsure = t.findings_by_state("present"), t.findings_by_state("indeterminate")
-    absent = t.findings_by_state("absent")
     said = t.words.heading
-    looked = [t.say(f"patient.{key}") for key in ("looked", "how", "looks_for", "no_old", "not_doctor", "we")]
+    looked = [t.say(f"patient.{key}") for key in ("looked", "no_old", "tool")]
     if failed := [f"gate.{name}.passed" for name, check in t.record["gate"].items() if check["passed"] is False]:
         looked.append(t.say("patient.gate", cites=failed))
-    pictured = [name for name in present if t.box_told(name)]
-    if not pictured:  # the film stands here; else beside the first finding that has a marked one
-        looked.append(_sides(t))
-    sections = t.section(said("patient.what"), looked, figures=() if pictured else ("image",))
-    rare = [name for name in present if t.calibrated and t.value(f"findings.{name}.probability") < FEWER_THAN_HALF]
-    for index, name in enumerate(present):
-        # What holds for every sign, and what the two pictures are, is said once.
-        once = {"first": index == 0, "first_rare": name in rare[:1], "first_picture": name in pictured[:1]}
-        sections += _present(t, name, **once)
-    states = [f"findings.{name}.state" for name in t.record["findings"]]
-    if not present and states:
-        sections += t.section(said("patient.found"), [t.say("patient.none", cites=["findings"])])
-    if unsure:
-        lines = [t.say("patient.indeterminate", {"F": name}) for name in unsure]
-        why = t.say("patient.unsure_why", cites=[f"findings.{name}.interval" for name in unsure])
-        sections += t.section(said("patient.unsure"), [*lines, why])
-    if absent:
-        lines = [t.say("patient.absent_line", {"F": name}) for name in absent]
-        sections += t.section(said("patient.not_found"), [*lines, t.say("patient.absent_care")])
-    sections += t.section(said("patient.meaning"), [t.say(f"patient.mean_{i}") for i in (1, 2, 3, 4)])
-    limits = [t.say("patient.cannot_1"), _cannot_see(t), t.say("patient.cannot_3"), *_lacks(t)]
-    sections += t.section(said("patient.cannot"), limits)
-    sections += t.section(said("patient.next"), [t.say(f"patient.next_{i}") for i in (1, 2)])
-    sections += t.section(said("patient.help"), [t.say(f"patient.help_{i}") for i in (1, 2, 3)])
-    sections += t.section(said("patient.ask"), [t.say(f"patient.ask_{i}") for i in (1, 2, 3, 4)])
-    sections += t.section(said("patient.back"), [t.say(f"patient.back_{i}") for i in (1, 2)])
+    sections = t.section(said("patient.what"), [*looked, *_lacks(t)])
+    sections += t.section(said("patient.found"), _found(t), figures=_picture(t))
+    meaning = [t.say("patient.mean_1"), t.say("patient.mean_2"), _limits(t)]
+    sections += t.section(said("patient.meaning"), meaning)
+    for part, count in (("next", 2), ("help", 2), ("ask", 3), ("back", 1)):
+        sections += t.section(said(f"patient.{part}"), [t.say(f"patient.{part}_{i}") for i in range(1, count + 1)])
     return tuple(sections)
+
+
+def _signs(t: Teller) -> list[str]:
+    """The named findings that the model does not leave open."""
+    return [name for name in t.told() if t.tier(name) in ("likely", "possible")]
+
+
+def _found(t: Teller) -> list[list[Sentence]]:
+    signs, findings = _signs(t), t.record["findings"]
+    unsure = [f"findings.{name}.tier" for name in t.findings_of("cannot_tell")]
+    if len(unsure) == len(findings):
+        return [t.say("patient.cannot_all", cites=unsure)]
+    lines = [line for index, name in enumerate(signs[:MOST_SIGNS]) for line in _sign(t, name, first=index == 0)]
+    if more := signs[MOST_SIGNS:]:
+        lines.append(t.say("patient.more", cites=[f"findings.{name}.probability" for name in more]))
+    if signs:
+        return [*lines, t.say("patient.also_look", {"F": signs[0]})]
+    absent = [f"findings.{name}.tier" for name in t.findings_of("unlikely")]
+    lines.append(t.say("patient.none_sure") if unsure else t.say("patient.none", cites=absent))
+    if unsure:
+        lines.append(t.say("patient.cannot", cites=unsure))
+    return [*lines, t.say("patient.proof")]
+
+
+def _sign(t: Teller, name: str, *, first: bool) -> list[list[Sentence]]:
+    """What may be there, where, and how often that is right."""
+    names, path = {"F": name}, f"findings.{name}.probability"
+    lines = [t.say(f"patient.{t.tier(name)}", names)]
+    # A place is told only where a map passed its checks, and where the finding has one.
+    # On a film that may be mirrored the side may be the wrong one.
+    if t.maps(name, shown=True) and t.value(f"terms.{name}.focal") and not t.side_doubts() and first:
+        both = t.value(f"concepts.{name}.side.value") == "bilateral"
+        lines.append(t.say("patient.place_both" if both else "patient.place", names))
+    if t.calibrated:
+        key = "again" if not first else "sure_few" if t.value(path) < FEWER_THAN_HALF else "sure"
+        lines.append(t.say(f"patient.{key}", names))
+    return lines
+
+
+def _picture(t: Teller) -> tuple[str, ...]:
+    """The picture that a page may show when it is released with one: a frame where the first sign has one."""
+    framed = [name for name in _signs(t)[:1] if t.box_told(name)]
+    return tuple(figure_name("boxes", name) for name in framed) or ("image",)
+
+
+def _lacks(t: Teller) -> list[list[Sentence]]:
+    """What is not known of the model, as far as it matters to a patient."""
+    told = [gap for gap in t.record["gaps"] if gap in t.words.data["lay_gap"]]
+    return [t.say(f"lay_gap.{gap}") for gap in told]
+
+
+def _limits(t: Teller) -> list[Sentence]:
+    """What the model was not made to find, named where the names are plain enough and few."""
+    plain = t.words.data["tables"]["lay_limit"]
+    names = [plain.get(name, name) for name in t.value("model.cannot_see") or ()]
+    listed = t.words.either(list(dict.fromkeys(name for name in names if name))[:MOST_LIMITS])
+    named = t.say("patient.limit", slots={"names": listed}) if listed else []
+    if named and flesch_kincaid_grade(named[0].text) <= GRADE_REFUSED:
+        return named
+    return t.say("patient.limit_plain") if t.value("model.cannot_see") else []
+
+
+MOST_LIMITS = 2
+"""Things that the model does not look for, of which a patient reads."""
 
 
 def check_readability(
@@ -69,54 +113,3 @@ def check_readability(
         raise EvidenceError(f"the {story.audience}'s story asks for school grade {reached:.1f}, above {grade:.0f}")
     if words is not None and length > words:
         raise EvidenceError(f"the {story.audience}'s sentences have {length:.1f} words on average, above {words:.0f}")
-
-
-def _present(t: Teller, name: str, *, first: bool, first_rare: bool, first_picture: bool) -> list[Section]:
-    names = {"F": name}
-    lines = [t.say("patient.present", names)]
-    # A place is told only where a map passed its checks, and where the finding has one.
-    # On a film that may be mirrored the side may be the wrong one.
-    if t.maps(name, shown=True) and t.value(f"terms.{name}.focal") and not t.side_doubts():
-        both = t.value(f"concepts.{name}.side.value") == "bilateral"
-        lines.append(t.say("patient.place_both" if both else "patient.place", names))
-    if t.calibrated:
-        lines.append(t.say("patient.sure", names))
-    if t.calibrated and t.value(f"findings.{name}.probability") < FEWER_THAN_HALF:
-        lines.append(t.say("patient.most_not", names))
-    if first_rare:
-        lines.append(t.say("patient.most_not_why", names))
-    if first:
-        lines.append(t.say("patient.also_look", names))
-    figures: tuple[str, ...] = ()
-    if t.box_told(name):
-        figures = (figure_name("boxes", name),)
-        if first_picture:
-            lines += [t.say("patient.marked"), t.say("patient.marked_box", names), _sides(t)]
-    elif withheld := [f"heatmaps.{name}.{method}.shown" for method in t.maps(name, shown=False)]:
-        lines.append(t.say("patient.no_picture", cites=withheld))
-    heading = t.words.heading("patient.found" if first else "patient.found_also")
-    lay = t.words.term(name, "lay", t.value(f"terms.{name}.lay"))
-    return t.section(f"{heading}: {lay}", lines, figures=figures)
-
-
-def _sides(t: Teller) -> list[Sentence]:
-    """How left and right lie on the film, which no one knows of a film that may be mirrored."""
-    doubts = t.side_doubts()
-    return t.say("patient.sides_doubt", cites=doubts) if doubts else t.say("patient.sides")
-
-
-def _lacks(t: Teller) -> list[list[Sentence]]:
-    """What is not known of the model, as far as it matters to a patient."""
-    told = [gap for gap in t.record["gaps"] if gap in t.words.data["lay_gap"]]
-    return [t.say(f"lay_gap.{gap}") for gap in told]
-
-
-def _cannot_see(t: Teller) -> list[Sentence]:
-    """What the model was not made to find, named where the names are plain enough."""
-    plain = t.words.data["tables"]["lay_limit"]
-    names = [plain.get(name, name) for name in t.value("model.cannot_see") or ()]
-    listed = t.words.listed(dict.fromkeys(name for name in names if name))
-    named = t.say("patient.cannot_2", slots={"names": listed}) if listed else []
-    if named and flesch_kincaid_grade(named[0].text) <= GRADE_REFUSED:
-        return named
-    return t.say("patient.cannot_2_plain") if t.value("model.cannot_see") else []

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from storyxai.story.words import Teller
-from storyxai.types import Section, Sentence
+from storyxai.types import TIERS, Section, Sentence
 
-__all__ = ["failed_checks", "gaps", "practitioner_sections", "states", "withheld_maps"]
+__all__ = ["failed_checks", "gaps", "practitioner_sections", "tiers", "withheld_maps"]
 
 
 def practitioner_sections(t: Teller) -> tuple[Section, ...]:
@@ -29,7 +29,7 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     sections += t.section(said("practitioner.lungs"), scores)
     failed = [name for name, check in t.record["gate"].items() if check["passed"] is False]
     lines = [t.say("practitioner.gate_failed", {"G": name}) for name in failed]
-    lines += [*states(t, "practitioner"), t.say("practitioner.logits") if t.calibrated else []]
+    lines += [*tiers(t, "practitioner"), t.say("practitioner.logits") if t.calibrated else []]
     sections += t.section(said("practitioner.prediction"), lines, figures=("table/findings",))
     sections += _maps(t)
     sections += _checks(t)
@@ -38,14 +38,15 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-def states(t: Teller, audience: str) -> list[list[Sentence]]:
-    """One sentence a state, by the plain names of the findings."""
+def tiers(t: Teller, audience: str) -> list[list[Sentence]]:
+    """One sentence a tier, by the plain names of the findings."""
     lines = []
-    for state in ("present", "indeterminate", "absent"):
-        if found := t.findings_by_state(state):
-            names = t.words.listed(t.words.word("finding", name) for name in found)
-            cites = [f"findings.{name}.state" for name in found]
-            lines.append(t.say(f"{audience}.state_{state}", cites=cites, slots={"names": names}))
+    for tier in TIERS:
+        if found := t.findings_of(tier):
+            scored = not t.calibrated and tier != "cannot_tell"
+            names = t.words.listed(t.named(name) for name in found)
+            cites = [f"findings.{name}.tier" for name in found]
+            lines.append(t.say(f"{audience}.tier_{tier}{'_score' if scored else ''}", cites=cites, slots={"names": names}))
     return lines
 
 

@@ -1,0 +1,148 @@
+"""Stories that a reader finishes: twenty cases, counted in words, grades, names and repeated sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from evidence_example import example_evidence, normal_evidence
+from storyxai.evidence.record import as_record
+from storyxai.story.citations import check_story, contradictions
+from storyxai.story.readability import flesch_kincaid_grade
+from storyxai.story.tell import AUDIENCES, tell
+from storyxai.types import MOST_NAMED, Check, Evidence, Finding, Story
+
+FINDINGS = tuple(f.name for f in example_evidence().prediction.findings)
+FAR = Check("gate.distance", "", "gate", 9.0, 1.0, False, "Warning: the picture is unlike the films that the model learnt from; "
+            "look at the picture before relying on the story.")  # fmt: skip
+MIRRORED = Check("gate.mirrored", "", "gate", 0.9, 0.5, False, "Warning: the picture may be mirrored (or the heart lies on the "
+                 "right); compare the side marker.")  # fmt: skip
+FORCED = Check("gate.inverted", "", "gate", 0.99, 0.9, False, "The grey values look inverted (bright lungs); invert the picture.")
+FINE = Check("gate.size", "", "gate", 200.0, 64.0, True, "The picture is large enough.")
+
+
+def case(counts: dict[float, int], *, width: float = 0.01, gate: tuple[Check, ...] = (FINE,), **changed: object) -> Evidence:
+    """So many findings of each probability, from the first on, reviewed from 0.10, intervals of that half width."""
+    base = example_evidence()
+    given = [value for value, count in counts.items() for _ in range(count)]
+    findings = tuple(
+        Finding(name, p, (max(0.0, p - width), min(1.0, p + width)), 0.10)
+        for name, p in itertools.zip_longest(FINDINGS, given, fillvalue=0.02)
+    )
+    prediction = dataclasses.replace(base.prediction, findings=findings)
+    return dataclasses.replace(base, prediction=prediction, gate=gate, **changed)  # type: ignore[arg-type]
+
+
+def against_report() -> tuple[Check, ...]:
+    said = Check("report_agrees", "Consolidation", "report", 1.0, None, False, "the generated report contradicts it")
+    return (*example_evidence().checks, said)
+
+
+def disagreeing() -> tuple[Check, ...]:
+    return tuple(
+        dataclasses.replace(c, value=0.1, passed=False) if c.name == "methods_agree" and c.passed else c
+        for c in example_evidence().checks
+    )
+
+
+def uncalibrated(*high: str) -> Evidence:
+    base = example_evidence()
+    findings = tuple(Finding(n, p := 0.7 if n in high else 0.3, (p, p), 0.5) for n in FINDINGS)
+    return dataclasses.replace(
+        base, prediction=dataclasses.replace(base.prediction, findings=findings), gaps=("calibration", "card")
+    )
+
+
+CASES = {
+    "example": example_evidence(),
+    "bare and normal": normal_evidence(),
+    "normal": case({}),
+    "one possible": case({0.15: 1}),
+    "one likely": case({0.8: 1}),
+    "likely and possible": case({0.8: 1, 0.2: 2}),
+    "five likely": case({0.9: 5}),
+    "all likely": case({0.9: 14}),
+    "nine possible": case({0.3: 9}),
+    "likely beyond five": case({0.9: 7, 0.2: 4}),
+    "one doubtful": case({0.15: 1}, width=0.14),
+    "many doubtful": case({0.12: 6}, width=0.11),
+    "all doubtful": case({0.09: 14}, width=0.3),
+    "normal with doubts": case({0.08: 3}, width=0.09),
+    "methods disagree": case({0.02: 2, 0.8: 1}, checks=disagreeing()),
+    "report disagrees": case({0.02: 2, 0.8: 1}, checks=against_report()),
+    "poor image": case({0.02: 2, 0.3: 1}, gate=example_evidence().gate),
+    "mirrored": case({0.02: 2, 0.8: 1}, gate=(FINE, MIRRORED)),
+    "far from training": case({0.8: 2}, gate=(FINE, FAR)),
+    "forced": case({0.8: 1}, gate=(FORCED,), provenance={"settings": {"forced": True}}),
+    "stranger's model, high": uncalibrated("Effusion", "Mass"),
+    "stranger's model, low": uncalibrated(),
+}  # fmt: skip
+
+
+def sentences(story: Story) -> Iterator[str]:
+    return (s.text for section in story.sections for s in section.sentences)
+
+
+def words(texts: Iterator[str] | list[str]) -> int:
+    return len(" ".join(texts).split())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_reader_finishes_the_story(name: str) -> None:
+    evidence = CASES[name]
+    record, stories = as_record(evidence), {audience: tell(evidence, audience) for audience in AUDIENCES}
+    for audience, story in stories.items():
+        check_story(story, record)
+        twice = [text for text, count in Counter(sentences(story)).items() if count > 1]
+        assert not twice, f"{audience} says twice: {twice}"
+    assert contradictions(list(stories.values())) == []
+    bottom = [s.text for s in stories["clinician"].sections[0].sentences]
+    assert words(bottom) <= 100, " ".join(bottom)
+    chips = [s for s in stories["clinician"].sections if any(f.startswith("gauge/") for f in s.figures)]
+    assert len(chips) <= MOST_NAMED
+    patient = stories["patient"]
+    told = [*sentences(patient), *(s.heading for s in patient.sections), patient.title]
+    assert words(told) <= 250
+    assert flesch_kincaid_grade(" ".join(sentences(patient))) <= 6
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_at_most_five_findings_are_named_on_a_page(name: str) -> None:
+    """Named is what a sentence cites as this image's finding; of a look-alike nothing is claimed."""
+    for audience in ("clinician", "patient"):
+        named = {
+            path.split(".")[1]
+            for section in tell(CASES[name], audience).sections for s in section.sentences if len(s.cites) < len(FINDINGS)
+            for path in s.cites if path.startswith("findings.") and path.split(".")[1].replace("_", " ").lower() in s.text.lower()
+        }  # fmt: skip
+        assert len(named) <= MOST_NAMED, named
+
+
+@pytest.mark.parametrize(("name", "start"), [
+    ("normal", "Nothing named: the model finds all 14 findings unlikely; this does not exclude disease."),
+    ("one possible", "Worth a second look: possible atelectasis (about 15 in 100 such films have it)."),
+    ("one likely", "Probably abnormal: likely atelectasis (about 80 in 100 such films have it)."),
+    ("one doubtful", "Hard to call: the model cannot tell about atelectasis (0.15)."),
+    ("normal with doubts", "Nothing named: the model finds 11 of 14 findings unlikely; this does not exclude disease. "
+                           "Of 3 more it cannot tell; they stand in the table."),
+    ("far from training", "Not to be relied on: the model cannot tell about any of its 14 findings on this image."),
+    ("methods disagree", "Probably abnormal: likely effusion in the right lower zone (about 80 in 100 such films have it)."),
+    ("stranger's model, high", "Scores, not probabilities: effusion in the right lower zone (0.70) and mass (0.70) scored"),
+    ("stranger's model, low", "Scores, not probabilities: 14 of 14 findings scored below one half;"),
+])
+def test_cases_read_differently(name: str, start: str) -> None:
+    text = " ".join(s.text for s in tell(CASES[name], "clinician").sections[0].sentences)
+    assert text.startswith(start), text
+
+
+@pytest.mark.parametrize(("name", "part"), [
+    ("methods disagree", "Its maps disagree on the place."), ("report disagrees", "The draft report contradicts this."),
+    ("forced", "It is told only because the caller forced it."), ("poor image", "Warning: the chest may be cut off"),
+    ("one likely", "Pneumothorax is unlikely (about 2 in 100)."), ("nine possible", "Possible too, in the table below: 4 more."),
+])
+def test_doubts_stand_in_the_bottom_line(name: str, part: str) -> None:
+    assert part in [s.text[: len(part)] for s in tell(CASES[name], "clinician").sections[0].sentences]
