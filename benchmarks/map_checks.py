@@ -96,7 +96,7 @@ def rows_of(table: StudyTable) -> list[dict[str, Any]]:
 def _maps(evidence: Evidence, boxes: Sequence[Box]) -> list[dict[str, Any]]:
     out = []
     dwelt = {heatmap.finding for heatmap in evidence.heatmaps if heatmap.method == "lime"}
-    states = {finding.name: finding.state for finding in evidence.prediction.findings}
+    tiers = {finding.name: finding.tier for finding in evidence.prediction.findings}
     masks = evidence.prediction.masks
     lungs = masks["left_lung"] | masks["right_lung"]
     for heatmap in evidence.heatmaps:
@@ -111,7 +111,7 @@ def _maps(evidence: Evidence, boxes: Sequence[Box]) -> list[dict[str, Any]]:
         top = float(heatmap.values.max())
         checks = {c.name: c.passed for c in evidence.checks if (c.finding, c.method) == (heatmap.finding, heatmap.method)}
         out.append({
-            "finding": heatmap.finding, "method": heatmap.method, "state": states[heatmap.finding], "shown": heatmap.shown,
+            "finding": heatmap.finding, "method": heatmap.method, "tier": tiers[heatmap.finding], "shown": heatmap.shown,
             "failed": " ".join(sorted(name for name, passed in checks.items() if passed is False)),
             "hit": float(region[heatmap.values >= top - 1e-6 * abs(top)].mean()),
             "chance": float((region & lungs).sum() / lungs.sum()) if lungs.any() else np.nan,

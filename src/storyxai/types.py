@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "DISTANCE",
     "GAPS",
     "HAIR",
     "LIKELY",
@@ -29,7 +30,6 @@ __all__ = [
     "Check",
     "Concept",
     "Counterfactual",
-    "DISTANCE",
     "DataSet",
     "Evidence",
     "Finding",

@@ -93,7 +93,7 @@ def test_two_open_methods_are_each_other_s_witness_and_one_look_serves_both() ->
 
 def test_without_a_calibration_nothing_is_absent_and_every_map_has_its_witness() -> None:
     evidence = spots(OpenReader(REGIONS), methods=["hires_cam", "layer_cam"])
-    assert {f.name: f.state for f in evidence.prediction.findings} == {"Upper_spot": "present", "Lower_spot": "absent"}
+    assert {f.name: f.tier for f in evidence.prediction.findings} == {"Upper_spot": "likely", "Lower_spot": "unlikely"}
     agreed = [c for c in evidence.checks if c.name == "methods_agree" and c.finding == "Lower_spot"]
     assert sorted(c.method for c in agreed if c.limit is not None) == ["hires_cam", "layer_cam"]
 

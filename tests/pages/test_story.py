@@ -154,8 +154,8 @@ def test_no_page_is_larger_than_a_megabyte_and_a_half() -> None:
 
 
 def test_the_patients_page_is_held_back() -> None:
-    assert b"Held back until a clinician has signed it off" in PAGES["patient"]
-    assert not any(b"Held back" in PAGES[audience] for audience in AUDIENCES if audience != "patient")
+    assert b"Not yet for reading" in PAGES["patient"]
+    assert not any(b"Not yet for reading" in PAGES[audience] for audience in AUDIENCES if audience != "patient")
     assert b"map of" not in PAGES["patient"]
 
 
@@ -219,7 +219,7 @@ def cells_of(table: Table | None) -> list[list[str]]:
 
 
 def test_numbers_that_tables_compare_never_print_alike() -> None:
-    """ "0.062 / 0.062 no" and "absent" up to 0.062 at a threshold of 0.062 read as false."""
+    """ "0.062 / 0.062 no" and "unlikely" up to 0.062 at a threshold of 0.062 read as false."""
     base = example_evidence()
     labels = json.loads((Path(tables.__file__).parent / "templates" / "en.json").read_text(encoding="utf-8"))
     near = Finding("Mass", 0.03, (0.01, 0.19968), 0.2)
@@ -233,7 +233,7 @@ def test_numbers_that_tables_compare_never_print_alike() -> None:
     )
     record = as_record(changed)
     mass = next(row for row in cells_of(table_of("findings", record, labels)) if row[0] == "Mass")
-    assert mass[1:5] == ["absent", "0.0300", "0.0100 to 0.1997", "0.2000"]
+    assert mass[1:5] == ["unlikely", "0.0300", "0.0100 to 0.1997", "0.2000"]
     hernia = next(row for row in cells_of(table_of("findings", record, labels)) if row[0] == "Hernia")
     assert hernia[2:5] == ["0.004", "0.001 to 0.010", "0.100"], "three digits where they say enough"
     assert ["0.60996", "0.61000"] in [row[3:5] for row in cells_of(table_of("failed", record, labels))]
@@ -255,7 +255,7 @@ def test_no_patients_are_counted_behind_synthetic_images() -> None:
 def test_lines_do_not_break_where_they_should_not() -> None:
     """On a phone an interval ran over three lines, and the title ended its first line in "X-"."""
     assert b'<h1>Your chest <span class="nb">X-ray,</span> in plain words</h1>' in PAGES["patient"]
-    assert b'on an <bdi class="nb">X-ray.</bdi></span>' in PAGES["patient"]
+    assert b'on one <bdi class="nb">X-ray</bdi> of your chest.' in PAGES["patient"]
     style = PAGES["practitioner"].decode("utf-8").split("</style>")[0]
     assert '[data-path$="interval"], .table-checks td { white-space: nowrap; }' in style
 

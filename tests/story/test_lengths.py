@@ -17,11 +17,11 @@ from storyxai.story.tell import AUDIENCES, tell
 from storyxai.types import MOST_NAMED, Check, Evidence, Finding, Story
 
 FINDINGS = tuple(f.name for f in example_evidence().prediction.findings)
-FAR = Check("gate.distance", "", "gate", 9.0, 1.0, False, "Warning: the picture is unlike the films that the model learnt from; "
-            "look at the picture before relying on the story.")  # fmt: skip
+FAR = Check("gate.distance", "", "gate", 9.0, 1.0, False, "Warning: the picture is unlike the films that the model learnt "
+            "from; look at the picture before relying on the story.")  # fmt: skip
 MIRRORED = Check("gate.mirrored", "", "gate", 0.9, 0.5, False, "Warning: the picture may be mirrored (or the heart lies on the "
                  "right); compare the side marker.")  # fmt: skip
-FORCED = Check("gate.inverted", "", "gate", 0.99, 0.9, False, "The grey values look inverted (bright lungs); invert the picture.")
+FORCED = Check("gate.inverted", "", "gate", 0.99, 0.9, False, "The grey values look inverted; invert the picture.")
 FINE = Check("gate.size", "", "gate", 200.0, 64.0, True, "The picture is large enough.")
 
 
@@ -117,20 +117,21 @@ def test_at_most_five_findings_are_named_on_a_page(name: str) -> None:
         named = {
             path.split(".")[1]
             for section in tell(CASES[name], audience).sections for s in section.sentences if len(s.cites) < len(FINDINGS)
-            for path in s.cites if path.startswith("findings.") and path.split(".")[1].replace("_", " ").lower() in s.text.lower()
+            for path in s.cites
+            if path.startswith("findings.") and path.split(".")[1].replace("_", " ").lower() in s.text.lower()
         }  # fmt: skip
         assert len(named) <= MOST_NAMED, named
 
 
 @pytest.mark.parametrize(("name", "start"), [
     ("normal", "Nothing named: the model finds all 14 findings unlikely; this does not exclude disease."),
-    ("one possible", "Worth a second look: possible atelectasis (about 15 in 100 such films have it)."),
-    ("one likely", "Probably abnormal: likely atelectasis (about 80 in 100 such films have it)."),
+    ("one possible", "Worth a second look: possible atelectasis (about 15 in 100 such images have it)."),
+    ("one likely", "Probably abnormal: likely atelectasis (about 80 in 100 such images have it)."),
     ("one doubtful", "Hard to call: the model cannot tell about atelectasis (0.15)."),
     ("normal with doubts", "Nothing named: the model finds 11 of 14 findings unlikely; this does not exclude disease. "
                            "Of 3 more it cannot tell; they stand in the table."),
     ("far from training", "Not to be relied on: the model cannot tell about any of its 14 findings on this image."),
-    ("methods disagree", "Probably abnormal: likely effusion in the right lower zone (about 80 in 100 such films have it)."),
+    ("methods disagree", "Probably abnormal: likely effusion in the right lower zone (about 80 in 100 such images have it)."),
     ("stranger's model, high", "Scores, not probabilities: effusion in the right lower zone (0.70) and mass (0.70) scored"),
     ("stranger's model, low", "Scores, not probabilities: 14 of 14 findings scored below one half;"),
 ])
@@ -142,7 +143,8 @@ def test_cases_read_differently(name: str, start: str) -> None:
 @pytest.mark.parametrize(("name", "part"), [
     ("methods disagree", "Its maps disagree on the place."), ("report disagrees", "The draft report contradicts this."),
     ("forced", "It is told only because the caller forced it."), ("poor image", "Warning: the chest may be cut off"),
-    ("one likely", "Pneumothorax is unlikely (about 2 in 100)."), ("nine possible", "Possible too, in the table below: 4 more."),
+    ("one likely", "Pneumothorax is unlikely (about 2 in 100)."),
+    ("nine possible", "Possible too, in the table below: 4 more."),
 ])
 def test_doubts_stand_in_the_bottom_line(name: str, part: str) -> None:
     assert part in [s.text[: len(part)] for s in tell(CASES[name], "clinician").sections[0].sentences]

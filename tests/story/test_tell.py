@@ -195,7 +195,8 @@ def test_a_low_probability_is_never_read_as_likely() -> None:
     assert "Also possible: consolidation in the left mid zone (12 in 100)." in text and "so more lack it than show it" in text
     assert "For this sign it is about 1 in 10." in text_of(tell(low, "patient"))
     alone = with_states(possible=("Infiltration",))
-    assert "Worth a second look: possible infiltration (about 15 in 100 such films have it)." in text_of(tell(alone, "clinician"))
+    verdict = "Worth a second look: possible infiltration (about 15 in 100 such images have it)."
+    assert verdict in text_of(tell(alone, "clinician"))
     assert "About 2 in 10 people with such a result have it, so most do not." in text_of(tell(alone, "patient"))
 
 

@@ -19,7 +19,17 @@ from storyxai.modalities.contract import FindingTerm, Modality, Survey
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 from storyxai.provenance import software_versions
 from storyxai.types import (
-    GAPS, MOST_NAMED, Check, Concept, Evidence, Finding, Heatmap, Image, ModelFacts, Value, named_findings,
+    GAPS,
+    MOST_NAMED,
+    Check,
+    Concept,
+    Evidence,
+    Finding,
+    Heatmap,
+    Image,
+    ModelFacts,
+    Value,
+    named_findings,
 )
 
 __all__ = [

@@ -2,7 +2,8 @@
 
 A template is a text with marks `[path|format]`, or {"text": ..., "cites": [...]} where it rests on more than it prints;
 "apart" there holds pairs of paths: numbers that the sentence compares, printed with so many digits that they differ.
-`<F>` in a path is replaced by the name of a finding, `<M>` of a method; `[F|name]` and `[M|name]` print these names, `[F|within]` as they stand within a sentence.
+`<F>` in a path is replaced by the name of a finding, `<M>` of a method; `[F|name]` and `[M|name]` print these names,
+`[F|within]` as they stand within a sentence.
 When a path is not in the record, or is null or empty there, the sentence is left out. What a path brings is never read as
 a template again, whatever stands in it. `{quantity}` is what the model's numbers are: probabilities, or scores where no
 calibration came with it. Another language is another file (`storyxai.catalogue`); its templates are checked when it is

@@ -15,8 +15,8 @@
     figures = ["gauge/<F>"]
     sentences = [{ text = "Look again for [terms.<F>.phrase|text].", cites = ["findings.<F>.probability"] }]
 
-`each` repeats a section's sentences for every finding of a tier, or for those that are "named" in text; `grade`, `sentence_words`, `signed` and `style` are those
-of `Audience`.
+`each` repeats a section's sentences for every finding of a tier, or for those that are "named" in text.
+`grade`, `sentence_words`, `signed` and `style` are those of `Audience`.
 """
 
 from __future__ import annotations
