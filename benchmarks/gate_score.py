@@ -253,6 +253,11 @@ def main() -> None:
         for fault in ("upright", *FAULTS):
             results = [outcome(image, spoiled(image.pixels, fault, rng), student) for image in images]
             sys.stdout.write(line_of(group, fault, results))
+    cases = chosen.data.parent / "cases"
+    for kind, patterns in (("lateral", ("01*/*.png", "07*/L*.png")), ("slice", ("02*/*.png",)), ("frontal", ("07*/F*.png",))):
+        images = [read_image(path) for pattern in patterns for path in sorted(cases.glob(pattern))]
+        if images:
+            sys.stdout.write(line_of("cases", kind, [outcome(image, image.pixels, student) for image in images]))
     found: dict[str, list[tuple[bool, bool, bool]]] = {}
     for kind, pixels in strangers(chosen.data, rng):
         found.setdefault(kind, []).append(outcome(Image(pixels, "0" * 64, kind), pixels, student))
