@@ -7,7 +7,7 @@ pictures and phantoms.
 
 from __future__ import annotations
 
-REFUSE, WARN = -0.40, -1.40
+REFUSE, WARN = -0.40, -1.47
 SCALES = (0.00385814, 0.0048273, 0.00482268)
 BIASES = (0.793848, -4.61464, 4.38799)
 WEIGHTS = (
