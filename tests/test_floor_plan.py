@@ -49,11 +49,11 @@ ALLOWED: dict[str, str] = {
     "evidence": "errors types files provenance modalities imaging explain models",
     "story": "errors types catalogue evidence",
     "pages": "errors types catalogue provenance imaging data evidence",
-    "export": "errors types files provenance evidence pages",
+    "export": "errors types files provenance modalities imaging evidence pages",
     "scorecard": "errors types progress modalities imaging metrics data models evidence pages",
     "ablation": "errors types files progress provenance modalities imaging metrics explain data models phantoms training pages",
     "programs": "errors types files progress provenance modalities imaging metrics explain data models phantoms training"
-                " evidence story pages scorecard ablation",
+                " evidence story pages export scorecard ablation",
     "cli": "errors progress programs",
     "testing": "errors types explain",
     "__init__": "imaging models evidence story export programs",

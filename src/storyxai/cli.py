@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from storyxai.programs import data, recipes
     from storyxai.programs import evaluate as judging
     from storyxai.programs import explain as explaining
+    from storyxai.programs import export as exporting
     from storyxai.programs import models as opening
     from storyxai.programs import tell as telling
     from storyxai.programs import verify as verifying
@@ -44,6 +45,7 @@ else:
 
     data, recipes, judging = _Later("data"), _Later("recipes"), _Later("evaluate")
     explaining, telling, verifying, opening = _Later("explain"), _Later("tell"), _Later("verify"), _Later("models")
+    exporting = _Later("export")
 
 __all__ = ["app", "main"]
 
@@ -184,6 +186,27 @@ def verify(
     _answer({"studies": [asdict(one) for one in found], "problems": problems}, lines, as_json)
     if problems:
         raise typer.Exit(2)
+
+
+@app.command()
+def export(
+    study: Annotated[Path, typer.Argument(help="A study's folder, as `tell` wrote it.")],
+    to: Annotated[str, typer.Option(help="dicom (SEG, SR, maps, marks, PDF) or fhir (one R5 bundle).")],
+    out: Out,
+    source: Annotated[
+        Path | None, typer.Option(help="The DICOM film that the study was told from: it names the patient and the study.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a told study as DICOM objects or as a FHIR bundle: unverified, preliminary, research use only.
+
+    The study is verified first; maps that failed their checks stay behind. Needs storyxai[hospital].
+
+    Example:  storyxai export stories/study-1 --to dicom --source film.dcm --out objects
+    """
+    done = exporting.export_study(study, out, to=to, source=source)
+    lines = [*(f"{done.folder}/{name}" for name in done.files), *(f"  {remark}" for remark in done.remarks)]
+    _answer(asdict(done), lines, as_json)
 
 
 @dataclass(frozen=True)

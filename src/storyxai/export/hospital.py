@@ -1,0 +1,191 @@
+"""What the DICOM objects and the FHIR resources of one study have in common: codes, identifiers, the patient, the device.
+
+Nothing here knows a clock or chance: the same evidence and source give the same identifiers. Codes of findings are those of
+the evidence (SNOMED CT, RadLex); what no vocabulary names has a code of our own scheme.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any, Final
+
+from storyxai.errors import InputError
+from storyxai.evidence.record import as_record, record_sha256
+from storyxai.modalities.contract import Code
+from storyxai.provenance import sha256_bytes
+from storyxai.types import METHOD_NAMES, Evidence, Finding, Heatmap
+
+__all__ = [
+    "ABNORMAL", "ANATOMY", "ARTIFICIAL", "BOX_SCORE", "COMMENT", "HIGH", "IMAGING", "LATERALITY", "LOW", "MEANINGS",
+    "OWN_SCHEME", "PROBABILITY", "SIDES", "STATES", "STRUCTURES", "THRESHOLD", "UNCALIBRATED", "VISUAL_EXPLANATION", "ZONE",
+    "Export", "Named", "Source", "derive_uid", "own_code", "require_package",
+]  # fmt: skip
+
+FORMAT = "storyxai-hospital/1"
+"""Part of every identifier: objects of another form are other objects."""
+OWN_SCHEME = "99STORYXAI"
+LONGEST_CODE, LONGEST_MEANING = 16, 64
+"""Signs that DICOM's Code Value (SH) and Code Meaning (LO) hold."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A coded concept and its meaning in words."""
+
+    code: Code
+    meaning: str
+
+
+def _sct(value: str, meaning: str) -> Named:
+    return Named(Code(value, "SCT"), meaning)
+
+
+STATES: Final[Mapping[str, Named]] = {
+    "present": _sct("52101004", "Present"),
+    "absent": _sct("2667000", "Absent"),
+    "indeterminate": _sct("82334004", "Indeterminate"),
+}
+SIDES: Final[Mapping[str, Named]] = {
+    "right": _sct("24028007", "Right"),
+    "left": _sct("7771000", "Left"),
+    "bilateral": _sct("51440002", "Right and left"),
+}
+STRUCTURES: Final[Mapping[str, Named]] = {
+    "left_lung": _sct("44029006", "Left lung"),
+    "right_lung": _sct("3341006", "Right lung"),
+    "heart": _sct("80891009", "Heart"),
+}
+MEANINGS: Final[Mapping[str, str]] = {
+    "46621007": "Atelectasis", "8186001": "Cardiomegaly", "60046008": "Pleural effusion",
+    "409609008": "Radiologic infiltrate of lung", "309529002": "Lung mass", "786838002": "Nodule of lung",
+    "233604007": "Pneumonia", "36118008": "Pneumothorax", "95436008": "Lung consolidation", "19242006": "Pulmonary edema",
+    "87433001": "Pulmonary emphysema", "51615001": "Fibrosis of lung", "39839004": "Diaphragmatic hernia",
+}
+"""What the codes of the chest's findings mean in SNOMED CT: a report's phrase is not always the concept's name."""
+ANATOMY, ABNORMAL = _sct("91723000", "Anatomical Structure"), _sct("49755003", "Morphologically Abnormal Structure")
+LATERALITY, IMAGING = _sct("272741003", "Laterality"), _sct("363679005", "Imaging procedure")
+ARTIFICIAL = Named(Code("123110", "DCM"), "Artificial Intelligence")
+COMMENT = Named(Code("121106", "DCM"), "Comment")
+PROBABILITY, THRESHOLD = Named(Code("122157", "DCM"), "Probability"), Named(Code("122411", "DCM"), "Threshold Value")
+VISUAL_EXPLANATION = Named(Code("130401", "DCM"), "Visual explanation")
+
+
+def own_code(name: str, meaning: str) -> Named:
+    """A concept of our own scheme; a name that is too long for a code is shortened to a hash of it."""
+    value = name if len(name) <= LONGEST_CODE else "H" + hashlib.sha256(name.encode()).hexdigest()[: LONGEST_CODE - 1]
+    return Named(Code(value, OWN_SCHEME), meaning[:LONGEST_MEANING])
+
+
+ZONE = own_code("zone", "Zone of the lung where the map is strong")
+BOX_SCORE = own_code("box_score", "Score of the box")
+UNCALIBRATED = own_code("score", "Score of the model, not calibrated")
+LOW = own_code("interval_low", "Lower end of the 90 % interval")
+HIGH = own_code("interval_high", "Upper end of the 90 % interval")
+
+
+def derive_uid(*parts: str) -> str:
+    """A UID under 2.25 from a hash of the parts (PS3.5 B.2: 2.25 and a 128-bit number)."""
+    digest = hashlib.sha256("\0".join((FORMAT, *parts)).encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+
+
+def require_package(module: str, package: str) -> None:
+    """Raise InputError, with the mend, where a package of the extra `hospital` is not installed."""
+    if find_spec(module) is None:
+        mend = 'install it with: pip install "storyxai[hospital]"'
+        raise InputError("export", f"needs {package}, which is not installed", mend=mend)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The DICOM film that a study was told from: its header (no pixels), and the SHA-256 of its bytes."""
+
+    header: Any
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Export:
+    """One study on its way out: its evidence, its pages (HTML by audience), and the film, None where it was not given."""
+
+    evidence: Evidence
+    pages: Mapping[str, bytes]
+    source: Source | None = None
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The evidence record, made once."""
+        return as_record(self.evidence)
+
+    @cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of the evidence record: what pages and objects say that they were told from."""
+        return record_sha256(self.record)
+
+    def uid(self, *role: str) -> str:
+        """The UID of what has this role in the export: with the film given there are other objects than without."""
+        return derive_uid(self.sha256, self.source.sha256 if self.source else "", *role)
+
+    @property
+    def study_uid(self) -> str:
+        """The film's study, else one that stands for it."""
+        return str(self.source.header.StudyInstanceUID) if self.source else derive_uid("study", self.evidence.image.sha256)
+
+    @property
+    def patient_id(self) -> str:
+        """The film's patient, else a pseudonym that follows from the image alone."""
+        pseudonym = f"STORYXAI-{sha256_bytes(self.evidence.image.sha256.encode())[:16].upper()}"
+        return str(self.source.header.get("PatientID") or "") if self.source else pseudonym
+
+    @property
+    def shown(self) -> tuple[tuple[int, Heatmap], ...]:
+        """The maps that passed their checks, numbered from 1. A withheld map leaves in no form."""
+        return tuple(enumerate((one for one in self.evidence.heatmaps if one.shown), start=1))
+
+    @property
+    def model_name(self) -> str:
+        """What the device is called: the model, in as many signs as DICOM allows."""
+        return (self.evidence.prediction.model_id or self.evidence.model.name or "unnamed model")[:LONGEST_MEANING]
+
+    @property
+    def model_version(self) -> str:
+        return (self.evidence.model.version or "not stated")[:LONGEST_MEANING]
+
+    @property
+    def software(self) -> str:
+        return f"storyxai {self.evidence.provenance.get('version', 'unknown')}"
+
+    @property
+    def weights(self) -> str:
+        """The first signs of the weights' SHA-256: DICOM's serial number of the device."""
+        return self.evidence.model.weights_sha256[:LONGEST_MEANING] or "not stated"
+
+    @property
+    def calibrated(self) -> bool:
+        return "calibration" not in self.evidence.gaps
+
+    def codes(self, finding: str) -> tuple[Named, ...]:
+        """The codes of a finding, the best known scheme first; one of our own where no vocabulary names it."""
+        term = self.record["terms"][finding]
+        meaning = MEANINGS.get(term.get("snomed") or "", finding.replace("_", " "))[:LONGEST_MEANING]
+        known = [Code(value, scheme) for scheme, key in (("SCT", "snomed"), ("RADLEX", "radlex")) if (value := term.get(key))]
+        return tuple(Named(code, meaning) for code in known) or (own_code(finding, meaning),)
+
+    def concept(self, finding: str, name: str) -> str:
+        """A concept in words that was measured of a finding's map, "" where it was not measured."""
+        value = self.record["concepts"].get(finding, {}).get(name, {}).get("value")
+        return str(value) if value is not None else ""
+
+    def maps_of(self, finding: str) -> tuple[tuple[int, Heatmap], ...]:
+        return tuple((number, one) for number, one in self.shown if one.finding == finding)
+
+    def withheld_words(self, finding: Finding) -> tuple[str, ...]:
+        """One sentence for each map of the finding that failed a check."""
+        return tuple(
+            f"{METHOD_NAMES.get(one.method, one.method)} map withheld: {one.withheld_because}"
+            for one in self.evidence.heatmaps if one.finding == finding.name and not one.shown
+        )  # fmt: skip

@@ -1,0 +1,112 @@
+"""From a told study to what hospitals keep: DICOM objects or a FHIR bundle. The study is verified before anything leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from storyxai.errors import ArchiveError, InputError, OutputError, UnknownNameError
+from storyxai.evidence.archive import read_archive
+from storyxai.export.dicom import dicom_files, read_source
+from storyxai.export.fhir import fhir_bundle
+from storyxai.export.hospital import Export, Source
+from storyxai.export.pdf import find_browser, render_pdf
+from storyxai.files import replace_files
+from storyxai.programs.places import output_folder
+from storyxai.programs.verify import verify
+from storyxai.provenance import sha256_bytes
+from storyxai.story.audiences.registry import find_audience
+from storyxai.types import Evidence
+
+__all__ = ["FORMS", "Exported", "export_study"]
+
+MOST_SOURCE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written into `folder`, and remarks on what was left out or made up."""
+
+    folder: Path
+    files: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def export_study(study: Path, out: Path, *, to: str, source: Path | None = None) -> Exported:
+    """The objects of one told study, written into `out` whole or not at all.
+
+    `source` is the DICOM file that the study was told from: it gives patient and study, which evidence does not keep.
+    Raises: UnknownNameError for another form; ArchiveError for what is no sound study; InputError where the source is
+    another film or a package is missing; OutputError.
+    """
+    if to not in FORMS:
+        raise UnknownNameError("form", to, FORMS)
+    export = _opened(study, source)
+    files, remarks = FORMS[to](export)
+    _require_no_others(out, files)
+    with output_folder(out):
+        replace_files(out, files)
+    return Exported(out, tuple(files), (*_remarks(export), *remarks))
+
+
+def _opened(study: Path, source: Path | None) -> Export:
+    """The study, verified, with the film that it was told from."""
+    found = verify(study)
+    if found.problems:
+        why = f"does not hold together ({found.problems[0]})"
+        raise ArchiveError(str(study), why, mend="tell the study again; nothing was exported")
+    evidence = read_archive(study)
+    pages = {name.removesuffix(".html"): (study / name).read_bytes() for name in found.pages}
+    open_pages = {name: page for name, page in pages.items() if not find_audience(name).signed}
+    return Export(evidence, open_pages, None if source is None else _film(source, evidence))
+
+
+def _film(path: Path, evidence: Evidence) -> Source:
+    """The film's header. Raises: InputError where the evidence was not told from this very file."""
+    try:
+        if path.stat().st_size > MOST_SOURCE_BYTES:
+            raise InputError(str(path), "is larger than 1 GiB", mend="give the film that the study was told from")
+        data = path.read_bytes()
+    except OSError as error:
+        why = f"cannot be read ({error.strerror})"
+        raise InputError(str(path), why, mend="give the film that the study was told from") from error
+    if sha256_bytes(data) != evidence.image.sha256:
+        why = "is not the file that the study was told from: its SHA-256 is another"
+        raise InputError(str(path), why, mend="give that file, or leave --source out for pseudonyms")
+    return read_source(data, str(path))
+
+
+def _dicom(export: Export) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    page = export.pages.get("clinician")
+    if page is None:
+        return dicom_files(export), ("no clinician's page was told: no PDF",)
+    try:
+        find_browser()
+    except InputError as error:
+        return dicom_files(export), (f"no PDF of the clinician's page: it {error.why}",)
+    return dicom_files(export, page_pdf=render_pdf(page)), ()
+
+
+def _fhir(export: Export) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    return {"bundle.json": fhir_bundle(export)}, ()
+
+
+def _remarks(export: Export) -> tuple[str, ...]:
+    withheld = sum(not one.shown for one in export.evidence.heatmaps)
+    made_up = "patient and study are pseudonyms, dates are not known: name the film with --source"
+    which = "1 map that failed its checks was" if withheld == 1 else f"{withheld} maps that failed their checks were"
+    left = f"{which} not exported"
+    return (*([] if export.source else [made_up]), *([left] if withheld else []))
+
+
+def _require_no_others(out: Path, files: Mapping[str, bytes]) -> None:
+    """Raise OutputError where `out` holds objects that would be taken for this study's."""
+    found = [*out.glob("*.dcm"), *out.glob("bundle.json")] if out.is_dir() else []
+    if strays := sorted(path.name for path in found if path.name not in files):
+        raise OutputError(str(out), f"holds {strays[0]}, which is of another export", mend="name an empty folder")
+
+
+FORMS: Final[Mapping[str, Callable[[Export], tuple[dict[str, bytes], tuple[str, ...]]]]] = {"dicom": _dicom, "fhir": _fhir}
+"""What each word after --to makes of a study."""

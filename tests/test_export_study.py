@@ -1,0 +1,116 @@
+"""`storyxai export`: a study that does not hold together leaves in no form, and nothing is half-written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("highdicom", reason="highdicom absent: install storyxai[hospital]")
+pytest.importorskip("fhir.resources", reason="fhir.resources absent: install storyxai[hospital]")
+
+from evidence_example import example_evidence
+from storyxai import cli
+from storyxai.errors import InputError
+from storyxai.evidence.archive import write_archive
+from storyxai.export.pdf import VARIABLE
+from storyxai.pages.story import render_html
+from storyxai.programs.export import export_study
+from storyxai.provenance import software_versions
+from storyxai.story.tell import tell
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    example = example_evidence()
+    here = software_versions("numpy", "scipy", "pillow")
+    version = software_versions("storyxai")["storyxai"]
+    evidence = replace(example, provenance={**example.provenance, "packages": here, "version": version})
+    folder = write_archive(evidence, tmp_path / "study")
+    for audience in ("clinician", "patient"):
+        (folder / f"{audience}.html").write_bytes(render_html(tell(evidence, audience), evidence))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "no-such-browser")
+
+
+def test_a_sound_study_is_exported_twice_to_the_same_place(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = export_study(study, out, to="dicom")
+    assert sorted(done.files) == sorted(path.name for path in out.iterdir())
+    assert any("no PDF of the clinician's page" in remark for remark in done.remarks)
+    assert "2 maps that failed their checks were not exported" in done.remarks
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    export_study(study, out, to="dicom")
+    assert before == {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_the_patients_page_stays_until_it_is_signed(study: Path, tmp_path: Path) -> None:
+    export_study(study, tmp_path / "out", to="fhir")
+    bundle = json.loads((tmp_path / "out" / "bundle.json").read_bytes())
+    documents = [e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "DocumentReference"]
+    assert [one["type"]["text"] for one in documents] == ["Explanation for the clinician"]
+
+
+def alter_page(study: Path) -> None:
+    page = study / "clinician.html"
+    page.write_bytes(page.read_bytes().replace(b"Research use only", b"For clinical use", 1))
+
+
+def drop_a_map(study: Path) -> None:
+    with np.load(study / "arrays.npz") as file:
+        kept = {name: file[name] for name in file.files if "grad_cam" not in name}
+    np.savez(study / "arrays.npz", **kept)
+
+
+def alter_a_number(study: Path) -> None:
+    evidence = study / "evidence.json"
+    evidence.write_bytes(evidence.read_bytes().replace(b"0.83", b"0.13"))
+
+
+def drop_evidence(study: Path) -> None:
+    (study / "evidence.json").unlink()
+
+
+@pytest.mark.parametrize("spoil", [alter_page, drop_a_map, alter_a_number, drop_evidence])
+@pytest.mark.parametrize("form", ["dicom", "fhir"])
+def test_a_spoilt_study_is_refused_and_nothing_is_written(study: Path, tmp_path: Path, spoil: object, form: str) -> None:
+    spoil(study)  # type: ignore[operator]
+    with pytest.raises(InputError):
+        export_study(study, tmp_path / "out", to=form)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_file_than_the_film_is_refused(study: Path, tmp_path: Path) -> None:
+    film = tmp_path / "film.dcm"
+    film.write_bytes(b"\0" * 128 + b"DICM")
+    with pytest.raises(InputError, match="is not the file that the study was told from"):
+        export_study(study, tmp_path / "out", to="dicom", source=film)
+    with pytest.raises(InputError, match="cannot be read"):
+        export_study(study, tmp_path / "out", to="dicom", source=tmp_path / "nowhere.dcm")
+    assert not (tmp_path / "out").exists()
+
+
+def test_objects_of_another_export_are_not_mixed_with(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "map-99.dcm").write_bytes(b"of another study")
+    with pytest.raises(InputError, match=r"holds map-99\.dcm"):
+        export_study(study, out, to="dicom")
+    assert [path.name for path in out.iterdir()] == ["map-99.dcm"]
+
+
+def test_an_unknown_form_names_the_nearest(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["storyxai", "export", str(study), "--to", "dicon", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert "did you mean 'dicom'" in capsys.readouterr().err
