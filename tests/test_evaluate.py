@@ -52,6 +52,14 @@ def scores(seed: int, strength: float) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=labels.shape) + strength * labels
 
 
+def told() -> np.ndarray:
+    """Tiers of the student's findings: likely from a score of 1, possible from 0, cannot tell near 1, and one not told."""
+    score = scores(1, 2.0)
+    tiers = np.select([abs(score - 1) < 0.2, score >= 1, score >= 0], ["cannot_tell", "likely", "possible"], "unlikely")
+    tiers[0, 0] = ""
+    return tiers
+
+
 def student(**changes: Any) -> TaskOutputs:
     given = TaskOutputs(
         "student",
@@ -62,6 +70,7 @@ def student(**changes: Any) -> TaskOutputs:
         calibration=[(1.0, -1.0)] * 3,
         thresholds=[0.5, 0.4, 0.3],
         conformal=(ConformalLimits(0.9, 0.8, 0.9),) * 3,
+        tiers=told(),
         dices={"left_lung": np.linspace(0.90, 1.0, COUNT)},
         distances={"left_lung": {"average_mm": np.full(COUNT, 1.5), "hausdorff_95_px": np.full(COUNT, 4.0)}},
         reports=list(references().reports or ()),
@@ -209,8 +218,8 @@ def test_not_stated_changes_nothing() -> None:
     labels = np.asarray(references().labels).copy()
     labels[100:] = np.nan
     unstated = card(student(), labels=labels)["models"][0]
-    cut = replace(student(), ids=references().ids[:100], logits=scores(1, 2.0)[:100], dices={}, distances={},
-                  reports=None, boxes={})
+    cut = replace(student(), ids=references().ids[:100], logits=scores(1, 2.0)[:100], tiers=told()[:100], dices={},
+                  distances={}, reports=None, boxes={})
     missing = card(cut)["models"][0]
     for one, other in zip(unstated["findings"], missing["findings"], strict=True):
         for name in ("n", "positives", "auroc", "average_precision", "sensitivity", "brier", "conformal"):
@@ -225,6 +234,7 @@ def test_order_of_a_models_images_does_not_matter() -> None:
         given,
         ids=[given.ids[row] for row in order],
         logits=np.asarray(given.logits)[order],
+        tiers=told()[order],
         dices={name: np.asarray(values)[order] for name, values in given.dices.items()},
         distances={},
         reports=[given.reports[row] for row in order] if given.reports else None,
@@ -469,7 +479,8 @@ def test_headline_holds_the_main_figures_that_have_a_value(full: dict[str, Any])
     said = headline(full)
     own, _, view = said["models"]
     names = ["mean AUROC of all 3 findings", "mean AUROC of 2 findings with 20 or more positives", "Dice of left lung",
-             "hit rate, Nodule", "report finding F1"]
+             "hit rate, Nodule", "nothing named, of images without a finding", "a right finding named, of images with one",
+             "findings named per image", "report finding F1"]
     assert list(own["figures"]) == names
     first = full["models"][0]
     for name, place in zip(names, (first["mean_auroc_all"], first["mean_auroc"], first["masks"][0]["dice"]), strict=False):
@@ -477,6 +488,31 @@ def test_headline_holds_the_main_figures_that_have_a_value(full: dict[str, Any])
     # Where all findings have enough cases both means are one figure, and stand once.
     assert list(view["figures"]) == ["mean AUROC of the one finding"]
     assert (said["images"], said["patients"]) == (120, 60)
+
+
+def test_what_readers_are_told_is_counted_by_finding_and_over_whole_images(full: dict[str, Any]) -> None:
+    labels, tiers, own = np.asarray(references().labels), told(), full["models"][0]["told"]
+    assert [row["finding"] for row in own["findings"]] == list(references().findings)
+    likely = own["findings"][0]["tiers"][0]
+    present, absent = (labels[:, 0] >= 0.5) & (tiers[:, 0] != ""), labels[:, 0] < 0.5
+    assert likely["tier"] == "likely" and likely["with"]["images"] == present.sum()
+    assert likely["with"]["value"] == pytest.approx((tiers[present, 0] == "likely").mean(), rel=1e-5)
+    assert likely["without"]["value"] == pytest.approx((tiers[absent, 0] == "likely").mean(), rel=1e-5)
+    assert likely["with"]["low"] < likely["with"]["value"] < likely["with"]["high"]
+    normal = (labels < 0.5).all(axis=1)
+    silent = ~np.isin(tiers, ["likely", "possible"]).any(axis=1)
+    assert own["nothing_named"]["images"] == normal.sum()
+    assert own["nothing_named"]["value"] == pytest.approx(silent[normal].mean(), rel=1e-5)
+    assert full["models"][1]["told"] is None and full["models"][2]["told"] is None
+    page = render_scorecard(full).decode("utf-8")
+    assert "What readers are told" in page and "Nothing named, of images without a finding" in page
+    older = {**full, "models": [{key: value for key, value in model.items() if key != "told"} for model in full["models"]]}
+    assert "What readers are told" not in render_scorecard(older).decode("utf-8")  # a scorecard of before
+
+
+def test_tiers_of_another_shape_are_refused() -> None:
+    with pytest.raises(TableError, match=r"tiers of shape \(2, 3\)"):
+        card(student(tiers=told()[:2]))
 
 
 def test_an_unknown_measure_of_distance_is_named() -> None:

@@ -16,8 +16,11 @@ from storyxai.data.importing import import_source
 from storyxai.data.masks import encode_runs
 from storyxai.data.table import BoxNote, StudyRow, StudyTable
 from storyxai.errors import InputError
+from storyxai.evidence.predict import calibrated
+from storyxai.models.card import Calibration
 from storyxai.models.runtime import load_student
 from storyxai.programs.evaluate import score_lines
+from storyxai.scorecard import judge
 from storyxai.scorecard.build import References, TaskOutputs, build_scorecard
 from storyxai.scorecard.judge import JudgeOptions, evaluate_student
 from storyxai.scorecard.page import render_scorecard
@@ -148,3 +151,18 @@ def _certain(value: object) -> bool:
         certain = value.get("low") is not None and value.get("low") == value.get("high")
         return certain or any(_certain(item) for item in value.values())
     return isinstance(value, (list, tuple)) and any(_certain(item) for item in value)
+
+
+def test_the_scorecard_counts_the_very_tiers_that_stories_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "IMAGES_AT_ONCE", 7)
+    rng = np.random.default_rng(5)
+    cards = [
+        Calibration(0.8, -0.5, threshold, tuple(map(tuple, rng.normal((0.8, -0.5), 0.3, (many, 2)))), 100, 20, "made")
+        for threshold, many in ((0.2, 50), (0.7, 50), (0.1, 0))
+    ]
+    logits = rng.normal(0, 2, (40, 3)).astype(np.float32)
+    told = judge.told_tiers(logits, cards)
+    for row, column in np.ndindex(40, 3):
+        assert told[row, column] == calibrated("x", float(logits[row, column]), cards[column]).tier
+    assert set(told[:, 0]) == {"likely", "possible", "unlikely", "cannot_tell"}
+    assert judge.told_tiers(np.array([[np.nan, 0.0, 0.0]]), cards)[0, 0] == ""

@@ -26,7 +26,7 @@ from storyxai.models.tokens import decode_tokens
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import References, Scorecard, TaskOutputs, build_scorecard
-from storyxai.scorecard.judge import conformal_of, evaluate_student, patient_mark
+from storyxai.scorecard.judge import conformal_of, evaluate_student, patient_mark, told_tiers
 from storyxai.scorecard.page import render_scorecard
 from storyxai.scorecard.rows import blind_boxes, scored_boxes
 from storyxai.training.calibrate import ThresholdRule, calibrate
@@ -301,6 +301,7 @@ def outputs_of(
         logits=None if said.logits is None else said.logits[:, columns],
         calibration=None if chosen is None else [(c.scale, c.bias) for c in chosen],
         thresholds=None if chosen is None else [c.threshold for c in chosen],
+        tiers=None if chosen is None else told_tiers(said.logits[:, columns], chosen),
         conformal=() if chosen is None else conformal_of(chosen), features=said.features, distances=apart, dices=masks,
         reports=None if said.words is None else [" ".join(detokenize(words)) for words in said.words],
     )

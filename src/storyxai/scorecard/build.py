@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from storyxai.data.skipped import skipped_lines
 from storyxai.data.table import Skipped
 from storyxai.errors import TableError, UnknownNameError
-from storyxai.metrics import agreement, calibration, classification, detection
+from storyxai.metrics import agreement, calibration, classification, detection, tiers
 from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic
 from storyxai.metrics.own import Metric, own_metrics, statistic_of
 from storyxai.metrics.text import nearest_neighbour_rows, report_statistics
@@ -33,7 +33,7 @@ from storyxai.scorecard.inputs import (
     gap_between,
 )
 from storyxai.scorecard.page import glance_html
-from storyxai.types import RESEARCH_USE
+from storyxai.types import RESEARCH_USE, TIERS
 
 __all__ = ["FORMAT", "NORMAL_REPORT", "References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard", "headline"]
 
@@ -43,6 +43,11 @@ NORMAL_REPORT = (
     "No pleural effusion. No pneumothorax."
 )
 _DICE_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_TOLD = {
+    "nothing_named": "nothing named, of images without a finding",
+    "right_named": "a right finding named, of images with one",
+    "named": "findings named per image",
+}
 _FALSE_ALARMS = (0.25, 0.5, 1.0, 2.0)
 
 
@@ -125,6 +130,7 @@ def headline(record: Plain) -> Plain:
         found |= _means(model, record["settings"]["min_positives"])
         found |= {f"Dice of {mask['mask'].replace('_', ' ')}": mask["dice"] for mask in model["masks"]}
         found |= {f"hit rate, {where['finding'].replace('_', ' ')}": where["hit_rate"] for where in model["detection"]}
+        found |= {name: (model.get("told") or {}).get(key) for key, name in _TOLD.items()}
         found["report finding F1"] = (model["reports"] or {}).get("finding_f1_micro")
         figures = {
             name: {key: item[key] for key in ("value", "low", "high")}
@@ -204,6 +210,7 @@ def _model_scores(bench: Bench, model: Spoken, metrics: Sequence[Metric]) -> Pla
         "mean_auroc": bench.mean_auroc(model.scores) if knows else None,
         "mean_auroc_all": bench.mean_auroc_all(model.scores) if knows else None,
         "reliability": _reliability(bench, model, enough),
+        "told": _told(bench, model) if (model.tiers != "").any() else None,
         "masks": [_mask_scores(bench, model, name) for name in model.dices],
         "detection": [_detection(bench, model, name) for name in model.boxes if name in bench.references.boxes],
         "reports": _report_scores(bench, model.reports) if model.given.reports is not None else None,
@@ -272,6 +279,32 @@ def _reliability(bench: Bench, model: Spoken, columns: list[int]) -> list[Plain]
     said, seen = model.probabilities[:, columns].reshape(-1), bench.labels[:, columns].reshape(-1)
     curve = calibration.reliability_curve(said, seen)
     return [{"probability": point.probability, "frequency": point.frequency, "n": point.n} for point in curve]
+
+
+def _told(bench: Bench, model: Spoken) -> Plain:
+    """How often each tier is told and how often it is right: by finding, and over what an image's whole story names."""
+    images = tiers.image_statistics(model.tiers, bench.labels)
+    whole = {
+        name: {
+            **bench.counts(known),
+            **(bench.mean if name == "named" else bench.share)(statistic, known),
+        }
+        for name, (statistic, known) in images.items()
+    }
+    told = np.flatnonzero((model.tiers != "").any(axis=0))
+    return {**whole, "findings": [_told_finding(bench, model, int(column)) for column in told]}
+
+
+def _told_finding(bench: Bench, model: Spoken, column: int) -> Plain:
+    found = tiers.finding_statistics(model.tiers[:, column], bench.labels[:, column])
+    rows: list[Plain] = []
+    for tier in TIERS:
+        row: Plain = {"tier": tier}
+        for question in tiers.QUESTIONS:
+            statistic, known = found[tier, question]
+            row[question] = {**bench.counts(known), **bench.share(statistic, known)}
+        rows.append(row)
+    return {"finding": bench.references.findings[column], "tiers": rows}
 
 
 def _mask_scores(bench: Bench, model: Spoken, name: str) -> Plain:

@@ -34,8 +34,9 @@ class TaskOutputs:
 
     Shapes: `logits` [N, F], nan = not known; `calibration` [F, 2] (scale, bias) of each finding, fitted elsewhere;
     `thresholds` [F] on the calibrated probability, chosen elsewhere; `conformal` one entry a finding, None = not
-    promised; `dices` [N] by mask name and `distances` [N] by mask name and measure (one of `DISTANCES`), nan = not
-    measured; `reports` N texts; `boxes` by finding, for each image [K, 5] with x, y, width, height, score; `features`
+    promised; `tiers` [N, F] how each finding is told (`storyxai.types.TIERS`), "" = not told; `dices` [N] by mask name
+    and `distances` [N] by mask name and measure (one of `DISTANCES`), nan = not measured; `reports` N texts; `boxes` by
+    finding, for each image [K, 5] with x, y, width, height, score; `features`
     [N, K] what the network made of each image. Units: logits are log-odds. A "control" gives scores in any unit: it
     gets no calibration figures unless it has a calibration. `facts` are sizes and names: the same in every run.
     """
@@ -48,6 +49,7 @@ class TaskOutputs:
     calibration: ArrayLike | None = None
     thresholds: ArrayLike | None = None
     conformal: tuple[ConformalLimits | None, ...] = ()
+    tiers: ArrayLike | None = None
     dices: Mapping[str, ArrayLike] = field(default_factory=dict)
     distances: Mapping[str, Mapping[str, ArrayLike]] = field(default_factory=dict)
     reports: Sequence[str] | None = None
@@ -163,6 +165,7 @@ class Spoken:
     thresholds: Floats
     temperatures: Floats
     conformal: Mapping[int, ConformalLimits]
+    tiers: NDArray[np.str_]
     dices: Mapping[str, Floats]
     distances: Mapping[str, Mapping[str, Floats]]
     reports: tuple[str | None, ...]
@@ -222,6 +225,15 @@ def aligned(given: TaskOutputs, bench: Bench) -> Spoken:
             if promised is not None:
                 conformal[ours] = promised
 
+    tiers = np.full(scores.shape, "", dtype="<U11")
+    if given.tiers is not None:
+        told = np.asarray(given.tiers, dtype=np.str_)
+        if told.shape != (len(rows), len(given.findings)):
+            why = f"tiers of shape {told.shape}, not {(len(rows), len(given.findings))}"
+            raise TableError(given.name, why, mend="give one row an image")
+        for theirs, ours in _shared_findings(given, findings):
+            tiers[rows, ours] = told[:, theirs]
+
     def spread(name: str, values: ArrayLike) -> Floats:
         full = np.full(images, np.nan)
         full[rows] = column_of(given, name, values, (len(rows),))
@@ -250,6 +262,7 @@ def aligned(given: TaskOutputs, bench: Bench) -> Spoken:
         thresholds,
         temperatures,
         conformal,
+        tiers,
         {name: spread(name, values) for name, values in given.dices.items()},
         {
             name: {measure: spread(f"{measure} of {name}", column) for measure, column in found.items()}

@@ -13,14 +13,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from scipy.stats import binom
 
 from storyxai.data.sources.nih import read_densenet_targets
 from storyxai.data.table import Skipped, StudyTable, read_table
 from storyxai.data.views import frontal_rows
 from storyxai.errors import InputError, UnknownNameError, WeightsError
+from storyxai.evidence.predict import INTERVAL
 from storyxai.metrics.calibration import ConformalLimits
 from storyxai.metrics.speed import images_per_second
+from storyxai.metrics.tiers import tiers_of
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import Student
 from storyxai.progress import Progress
@@ -29,11 +32,13 @@ from storyxai.scorecard.inputs import DISTANCES, Plain, References, TaskOutputs
 from storyxai.scorecard.rows import BLIND_MAPS, JudgedRow, judge_rows
 
 __all__ = [
-    "SPLITS", "JudgeOptions", "conformal_of", "evaluate_student", "patient_mark", "student_speed", "unseen_rows",
+    "SPLITS", "JudgeOptions", "conformal_of", "evaluate_student", "patient_mark", "student_speed", "told_tiers", "unseen_rows",
 ]
 
 Numbers = NDArray[np.float64]
 Cell = TypeVar("Cell")
+IMAGES_AT_ONCE = 2_000
+"""Of so many images are all replicates of a calibration held at once: some 16 MB for a thousand."""
 MARK_DIGITS = 3
 CHANCE = 0.999
 """A test part with more marked patients than this share of tables of strangers would have was learnt from."""
@@ -147,6 +152,7 @@ def _spoken(student: Student, judged: Sequence[JudgedRow], ids: tuple[str, ...],
         name=name, role="student" if name == "student" else "control", ids=ids, findings=student.findings,
         logits=np.stack([row.logits for row in judged]), calibration=[(c.scale, c.bias) for c in calibration],
         thresholds=[c.threshold for c in calibration], conformal=conformal_of(calibration), dices=dices,
+        tiers=told_tiers(np.stack([row.logits for row in judged]), calibration),
         distances={mask: _measured([row.distances.get(mask, {}) for row in judged], DISTANCES) for mask in dices},
         reports=[row.report or "" for row in judged], boxes=_columns([row.boxes for row in judged]),
         facts={"model_id": student.card.model_id, **_size(student)},
@@ -230,6 +236,23 @@ def patient_mark(patient_id: str, digits: int = MARK_DIGITS) -> str:
 def conformal_of(calibration: Sequence[Calibration]) -> tuple[ConformalLimits | None, ...]:
     """The conformal limits that a card holds, one entry a finding, None where it promises nothing."""
     return tuple(None if item.conformal is None else ConformalLimits(*item.conformal) for item in calibration)
+
+
+def told_tiers(logits: NDArray[np.floating[Any]], calibration: Sequence[Calibration]) -> NDArray[np.str_]:
+    """How a story tells each finding of each image (`storyxai.types.TIERS`), "" where the logit is nan. Shapes: both [N, F]."""
+    columns = [
+        np.concatenate([_tiers_of_finding(some, one) for some in np.array_split(values, 1 + len(values) // IMAGES_AT_ONCE)])
+        for values, one in zip(np.asarray(logits, dtype=np.float64).T, calibration, strict=True)
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _tiers_of_finding(logits: Numbers, calibration: Calibration) -> NDArray[np.str_]:
+    """The tiers of one finding, its interval as `evidence.predict.calibrated` draws it."""
+    said = expit(calibration.scale * logits + calibration.bias)
+    scales, biases = np.array(calibration.replicates or [(calibration.scale, calibration.bias)], dtype=np.float64).T
+    low, high = np.percentile(expit(np.outer(scales, logits) + biases[:, None]), INTERVAL, axis=0)
+    return tiers_of(said, np.minimum(low, said), np.maximum(high, said), calibration.threshold)
 
 
 def student_speed(

@@ -54,7 +54,10 @@ def glance_html(scorecard: Plain) -> str:
 
 
 def _document(scorecard: Plain, speed: Plain) -> Document:
-    tell = (_summary, _findings, _calibration, _own_metrics, _masks, _detection, _reports, _differences, _subgroups, _agreement)
+    tell = (
+        _summary, _told, _findings, _calibration, _own_metrics, _masks, _detection, _reports, _differences, _subgroups,
+        _agreement,
+    )
     chapters = [chapter for part in tell for chapter in part(scorecard)]
     return Document(
         "Scorecard", scorecard["dataset"]["name"], _facts(scorecard),
@@ -161,6 +164,55 @@ def _findings(scorecard: Plain) -> list[Chapter]:
     if silent:
         note += f" No label here states: {', '.join(silent)}."
     return [Chapter("Findings", (figure, Text(note, "note"), *tables))]
+
+
+_TIERS = {"likely": "likely", "possible": "possible", "unlikely": "unlikely", "cannot_tell": "cannot tell"}
+_NAMES = (
+    ("nothing_named", "Nothing named, of images without a finding"),
+    ("right_named", "A right finding named, of images with one"),
+    ("named_have", "There, of the findings named"),
+    ("named", "Findings named per image"),
+    ("cannot_tell", "Cannot tell, of all findings"),
+)
+
+
+def _told(scorecard: Plain) -> list[Chapter]:
+    """What readers are told: a table over whole images, and one a model by finding and tier."""
+    models = [model for model in scorecard["models"] if model.get("told")]
+    if not models:
+        return []
+    rows = [
+        (model["name"], [_beside(_estimate(found), f"of {found['images']}") for found in
+                         (model["told"][key] for key, _ in _NAMES)], model["role"])
+        for model in models
+    ]
+    note = (
+        "A finding is told as likely from a probability of one half, as possible from the threshold of review to one half, as "
+        "unlikely below; cannot tell where the probability's interval reaches into another tier. Likely and possible name it. "
+        "In a hundred: of 100 images with the finding, and of 100 without it, so many are told this. Have it: of those told."
+    )
+    heads = ["Finding", "Told", "In 100 with it", "In 100 without it", "Have it, in 100"]
+    tables = [
+        Fold(model["name"], (_table(heads, [line for row in model["told"]["findings"] for line in _told_lines(row)]),),
+             model["role"] == "student")
+        for model in models
+    ]
+    return [Chapter("What readers are told", (
+        _table(["Model", *(head for _, head in _NAMES)], rows, tight=True), Text(note, "note"), *tables,
+    ))]
+
+
+def _told_lines(row: Plain) -> list[Line]:
+    return [
+        (words(row["finding"]), [_TIERS[one["tier"]], *(_in_hundred(one[key]) for key in ("with", "without", "have"))], "")
+        for one in row["tiers"]
+    ]
+
+
+def _in_hundred(found: Plain) -> Cell:
+    """A share as so many of a hundred, with its interval and what it is of."""
+    scaled = {key: None if found[key] is None else 100 * found[key] for key in ("value", "low", "high")}
+    return _beside(_estimate(scaled, digits=0), f"of {found['images']}" if found["images"] else "")
 
 
 def _stated(model: Plain) -> list[Plain]:
