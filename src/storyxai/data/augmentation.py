@@ -16,7 +16,8 @@ class ViewSettings:
     of the exponent; `grain` the largest standard deviation of noise. `mirror` and `blur` are chances: a mirrored image
     takes boxes and structures along, the masks in `mirror_order`, and loses its report, whose words name sides; a blurred
     one is averaged down to between `blur_sides` (shares of the side) and drawn up again, as a coarser image would be.
-    `blend` is the chance that a batch's images are each laid over another's (`training/blend.py`); views know nothing of it.
+    Images of the sets in `never_mirrored` are not. `blend` is the chance that a batch's images are each laid over another's
+    (`training/blend.py`), `plain` the chance that a batch is shown as it is; views know nothing of these two.
     """
 
     turn: float = 8.0
@@ -32,6 +33,8 @@ class ViewSettings:
     blur: float = 0.0
     blur_sides: tuple[float, float] = (0.44, 0.88)
     blend: float = 0.0
+    never_mirrored: tuple[str, ...] = ()
+    plain: float = 0.0
 
 
 DEFAULT_VIEWS = ViewSettings()

@@ -61,7 +61,10 @@ class Examples:
 
 
 class Batch(NamedTuple):
-    """What a network is shown and judged by. Shapes as in `Examples`; nan marks what is not stated."""
+    """What a network is shown and judged by. Shapes as in `Examples`; nan marks what is not stated.
+
+    `label_weights` [B] are how much labels and boxes of each image weigh, where a round says so (1 each).
+    """
 
     images: Tensor
     labels: Tensor
@@ -69,6 +72,7 @@ class Batch(NamedTuple):
     union: Tensor
     cells: Tensor
     tokens: Tensor
+    label_weights: Tensor
 
 
 def join_examples(parts: Sequence[Examples]) -> Examples:
@@ -91,9 +95,9 @@ def make_batch(
     images = torch.from_numpy(examples.images[rows]).float().div_(255.0).unsqueeze(1)
     masks, union, cells = (_shares(part[rows]) for part in (examples.masks, examples.union, examples.cells))
     labels, tokens = torch.from_numpy(examples.labels[rows]), torch.from_numpy(examples.tokens[rows])
-    batch = Batch(images, labels, masks, union.unsqueeze(1), cells, tokens)
+    batch = Batch(images, labels, masks, union.unsqueeze(1), cells, tokens, torch.ones(len(rows)))
     if view:
-        batch = _augment(batch, [_draw_view(examples.ids[row], view, settings) for row in rows], settings)
+        batch = _augment(batch, [_view_of(examples, row, view, settings) for row in rows], settings)
     return batch._replace(union=batch.union.squeeze(1))
 
 
@@ -114,6 +118,12 @@ class _View:
     noise_seed: int
     side: float
     mirrored: bool
+
+
+def _view_of(examples: Examples, row: int, view: int, settings: ViewSettings) -> _View:
+    """The view of one example, mirrored only where its set may be."""
+    drawn = _draw_view(examples.ids[row], view, settings)
+    return replace(drawn, mirrored=False) if examples.domain[row] in settings.never_mirrored else drawn
 
 
 def _draw_view(image_id: str, view: int, given: ViewSettings) -> _View:

@@ -19,7 +19,7 @@ from storyxai.programs.pipeline import open_run
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.crossvalidation import CrossValidation, Judged, SetFigures, judge_sets, match_rows, view_scores
-from storyxai.training.calibrate import ThresholdRule, calibrate
+from storyxai.training.config import TEACHER_TABLES
 
 if TYPE_CHECKING:
     from storyxai.training.config import Recipe
@@ -74,11 +74,9 @@ def _judge(
         scores["teachers"] = answers.teachers.astype(np.float64)
     if other is not None:
         scores["beside"] = other.student[match_rows(answers.ids, other.ids)].astype(np.float64)
-    rule = ThresholdRule(recipe.calibration.threshold, recipe.calibration.sensitivity, recipe.calibration.probability)
-    calibration = calibrate(
-        answers.student, answers.labels, answers.patient_ids.tolist(), findings=NAMES, rule=rule, seed=recipe.seed,
-        replicates=recipe.calibration.replicates, data=f"out of fold, n = {len(answers.ids)}",
-    )
+    from storyxai.training.crossvalidation import calibration_out_of_fold
+
+    calibration = calibration_out_of_fold(recipe, answers)
     judged = Judged(answers.domain, answers.patient_ids, answers.fold, answers.labels, scores)
     fold_of = dict(zip(answers.patient_ids.tolist(), answers.fold.tolist(), strict=True))
     return CrossValidation(
@@ -91,6 +89,9 @@ def _judge(
 def _notes(recipe: Recipe, fold_of: dict[str, int], answers: FoldAnswers) -> tuple[str, ...]:
     notes = check_folds(fold_of, answers.patient_ids.tolist(), answers.labels, NAMES)
     elsewhere = [one.name or one.path or one.kind for one in recipe.foreign_teachers]
+    models = {recipe.data.outlines.model} if recipe.data.outlines else set()
+    models |= {source for source in recipe.student.start.values() if source not in TEACHER_TABLES.values()}
+    elsewhere += [f"the earlier student in {Path(model).name}" for model in sorted(models)]
     if recipe.data.soft_targets:
         elsewhere.append("the published teacher of data.soft_targets")
     if elsewhere:

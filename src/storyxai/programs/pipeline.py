@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from storyxai.data.batches import Examples
     from storyxai.models.network import Network
     from storyxai.training.config import Recipe
+    from storyxai.training.crossvalidation import FoldAnswers
     from storyxai.training.distil import DistilledRun
 
 __all__ = [
@@ -76,13 +77,16 @@ def open_run(recipe_path: Path, out: Path) -> Recipe:
 def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None = None) -> tuple[Student, DistilledRun]:
     """The student that a recipe describes, written to `out`/model with its card. Raises: RecipeError, OutputError."""
     recipe = open_run(recipe_path, out)
+    from storyxai.training.crossvalidation import read_fold_answers
     from storyxai.training.distil import distil
 
+    folds = recipe.calibration.out_of_fold
+    answers = read_fold_answers(Path(folds)) if folds else None  # before anything is trained
     if set(recipe.student.tasks) != {"findings", "masks", "report"}:
         why = f"has a student of {', '.join(recipe.student.tasks)} alone, of which no story can be told"
         raise RecipeError(recipe.name, why, mend="give it all three tasks, or use `crossvalidate`")
     run = distil(recipe, out, progress=progress)
-    write_model(recipe, run, out / "model")
+    write_model(recipe, run, out / "model", answers=answers)
     return load_student(out / "model"), run
 
 
@@ -98,21 +102,19 @@ def run_pipeline(recipe_path: Path, out: Path, *, progress: Progress | None = No
     return Student(student.folder, card), record
 
 
-def write_model(recipe: Recipe, run: DistilledRun, folder: Path) -> ModelCard:
-    """The card of the exported student: calibrated on the validation part of real films where there are any."""
+def write_model(recipe: Recipe, run: DistilledRun, folder: Path, *, answers: FoldAnswers | None = None) -> ModelCard:
+    """The card of the exported student, calibrated by the answers out of fold where given, else on the validation part.
+
+    There by real films where there are any.
+    """
     from storyxai.models.export import export_student
 
     require_writable(folder)
     files = export_student(run.student, folder)
-    # Real films where there are any; those of the set with the most stated labels.
-    stated = ~np.isnan(run.parts.validation.labels)
-    domain = np.array(run.parts.validation.domain)
-    weight = {name: (name != "phantom", int(stated[domain == name].sum())) for name in sorted(set(domain.tolist()))}
-    chosen = max(weight, key=lambda name: weight[name])
     learnt_from, origins = learnt_sets(run.parts.train, run.parts.origins), run.parts.origins
     card = ModelCard(
         name=f"storyxai-{recipe.name}", version="1", spec=run.student.spec.as_dict(), files=files,
-        calibration=calibration_of(run.student, run.parts.validation, domain=chosen, how=recipe.calibration),
+        calibration=_calibration(recipe, run, answers),
         trained_on=learnt_from, limits=limits_of(learnt_from), cannot_see=CANNOT_SEE,
         training={
             "seed": recipe.seed, "foreign_teachers": [dict(one) for one in run.foreign],
@@ -125,6 +127,22 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path) -> ModelCard:
     )
     write_card(card, folder)
     return card
+
+
+def _calibration(recipe: Recipe, run: DistilledRun, answers: FoldAnswers | None) -> dict[str, Calibration]:
+    from storyxai.training.crossvalidation import calibration_out_of_fold
+
+    if answers is not None:
+        return calibration_out_of_fold(recipe, answers)
+    # Real films where there are any; those of the set with the most stated labels.
+    stated, domain = ~np.isnan(run.parts.validation.labels), np.array(run.parts.validation.domain)
+    sets = sorted(set(domain.tolist()) & set(recipe.calibration.sets or domain.tolist()))
+    if not sets:
+        why = f"calibrates on {', '.join(recipe.calibration.sets)}, of which nothing is in the validation part"
+        raise RecipeError(recipe.name, why, mend=f"known sets: {', '.join(sorted(set(domain.tolist())))}")
+    weight = {name: (name != "phantom", int(stated[domain == name].sum())) for name in sets}
+    chosen = max(weight, key=lambda name: weight[name])
+    return calibration_of(run.student, run.parts.validation, domain=chosen, how=recipe.calibration)
 
 
 def calibration_of(
@@ -162,7 +180,7 @@ def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: P
                        boxes=_drawn_boxes(learnt.grid, findings, frame), facts=network_size(run.student))]
     cosines: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     for task, teacher in run.teachers.items():
-        calibration = calibration_of(teacher, run.parts.validation, domain="phantom") if task == "findings" else {}
+        calibration = calibration_of(teacher, run.parts.validation, domain="phantom") if task.startswith("findings") else {}
         name = f"teacher of {task}"
         said = network_outputs(teacher, test, name=name, progress=progress)
         outputs.append(replace(outputs_of(name, "teacher", said, test.ids, calibration, findings),

@@ -111,7 +111,7 @@ def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> Pi
 def _teacher(card: Mapping[str, Any], out: Path) -> dict[str, Any]:
     return {
         "task": card["task"], "weights": str(out / card["weights"]["file"]), "hash": card["hash"],
-        "card": str(out / f"teacher-{card['task']}.json"), "figures": card["figures"],
+        "card": str((out / card["weights"]["file"]).with_suffix(".json")), "figures": card["figures"],
     }
 
 

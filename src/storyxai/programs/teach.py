@@ -17,6 +17,7 @@ from storyxai.programs.pipeline import OWN_LICENCE, constant_report, limits_of, 
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.build import References, build_scorecard
+from storyxai.training.config import TEACHER_TABLES
 
 if TYPE_CHECKING:
     from storyxai.models.network import Network
@@ -32,21 +33,23 @@ TEACHER_FORMAT = "storyxai-teacher/1"
 def teach_to_folder(
     recipe_path: Path, out: Path, *, task: str = "all", progress: Progress | None = None
 ) -> list[dict[str, Any]]:
-    """The cards of the recipe's teachers, one a task, each beside its weights in `out`; `distil` there goes on with them.
+    """The cards of the recipe's teachers, of several members each, beside the weights in `out`; `distil` there goes on.
 
     Teachers found in `out` are kept. Raises: UnknownNameError for another task; RecipeError, OutputError.
     """
     if task not in (*TASKS, "all"):
         raise UnknownNameError("task", task, (*TASKS, "all"))
     recipe = open_run(recipe_path, out)
-    from storyxai.training.distil import check_parts, gather_examples, train_teachers
+    from storyxai.training.distil import check_parts, gather_examples, train_teachers, with_outlines
 
     parts = gather_examples(recipe, progress=progress)
     write_skipped(parts.left_out, out / "left_out.csv")
     check_parts(recipe, parts)
+    parts = with_outlines(recipe, parts, progress=progress)
+    described = tuple(one for one in TASKS if getattr(recipe, TEACHER_TABLES[one]) is not None)
     losses: dict[str, tuple[float, ...]] = {}
     teachers = train_teachers(
-        recipe, TASKS if task == "all" else (task,), parts, out, losses=losses, progress=progress
+        recipe, described if task == "all" else (task,), parts, out, losses=losses, progress=progress
     )
     cards = []
     for one, teacher in teachers.items():
@@ -90,20 +93,21 @@ def judge_teacher(
 
 
 def _write_card(
-    recipe: Recipe, task: str, teacher: Network, parts: Parts, losses: Mapping[str, tuple[float, ...]], out: Path,
+    recipe: Recipe, name: str, teacher: Network, parts: Parts, losses: Mapping[str, tuple[float, ...]], out: Path,
     progress: Progress | None,
 ) -> dict[str, Any]:
+    """The card of the teacher called `name`, written beside its weights."""
     from storyxai.models.network import count_parameters
     from storyxai.models.teachers import network_hash
 
-    weights, path = out / f"teacher-{task}.safetensors", out / f"teacher-{task}.json"
+    weights, path, task = out / f"teacher-{name}.safetensors", out / f"teacher-{name}.json", name.partition("-")[0]
     learnt = [value for values in losses.values() for value in values]
     if not learnt and path.exists():  # it was trained in an earlier run
         learnt = json.loads(path.read_bytes()).get("losses", [])
     spec = {key: value for key, value in teacher.spec.as_dict().items() if key != "vocabulary"}
     learnt_from = learnt_sets(parts.train, parts.origins)
     card: dict[str, Any] = {
-        "format": TEACHER_FORMAT, "name": f"storyxai-{recipe.name}-teacher-{task}", "task": task, "spec": spec,
+        "format": TEACHER_FORMAT, "name": f"storyxai-{recipe.name}-teacher-{name}", "task": task, "spec": spec,
         "weights": {"file": weights.name, "sha256": sha256_file(weights)}, "hash": network_hash(teacher),
         "parameters": count_parameters(teacher), "seed": recipe.seed, "losses": learnt,
         "recipe_sha256": sha256_file(out / "recipe.toml"),

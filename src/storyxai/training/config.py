@@ -15,8 +15,8 @@ from storyxai.errors import RecipeError, nearest_name
 
 __all__ = [
     "LEARNING_PARTS", "AblationRecipe", "CalibrationRecipe", "DataRecipe", "DesignRecipe", "DistillationRecipe",
-    "EvaluationRecipe", "FitConfig", "ForeignTeacherRecipe", "Recipe", "RoundRecipe", "StudentRecipe", "TeacherRecipe",
-    "TrainingRecipe", "read_recipe",
+    "EvaluationRecipe", "FitConfig", "ForeignTeacherRecipe", "OutlinesRecipe", "Recipe", "RoundRecipe", "StudentRecipe",
+    "TeacherRecipe", "TrainingRecipe", "read_recipe",
 ]
 
 FINDING_LOSSES = ("cross_entropy", "focal", "asymmetric")
@@ -28,8 +28,24 @@ LEARNING_PARTS: Mapping[str, tuple[str, ...]] = {
     "masks": ("down_16", "from_8", "fuse_8", "from_4", "fuse_4", "mask_head"), "report": ("decoder",),
 }
 """The parts of a network that a round may let learn, and what they are called in it."""
+TEACHER_TABLES: Mapping[str, str] = {task: f"teacher_{task}" for task in TASKS}
+"""The table of a recipe that describes the teacher of each task; a student's start names it so."""
+OUTLINED = ("left_lung", "right_lung", "heart")
+TABLE_PARTS = ("train", "val", "test")
 METRICS = {"validation_loss": -1, "validation_auroc": 1, "validation_dice": 1}
 """What training may stop on, and whether more of it is better (1) or worse (-1)."""
+
+
+@dataclass(frozen=True)
+class OutlinesRecipe:
+    """Outlines for training images that have none: an earlier student draws them, and they are learnt like any others.
+
+    `model` is the folder of that student; it draws `structures` on the images of `sets`.
+    """
+
+    model: str
+    sets: tuple[str, ...]
+    structures: tuple[str, ...] = ("left_lung", "right_lung")
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,9 @@ class DataRecipe:
     where several have the same source, by the name of its file. `soft_targets` are folders that hold a published teacher's
     predictions for them. With `mask_shares` outlines are learnt as the share of each pixel that they cover, without it as
     what the majority of the pixel is. Images of the patients in `leave_out` take no part in anything.
+
+    The rows of the tables in the parts `learn_from` are learnt from; when "val" is among them, calibration must come out of
+    fold. Of a set in `licences` only those images are learnt from whose own licence is named there.
     """
 
     size: int
@@ -54,19 +73,24 @@ class DataRecipe:
     soft_targets: tuple[str, ...] = ()
     mask_shares: bool = False
     leave_out: tuple[str, ...] = ()
+    learn_from: tuple[str, ...] = ("train",)
+    licences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    outlines: OutlinesRecipe | None = None
 
 
 @dataclass(frozen=True)
 class TeacherRecipe:
     """One teacher: which encoder (a timm name), how wide and how long it trains.
 
-    `weights` names a safetensors file that the encoder starts from (`storyxai data weights`); what stands before its features
-    at `frozen_stride` is then left as it came (0: all of it learns). `members` are trained from different seeds, and what
-    they answer is averaged; with `held_out` each is trained without one of as many folds of the training patients.
+    `epochs` and `learning_rate` are for a teacher without [[rounds]], which say their own. `weights` names a safetensors
+    file that the encoder starts from (`storyxai data weights`); what stands before its features at `frozen_stride` is then
+    left as it came (0: all of it learns). Of several `members` the answers are averaged; they differ by their seed, and with
+    `folds` above 0 also by their images: training patients are dealt into so many folds, and member k sees all but fold k.
+    `mirrored` asks a teacher of findings about the image and about its mirror image and takes the mean log-odds.
     """
 
     encoder: str
-    epochs: int
+    epochs: int = 0
     learning_rate: float = 1e-3
     width: int = 128
     hidden: int = 128
@@ -74,7 +98,8 @@ class TeacherRecipe:
     weights: str = ""
     frozen_stride: int = 8
     members: int = 1
-    held_out: bool = False
+    folds: int = 0
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,11 +132,13 @@ class StudentRecipe:
     """The student: one encoder (a timm name), a head for each of `tasks`.
 
     `deepest` = 16 leaves the encoder's stages behind stride 16 out, for a smaller and faster student; `fine_width` is that of
-    the branch that draws outlines. `weights` and `frozen_stride` are as for a teacher.
+    the branch that draws outlines. `epochs`, `learning_rate`, `weights` and `frozen_stride` are as for a teacher. `start`
+    says where a part (encoder, neck, findings, masks, report) takes the weights that fit it: from "teacher_findings" (or the
+    table of another task; of several members the first), or from the model folder of an earlier student.
     """
 
     encoder: str
-    epochs: int
+    epochs: int = 0
     learning_rate: float = 1e-3
     width: int = 96
     hidden: int = 128
@@ -121,49 +148,65 @@ class StudentRecipe:
     fine_width: int = 40
     deepest: int = 32
     tasks: tuple[str, ...] = ("findings", "masks", "report")
+    start: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RoundRecipe:
     """One stage in the training of one network, a [[rounds]] table each; without any a network trains as its own table says.
 
-    `network` is "student" or the task of a teacher. The first round of a network starts from its fresh weights, each other
-    from the end of the one before it, or of the round that `start` names. `shown` says how often an epoch shows the
-    images of each set (0.5: half of them, drawn anew each epoch; sets that are not named are not shown; empty: each image
-    once). Of `learns` (encoder, neck, findings, masks, report) only these parts move, with the statistics of their batch
-    norms (empty: all). `teachers` are those that are learnt from (a task: the recipe's own and foreign ones; "published":
-    data.soft_targets). `ema_decay`, `temperature` and `mixing` at 0 are those of [training] and [distillation]. The round
-    hands on the mean of its end and of the ends of the rounds in `average_with`.
+    `network` is "student" or the task of a teacher. Of `epochs` the last may be a part (3.5). The first round of a network
+    starts from its fresh weights, each other from the end of the one before it, or of the round that `start` names. `shown`
+    says how often an epoch shows the images of each set (0.5: half of them, drawn anew each epoch; sets that are not named
+    are not shown; empty: each image once). Of `learns` (encoder, neck, findings, masks, report) only these parts move, with
+    the statistics of their batch norms (empty: all). `teachers` are those that are learnt from (a task: the recipe's own
+    and foreign ones; "published": data.soft_targets). `ema_decay`, `warmup_share`, `temperature` and `mixing` at 0, and
+    `task_weights` left out, are those of [training] and [distillation]; teachers then weigh each task 1. The labels and
+    boxes of a set in `label_weights` weigh so many times as much (0: they are not learnt from). Of a set in `report_shares`
+    a report is learnt from only in this share of the times that its image is shown. The round hands on the mean of its end
+    and of the ends of the rounds in `average_with`.
     """
 
     network: str
-    epochs: int
+    epochs: float
     learning_rate: float
     name: str = ""
     start: str = ""
     shown: Mapping[str, float] = field(default_factory=dict)
     ema_decay: float = 0.0
+    warmup_share: float = 0.0
     learns: tuple[str, ...] = ()
     teachers: tuple[str, ...] = ()
     temperature: float = 0.0
     mixing: float = 0.0
+    task_weights: tuple[float, float, float, float] | None = None
+    label_weights: Mapping[str, float] = field(default_factory=dict)
+    report_shares: Mapping[str, float] = field(default_factory=dict)
     average_with: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class CalibrationRecipe:
     """How thresholds are chosen (`threshold` "f1", "sensitivity": the highest at which so many positives are found, or
-    "net_benefit": `probability` itself, for every finding) and on how many resamples of patients intervals rest."""
+    "net_benefit": `probability` itself, for every finding) and on how many resamples of patients intervals rest.
+
+    It is the images of the validation part that calibrate, or with `out_of_fold`, the folder of an ended `crossvalidate` of
+    this recipe, all images of its tables by the answers of the students that had not seen them. Of `sets` alone, where given.
+    """
 
     threshold: str = "f1"
     sensitivity: float = 0.8
     probability: float = 0.1
     replicates: int = 100
+    out_of_fold: str = ""
+    sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class DistillationRecipe:
     """Temperature tau, mixing a in [0, 1), and how many exact views of each image the teachers answer for.
+
+    With `views` 0 they answer about the image as it is, and this stands for each of its mild views, as a label does.
 
     `task_weights` are of findings, masks, report and boxes; `balance` is how tasks share the network: "fixed" keeps
     those weights, "uncertainty" learns them, "dwa" follows how fast each task learns, "upgrad", "pcgrad" and their like
@@ -241,14 +284,17 @@ class AblationRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run: three teachers, one student; `views` is how they are shown the images, `rounds` in which stages."""
+    """A whole run: teachers, one student; `views` is how they are shown the images, `rounds` in which stages.
+
+    The table of a teacher that nobody learns from may be left out.
+    """
 
     name: str
     seed: int
     data: DataRecipe
-    teacher_findings: TeacherRecipe
-    teacher_masks: TeacherRecipe
-    teacher_report: TeacherRecipe
+    teacher_findings: TeacherRecipe | None
+    teacher_masks: TeacherRecipe | None
+    teacher_report: TeacherRecipe | None
     student: StudentRecipe
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
@@ -266,10 +312,10 @@ class FitConfig:
 
     `views` 0 draws a new view every epoch; K > 0 goes round the K views that teachers were asked about. `batch_size` is
     over all processes together. `mixing`, `task_weights`, `balance`, `reasons` and `hints` are as in `DistillationRecipe`,
-    `shown` and `learns` as in `RoundRecipe`.
+    `epochs`, `shown`, `learns`, `label_weights` and `report_shares` as in `RoundRecipe`.
     """
 
-    epochs: int
+    epochs: float
     batch_size: int = 32
     learning_rate: float = 1e-3
     views: int = 0
@@ -284,6 +330,8 @@ class FitConfig:
     view_settings: ViewSettings = field(default_factory=ViewSettings)
     shown: Mapping[str, float] = field(default_factory=dict)
     learns: tuple[str, ...] = ()
+    label_weights: Mapping[str, float] = field(default_factory=dict)
+    report_shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def teacher_weight(self) -> float:
@@ -312,10 +360,12 @@ def _build(kind: Any, record: dict[str, Any], file: str, place: str) -> Any:
             near = nearest_name(key, known)
             mend = f"did you mean '{place}{near}'?" if near else f"known keys: {', '.join(sorted(known))}"
             raise RecipeError(file, f"has an unknown key '{place}{key}'", mend=mend)
-    values = {}
+    values: dict[str, Any] = {}
     for name, item in known.items():
         if name not in record:
-            if item.default is MISSING and item.default_factory is MISSING:
+            if type(None) in get_args(hints[name]):
+                values[name] = None
+            elif item.default is MISSING and item.default_factory is MISSING:
                 raise RecipeError(file, f"lacks the key '{place}{name}'", mend="add it")
             continue
         values[name] = _value(hints[name], record[name], file, f"{place}{name}")
@@ -326,6 +376,7 @@ def _value(hint: Any, given: Any, file: str, place: str) -> Any:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         hint = next(arg for arg in get_args(hint) if arg is not type(None))
+        origin = get_origin(hint)
     if is_dataclass(hint):
         if not isinstance(given, dict):
             raise RecipeError(file, f"'{place}' must be a table", mend=f"write it as [{place}]")
@@ -354,17 +405,12 @@ def _value(hint: Any, given: Any, file: str, place: str) -> Any:
 
 def _check(recipe: Recipe, file: str) -> None:
     data, distillation = recipe.data, recipe.distillation
-    teachers = (
-        ("findings", recipe.teacher_findings), ("masks", recipe.teacher_masks), ("report", recipe.teacher_report)
-    )
     for place, value, least in (
         ("data.size", data.size, 64),
         *((f"data.phantom_{part}", getattr(data, f"phantom_{part}"), 0 if data.tables else 2)
           for part in ("train", "validation", "test")),
-        ("distillation.views", distillation.views, 1), ("student.epochs", recipe.student.epochs, 1),
-        ("student.batch_size", recipe.student.batch_size, 2),
-        *((f"teacher_{task}.epochs", shape.epochs, 1) for task, shape in teachers),
-        *((f"teacher_{task}.batch_size", shape.batch_size, 2) for task, shape in teachers),
+        ("distillation.views", distillation.views, 0),
+        *((f"{table}.batch_size", shape.batch_size, 2) for table, shape in _shapes(recipe)),
     ):
         if value < least:
             raise RecipeError(file, f"'{place}' is {value}", mend=f"it must be at least {least}")
@@ -391,6 +437,72 @@ def _check(recipe: Recipe, file: str) -> None:
                 raise RecipeError(file, f"'foreign_teachers.finding_weights.{name}' is {weight}", mend="it must be 0 or more")
     _check_training(recipe, file)
     _check_rounds(recipe, file)
+    _check_epochs(recipe, file)
+    _check_teachers(recipe, file)
+    _check_data(recipe, file)
+
+
+def _shapes(recipe: Recipe) -> list[tuple[str, TeacherRecipe | StudentRecipe]]:
+    """The tables that describe a network, by name."""
+    given = [(table, getattr(recipe, table)) for table in ("student", *TEACHER_TABLES.values())]
+    return [(table, shape) for table, shape in given if shape is not None]
+
+
+def _check_epochs(recipe: Recipe, file: str) -> None:
+    """Raises: RecipeError for a network that is told twice how long it trains, or not at all."""
+    staged = {one.network for one in recipe.rounds}
+    for table, shape in _shapes(recipe):
+        in_rounds = table.removeprefix("teacher_") in staged
+        if in_rounds and shape.epochs:
+            why = f"'{table}.epochs' is {shape.epochs}, and its rounds say how long it trains"
+            raise RecipeError(file, why, mend="leave it out")
+        if not in_rounds and shape.epochs < 1:
+            raise RecipeError(file, f"'{table}.epochs' is {shape.epochs}", mend="it must be at least 1")
+
+
+def _check_teachers(recipe: Recipe, file: str) -> None:
+    """Raises: RecipeError for a teacher that is asked and not described, or for one that cannot be what its table says."""
+    staged = [one for one in recipe.rounds if one.network == "student"]
+    asked = {name for one in staged for name in one.teachers} if staged else set(recipe.student.tasks)
+    elsewhere = {one.task for one in recipe.foreign_teachers if one.instead}
+    wanted = {TEACHER_TABLES[task] for task in asked & set(recipe.student.tasks) - elsewhere}
+    wanted |= {source for source in recipe.student.start.values() if source in TEACHER_TABLES.values()}
+    given = dict(_shapes(recipe))
+    for table in sorted(wanted - set(given)):
+        raise RecipeError(file, f"lacks the table [{table}], which the student learns from", mend="add it")
+    for part in recipe.student.start:
+        if part not in LEARNING_PARTS:
+            why, known = f"'student.start' names '{part}', which is not known", ", ".join(LEARNING_PARTS)
+            raise RecipeError(file, why, mend=f"known: {known}")
+    for table, shape in given.items():
+        if isinstance(shape, StudentRecipe):
+            continue
+        if shape.members < 1 or shape.folds < 0 or (shape.folds and not max(2, shape.members) <= shape.folds):
+            why = f"'{table}' has {shape.members} members over {shape.folds} folds"
+            raise RecipeError(file, why, mend="take 1 member or more, and folds 0, or 2 or more and no fewer than members")
+        if shape.mirrored and table != "teacher_findings":
+            raise RecipeError(file, f"'{table}.mirrored' is set", mend="only a teacher of findings can be asked so")
+    distillation = recipe.distillation
+    if not distillation.views and (asked & {"masks", "report"} or distillation.reasons or distillation.hints):
+        why = "'distillation.views' is 0, but outlines, words, reasons and hints belong to an exact view"
+        raise RecipeError(file, why, mend="set it to 1 or more, or let the student's rounds learn from findings alone")
+
+
+def _check_data(recipe: Recipe, file: str) -> None:
+    """Raises: RecipeError for parts of tables that are not known, or a calibration on what was learnt from."""
+    data = recipe.data
+    for part in data.learn_from:
+        if part not in TABLE_PARTS:
+            raise RecipeError(file, f"'data.learn_from' names '{part}', which is not known", mend="known: train, val, test")
+    if "train" not in data.learn_from:
+        raise RecipeError(file, "'data.learn_from' lacks 'train'", mend="add it")
+    if "val" in data.learn_from and not recipe.calibration.out_of_fold:
+        why = "learns from the images that would calibrate it"
+        raise RecipeError(file, why, mend="name the folder of a `crossvalidate` in calibration.out_of_fold")
+    drawn = data.outlines.structures if data.outlines else ()
+    for name in drawn:
+        if name not in OUTLINED:
+            raise RecipeError(file, f"'data.outlines.structures' names '{name}'", mend=f"known: {', '.join(OUTLINED)}")
 
 
 def _check_rounds(recipe: Recipe, file: str) -> None:
@@ -408,15 +520,18 @@ def _check_rounds(recipe: Recipe, file: str) -> None:
                 if value not in names:
                     mend = f"known here: {', '.join(name for name in names if name) or 'none yet'}"
                     raise RecipeError(file, f"{place}: '{key}' names '{value}', which is not known", mend=mend)
-        if one.epochs < 1 or not 0 < one.learning_rate < math.inf:
-            why = f"{place} has {one.epochs} epochs at the learning rate {one.learning_rate}"
+        if not 0 < one.epochs < math.inf or not 0 < one.learning_rate < math.inf:
+            why = f"{place} has {one.epochs:g} epochs at the learning rate {one.learning_rate}"
             raise RecipeError(file, why, mend="both must be over 0")
-        for name, times in one.shown.items():
-            if not 0 < times < math.inf:
-                raise RecipeError(file, f"{place}: 'shown.{name}' is {times}", mend="it must be over 0, or left out")
-        if not (0 <= one.ema_decay < 1 and 0 <= one.mixing < 1 and 0 <= one.temperature < math.inf):
-            why = f"{place}: ema_decay {one.ema_decay}, mixing {one.mixing}, temperature {one.temperature}"
-            raise RecipeError(file, why, mend="decay and mixing must be in [0, 1), the temperature 0 or more")
+        for key, least, most in (("shown", 1e-9, math.inf), ("label_weights", 0.0, math.inf), ("report_shares", 0.0, 1.0)):
+            for name, value in getattr(one, key).items():
+                if not least <= value <= most or value == math.inf:
+                    bound = {"shown": "over 0, or left out", "label_weights": "0 or more", "report_shares": "in [0, 1]"}[key]
+                    raise RecipeError(file, f"{place}: '{key}.{name}' is {value}", mend=f"it must be {bound}")
+        shares = (one.ema_decay, one.mixing, one.warmup_share)
+        if not (all(0 <= share < 1 for share in shares) and 0 <= one.temperature < math.inf):
+            why = f"{place}: ema_decay, mixing and warmup_share are {shares}, the temperature {one.temperature}"
+            raise RecipeError(file, why, mend="the three must be in [0, 1), the temperature 0 or more")
         if one.shown and recipe.training.rare_share:
             why = f"{place} says what is shown, and so does training.rare_share"
             raise RecipeError(file, why, mend="leave one of them out")
@@ -462,8 +577,7 @@ def _check_training(recipe: Recipe, file: str) -> None:
         if not least <= value < under:
             mend = f"it must be at least {least}" + (f" and under {under}" if under < math.inf else "")
             raise RecipeError(file, f"'training.{place}' is {value}", mend=mend)
-    for shape, name in ((recipe.student, "student"), (recipe.teacher_findings, "teacher_findings"),
-                        (recipe.teacher_masks, "teacher_masks"), (recipe.teacher_report, "teacher_report")):
+    for name, shape in _shapes(recipe):
         if shape.batch_size < 2 * training.processes:
             why = f"'{name}.batch_size' is {shape.batch_size} for {training.processes} processes"
             raise RecipeError(file, why, mend="give each process two images at least")

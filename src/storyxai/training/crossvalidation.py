@@ -18,15 +18,20 @@ from storyxai.data.folds import deal_folds
 from storyxai.data.table import read_table
 from storyxai.errors import ArchiveError, RecipeError
 from storyxai.files import fresh_file, write_whole
+from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.models.card import Calibration
 from storyxai.models.network import Network
 from storyxai.progress import Progress
 from storyxai.training.apart import side_by_side
+from storyxai.training.calibrate import ThresholdRule, calibrate
 from storyxai.training.config import Recipe
 from storyxai.training.distil import Parts, check_labels, distil, gather_examples
 from storyxai.training.outputs import network_outputs
 from storyxai.training.rounds import only_findings
 
-__all__ = ["FOLDS_NAME", "FoldAnswers", "out_of_fold_answers", "patient_hash", "read_fold_answers"]
+__all__ = [
+    "FOLDS_NAME", "FoldAnswers", "calibration_out_of_fold", "out_of_fold_answers", "patient_hash", "read_fold_answers",
+]
 
 FOLDS_NAME = "folds.json"
 _EXAMPLES, _ANSWERS = "examples.npz", "answers.npz"
@@ -84,6 +89,25 @@ def read_fold_answers(out: Path) -> FoldAnswers:
     except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
         why = "holds no answers of an ended cross-validation"
         raise ArchiveError(str(out), why, mend="run `storyxai crossvalidate` there first") from error
+
+
+def calibration_out_of_fold(recipe: Recipe, answers: FoldAnswers) -> dict[str, Calibration]:
+    """Each finding's calibration by the answers of students that had not seen the image, of `calibration.sets` alone if any.
+
+    The students of the folds stand in for the one that learnt from all folds: they are of one recipe, not of one scale to
+    the last digit. Raises: RecipeError when no answer is of those sets.
+    """
+    how = recipe.calibration
+    rows = np.flatnonzero(np.isin(answers.domain, how.sets) if how.sets else np.ones(len(answers.ids), dtype=bool))
+    if not len(rows):
+        known = ", ".join(sorted(set(answers.domain.tolist())))
+        why = f"calibrates on {', '.join(how.sets)}, of which nothing was answered out of fold"
+        raise RecipeError(recipe.name, why, mend=f"known sets: {known}")
+    return calibrate(
+        answers.student[rows], answers.labels[rows], answers.patient_ids[rows].tolist(), findings=NAMES,
+        data=f"out of fold, n = {len(rows)}", replicates=how.replicates, seed=recipe.seed,
+        rule=ThresholdRule(how.threshold, how.sensitivity, how.probability),
+    )
 
 
 def patient_hash(patient: str, *, salt: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from storyxai.data.assemble import examples_from_phantoms, examples_from_table
 from storyxai.data.batches import Examples, join_examples
+from storyxai.data.folds import deal_folds
 from storyxai.data.learnt import Origin, origins_of
 from storyxai.data.skipped import skipped_lines, write_skipped
 from storyxai.data.table import Skipped, StudyTable, read_table
@@ -21,10 +23,12 @@ from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import vocabulary
 from storyxai.models.export import load_network
 from storyxai.models.network import Network, NetworkSpec
+from storyxai.models.teachers import Teacher
 from storyxai.models.tokens import PAD, encode_tokens, full_vocabulary
 from storyxai.progress import Progress
 from storyxai.training.apart import side_by_side
-from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe
+from storyxai.training.config import TASKS, TEACHER_TABLES, Recipe, StudentRecipe, TeacherRecipe
+from storyxai.training.earlier import draw_outlines, start_parts
 from storyxai.training.foreign import Foreign, joined_teachers, open_foreign_teachers, replaced, with_foreign_reports
 from storyxai.training.published import read_published_answers
 from storyxai.training.rounds import Answers, keep_network, rounds_of, shape_of, train_in_rounds
@@ -34,10 +38,9 @@ from storyxai.training.weights import freeze_early_stages, load_encoder_weights
 from storyxai.types import SoftTargets
 
 __all__ = [
-    "DistilledRun", "Parts", "distil", "gather_examples", "train_student", "train_teacher", "train_teachers",
+    "DistilledRun", "Parts", "distil", "gather_examples", "member_names", "train_student", "train_teacher", "train_teachers",
+    "with_outlines",
 ]
-
-TASK_OF = {"findings": "teacher_findings", "masks": "teacher_masks", "report": "teacher_report"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +77,9 @@ def distil(
         parts = gather_examples(recipe, progress=progress)
         check_parts(recipe, parts)
     write_skipped(parts.left_out, out / "left_out.csv")
+    parts = with_outlines(recipe, parts, progress=progress)
     losses: dict[str, tuple[float, ...]] = {}
-    tasks = tuple(task for task in TASK_OF if task in asked_tasks(recipe) and not replaced(recipe, task))
+    tasks = tuple(task for task in TASKS if task in asked_tasks(recipe) and not replaced(recipe, task))
     teachers = train_teachers(recipe, tasks, parts, out, losses=losses, progress=progress)
     train = with_foreign_reports(foreign, parts.train, progress=progress)
     if recipe.distillation.sentence_share and "report" in teachers:
@@ -88,27 +92,54 @@ def distil(
     else:
         run = out / "training" / "student"
         student = train_student(
-            recipe, train, targets, published=published_answers(recipe, train), validation=parts.validation, losses=losses,
-            folder=run, progress=progress,
+            recipe, train, targets, teachers=teachers, published=published_answers(recipe, train),
+            validation=parts.validation, losses=losses, folder=run, progress=progress,
         )
         keep_network(student, student_path, run)
     told = tuple({"task": given.task, "name": one.name, "hash": one.hash, "weight": given.weight} for given, one in foreign)
     return DistilledRun(parts, teachers, student, losses, told)
 
 
+def with_outlines(recipe: Recipe, parts: Parts, *, progress: Progress | None = None) -> Parts:
+    """`parts` with the outlines that the recipe has an earlier student draw for what is learnt from."""
+    drawn = recipe.data.outlines
+    if drawn is None:
+        return parts
+    return replace(parts, train=draw_outlines(parts.train, drawn, shares=recipe.data.mask_shares, progress=progress))
+
+
 def asked_tasks(recipe: Recipe) -> set[str]:
-    """The tasks whose teachers the student's rounds learn from: no other is trained."""
-    return {teacher for one in rounds_of(recipe, "student") for teacher in one.teachers if teacher in recipe.student.tasks}
+    """The tasks whose teachers the student's rounds learn from, or whose weights it starts from: no other is trained."""
+    staged = {teacher for one in rounds_of(recipe, "student") for teacher in one.teachers}
+    started = {task for task, table in TEACHER_TABLES.items() if table in recipe.student.start.values()}
+    return staged & set(recipe.student.tasks) | started
 
 
 def ask_teachers(
     recipe: Recipe, own: Mapping[str, Network], foreign: Foreign, train: Examples, folder: Path, *,
     progress: Progress | None = None,
 ) -> tuple[TeacherTargets, ...]:
-    """The answers of the recipe's and foreign teachers; reasons and hints are those of our own teacher of findings."""
-    asked = joined_teachers(own, foreign)
+    """The answers of the recipe's and foreign teachers; reasons and hints are those of our own (first) teacher of findings.
+
+    Own teachers of findings that stand alone answer only about the sets that their rounds showed them, where these name any.
+    """
+    mirrored = recipe.teacher_findings is not None and recipe.teacher_findings.mirrored
+    asked = joined_teachers(own, foreign, mirrored=mirrored)
+    targets = _ask(recipe, asked, own, train, folder, progress)
+    known = {name for one in rounds_of(recipe, "findings") for name in one.shown} if "findings" in own else set()
+    if not known or any(given.task == "findings" for given, _ in foreign):
+        return targets
+    strange = np.array([name not in known for name in train.domain])
+    return tuple(replace(item, findings=np.where(strange[:, None], np.float32(np.nan), item.findings)) for item in targets)
+
+
+def _ask(
+    recipe: Recipe, asked: Mapping[str, Network | Teacher], own: Mapping[str, Network], train: Examples, folder: Path,
+    progress: Progress | None,
+) -> tuple[TeacherTargets, ...]:
     ask = partial(
-        cache_targets, examples=train, views=recipe.distillation.views, folder=folder, settings=recipe.views, progress=progress
+        cache_targets, examples=train, views=max(1, recipe.distillation.views), folder=folder, settings=recipe.views,
+        progress=progress,
     )
     reasons, hints = "grad-cam" if recipe.distillation.reasons else "", recipe.distillation.hints > 0
     if asked.get("findings") is own.get("findings"):
@@ -145,8 +176,8 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
     for name, table in zip(names, tables, strict=True):
         for part, split in zip(made, ("train", "val", "test"), strict=True):
             found, skipped = examples_from_table(
-                table.select(split=split), size=data.size, encode=encode, laterals=data.laterals, shares=data.mask_shares,
-                progress=progress,
+                _part_of(recipe, table, name or _source_of(table), split), size=data.size, encode=encode,
+                laterals=data.laterals, shares=data.mask_shares, progress=progress,
             )
             if found is not None:
                 part.append(replace(found, domain=(name,) * len(found)) if name else found)
@@ -165,6 +196,21 @@ def _leave_out(examples: Examples, patients: tuple[str, ...]) -> Examples:
     if not set(patients) & set(examples.patient_ids):
         return examples
     return examples.take([row for row, patient in enumerate(examples.patient_ids) if patient not in patients])
+
+
+def _part_of(recipe: Recipe, table: StudyTable, name: str, split: str) -> StudyTable:
+    """The rows of a table that the recipe puts into one part; of those to learn from only the ones whose licence it allows."""
+    data, parts = recipe.data, table.frame["split"]
+    if split != "train":
+        return table.select(rows=((parts == split) & (split not in data.learn_from)).to_numpy(dtype=np.bool_))
+    rows = parts.isin(data.learn_from)
+    if name in data.licences:
+        rows &= table.frame["license"].isin(data.licences[name])
+    return table.select(rows=rows.to_numpy(dtype=np.bool_))
+
+
+def _source_of(table: StudyTable) -> str:
+    return str(table.frame["source"].iloc[0]) if len(table.frame) else ""
 
 
 def set_names(paths: Sequence[str], tables: Sequence[StudyTable]) -> tuple[str, ...]:
@@ -241,13 +287,15 @@ def new_network(
 
 def train_student(
     recipe: Recipe, train: Examples, targets: tuple[TeacherTargets, ...], *, losses: dict[str, tuple[float, ...]],
-    published: SoftTargets | None = None, tasks: tuple[str, ...] | None = None, seed: int | None = None,
+    teachers: Mapping[str, Network] = MappingProxyType({}), published: SoftTargets | None = None,
+    tasks: tuple[str, ...] | None = None, seed: int | None = None,
     name: str = "student", start: Network | None = None, validation: Examples | None = None, folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Network:
     """The student after the recipe's rounds; with no `targets` it learns from labels alone (the control).
 
-    It starts from the weights of `start` where given, else from weights drawn by `seed`; `published` are a published
+    It starts from the weights of `start` where given, else from weights drawn by `seed` but for the parts that the recipe
+    takes from `teachers` or from an earlier student; `published` are a published
     teacher's answers. What `fit` leaves goes to `folder`, and a run that was cut goes on there; `validation` is what the
     recipe's `stop_metric` looks at.
     """
@@ -255,6 +303,8 @@ def train_student(
     network = new_network(recipe, recipe.student, recipe.student.tasks if tasks is None else tasks, seed=seed + 17)
     if start is not None:
         network.load_state_dict(start.state_dict())
+    elif recipe.student.start:
+        start_parts(network, recipe.student.start, teachers)
     return train_in_rounds(
         recipe, "student", network, train, Answers(targets, published), seed=seed, name=name, losses=losses,
         validation=validation, folder=folder, progress=progress,
@@ -271,45 +321,66 @@ def train_teachers(
     progress: Progress | None = None,
 ) -> dict[str, Network]:
     """The recipe's own teachers of `tasks`, those found in `out` as they are, as many at once as the recipe says."""
-    missing = [task for task in tasks if not (out / f"teacher-{task}.safetensors").exists()]
+    names = [name for task in tasks for name in member_names(recipe, task)]
+    missing = [name for name in names if not (out / f"teacher-{name}.safetensors").exists()]
     if recipe.training.teachers_at_once > 1 and len(missing) > 1:
         alone = replace(recipe, training=replace(recipe.training, processes=1))
-        work = {task: partial(_teach_apart, alone, task, parts, out) for task in missing}
+        work = {name: partial(_teach_apart, alone, name, parts, out) for name in missing}
         for said in side_by_side(work, at_once=recipe.training.teachers_at_once, progress=progress).values():
             losses.update({name: tuple(values) for name, values in said.items()})
     return {
-        task: train_teacher(recipe, task, parts.train, out, validation=parts.validation, losses=losses, progress=progress)
-        for task in tasks
+        name: train_teacher(recipe, name, parts.train, out, validation=parts.validation, losses=losses, progress=progress)
+        for name in names
     }
 
 
-def _teach_apart(recipe: Recipe, task: str, parts: Parts, out: Path, progress: Progress) -> dict[str, tuple[float, ...]]:
+def member_names(recipe: Recipe, task: str) -> tuple[str, ...]:
+    """What the recipe's own teachers of a task are called: "findings", and of several members "findings-2" and so on."""
+    shape = shape_of(recipe, task)
+    members = shape.members if isinstance(shape, TeacherRecipe) else 1
+    return (task, *(f"{task}-{number}" for number in range(2, members + 1)))
+
+
+def _teach_apart(recipe: Recipe, name: str, parts: Parts, out: Path, progress: Progress) -> dict[str, tuple[float, ...]]:
     """The losses of a teacher that was trained in this process and now lies in `out`."""
     losses: dict[str, tuple[float, ...]] = {}
-    train_teacher(recipe, task, parts.train, out, validation=parts.validation, losses=losses, progress=progress)
+    train_teacher(recipe, name, parts.train, out, validation=parts.validation, losses=losses, progress=progress)
     return losses
 
 
 def train_teacher(
-    recipe: Recipe, task: str, train: Examples, out: Path, *, losses: dict[str, tuple[float, ...]],
+    recipe: Recipe, name: str, train: Examples, out: Path, *, losses: dict[str, tuple[float, ...]],
     validation: Examples | None = None, progress: Progress | None = None,
 ) -> Network:
-    """The teacher of one task, read from `out` where it was trained before; a training that was cut goes on."""
-    path = out / f"teacher-{task}.safetensors"
+    """The teacher called `name` (`member_names`), read from `out` where it was trained before; a cut training goes on."""
+    path, task = out / f"teacher-{name}.safetensors", name.partition("-")[0]
     if path.exists():
         return load_network(path)
-    mine = train.take(np.flatnonzero(_known_rows(train, task)))
-    network = new_network(recipe, shape_of(recipe, task), (task,), seed=recipe.seed + 1 + list(TASK_OF).index(task))
+    member = member_names(recipe, task).index(name)
+    mine = _without_fold(recipe, task, member, train.take(np.flatnonzero(_known_rows(train, task))))
+    seed = recipe.seed + 100 * member
+    network = new_network(recipe, shape_of(recipe, task), (task,), seed=seed + 1 + TASKS.index(task))
     if validation is not None:
         validation = validation.take(np.flatnonzero(_known_rows(validation, task)))
-    run = out / "training" / f"teacher-{task}"
+    run = out / "training" / f"teacher-{name}"
     asks = any("published" in one.teachers for one in rounds_of(recipe, task))
     trained = train_in_rounds(
         recipe, task, network, mine, Answers(published=published_answers(recipe, mine) if asks else None),
-        seed=recipe.seed, name=f"teacher of {task}", losses=losses, validation=validation, folder=run, progress=progress,
+        seed=seed, name=f"teacher of {name}", losses=losses, validation=validation, folder=run, progress=progress,
     )
     keep_network(trained, path, run)
     return trained
+
+
+def _without_fold(recipe: Recipe, task: str, member: int, train: Examples) -> Examples:
+    """What a member learns from: all of `train`, or all but the patients of its fold. Phantoms are in no fold."""
+    shape = shape_of(recipe, task)
+    if not isinstance(shape, TeacherRecipe) or not shape.folds:
+        return train
+    real = [row for row, name in enumerate(train.domain) if name != "phantom"]
+    patients = [train.patient_ids[row] for row in real]
+    fold_of = deal_folds(patients, train.labels[real], folds=shape.folds, seed=recipe.seed)
+    return train.take([row for row, patient in enumerate(train.patient_ids) if fold_of.get(patient) != member])
 
 
 def _known_rows(train: Examples, task: str) -> NDArray[np.bool_]:

@@ -180,8 +180,9 @@ def _loop(
         _freeze_norms(state.network, every=how.frozen_norms, still=bool(config.learns))
         view = state.epoch % config.views if config.views else state.epoch + 1
         batches = _batches(_rows_of(job.train, config, epoch=state.epoch, chances=chances), config)
-        total = config.epochs * len(batches)
-        for rows in batches[state.batch :]:
+        total = round(config.epochs * len(batches))
+        part = min(1.0, config.epochs - state.epoch)  # the last epoch may be a part of one
+        for rows in batches[state.batch : max(1, round(part * len(batches)))]:
             rate = config.learning_rate * _schedule(state.step / total, how.warmup_share)
             noted = _step(fabric, job, state, rows, view=view, rate=rate, positives=positives)
             noted["learning_rate"] = rate
@@ -193,7 +194,8 @@ def _loop(
             if job.progress is not None and fabric.is_global_zero:
                 seconds = max(job.clock() - began, 1e-9)
                 left = seconds / images * config.batch_size * (total - state.step)
-                said = f"{job.name}: epoch {state.epoch + 1}/{config.epochs}, loss {state.sums['loss'] / state.batch:.3f}"
+                lost = state.sums["loss"] / state.batch
+                said = f"{job.name}: epoch {state.epoch + 1}/{math.ceil(config.epochs)}, loss {lost:.3f}"
                 job.progress(f"{said}, {images / seconds:.0f} images/s, {duration(left)} left", state.step, total)
             if path is not None and how.checkpoint_steps and state.step % how.checkpoint_steps == 0:
                 write_checkpoint(state, path, mark=mark)
@@ -250,10 +252,11 @@ def _show(
     fabric: Fabric, job: _Job, step: int, mine: NDArray[np.int64], *, view: int
 ) -> tuple[Batch, TeacherTargets | None, NDArray[np.int64]]:
     """A batch in the view that the epoch shows, what teachers answered about it, and its rows among those answers."""
-    config = job.config
-    batch = make_batch(job.train, mine, view, config.view_settings)
+    config, place = job.config, step * fabric.world_size + fabric.global_rank
+    if config.view_settings.plain and np.random.default_rng([config.seed, place, 2]).random() < config.view_settings.plain:
+        view = 0
+    batch = _weigh(make_batch(job.train, mine, view, config.view_settings), job, mine, place)
     answers = job.targets[view % len(job.targets)] if job.targets else None
-    place = step * fabric.world_size + fabric.global_rank
     if np.random.default_rng([config.seed, place, 1]).random() >= config.view_settings.blend:
         return batch, answers, mine
     share, others = draw_blend(len(mine), seed=config.seed, step=place)
@@ -263,6 +266,18 @@ def _show(
     nothing, nobody = np.zeros((0,), dtype=np.float16), np.full(len(mine), -1, dtype=np.int64)
     mixed = TeacherTargets(view, blend_answers(answers.findings[mine], share, others), nothing, nothing, nobody)
     return blended, mixed, np.arange(len(mine))
+
+
+def _weigh(batch: Batch, job: _Job, rows: NDArray[np.int64], place: int) -> Batch:
+    """The batch with what the round says of its sets: how much labels weigh, and whether the report is learnt this time."""
+    config, sets = job.config, [job.train.domain[row] for row in rows]
+    if config.label_weights:
+        batch = batch._replace(label_weights=torch.tensor([config.label_weights.get(name, 1.0) for name in sets]))
+    if config.report_shares:
+        shares = np.array([config.report_shares.get(name, 1.0) for name in sets])
+        told = torch.from_numpy(np.random.default_rng([config.seed, place, 3]).random(len(rows)) < shares)
+        batch = batch._replace(tokens=torch.where(told[:, None], batch.tokens, 0))
+    return batch
 
 
 def _end_epoch(job: _Job, state: TrainingState, *, speed: float) -> None:

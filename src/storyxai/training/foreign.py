@@ -13,6 +13,7 @@ from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 from storyxai.modalities.chest_radiograph.grammar import tokenize, vocabulary
 from storyxai.models.network import Network
 from storyxai.models.teachers import (
+    MirroredTeacher,
     NamedTeacher,
     OwnTeacher,
     ReportWriter,
@@ -26,7 +27,7 @@ from storyxai.models.tokens import PAD, full_vocabulary
 from storyxai.progress import Progress
 from storyxai.training.config import ForeignTeacherRecipe, Recipe
 
-__all__ = ["Foreign", "joined_teachers", "open_foreign_teachers", "replaced", "with_foreign_reports"]
+__all__ = ["Foreign", "joined_teachers", "members_of", "open_foreign_teachers", "replaced", "with_foreign_reports"]
 
 Foreign = tuple[tuple[ForeignTeacherRecipe, Teacher], ...]
 
@@ -71,21 +72,34 @@ def replaced(recipe: Recipe, task: str) -> bool:
     return any(given.task == task and given.instead for given in recipe.foreign_teachers)
 
 
-def joined_teachers(own: Mapping[str, Network], foreign: Foreign) -> dict[str, Network | Teacher]:
+def members_of(own: Mapping[str, Network], task: str) -> tuple[Network, ...]:
+    """The recipe's own teachers of a task: "findings" and, of several members, "findings-2" and so on."""
+    return tuple(network for name, network in own.items() if name.partition("-")[0] == task)
+
+
+def joined_teachers(
+    own: Mapping[str, Network], foreign: Foreign, *, mirrored: bool = False
+) -> dict[str, Network | Teacher]:
     """One teacher a task: the recipe's own, or its average with the foreign ones by their weights.
 
-    A task whose teachers only write whole sentences has no teacher of next words.
+    Members share the weight 1 of the recipe's own teacher; with `mirrored` those of findings are asked about the mirror
+    image too. A task whose teachers only write whole sentences has no teacher of next words.
     """
     joined: dict[str, Network | Teacher] = {}
     for task in ("findings", "masks", "report"):
         theirs = [(given, teacher) for given, teacher in foreign
                   if given.task == task and not isinstance(teacher, ReportWriter)]
-        if not theirs:
-            if task in own:
-                joined[task] = own[task]
+        members = members_of(own, task)
+        both_ways = mirrored and task == "findings"
+        if not theirs and not members:
             continue
-        teachers: list[Teacher] = [OwnTeacher(own[task], f"teacher of {task}")] if task in own else []
-        own_weights, by_name = [1.0] * len(teachers), [_weights_by_name(given) for given, _ in theirs]
+        if not theirs and len(members) == 1 and not both_ways:
+            joined[task] = members[0]
+            continue
+        teachers: list[Teacher] = [OwnTeacher(member, f"teacher of {task}") for member in members]
+        if both_ways:
+            teachers = [MirroredTeacher(teacher) for teacher in teachers]
+        own_weights, by_name = [1.0 / len(teachers)] * len(teachers), [_weights_by_name(given) for given, _ in theirs]
         named = {
             key: own_weights + [said.get(key, given.weight) for said, (given, _) in zip(by_name, theirs, strict=True)]
             for key in (*NAMES, "masks", "report")

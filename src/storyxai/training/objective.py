@@ -51,7 +51,11 @@ def task_losses(
     """
     found = {}
     if said.logits is not None and said.grid is not None:
-        found["findings"] = _findings(said.logits, said.grid, batch, rows, config, targets, weights)
+        answers = None if targets is None else _like(targets.findings[rows], said.logits)
+        if config.label_weights:
+            found["findings"] = _weighted_findings(said.logits, said.grid, batch, answers, config=config, weights=weights)
+        else:
+            found["findings"] = _findings(said.logits, said.grid, batch, answers, config=config, weights=weights)
         if targets is not None:
             found["findings"] = found["findings"] + _reasons(network, said.features, batch, rows, config, targets)
     if said.masks is not None:
@@ -62,14 +66,33 @@ def task_losses(
 
 
 def _findings(
-    logits: Tensor, grid: Tensor, batch: Batch, rows: NDArray[np.int64], config: FitConfig,
-    targets: TeacherTargets | None, weights: Tensor | None,
+    logits: Tensor, grid: Tensor, batch: Batch, answers: Tensor | None, *, config: FitConfig, weights: Tensor | None,
+    times: float = 1.0,
 ) -> Tensor:
+    """Labels and boxes, weighing `times`, and a teacher's answers about the same images."""
     loss = FINDING_LOSSES[config.training.finding_loss](logits, batch.labels, weights)
-    loss = loss + config.task_weights[3] * losses.box_loss(grid, batch.cells)
-    if targets is not None:
-        teacher = _like(targets.findings[rows], logits)
-        loss = loss + config.teacher_weight * losses.bernoulli_kl(logits, teacher, config.temperature)
+    loss = times * (loss + config.task_weights[3] * losses.box_loss(grid, batch.cells))
+    if answers is not None:
+        loss = loss + config.teacher_weight * losses.bernoulli_kl(logits, answers, config.temperature)
+    return loss
+
+
+def _weighted_findings(
+    logits: Tensor, grid: Tensor, batch: Batch, answers: Tensor | None, *, config: FitConfig, weights: Tensor | None
+) -> Tensor:
+    """`_findings` of the images of each label weight apart, summed by their share of the batch.
+
+    An image of which nothing is known, or whose labels weigh 0 and about which no teacher spoke, is in no share.
+    """
+    stated = ~batch.labels.isnan().all(dim=1) & (batch.label_weights > 0)
+    known = stated if answers is None else stated | ~answers.isnan().all(dim=1)
+    loss = logits.sum() * 0.0
+    for times in sorted(set(batch.label_weights[known].tolist())):
+        rows = known & (batch.label_weights == times)
+        part = Batch(*(values[rows] for values in batch))
+        said = None if answers is None else answers[rows]
+        mine = _findings(logits[rows], grid[rows], part, said, config=config, weights=weights, times=times)
+        loss = loss + rows.float().mean() * mine
     return loss
 
 

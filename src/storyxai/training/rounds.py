@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,14 +17,23 @@ from storyxai.files import fresh_file
 from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network
 from storyxai.progress import Progress
-from storyxai.training.config import TASKS, FitConfig, Recipe, RoundRecipe, StudentRecipe, TeacherRecipe, TrainingRecipe
+from storyxai.training.config import (
+    TASKS,
+    TEACHER_TABLES,
+    FitConfig,
+    Recipe,
+    RoundRecipe,
+    StudentRecipe,
+    TeacherRecipe,
+    TrainingRecipe,
+)
 from storyxai.training.fit import CHECKPOINT, fit
 from storyxai.training.published import unknown_targets, with_published_answers
 from storyxai.training.soft_targets import TeacherTargets
 from storyxai.training.weights import average_networks, positive_weights
 from storyxai.types import SoftTargets
 
-__all__ = ["Answers", "keep_network", "only_findings", "rounds_of", "shape_of", "train_in_rounds"]
+__all__ = ["Answers", "check_sets", "keep_network", "only_findings", "rounds_of", "shape_of", "train_in_rounds"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +81,12 @@ def rounds_of(recipe: Recipe, network: str) -> tuple[RoundRecipe, ...]:
 
 
 def shape_of(recipe: Recipe, network: str) -> TeacherRecipe | StudentRecipe:
-    """The table that describes a network's shape."""
-    tables: dict[str, TeacherRecipe | StudentRecipe] = {
-        "student": recipe.student, "findings": recipe.teacher_findings, "masks": recipe.teacher_masks,
-        "report": recipe.teacher_report,
-    }
-    return tables[network]
+    """The table that describes a network's shape. Raises: RecipeError when the recipe has none."""
+    table = TEACHER_TABLES.get(network, network)
+    shape: TeacherRecipe | StudentRecipe | None = getattr(recipe, table)
+    if shape is None:
+        raise RecipeError(recipe.name, f"lacks the table [{table}]", mend="add it, or ask for another network")
+    return shape
 
 
 def train_in_rounds(
@@ -91,11 +101,9 @@ def train_in_rounds(
     weights = positive_weights(torch.from_numpy(train.labels)).numpy() if recipe.training.positive_weights else None
     lost: list[float] = []
     for number, one in enumerate(rounds):
-        missing = sorted(set(one.shown) - set(train.domain))
-        if missing:
-            known = ", ".join(sorted(set(train.domain)))
-            raise RecipeError(recipe.name, f"round '{one.name}' shows '{missing[0]}', of which nothing is learnt",
-                              mend=f"known sets: {known}")
+        check_sets(recipe, f"round '{one.name}' shows", one.shown, train)
+        for key in ("label_weights", "report_shares"):
+            check_sets(recipe, f"round '{one.name}': {key} names", getattr(one, key), train)
         place = None if folder is None else folder if len(rounds) == 1 else folder / one.name
         kept = None if place is None or len(rounds) == 1 else place / "network.safetensors"
         if kept is not None and kept.exists():
@@ -121,6 +129,14 @@ def train_in_rounds(
     return network
 
 
+def check_sets(recipe: Recipe, place: str, named: Iterable[str], train: Examples) -> None:
+    """Nothing. Raises: RecipeError when `place` of the recipe names a set of which there is no image."""
+    missing = sorted(set(named) - set(train.domain))
+    if missing:
+        known = ", ".join(sorted(set(train.domain)))
+        raise RecipeError(recipe.name, f"{place} '{missing[0]}', of which nothing is learnt", mend=f"known sets: {known}")
+
+
 def _config_of(
     recipe: Recipe, which: str, one: RoundRecipe, tasks: tuple[str, ...], targets: tuple[TeacherTargets, ...], *, seed: int
 ) -> FitConfig:
@@ -129,20 +145,24 @@ def _config_of(
         epochs=one.epochs, batch_size=shape_of(recipe, which).batch_size, learning_rate=one.learning_rate, seed=seed,
         temperature=one.temperature or distillation.temperature, mixing=one.mixing or distillation.mixing,
         training=_training(recipe, tasks, one), view_settings=recipe.views, shown=dict(one.shown), learns=one.learns,
+        label_weights=dict(one.label_weights), report_shares=dict(one.report_shares),
         # One set of answers, a published teacher's, stands for every mild view; others belong each to its own.
         views=distillation.views if any(task in one.teachers for task in TASKS) and targets else 0,
     )
     if which != "student":
-        return replace(config, task_weights=(1.0, 1.0, 1.0, distillation.task_weights[3]))
+        return replace(config, task_weights=one.task_weights or (1.0, 1.0, 1.0, distillation.task_weights[3]))
     return replace(
-        config, task_weights=distillation.task_weights, balance=distillation.balance, reasons=distillation.reasons,
-        hints=distillation.hints,
+        config, task_weights=one.task_weights or distillation.task_weights, balance=distillation.balance,
+        reasons=distillation.reasons, hints=distillation.hints,
     )
 
 
 def _training(recipe: Recipe, tasks: tuple[str, ...], one: RoundRecipe) -> TrainingRecipe:
     """How the loop runs for a network of these tasks: where it lacks what the recipe stops on, it stops on its loss."""
-    how = replace(recipe.training, ema_decay=one.ema_decay or recipe.training.ema_decay)
+    training = recipe.training
+    how = replace(
+        training, ema_decay=one.ema_decay or training.ema_decay, warmup_share=one.warmup_share or training.warmup_share
+    )
     needed = {"validation_auroc": "findings", "validation_dice": "masks"}.get(how.stop_metric)
     return how if needed is None or needed in tasks else replace(how, stop_metric="validation_loss")
 

@@ -125,7 +125,7 @@ def cache_targets(
     keys = {task: _image_keys(examples, rows[task], with_words=task == "report") for task in asked}
     frame = f"{examples.images.shape[1:]}|{examples.masks.shape[2:]}|{examples.tokens.shape[1]}"
     if settings != DEFAULT_VIEWS:
-        frame += f"|{replace(settings, blend=0.0)}"
+        frame += f"|{replace(settings, blend=0.0, plain=0.0)}"
     hashes = {task: f"{one.hash}|{frame}" for task, one in asked.items()}
     done: list[TeacherTargets] = []
     for view in range(views):

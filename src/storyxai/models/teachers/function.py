@@ -17,7 +17,7 @@ from storyxai.models.network import MASKS
 from storyxai.models.teachers.contract import Teacher, TeacherAnswers, check_images, columns_by_name, join_by_name
 from storyxai.models.teachers.conversion import SPACES, InputForm, to_logits
 
-__all__ = ["CallableTeacher", "TeacherAverage", "mask_columns"]
+__all__ = ["CallableTeacher", "MirroredTeacher", "TeacherAverage", "mask_columns"]
 
 FUNCTION_TASKS = ("findings", "masks")
 
@@ -181,6 +181,45 @@ class TeacherAverage:
 
     def _weights(self, key: str) -> list[float]:
         return [float(one) for one in self.weights.get(key, [1.0] * len(self.teachers))]
+
+
+@dataclass(frozen=True, eq=False)
+class MirroredTeacher:
+    """A teacher of findings whose answer is the mean of its log-odds on the image and on its mirror image."""
+
+    teacher: Teacher
+
+    @property
+    def name(self) -> str:
+        """That of the teacher."""
+        return f"{self.teacher.name}, mirrored too"
+
+    @property
+    def hash(self) -> str:
+        """The SHA-256 of the teacher's hash and of how it is asked."""
+        return hashlib.sha256(f"mirrored|{self.teacher.hash}".encode()).hexdigest()
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Those of the teacher."""
+        return self.teacher.findings
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Findings alone: the mirror image of an outline or of a report is another."""
+        return ("findings",)
+
+    @property
+    def size(self) -> int:
+        """That of the teacher."""
+        return self.teacher.size
+
+    def answers(self, images: Tensor, tokens: Tensor | None = None) -> TeacherAnswers:
+        """The mean log-odds of the findings. Raises: WeightsError for a teacher that answers no findings."""
+        plain, mirrored = (self.teacher.answers(shown).findings for shown in (images, images.flip(3)))
+        if plain is None or mirrored is None:
+            raise WeightsError(self.name, "answers no findings", mend="name a teacher of findings")
+        return TeacherAnswers((plain + mirrored) / 2)
 
 
 def _average(parts: Sequence[Tensor | None], weights: Tensor) -> Tensor | None:
