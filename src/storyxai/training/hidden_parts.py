@@ -34,7 +34,8 @@ def start_from_films(
     Of `config` only epochs, batch size, learning rate and seed matter here.
     Raises: RecipeError on a loss that is not a number.
     """
-    epochs, batch_size, learning_rate, seed = config.epochs, config.batch_size, config.learning_rate, config.seed
+    epochs, batch_size = math.ceil(config.epochs), config.batch_size
+    learning_rate, seed = config.learning_rate, config.seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = copy.deepcopy(network).to(memory_format=torch.channels_last).train()
