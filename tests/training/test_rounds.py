@@ -14,12 +14,15 @@ from storyxai.data.augmentation import ViewSettings
 from storyxai.data.batches import Examples, make_batch
 from storyxai.errors import RecipeError, WeightsError
 from storyxai.modalities.chest_radiograph.findings import NAMES
+from storyxai.models.export import save_network
 from storyxai.models.network import Network, NetworkSpec
+from storyxai.training import losses
 from storyxai.training.blend import blend_answers, blend_batch, draw_blend
 from storyxai.training.config import (
     LEARNING_PARTS,
     DataRecipe,
     FitConfig,
+    OutlinesRecipe,
     Recipe,
     RoundRecipe,
     StudentRecipe,
@@ -27,7 +30,10 @@ from storyxai.training.config import (
     TrainingRecipe,
     read_recipe,
 )
+from storyxai.training.earlier import draw_outlines, start_parts
 from storyxai.training.fit import fit
+from storyxai.training.foreign import joined_teachers
+from storyxai.training.objective import task_losses
 from storyxai.training.published import unknown_targets
 from storyxai.training.rounds import Answers, rounds_of, train_in_rounds
 from storyxai.training.sampling import shown_rows
@@ -156,6 +162,86 @@ def test_a_blended_training_repeats_itself_and_differs_from_a_plain_one() -> Non
     plain = fit(tiny_network(), examples, config=dataclasses.replace(config, view_settings=ViewSettings())).network.state_dict()
     assert all(torch.equal(value, other[name]) for name, value in one.items())
     assert any(not torch.equal(value, plain[name]) for name, value in one.items())
+
+
+def test_labels_weigh_by_set_and_each_set_counts_by_its_share_of_the_batch() -> None:
+    network, examples = tiny_network(tasks=("findings",)), toy_examples(8)
+    batch = make_batch(examples, np.arange(8), 0)._replace(label_weights=torch.tensor([1.0] * 4 + [5.0] * 2 + [0.0] * 2))
+    said = network(batch.images)
+    answers = dataclasses.replace(unknown_targets(examples)[0], findings=np.full((8, 3), np.nan, np.float32))
+    answers.findings[:4] = 0.5
+    config = FitConfig(epochs=1, mixing=0.7, temperature=1.0, task_weights=(1.0, 1.0, 1.0, 0.3), label_weights={"many": 5.0})
+    found = task_losses(network, said, batch, np.arange(8), config=config, targets=answers)["findings"]
+
+    def hard(rows: slice) -> torch.Tensor:
+        return losses.finding_loss(said.logits[rows], batch.labels[rows]) + 0.3 * losses.box_loss(
+            said.grid[rows], batch.cells[rows]
+        )
+
+    soft = 0.7 / 0.3 * losses.bernoulli_kl(said.logits[:4], torch.full((4, 3), 0.5))
+    wanted = 4 / 8 * (hard(slice(4)) + soft) + 2 / 8 * 5 * hard(slice(4, 6))
+    assert float(found) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_the_last_epoch_may_be_a_part() -> None:
+    config = FitConfig(epochs=1.5, batch_size=2, label_weights={"toy": 2.0}, report_shares={"toy": 0.5})
+    result = fit(tiny_network(), toy_examples(8), config=config)
+    assert (result.steps, len(result.losses)) == (6, 2)
+
+
+def test_some_sets_are_never_mirrored_and_some_batches_are_plain() -> None:
+    examples = two_sets()
+    still, turned = ViewSettings(mirror=0.0), ViewSettings(mirror=1.0, never_mirrored=("few",))
+    plain, mirrored = (make_batch(examples, np.arange(8), 3, settings) for settings in (still, turned))
+    assert torch.equal(plain.images[6:], mirrored.images[6:]) and torch.equal(plain.images[:6], mirrored.images[:6].flip(3))
+    one, other = (
+        fit(tiny_network(), examples, config=FitConfig(epochs=1, batch_size=4, view_settings=settings)).network.state_dict()
+        for settings in (ViewSettings(plain=1.0), ViewSettings(plain=1.0, turn=30.0, blur=1.0))
+    )
+    assert all(torch.equal(value, other[name]) for name, value in one.items())  # no view is drawn, however it would be
+
+
+def test_members_asked_both_ways_answer_with_the_mean_of_their_log_odds() -> None:
+    one, two = (tiny_network(tasks=("findings",), seed=seed) for seed in (1, 2))
+    for network in (one, two):
+        network.spec = dataclasses.replace(network.spec, findings=NAMES[:3])
+    images = make_batch(toy_examples(4), np.arange(4), 0).images
+    joined = joined_teachers({"findings": one, "findings-2": two}, (), mirrored=True)["findings"]
+    assert not isinstance(joined, Network)
+    said = joined.answers(images).findings
+    with torch.no_grad():
+        wanted = sum(network(shown).logits for network in (one, two) for shown in (images, images.flip(3))) / 4
+    assert said is not None and torch.allclose(said[:, :3], wanted, atol=1e-5) and said[:, 3:].isnan().all()
+
+
+def test_parts_start_from_a_teacher_or_an_earlier_student(tmp_path: Path) -> None:
+    network, teacher, earlier = (tiny_network(seed=seed) for seed in (1, 2, 3))
+    save_network(earlier, tmp_path / "student.safetensors")
+    drawn = {name: value.clone() for name, value in network.state_dict().items()}
+    start_parts(network, {"encoder": "teacher_findings", "report": str(tmp_path)}, {"findings": teacher})
+    sources = {"encoder": teacher.state_dict(), "decoder": earlier.state_dict()}
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, sources.get(name.split(".")[0], drawn)[name]), name
+    with pytest.raises(WeightsError, match="no weights that fit the student's masks"):
+        start_parts(network, {"masks": "teacher_findings"}, {"findings": tiny_network(tasks=("findings",))})
+    with pytest.raises(WeightsError, match="cannot be loaded"):
+        start_parts(network, {"masks": str(tmp_path / "none")}, {})
+
+
+def test_an_earlier_student_draws_only_where_nothing_is_known(tmp_path: Path) -> None:
+    earlier = tiny_network(tasks=("masks",))
+    save_network(earlier, tmp_path / "student.safetensors")
+    examples = two_sets()
+    examples.masks[:4] = 255
+    drawn = draw_outlines(examples, OutlinesRecipe(str(tmp_path), ("many",)), shares=True)
+    assert np.array_equal(drawn.masks[4:], examples.masks[4:]) and (drawn.masks[:4, 2] == 255).all()
+    with torch.no_grad():
+        wanted = 100 * torch.sigmoid(earlier(make_batch(examples, np.arange(4), 0).images).masks)
+    assert np.abs(drawn.masks[:4, :2] - wanted[:, :2].numpy()).max() <= 0.51
+    either = draw_outlines(examples, OutlinesRecipe(str(tmp_path), ("many",), ("heart",)), shares=False)
+    assert set(np.unique(either.masks[:4, 2])) <= {0, 100} and (either.masks[:4, :2] == 255).all()
+    with pytest.raises(RecipeError, match="names the set 'fwe'"):
+        draw_outlines(examples, OutlinesRecipe(str(tmp_path), ("fwe",)), shares=True)
 
 
 @pytest.mark.parametrize("path", sorted(HOME.glob("recipes/*.toml")), ids=lambda path: path.name)
