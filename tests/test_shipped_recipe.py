@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 from storyxai.data.table import StudyRow, StudyTable
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import vocabulary
+from storyxai.models import export
 from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import full_vocabulary
 from storyxai.programs import recipes
+from storyxai.provenance import sha256_file
 from storyxai.training.config import read_recipe
 from storyxai.training.distil import gather_examples
 
@@ -60,10 +62,9 @@ def write_sets(folder: Path) -> None:
             picture[32:, :] += np.uint8(100 * present)
             Picture.fromarray(picture).save(place / f"{number}.png")
             source = "nih" if name.startswith("nih") else name
-            licence = "CC BY" if number % 4 else "CC BY-NC"
             pictured = {**dict.fromkeys(NAMES, float(number % 4 == 0)), "Effusion": float(present)}
             rows.append(StudyRow(
-                f"{source}-{number}", f"{source}-{number}", f"{number}.png", source, view="PA", license=licence,
+                f"{source}-{number}", f"{source}-{number}", f"{number}.png", source, view="PA",
                 labels=pictured if source == "nih" else {"Pneumonia": 1.0},
             ))
             lines.append(f"{number}.png," + ",".join(f"{0.2 + 0.6 * present:.2f}" for _ in NAMES))
@@ -71,6 +72,12 @@ def write_sets(folder: Path) -> None:
         table = StudyTable.from_rows(rows, root=place)
         table.frame["split"] = ["train"] * 4 + ["val", "val", "test", "test"]
         table.write(folder / f"{name}.parquet")
+
+
+def save_alone(network: Network, folder: Path) -> dict[str, str]:
+    """As `export_student`, but the weights alone."""
+    save_network(network, folder / "student.safetensors")
+    return {"student.safetensors": sha256_file(folder / "student.safetensors")}
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +105,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(export, "export_student", save_alone)  # graphs take longest, and other tests make them
         recipes.distil(RECIPES / "shipped-toy.toml", Path("run"))
     return folder
 
@@ -114,11 +122,11 @@ def test_two_teachers_learnt_from_different_patients(place: Path) -> None:
     assert any(not torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
 
 
-def test_all_parts_and_only_open_licences_are_learnt_from(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_part_is_learnt_from(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     parts = gather_examples(read_recipe(RECIPES / "shipped-toy.toml"))
     counts = {name: parts.train.domain.count(name) for name in (*SETS, "phantom")}
-    assert counts == {"nih": 7, "nih128": 8, "nih64": 8, "kermany": 8, "covid": 6, "phantom": 12}
+    assert counts == {"nih": 7, "nih128": 8, "nih64": 8, "kermany": 8, "covid": 8, "phantom": 12}
     assert "nih-7" not in parts.train.patient_ids and set(parts.validation.domain) == {"phantom"}
 
 

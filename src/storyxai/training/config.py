@@ -59,7 +59,7 @@ class DataRecipe:
     what the majority of the pixel is. Images of the patients in `leave_out` take no part in anything.
 
     The rows of the tables in the parts `learn_from` are learnt from; when "val" is among them, calibration must come out of
-    fold. Of a set in `licences` only those images are learnt from whose own licence is named there.
+    fold.
     """
 
     size: int
@@ -74,7 +74,6 @@ class DataRecipe:
     mask_shares: bool = False
     leave_out: tuple[str, ...] = ()
     learn_from: tuple[str, ...] = ("train",)
-    licences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     outlines: OutlinesRecipe | None = None
 
 

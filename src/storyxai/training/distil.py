@@ -176,7 +176,7 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
     for name, table in zip(names, tables, strict=True):
         for part, split in zip(made, ("train", "val", "test"), strict=True):
             found, skipped = examples_from_table(
-                _part_of(recipe, table, name or _source_of(table), split), size=data.size, encode=encode,
+                _part_of(recipe, table, split), size=data.size, encode=encode,
                 laterals=data.laterals, shares=data.mask_shares, progress=progress,
             )
             if found is not None:
@@ -198,19 +198,11 @@ def _leave_out(examples: Examples, patients: tuple[str, ...]) -> Examples:
     return examples.take([row for row, patient in enumerate(examples.patient_ids) if patient not in patients])
 
 
-def _part_of(recipe: Recipe, table: StudyTable, name: str, split: str) -> StudyTable:
-    """The rows of a table that the recipe puts into one part; of those to learn from only the ones whose licence it allows."""
-    data, parts = recipe.data, table.frame["split"]
-    if split != "train":
-        return table.select(rows=((parts == split) & (split not in data.learn_from)).to_numpy(dtype=np.bool_))
-    rows = parts.isin(data.learn_from)
-    if name in data.licences:
-        rows &= table.frame["license"].isin(data.licences[name])
+def _part_of(recipe: Recipe, table: StudyTable, split: str) -> StudyTable:
+    """The rows of a table that the recipe puts into one part."""
+    parts, learnt = table.frame["split"], recipe.data.learn_from
+    rows = parts.isin(learnt) if split == "train" else (parts == split) & (split not in learnt)
     return table.select(rows=rows.to_numpy(dtype=np.bool_))
-
-
-def _source_of(table: StudyTable) -> str:
-    return str(table.frame["source"].iloc[0]) if len(table.frame) else ""
 
 
 def set_names(paths: Sequence[str], tables: Sequence[StudyTable]) -> tuple[str, ...]:
