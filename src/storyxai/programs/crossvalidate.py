@@ -20,10 +20,10 @@ from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.crossvalidation import CrossValidation, Judged, SetFigures, judge_sets, match_rows, view_scores
 from storyxai.training.config import TEACHER_TABLES
+from storyxai.training.fold_answers import FoldAnswers, calibration_out_of_fold, read_fold_answers
 
 if TYPE_CHECKING:
     from storyxai.training.config import Recipe
-    from storyxai.training.crossvalidation import FoldAnswers
 
 __all__ = ["CrossValidated", "crossvalidate"]
 
@@ -54,7 +54,7 @@ def crossvalidate(
     if folds < 2 or at_once < 1:
         raise InputError("folds", f"{folds} folds, {at_once} at once", mend="2 folds or more, at least one at a time")
     recipe = open_run(recipe_path, out)
-    from storyxai.training.crossvalidation import out_of_fold_answers, read_fold_answers
+    from storyxai.training.crossvalidation import out_of_fold_answers
 
     other = None if beside is None else read_fold_answers(beside)  # before anything is trained
     answers = out_of_fold_answers(recipe, out, folds=folds, at_once=at_once, progress=progress)
@@ -74,8 +74,6 @@ def _judge(
         scores["teachers"] = answers.teachers.astype(np.float64)
     if other is not None:
         scores["beside"] = other.student[match_rows(answers.ids, other.ids)].astype(np.float64)
-    from storyxai.training.crossvalidation import calibration_out_of_fold
-
     calibration = calibration_out_of_fold(recipe, answers)
     judged = Judged(answers.domain, answers.patient_ids, answers.fold, answers.labels, scores)
     fold_of = dict(zip(answers.patient_ids.tolist(), answers.fold.tolist(), strict=True))

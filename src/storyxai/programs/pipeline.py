@@ -31,13 +31,13 @@ from storyxai.scorecard.page import render_scorecard
 from storyxai.scorecard.rows import blind_boxes, scored_boxes
 from storyxai.training.calibrate import ThresholdRule, calibrate
 from storyxai.training.config import CalibrationRecipe, read_recipe
+from storyxai.training.fold_answers import FoldAnswers, calibration_out_of_fold, read_fold_answers
 from storyxai.types import DataSet
 
 if TYPE_CHECKING:
     from storyxai.data.batches import Examples
     from storyxai.models.network import Network
     from storyxai.training.config import Recipe
-    from storyxai.training.crossvalidation import FoldAnswers
     from storyxai.training.distil import DistilledRun
 
 __all__ = [
@@ -77,7 +77,6 @@ def open_run(recipe_path: Path, out: Path) -> Recipe:
 def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None = None) -> tuple[Student, DistilledRun]:
     """The student that a recipe describes, written to `out`/model with its card. Raises: RecipeError, OutputError."""
     recipe = open_run(recipe_path, out)
-    from storyxai.training.crossvalidation import read_fold_answers
     from storyxai.training.distil import distil
 
     folds = recipe.calibration.out_of_fold
@@ -130,8 +129,6 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path, *, answers: Fol
 
 
 def _calibration(recipe: Recipe, run: DistilledRun, answers: FoldAnswers | None) -> dict[str, Calibration]:
-    from storyxai.training.crossvalidation import calibration_out_of_fold
-
     if answers is not None:
         return calibration_out_of_fold(recipe, answers)
     # Real films where there are any; those of the set with the most stated labels.

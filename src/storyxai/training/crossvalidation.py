@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,41 +18,19 @@ from storyxai.data.folds import deal_folds
 from storyxai.data.table import read_table
 from storyxai.errors import ArchiveError, RecipeError
 from storyxai.files import fresh_file, write_whole
-from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.models.card import Calibration
 from storyxai.models.network import Network
 from storyxai.progress import Progress
 from storyxai.training.apart import side_by_side
-from storyxai.training.calibrate import ThresholdRule, calibrate
 from storyxai.training.config import Recipe
 from storyxai.training.distil import Parts, check_labels, distil, gather_examples
+from storyxai.training.fold_answers import ANSWERS_NAME, FoldAnswers
 from storyxai.training.outputs import network_outputs
 from storyxai.training.rounds import only_findings
 
-__all__ = [
-    "FOLDS_NAME", "FoldAnswers", "calibration_out_of_fold", "out_of_fold_answers", "patient_hash", "read_fold_answers",
-]
+__all__ = ["FOLDS_NAME", "out_of_fold_answers", "patient_hash"]
 
 FOLDS_NAME = "folds.json"
-_EXAMPLES, _ANSWERS = "examples.npz", "answers.npz"
-
-
-@dataclass(frozen=True, eq=False)
-class FoldAnswers:
-    """What students said of images that they did not learn from, with what is known of these images.
-
-    Shapes: ids, patient_ids, domain, view str [N]; fold int64 [N]; labels, student, teachers float32 [N, F] (nan = not
-    stated; teachers are the mean log-odds of the fold's own teachers of findings, nan where there are none).
-    """
-
-    ids: NDArray[np.str_]
-    patient_ids: NDArray[np.str_]
-    domain: NDArray[np.str_]
-    view: NDArray[np.str_]
-    fold: NDArray[np.int64]
-    labels: NDArray[np.float32]
-    student: NDArray[np.float32]
-    teachers: NDArray[np.float32]
+_EXAMPLES = "examples.npz"
 
 
 def out_of_fold_answers(
@@ -70,7 +48,7 @@ def out_of_fold_answers(
     fold = np.array([fold_of[patient] for patient in real.patient_ids], dtype=np.int64)
     for number in range(folds):
         check_labels(recipe, _without(real, phantoms, fold != number).labels)
-    missing = [number for number in range(folds) if not (out / f"fold-{number}" / _ANSWERS).exists()]
+    missing = [number for number in range(folds) if not (out / f"fold-{number}" / ANSWERS_NAME).exists()]
     work = {f"fold {number}": partial(_run_fold, recipe, out, number, fold) for number in missing}
     if at_once > 1 and len(work) > 1:
         side_by_side(work, at_once=at_once, progress=progress)
@@ -78,36 +56,6 @@ def out_of_fold_answers(
         for one in work.values():
             one(progress)
     return _collect(recipe, real, fold, out, folds)
-
-
-def read_fold_answers(out: Path) -> FoldAnswers:
-    """The answers that an ended cross-validation left in `out`. Raises: ArchiveError when it has not ended."""
-    path = out / _ANSWERS
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            return FoldAnswers(**{name: kept[name] for name in kept.files})
-    except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
-        why = "holds no answers of an ended cross-validation"
-        raise ArchiveError(str(out), why, mend="run `storyxai crossvalidate` there first") from error
-
-
-def calibration_out_of_fold(recipe: Recipe, answers: FoldAnswers) -> dict[str, Calibration]:
-    """Each finding's calibration by the answers of students that had not seen the image, of `calibration.sets` alone if any.
-
-    The students of the folds stand in for the one that learnt from all folds: they are of one recipe, not of one scale to
-    the last digit. Raises: RecipeError when no answer is of those sets.
-    """
-    how = recipe.calibration
-    rows = np.flatnonzero(np.isin(answers.domain, how.sets) if how.sets else np.ones(len(answers.ids), dtype=bool))
-    if not len(rows):
-        known = ", ".join(sorted(set(answers.domain.tolist())))
-        why = f"calibrates on {', '.join(how.sets)}, of which nothing was answered out of fold"
-        raise RecipeError(recipe.name, why, mend=f"known sets: {known}")
-    return calibrate(
-        answers.student[rows], answers.labels[rows], answers.patient_ids[rows].tolist(), findings=NAMES,
-        data=f"out of fold, n = {len(rows)}", replicates=how.replicates, seed=recipe.seed,
-        rule=ThresholdRule(how.threshold, how.sensitivity, how.probability),
-    )
 
 
 def patient_hash(patient: str, *, salt: str) -> str:
@@ -183,7 +131,7 @@ def _run_fold(recipe: Recipe, out: Path, number: int, fold: NDArray[np.int64], p
     said = _finding_logits(run.student, test)
     taught = [_finding_logits(teacher, test) for teacher in run.teachers.values() if teacher.spec.tasks == ("findings",)]
     unknown = np.full_like(test.labels, np.nan)
-    with fresh_file(place / _ANSWERS) as part:
+    with fresh_file(place / ANSWERS_NAME) as part:
         np.savez(part, ids=np.array(test.ids), student=said, teachers=np.mean(taught, axis=0) if taught else unknown)
     return True
 
@@ -199,7 +147,7 @@ def _collect(recipe: Recipe, real: Examples, fold: NDArray[np.int64], out: Path,
     student, teachers = (np.full_like(real.labels, np.nan) for _ in range(2))
     place = {name: row for row, name in enumerate(real.ids)}
     for number in range(folds):
-        path = out / f"fold-{number}" / _ANSWERS
+        path = out / f"fold-{number}" / ANSWERS_NAME
         try:
             with np.load(path, allow_pickle=False) as kept:
                 rows = [place[name] for name in kept["ids"].tolist()]
@@ -210,7 +158,7 @@ def _collect(recipe: Recipe, real: Examples, fold: NDArray[np.int64], out: Path,
         "ids": np.array(real.ids), "patient_ids": np.array(real.patient_ids), "domain": np.array(real.domain),
         "view": _views(recipe, real.ids), "fold": fold, "labels": real.labels, "student": student, "teachers": teachers,
     }
-    with fresh_file(out / _ANSWERS) as part:
+    with fresh_file(out / ANSWERS_NAME) as part:
         np.savez(part, **arrays)
     return FoldAnswers(**arrays)
 
