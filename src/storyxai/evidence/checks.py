@@ -21,6 +21,7 @@ from storyxai.types import METHOD_NAMES, Array, Check, Heatmap, Mask
 __all__ = [
     "LIMITS",
     "Limits",
+    "decide_by_hits",
     "decide_shown",
     "in_place",
     "label_specific",
@@ -67,6 +68,10 @@ REASONS: Final[Mapping[str, str]] = {
     "stable_over_seeds": "the map depends too much on the random samples that made it",
     "label_specific": "the map is nearly the same as that of another finding, so it does not explain this one",
 }
+
+BROKEN: Final = frozenset({"not_empty", "repeatable"})
+"""Checks after which there is no map to speak of."""
+NO_BETTER: Final = "maps like this one point to the place less often than a map that never looked at this image"
 
 
 def not_empty(values: Array, *, finding: str, method: str, limits: Limits = LIMITS) -> Check:
@@ -189,6 +194,24 @@ def decide_shown(heatmap: Heatmap, checks: Iterable[Check], *, place: Place | No
             why = check.about.removeprefix("not measured: ") if check is not None else "the check was not run"
             reasons.append(f"it could not be checked ({name.replace('_', ' ')}): {why}")
     return replace(heatmap, shown=not reasons, withheld_because="; ".join(reasons))
+
+
+def decide_by_hits(
+    heatmap: Heatmap, checks: Iterable[Check], *, hits: float, blind: float, shown_from: float
+) -> Heatmap:
+    """The heatmap decided by how often maps like it hit a reader's box: withheld below `blind`, doubtful below `shown_from`.
+
+    `blind` is the share that the best map hits which did not look at the image. Withheld too when it is empty or was not the same twice; what the
+    other checks say is a note.
+    """
+    own = [c for c in checks if c.finding == heatmap.finding and c.method == heatmap.method]
+    reasons = [REASONS[c.name] for c in own if c.name in BROKEN and c.passed is False]
+    if not reasons and hits < blind:
+        reasons = [NO_BETTER]
+    shown = not reasons
+    return replace(
+        heatmap, shown=shown, withheld_because="; ".join(reasons), hit_probability=hits, doubtful=shown and hits < shown_from
+    )
 
 
 def rank_correlation(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:

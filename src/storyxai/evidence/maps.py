@@ -17,13 +17,15 @@ from storyxai.errors import InputError, UnknownNameError, UnsupportedMethodError
 from storyxai.evidence import checks as check
 from storyxai.evidence.filling import scene_of
 from storyxai.evidence.predict import MOST_GRADIENTS, OneLook, Seen
-from storyxai.explain.cam import resize_maps
-from storyxai.explain.contract import Budget, ExplainedModel, Explanation, Method, Scene
+from storyxai.evidence.trust import MapView, MethodTrust, map_values, trust_of
+from storyxai.explain.cam import grad_cam, resize_maps
+from storyxai.explain.contract import Budget, ExplainedModel, Explanation, Look, Method, Scene
 from storyxai.explain.superpixels import slic_segments
-from storyxai.modalities.contract import Modality, Survey
+from storyxai.imaging.geometry import model_frame
+from storyxai.modalities.contract import Modality, Place, Survey
 from storyxai.types import Array, Check, Heatmap, Mask
 
-__all__ = ["CHECKS", "Drawing", "Drawings", "draw", "maps_of"]
+__all__ = ["CHECKS", "Drawing", "Drawings", "draw", "maps_of", "values_of"]
 
 MARGIN_SHARE = 0.03
 """Margin around the drawn structures, as a share of the model frame's side, within which two methods are compared."""
@@ -44,7 +46,10 @@ class Drawing:
 
 @dataclass(frozen=True, eq=False)
 class Drawings:
-    """All drawings of one image; `left_out` are the methods that this model cannot serve, with what they need of it."""
+    """All drawings of one image; `left_out` are the methods that this model cannot serve, with what they need of it.
+
+    `trust` is what is known of how often the model's maps hit, by method; empty where nothing is.
+    """
 
     seen: Seen
     survey: Survey | None
@@ -53,6 +58,7 @@ class Drawings:
     stored: tuple[str, ...]
     seed: int
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    trust: Mapping[str, MethodTrust] = field(default_factory=dict)
 
     @cached_property
     def around(self) -> Mask | None:
@@ -103,7 +109,10 @@ def draw(
             refused, left_out[method.key] = error, tuple(sorted(method.needs))
     if refused is not None and not drawn:
         raise refused
-    return Drawings(seen, survey, tuple(drawn), told, stored, budget.seed, left_out)
+    known = trust_of(model)
+    return Drawings(
+        seen, survey, tuple(drawn), told, stored, budget.seed, left_out, {} if known is None else known.methods
+    )
 
 
 def maps_of(drawings: Drawings, finding: str) -> list[tuple[Heatmap, list[Check]]]:
@@ -146,7 +155,38 @@ def _checked(drawings: Drawings, drawing: Drawing, finding: str) -> tuple[Heatma
         found.append(check.in_place(values, place, finding=finding, method=method))
     found += [CHECKS[name](drawings, drawing, finding) for name in drawing.method.checks if name != "not_empty"]
     heatmap = Heatmap(finding, method, values, explanation.unit, details=explanation.details)
-    return check.decide_shown(heatmap, found, place=place), found
+    known = drawings.trust.get(method)
+    hits = known and known.hit_probability(values_of(drawings, drawing, finding, found, place))
+    if known is None or hits is None:
+        return check.decide_shown(heatmap, found, place=place), found
+    return check.decide_by_hits(heatmap, found, hits=hits, blind=known.blind, shown_from=known.shown_from), found
+
+
+def values_of(
+    drawings: Drawings, drawing: Drawing, finding: str, found: Sequence[Check], place: Place | None
+) -> dict[str, float | None]:
+    """The values of a map from which its hit is predicted (`trust.MAP_VALUES`); `found` are its checks."""
+    seen, by_name = drawings.seen, {one.name: one.value for one in found}
+    column = [one.name for one in seen.prediction.findings].index(finding)
+    region = None if place is None else place.region
+    small = None if region is None else model_frame(*region.shape, size=seen.frame.size).mask_to_model(region)
+    return map_values(MapView(
+        values=drawing.maps[finding].values,
+        probability=seen.prediction.findings[column].probability,
+        inside=None if place is None else by_name.get(place.check),
+        cosine=by_name.get("label_specific"),
+        place=small,
+        beside=_map_beside(seen.look, column, own_cells="cells" in drawing.method.needs),
+    ))
+
+
+def _map_beside(look: Look | None, column: int, *, own_cells: bool) -> Array | None:
+    """The map that another one is held against: the evidence grid, and for the evidence grid itself Grad-CAM."""
+    if look is None or look.cells is None:
+        return None
+    if not own_cells:
+        return np.asarray(look.cells[column], dtype=np.float32)
+    return None if look.gradients is None else grad_cam(look.features, look.gradients[column : column + 1])[0]
 
 
 def _not_empty(drawings: Drawings, drawing: Drawing, finding: str) -> Check:
