@@ -1,179 +1,369 @@
-"""Do the checks that withhold a map tell good maps from bad ones? Judged by boxes on films the student never met.
+"""Do the checks tell maps that hit a reader's box from maps that miss? Fits `trust.json` and says how well it does.
 
-    python benchmarks/map_checks.py [DATA] [--only nih|phantom] [--count N] [--write]
+    python benchmarks/map_checks.py [DATA] --folds FOLDS.json --student 0=FILE --student 1=FILE [--lime N] [--theirs N]
+        [--phantoms N] [--out FOLDER] [--write]
 
-For every finding that a story dwells on and that a reader (NIH, RSNA) or the phantom's maker boxed: whether its map was shown,
-and whether its strongest point lies in a box (the pointing game of Zhang et al., ECCV 2016). Beside it the chance that a point
-anywhere in the drawn lungs would hit. DATA is the folder that holds nih/ (default: STORYXAI_REAL_DATA or ../shared/data).
-Intervals are 95 %, by patient. With --write the figures go into results/map-checks/figures.json,
-and NIH's into the model card, from which stories cite them.
+FILE is a student (`save_network`) that was trained on every fold but the one it is named for, FOLDS.json gives each patient's
+fold; DATA holds nih/, nih128/, nih64/ (default: STORYXAI_REAL_DATA or ../shared/data). Only films of the fold that a student
+has not met are asked. A hit is the pointing game of Zhang et al., ECCV 2016. Intervals are 95 %, by patient. `--lime` and
+`--theirs` also draw LIME's and pytorch-grad-cam's maps of so many films, `--phantoms` judges the shipped student's maps of so
+many phantoms with the fitted trust.
+The trust goes into --out; with --write the figures go into results/map-checks/figures.json, trust and hits into the shipped
+student's folder and card.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
-import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import NDArray
 
-from shipped_figures import said
-from storyxai.data.table import StudyTable, read_table
-from storyxai.evidence.gather import GatherSettings, gather
+from map_trust import decided, grouped, hits_of, judged, lime_worth, lines, mean_of
+from storyxai.data.sources.nih import read_nih
+from storyxai.data.table import StudyTable
+from storyxai.evidence.gather import told_findings
+from storyxai.evidence.maps import draw, maps_of, values_of
+from storyxai.evidence.predict import OneLook, Seen, predict, view_of
+from storyxai.evidence.trust import TRUST_NAME, Trust, write_trust
+from storyxai.explain.cam import grid_head_gradients
+from storyxai.explain.contract import Budget, Look, Method
+from storyxai.explain.registry import method_named
+from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
-from storyxai.metrics.bootstrap import Estimate, bootstrap_interval, mean_statistic, paired_difference
-from storyxai.models.card import card_figures, read_card, write_card
+from storyxai.metrics.calibration import fit_platt
+from storyxai.metrics.faithfulness import baseline_maps, energy_inside
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
+from storyxai.modalities.contract import Modality
+from storyxai.models.card import Calibration, ModelCard, card_figures, read_card, write_card
+from storyxai.models.export import load_network
+from storyxai.models.network import Network
 from storyxai.models.runtime import SHIPPED, Student, load_student
-from storyxai.programs.data import import_data, make_phantoms
-from storyxai.provenance import canonical_json
-from storyxai.scorecard.judge import unseen_rows
-from storyxai.types import Box, Evidence
+from storyxai.phantoms.generate import generate_phantom
+from storyxai.provenance import canonical_json, sha256_file
+from storyxai.types import Array, Box, Image, Mask
 
 ROOT = Path(__file__).resolve().parents[1]
-PHANTOM_SEED, SIZE = 9_000_000, 512
+SETS = ("nih", "nih128", "nih64")
+PHANTOM_SEED, PHANTOM_SIZE = 9_000_000, 256
+LARGEST_SIDE = 128
+"""Films are made no larger than this: maps have 8 x 8 cells, and a box is found on them to within a hundredth of the side."""
+CALIBRATING = 300
+LIME_SAMPLES = 500
+METHODS = ("grad_cam", "evidence_grid")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One boxed film, at most LARGEST_SIDE pixels high and wide."""
+
+    patient: str
+    image: Image
+    boxes: tuple[Box, ...]
 
 
 def main() -> None:
-    """Gather, judge, print."""
+    """Collect, fit, judge, print."""
+    given = arguments()
+    folds = json.loads(given.folds.read_text(encoding="utf-8"))
+    rows: list[Row] = []
+    for number, (fold, file) in enumerate(given.student):
+        films = {patient: place for patient, place in folds.items() if place == fold}
+        student = calibrated_student(fold_student(load_network(file)), given.data, films)
+        for done, case in enumerate(boxed_cases(given.data, films)):
+            rows += rows_of_case(student, case, lime=number == 0 and done < given.lime, theirs=done < given.theirs)
+            note(f"fold {fold}", done)
+    frame = pd.DataFrame(rows)
+    trust, record = judged(frame)
+    record["lime_agreement"] = lime_worth(frame)
+    if given.phantoms:
+        record["phantoms"] = phantoms_judged(load_student(), trust, given.phantoms)
+    given.out.mkdir(parents=True, exist_ok=True)
+    path = write_trust(trust, given.out)
+    frame.drop(columns=["grid"]).to_parquet(given.out / "maps.parquet")
+    (given.out / "figures.json").write_bytes(canonical_json(record))
+    sys.stdout.write("\n".join(lines(record)) + "\n")
+    if given.write:
+        out = ROOT / "results" / "map-checks"
+        out.mkdir(exist_ok=True)
+        (out / "figures.json").write_bytes(canonical_json(record))
+        write_trust(trust, SHIPPED)
+        card = read_card(SHIPPED)
+        hits = card_figures({"map_hits": hits_of(record)}).map_hits
+        files = {**card.files, TRUST_NAME: sha256_file(path)}
+        write_card(replace(card, files=files, figures=replace(card.figures, map_hits=hits)), SHIPPED)
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = os.environ.get("STORYXAI_REAL_DATA", str(ROOT.parent / "shared" / "data"))
     parser.add_argument("data", type=Path, nargs="?", default=Path(default))
-    parser.add_argument("--only", action="append", choices=("nih", "phantom"))
-    parser.add_argument("--count", type=int, default=200, help="phantoms to make")
+    parser.add_argument("--folds", type=Path, required=True)
+    parser.add_argument("--student", type=_named, action="append", required=True, help="FOLD=FILE, may be repeated")
+    parser.add_argument("--lime", type=int, default=0, help="films of which LIME's maps are drawn too")
+    parser.add_argument("--theirs", type=int, default=0, help="films a fold of which pytorch-grad-cam's maps are drawn too")
+    parser.add_argument("--phantoms", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("map-checks"))
     parser.add_argument("--write", action="store_true")
-    given = parser.parse_args()
-    student, records = load_student(), {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in given.only or ("nih", "phantom"):
-            folder, table = given.data / name, Path(scratch) / f"{name}.parquet"
-            if name == "phantom":
-                folder = Path(scratch) / name
-                make_phantoms(folder, count=given.count, seed=PHANTOM_SEED, size=SIZE)
-            if not folder.is_dir():
-                sys.stdout.write(f"{name}: skipped, {folder.name} is absent\n")
+    return parser.parse_args()
+
+
+def boxed_cases(data: Path, patients: Mapping[str, int]) -> Iterator[Case]:
+    """The boxed films of these patients, smallest copies of the sets last."""
+    for table in _tables(data):
+        for row in table.frame.to_dict("records"):
+            if str(row["patient_id"]) not in patients or not len(table.boxes_of(row, height=1, width=1)):
                 continue
-            import_data(name, folder, table)
-            records[name] = judged(maps_of(student, table))
-            sys.stdout.write("\n".join(lines(name, records[name])) + "\n")
-    if given.write:
-        if "nih" in records:
-            card = read_card(SHIPPED)
-            hits = card_figures({"map_hits": hits_of(records["nih"])}).map_hits
-            write_card(replace(card, figures=replace(card.figures, map_hits=hits)), SHIPPED)
-        out = ROOT / "results" / "map-checks"
-        out.mkdir(exist_ok=True)
-        (out / "figures.json").write_bytes(canonical_json({"model": student.card.model_id, "sets": records}))
+            image = _small(read_image(table.image_path(row)))
+            height, width = image.pixels.shape
+            yield Case(str(row["patient_id"]), image, tuple(table.boxes_of(row, height=height, width=width)))
 
 
-def maps_of(student: Student, path: Path) -> pd.DataFrame:
-    """One row for each map of a boxed finding that a story dwells on: shown or why not, hit, chance."""
-    table = unseen_rows(student, read_table(path), "unseen", path)
-    rows = [row for row in rows_of(table) if len(table.boxes_of(row, height=1, width=1))]
-    found: list[dict[str, Any]] = []
-    for done, row in enumerate(rows):
-        image = read_image(table.image_path(row))
-        evidence = gather(student, image, settings=GatherSettings(force=True))
-        height, width = image.pixels.shape
-        boxes = table.boxes_of(row, height=height, width=width)
-        for item in _maps(evidence, boxes):
-            found.append({"patient": str(row["patient_id"]), "image": done, **item})
-        if done % max(1, len(rows) // 10) == 0:
-            sys.stderr.write(f"films ({done}/{len(rows)})\n")
-    return pd.DataFrame(found)
+@dataclass(frozen=True, eq=False)
+class FoldStudent:
+    """A network that was trained without one fold, as a model that can be explained: as the shipped student in all it gives.
 
+    `outlines` draws the structures of a network that was taught none.
+    """
 
-def rows_of(table: StudyTable) -> list[dict[str, Any]]:
-    """The table's rows as plain mappings."""
-    return table.frame.to_dict("records")  # type: ignore[return-value]
+    net: Network
+    card: ModelCard
+    outlines: Student | None = None
+    model_id: str = "fold"
+    channels: int = 1
+    modality: Modality = CHEST
 
+    @property
+    def findings(self) -> tuple[str, ...]:
+        return self.net.spec.findings
 
-def _maps(evidence: Evidence, boxes: Sequence[Box]) -> list[dict[str, Any]]:
-    out = []
-    dwelt = {heatmap.finding for heatmap in evidence.heatmaps if heatmap.method == "lime"}
-    tiers = {finding.name: finding.tier for finding in evidence.prediction.findings}
-    masks = evidence.prediction.masks
-    lungs = masks["left_lung"] | masks["right_lung"]
-    for heatmap in evidence.heatmaps:
-        mine = [box for box in boxes if box.finding == heatmap.finding]
-        if heatmap.finding not in dwelt or not mine:
-            continue
-        region = np.zeros(heatmap.values.shape, dtype=np.bool_)
-        for box in mine:
-            x, y = max(0, round(box.x)), max(0, round(box.y))
-            region[y : round(box.y + box.height), x : round(box.x + box.width)] = True
-        # All of LIME's strongest superpixel is equally strong: a hit in part, by the share of it that lies in a box.
-        top = float(heatmap.values.max())
-        checks = {c.name: c.passed for c in evidence.checks if (c.finding, c.method) == (heatmap.finding, heatmap.method)}
-        out.append({
-            "finding": heatmap.finding, "method": heatmap.method, "tier": tiers[heatmap.finding], "shown": heatmap.shown,
-            "failed": " ".join(sorted(name for name, passed in checks.items() if passed is False)),
-            "hit": float(region[heatmap.values >= top - 1e-6 * abs(top)].mean()),
-            "chance": float((region & lungs).sum() / lungs.sum()) if lungs.any() else np.nan,
-        })
-    return out
+    @property
+    def input_size(self) -> tuple[int, int]:
+        return self.net.spec.size, self.net.spec.size
 
+    def logits(self, images: Array) -> Array:
+        with torch.inference_mode():
+            found = self.net(torch.from_numpy(images)).logits
+        assert found is not None
+        return np.asarray(found.numpy(), dtype=np.float32)
 
-def judged(maps: pd.DataFrame) -> list[dict[str, Any]]:
-    """Hit rates of shown and withheld maps of each method, and their difference; those failing each check apart."""
-    out = []
-    for method, rows in maps.groupby("method"):
-        patients = rows["patient"].to_numpy(dtype=str)
-        hit, shown = rows["hit"].to_numpy(), rows["shown"].to_numpy(dtype=bool)
-        apart = {"shown": shown, "withheld": ~shown}
-        for check in sorted({name for failed in rows["failed"] for name in failed.split()}):
-            apart[f"failing {check}"] = np.array([check in failed.split() for failed in rows["failed"]])
-        groups = {
-            name: {"maps": int(mask.sum()), "patients": len(set(patients[mask])),
-                   "hit_rate": _plain(bootstrap_interval(mean_statistic(np.where(mask, hit, np.nan)), patients, seed=0)),
-                   "chance": float(np.nanmean(rows["chance"].to_numpy()[mask])) if mask.any() else None}
-            for name, mask in apart.items()
-        }
-        gap = paired_difference(
-            mean_statistic(np.where(shown, hit, np.nan)), mean_statistic(np.where(shown, np.nan, hit)), patients, seed=0
+    def look(self, image: Array, columns: Sequence[int] | None = None) -> Look:
+        with torch.inference_mode():
+            said = self.net(torch.from_numpy(np.ascontiguousarray(image[None])))
+        head, picked = self.net.finding_head, slice(None) if columns is None else list(columns)
+        features = said.features[0].numpy()
+        _, gradients = grid_head_gradients(
+            features, head.hidden.weight.detach().numpy()[:, :, 0, 0], head.hidden.bias.detach().numpy(),
+            head.out.weight.detach().numpy()[picked, :, 0, 0], head.out.bias.detach().numpy()[picked],
+            head.sharpness().detach().numpy()[picked],
         )
-        out.append({
-            "method": str(method), "maps": len(rows), "images": int(rows["image"].nunique()), "groups": groups,
-            "shown_minus_withheld": _plain(gap),
-            "findings": {str(name): int(count) for name, count in rows["finding"].value_counts().sort_index().items()},
-        })
-    return out
+        return Look(said.logits[0].numpy(), features, gradients, said.grid[0].numpy(), "fused features at stride 16")
+
+    def input_gradients(self, images: Array, columns: Sequence[int] | None = None) -> None:
+        """None: not asked here."""
+
+    def structures(self, image: Array) -> Mapping[str, Array] | None:
+        if self.outlines is not None:
+            frame = model_frame(*image.shape[1:], size=self.outlines.size)
+            return self.outlines.structures(frame.to_model(image[0])[None])
+        with torch.inference_mode():
+            drawn = self.net(torch.from_numpy(np.ascontiguousarray(image[None]))).masks
+        return None if drawn is None else dict(zip(self.net.spec.structures, torch.sigmoid(drawn[0]).numpy(), strict=True))
+
+    def report(self, image: Array) -> None:
+        """None: not asked here."""
 
 
-def hits_of(record: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What stories cite of it, by method."""
-    return {
-        one["method"]: {"data": "nih (unseen)"} | {
-            group: {
-                "hit_rate": found["hit_rate"]["value"], "interval": [found["hit_rate"]["low"], found["hit_rate"]["high"]],
-                "n": found["maps"], "chance": found["chance"],
-            }
-            for group, found in one["groups"].items() if group in ("shown", "withheld") and found["maps"]
+def fold_student(network: Network) -> FoldStudent:
+    """The network, not yet calibrated."""
+    outlines = None if "masks" in network.spec.tasks else load_student()
+    return FoldStudent(network, ModelCard("fold", "0", {}, {}, {}, (), (), ()), outlines)
+
+
+def calibrated_student(student: FoldStudent, data: Path, patients: Mapping[str, int]) -> FoldStudent:
+    """The student with its findings calibrated on CALIBRATING films that it has not met."""
+    films = [(t, row) for t in _tables(data) for row in t.frame.to_dict("records") if str(row["patient_id"]) in patients]
+    chosen = np.random.default_rng(0).permutation(len(films))[:CALIBRATING]
+    drawn = [films[place] for place in sorted(chosen)]
+    views = [view_of(student, _small(read_image(table.image_path(row))))[0] for table, row in drawn]
+    logits = np.concatenate([student.logits(np.stack(views[at : at + 50])) for at in range(0, len(views), 50)])
+    labels = np.array([[float(row[f"label_{name}"]) for name in student.findings] for _, row in drawn])
+    return replace(student, card=replace(student.card, calibration=platt(student.findings, logits, labels)))
+
+
+def platt(findings: Sequence[str], logits: Array, labels: NDArray[np.float64]) -> dict[str, Calibration]:
+    """Each finding's calibration; twice as many films as are positive are at or above its threshold, as in a story's choice."""
+    fitted = {}
+    for column, name in enumerate(findings):
+        scale, bias = fit_platt(logits[:, column], labels[:, column])
+        known = labels[np.isfinite(labels[:, column]), column]
+        share = float(np.clip(2 * np.mean(known >= 0.5), 0.02, 0.98)) if len(known) else 0.5
+        cut = float(np.quantile(logits[:, column], 1 - share))
+        threshold = float(1 / (1 + np.exp(-(scale * cut + bias))))
+        fitted[name] = Calibration(scale, bias, threshold, (), len(known), int((known >= 0.5).sum()), "")
+    return fitted
+
+
+def rows_of_case(student: FoldStudent | Student, case: Case, *, lime: bool = False, theirs: bool = False) -> list[Row]:
+    """One row a map of each finding that is boxed or told, by each method."""
+    once = OneLook(student, view_of(student, case.image)[0])
+    seen = predict(once, case.image, CHEST)
+    boxed = {box.finding for box in case.boxes}
+    told = told_findings(seen.prediction.findings)
+    wanted = tuple(name for name in student.findings if name in boxed or name in told)
+    regions = {name: region_of([b for b in case.boxes if b.finding == name], case.image.pixels.shape) for name in boxed}
+    rows = []
+    for keys in (METHODS[:1], METHODS[1:], ("lime", "grad_cam")) if lime else (METHODS[:1], METHODS[1:]):
+        rows += [
+            {"patient": case.patient, "image": case.image.source, "told": row["finding"] in told, **row}
+            for row in _drawn(once, seen, keys, wanted, regions, case.image)
+        ]
+    if theirs and isinstance(student, FoldStudent):
+        maps = their_grad_cam(student.net, seen, student.findings, tuple(sorted(boxed)))
+        for row in rows:
+            if row["method"] == "grad_cam" and row["finding"] in maps:
+                row["their_hit"] = _hit(maps[row["finding"]], regions[row["finding"]])
+    return rows
+
+
+def their_grad_cam(network: Network, seen: Seen, findings: Sequence[str], wanted: Sequence[str]) -> dict[str, Array]:
+    """pytorch-grad-cam's maps of the same network and layer, in the original frame."""
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found = self.network(x).logits
+            assert found is not None
+            return found
+
+    images = torch.from_numpy(seen.pixels[None])
+    maps = {}
+    with GradCAM(model=Logits().eval(), target_layers=[network.fuse_16]) as cam:
+        for name in wanted:
+            values = cam(input_tensor=images, targets=[ClassifierOutputTarget(list(findings).index(name))])[0]
+            maps[name] = seen.frame.grid_to_original(values)
+    return maps
+
+
+def region_of(boxes: Sequence[Box], shape: tuple[int, ...]) -> Mask:
+    """The pixels of the boxes. Shapes: bool [H, W]."""
+    region = np.zeros(shape[:2], dtype=np.bool_)
+    for box in boxes:
+        x, y = max(0, round(box.x)), max(0, round(box.y))
+        region[y : round(box.y + box.height), x : round(box.x + box.width)] = True
+    return region
+
+
+def phantoms_judged(student: Student, trust: Trust, count: int) -> dict[str, Any]:
+    """Shares and hit rates on phantoms, whose causes are known; by the checks where the trust does not speak of a finding."""
+    rows: list[Row] = []
+    for done in range(count):
+        phantom = generate_phantom(PHANTOM_SEED + done, size=PHANTOM_SIZE)
+        rows += rows_of_case(student, Case(str(done), phantom.image, tuple(phantom.boxes)))
+        note("phantoms", done)
+    frame, found = pd.DataFrame(rows), {}
+    for method in METHODS:
+        mine = frame[(frame["method"] == method) & np.isfinite(frame["hit"]) & frame["told"]]
+        group = decided(mine, trust.methods.get(method))
+        hits, patients = mine["hit"].to_numpy() >= 0.5, mine["patient"].to_numpy(dtype=str)
+        found[method] = {"maps": len(mine), "hit_rate": mean_of(hits.astype(float), patients)} | {
+            name: grouped(group == name, hits, patients) for name in ("shown", "doubtful", "withheld")
         }
-        for one in record
-    }
+    return found
 
 
-def lines(name: str, record: Sequence[dict[str, Any]]) -> list[str]:
-    """The figures in words."""
-    out = []
-    for one in record:
-        out.append(f"{name}, {one['method']}: {one['maps']} maps of boxed findings in {one['images']} films")
-        for group, found in one["groups"].items():
-            chance = "" if found["chance"] is None else f" (chance {found['chance']:.3f})"
-            out.append(f"  {group}: hit rate {said(found['hit_rate'])}{chance}, {found['maps']} maps, "
-                       f"{found['patients']} patients")
-        out.append(f"  shown minus withheld: {said(one['shown_minus_withheld'])}")
-    return out
+def note(step: str, done: int) -> None:
+    """A line at every fiftieth."""
+    if done % 50 == 0:
+        sys.stderr.write(f"{step} ({done})\n")
 
 
-def _plain(found: Estimate) -> dict[str, Any]:
-    return {"value": found.value, "low": found.low, "high": found.high}
+def _drawn(
+    once: OneLook, seen: Seen, keys: Sequence[str], wanted: tuple[str, ...], regions: Mapping[str, Mask], image: Image
+) -> Iterator[Row]:
+    """Rows of the maps of the first method in `keys`; of all where there are several, which are then compared."""
+    masks = seen.prediction.masks
+    survey = CHEST.survey(masks, spacing_mm=None, mask_pixel=seen.mask_pixel) if masks and CHEST.survey else None
+    methods = [_once(method_named(key)) for key in keys]
+    told = wanted if len(keys) > 1 else ()
+    drawings = draw(once, seen, CHEST, methods, told=told, stored=wanted, survey=survey, budget=Budget(samples=LIME_SAMPLES))
+    drawings = replace(drawings, trust={})
+    for finding in wanted:
+        place = None if survey is None else survey.place(finding)
+        for heatmap, found in maps_of(drawings, finding):
+            drawing = next(one for one in drawings.drawn if one.method.key == heatmap.method)
+            by_name = {check.name: check for check in found}
+            if len(keys) > 1 and heatmap.method != keys[0]:
+                yield {"method": "grad_cam_beside_lime", "finding": finding, "hit": np.nan, "told": False,
+                       "lime": by_name["methods_agree"].value}
+                continue
+            row: Row = {"finding": finding, "method": heatmap.method, "passed": heatmap.shown, "peak": heatmap.values.max(),
+                        "hit": np.nan, "lime": np.nan, "grid": drawing.maps[finding].values,
+                        **values_of(drawings, drawing, finding, found, place)}
+            if finding in regions:
+                row |= _against(heatmap.values, regions[finding], image)
+                row["cells"] = _at_cells(regions[finding], row["grid"].shape)
+            yield row
+
+
+def _at_cells(region: Mask, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Whether the middle of each cell of a grid lies in the region. Shapes: [H, W] to [h * w]."""
+    rows, columns = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(shape, region.shape, strict=True))
+    return region[np.ix_(rows, columns)].ravel()
+
+
+def _once(method: Method) -> Method:
+    """The method without the second look that only asks whether the same call gives the same map."""
+    kept = tuple(name for name in method.checks if name != "repeatable")
+    return replace(method, checks=kept)  # type: ignore[type-var]
+
+
+def _against(values: Array, region: Mask, image: Image) -> Row:
+    """Hit and energy of a map and of those that know nothing."""
+    blind = baseline_maps(image.pixels, seed=int(image.sha256[:8], 16))
+    row: Row = {"hit": _hit(values, region), "energy": energy_inside(values, region)}
+    for name in ("centre", "random"):
+        row |= {f"{name}_hit": _hit(blind[name], region), f"{name}_energy": energy_inside(blind[name], region)}
+    return row
+
+
+def _hit(values: Array, region: Mask) -> float:
+    """The share of the strongest point that lies in the region: all of LIME's strongest superpixel is equally strong."""
+    top = float(values.max())
+    return float(region[values >= top - 1e-6 * abs(top)].mean())
+
+
+def _tables(data: Path) -> list[StudyTable]:
+    return [read_nih(data / name) for name in SETS if (data / name).is_dir()]
+
+
+def _small(image: Image) -> Image:
+    """The image at LARGEST_SIDE pixels where it is larger. All films of these sets are square."""
+    height, width = image.pixels.shape
+    if max(height, width) <= LARGEST_SIDE or height != width:
+        return image
+    return replace(image, pixels=model_frame(height, width, size=LARGEST_SIDE).to_model(image.pixels), spacing_mm=None)
+
+
+def _named(text: str) -> tuple[int, Path]:
+    fold, _, path = text.partition("=")
+    return int(fold), Path(path)
 
 
 if __name__ == "__main__":

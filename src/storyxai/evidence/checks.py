@@ -201,8 +201,8 @@ def decide_by_hits(
 ) -> Heatmap:
     """The heatmap decided by how often maps like it hit a reader's box: withheld below `blind`, doubtful below `shown_from`.
 
-    `blind` is the share that the best map hits which did not look at the image. Withheld too when it is empty or was not the same twice; what the
-    other checks say is a note.
+    `blind` is the share that the best map hits which did not look at the image. Withheld too when it is empty or was not the
+    same twice; what the other checks say is a note.
     """
     own = [c for c in checks if c.finding == heatmap.finding and c.method == heatmap.method]
     reasons = [REASONS[c.name] for c in own if c.name in BROKEN and c.passed is False]

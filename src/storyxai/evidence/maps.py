@@ -156,7 +156,9 @@ def _checked(drawings: Drawings, drawing: Drawing, finding: str) -> tuple[Heatma
     found += [CHECKS[name](drawings, drawing, finding) for name in drawing.method.checks if name != "not_empty"]
     heatmap = Heatmap(finding, method, values, explanation.unit, details=explanation.details)
     known = drawings.trust.get(method)
-    hits = known and known.hit_probability(values_of(drawings, drawing, finding, found, place))
+    hits = None if known is None else known.hit_probability(
+        finding, values_of(drawings, drawing, finding, found, place)
+    )
     if known is None or hits is None:
         return check.decide_shown(heatmap, found, place=place), found
     return check.decide_by_hits(heatmap, found, hits=hits, blind=known.blind, shown_from=known.shown_from), found

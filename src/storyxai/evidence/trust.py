@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -77,8 +77,9 @@ class MethodTrust:
 
     `weights`, `centres` and `scales` are of the values named `names`: hit probability = sigmoid(intercept + sum of weight *
     (value - centre) / scale), weights >= 0. `blind` is the share that the better of two maps hits which did not look at
-    the image (its middle, and the average of other patients' maps), `shown_from` the probability from which a map is shown without a doubt. It rests on `n` maps of `patients` patients, `findings` counts them;
-    `hit_rate`, `auroc`, `ece` with intervals are of parts by patient that were left out of the fit.
+    the image (its middle, and the average of other patients' maps), `shown_from` the probability from which a map is shown
+    without a doubt. It rests on `n` maps of `patients` patients; `findings` counts them, and of other findings it says
+    nothing. `hit_rate`, `auroc` and `ece` are of parts by patient that were left out of the fit.
     """
 
     names: tuple[str, ...]
@@ -94,7 +95,7 @@ class MethodTrust:
     hit_rate: tuple[float, float, float] | None = None
     auroc: tuple[float, float, float] | None = None
     ece: float | None = None
-    worth: Mapping[str, ValueWorth] = msgspec.field(default_factory=dict)
+    worth: Mapping[str, ValueWorth] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         lengths = {len(self.names), len(self.weights), len(self.centres), len(self.scales)}
@@ -104,8 +105,10 @@ class MethodTrust:
         if unknown := sorted(set(self.names) - set(MAP_VALUES)):
             raise WeightsError(TRUST_NAME, f"names the unknown value '{unknown[0]}'", mend="use the storyxai that wrote it")
 
-    def hit_probability(self, values: Mapping[str, float | None]) -> float | None:
-        """How often maps of such values hit; None where a value that is needed is not known."""
+    def hit_probability(self, finding: str, values: Mapping[str, float | None]) -> float | None:
+        """How often maps of such values hit; None for a finding that it does not rest on, or without a value that is needed."""
+        if finding not in self.findings:
+            return None
         total = self.intercept
         for name, weight, centre, scale in zip(self.names, self.weights, self.centres, self.scales, strict=True):
             value = values.get(name)
