@@ -15,8 +15,6 @@ from typing import Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from storyxai.errors import InputError, WeightsError
 from storyxai.evidence.checks import rank_correlation
@@ -115,7 +113,7 @@ class MethodTrust:
             if value is None:
                 return None
             total += weight * (value - centre) / scale
-        return float(expit(total))
+        return float(1 / (1 + np.exp(-total)))
 
 
 @dataclass(frozen=True)
@@ -156,6 +154,9 @@ def fit_hits(values: _Float64, hits: NDArray[np.bool_]) -> tuple[_Float64, float
     A normal prior of deviation one on each weight keeps them finite where the hits are separable; the intercept has a wide
     one, of deviation ten. Raises: InputError when there is no map.
     """
+    from scipy.optimize import minimize  # half a second that telling a story need not wait for
+    from scipy.special import expit
+
     if not len(values) or len(values) != len(hits):
         raise InputError("maps", f"are {len(values)}, hits {len(hits)}", mend="give the values of one map or more, and its hit")
     sign = np.where(hits, 1.0, -1.0)
