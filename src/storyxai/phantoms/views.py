@@ -12,7 +12,7 @@ from functools import reduce
 import numpy as np
 from scipy import ndimage
 
-from storyxai.types import Array
+from storyxai.types import Array, Mask
 
 __all__ = ["VIEWS", "Chest", "draw_chest", "hounsfield", "render_view"]
 
@@ -96,7 +96,7 @@ def _projected(chest: Chest, view: str, rng: np.random.Generator, size: int) -> 
     return np.asarray(ndimage.rotate(film, rng.normal(0, 5), reshape=False, order=1, mode="nearest"), np.float32)
 
 
-def _cut(chest: Chest, view: str, rng: np.random.Generator, size: int) -> tuple[Array, Array]:
+def _cut(chest: Chest, view: str, rng: np.random.Generator, size: int) -> tuple[Array, Mask]:
     """Hounsfield units of one slice, and where the scanner saw nothing. Shapes: [H, W] each."""
     room = rng.uniform(0.86, 1.25)
     wide, deep = chest.width + chest.wall + 14, chest.depth + chest.wall + 22
@@ -126,14 +126,14 @@ def _cut(chest: Chest, view: str, rng: np.random.Generator, size: int) -> tuple[
     if view == "axial" and rng.random() < 0.6:
         curve = -r - (-deep - rng.uniform(0, 12) + (c / wide) ** 2 * rng.uniform(0, 40))
         units = np.where((np.abs(curve) < 5) & (units < -900), rng.uniform(-300, 200), units)
-    blind = np.zeros(units.shape, np.bool_)
+    blind: Mask = np.zeros(units.shape, np.bool_)
     if rng.random() < 0.35:
         far = np.hypot((rows - rows.mean())[:, None], (columns - columns.mean())[None, :])
         blind = far > half.max() * rng.uniform(0.95, 1.05)
     return np.asarray(units, np.float32), blind
 
 
-def _windowed(units: Array, blind: Array, rng: np.random.Generator) -> Array:
+def _windowed(units: Array, blind: Mask, rng: np.random.Generator) -> Array:
     """A slice in a lung, soft or wide window, with noise."""
     level, width = ((-600, 1500), (-500, 1200), (-650, 1000), (-400, 1600), (40, 400), (50, 900), (0, 2000))[rng.integers(7)]
     noisy = ndimage.gaussian_filter(units, rng.uniform(0.2, 0.8)) + rng.normal(0, rng.uniform(5, 60), units.shape)
@@ -230,7 +230,8 @@ def _rod(chest: Chest, place: tuple[Array, Array, Array], direction: Array, midd
     x, y, z = place
     dx, dy, dz = np.abs(x) - (chest.width + 25), y - 18, z - middle
     along = np.clip(dx * direction[0] + dy * direction[1] + dz * direction[2], 0, 330)
-    return np.sqrt((dx - along * direction[0]) ** 2 + (dy - along * direction[1]) ** 2 + (dz - along * direction[2]) ** 2)
+    far = np.sqrt((dx - along * direction[0]) ** 2 + (dy - along * direction[1]) ** 2 + (dz - along * direction[2]) ** 2)
+    return np.asarray(far)
 
 
 def _dome(chest: Chest, x: Array, z: Array, middle: Array, half: Array) -> Array:
