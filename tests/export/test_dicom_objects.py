@@ -23,6 +23,7 @@ hd = pytest.importorskip("highdicom", reason="highdicom absent: install storyxai
 
 from evidence_example import example_evidence, normal_evidence  # noqa: E402
 from storyxai.errors import InputError  # noqa: E402
+from storyxai.evidence.record import as_record  # noqa: E402
 from storyxai.export import hospital  # noqa: E402
 from storyxai.export.dicom import dicom_files, outline, read_source  # noqa: E402
 from storyxai.export.hospital import MEANINGS, STATES, STRUCTURES, Export, Source, require_package  # noqa: E402
@@ -133,12 +134,12 @@ def test_shown_maps_alone_are_exported_with_the_notice_in_their_pixels(objects: 
 def test_the_report_says_of_each_finding_what_the_evidence_says(objects: Mapping[str, bytes]) -> None:
     report = read(objects["report.dcm"])
     assert (report.VerificationFlag, report.PreliminaryFlag, report.CompletionFlag) == ("UNVERIFIED", "PRELIMINARY", "COMPLETE")
-    of = groups(report)
+    of, record = groups(report), as_record(EVIDENCE)["findings"]
     for finding in EVIDENCE.prediction.findings:
         group = of[f"finding {finding.name}"]
         code = named(group, "121071")[0].ConceptCodeSequence[0].CodeValue
         state = next(item for item in named(group, code) if item.ValueType == "CODE").ConceptCodeSequence[0].CodeValue
-        assert state == STATES[finding.state].code.value
+        assert state == STATES[record[finding.name]["tier"]].code.value
         numbers = [float(named(group, name)[0].MeasuredValueSequence[0].NumericValue)
                    for name in ("122157", "interval_low", "interval_high", "122411")]
         assert numbers == [finding.probability, *finding.interval, finding.threshold]
@@ -281,8 +282,8 @@ def test_codes_are_those_of_pydicoms_tables() -> None:
         meanings = [v[one.code.value][0].lower() for v in concepts[one.code.scheme].values() if one.code.value in v]
         assert not meanings or any(one.meaning.lower() in meaning for meaning in meanings), f"{one}: {meanings}"
         unknown |= {one.code.value} if not meanings else set()
-    # "Absent" and the two lungs are in SNOMED CT and in none of DICOM's context groups: these tables cannot say so.
-    assert unknown == {"2667000", "44029006", "3341006"}
+    # Degrees of certainty and the two lungs stand in none of DICOM's context groups: these tables say nothing of them.
+    assert unknown == {"2931005", "60022001", "385434005", "44029006", "3341006"}
 
 
 def test_a_missing_package_is_one_sentence_with_its_mend() -> None:

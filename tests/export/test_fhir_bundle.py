@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from evidence_example import example_evidence, normal_evidence
 from storyxai.export.dicom import dicom_files
 from storyxai.export.fhir import fhir_bundle
-from storyxai.export.hospital import STATES, Export, Source
+from storyxai.export.hospital import Export, Source
 from storyxai.types import RESEARCH_USE
 
 PAGES = {"clinician": b"<html>page of the clinician</html>"}
@@ -76,7 +76,7 @@ def test_observations_hold_what_the_evidence_holds(bundle: dict[str, Any]) -> No
     report, = of_type(bundle, "DiagnosticReport")
     assert [one["reference"] for one in report["result"]] == [f"urn:uuid:{one['id']}" for one in observations]
     for finding, one in zip(findings, observations, strict=True):
-        assert one["valueCodeableConcept"]["coding"][0]["code"] == STATES[finding.state].code.value
+        assert one["valueCodeableConcept"]["coding"][0]["code"] == EXPORT.tier(finding.name).code.value
         figures = [part["valueQuantity"]["value"] for part in one["component"] if "valueQuantity" in part]
         assert figures == [finding.probability, *finding.interval, finding.threshold]
         assert [code["code"] for code in one["code"]["coding"]] == [named.code.value for named in EXPORT.codes(finding.name)]

@@ -1,7 +1,7 @@
 """The content of the structured report by TID 1500: a group for each finding, and one for each box.
 
-A finding's group says whether it is present, how probable and within which interval, from which threshold on it is called
-present, on which side and in which zones its map lies, and refers to the maps that explain it (130401, DCM, "Visual
+A finding's group says how likely it is (its tier), how probable and within which interval, from which threshold on it is
+reviewed, on which side and in which zones its map lies, and refers to the maps that explain it (130401, DCM, "Visual
 explanation"). Source: PS3.16 TID 1500, 1410, 1501, 4019.
 """
 
@@ -22,7 +22,6 @@ from storyxai.export.hospital import (
     LOW,
     PROBABILITY,
     SIDES,
-    STATES,
     THRESHOLD,
     UNCALIBRATED,
     VISUAL_EXPLANATION,
@@ -108,8 +107,8 @@ def figures(export: Export, finding: Finding) -> Iterator[tuple[Named, float]]:
 
 
 def evaluations(export: Export, finding: Finding) -> Iterator[tuple[Named, Named]]:
-    """The finding is present or not; and, where its map was measured, on which side and in which zones it lies."""
-    yield export.codes(finding.name)[0], STATES[finding.state]
+    """How likely the finding is; and, where its map was measured, on which side and in which zones it lies."""
+    yield export.codes(finding.name)[0], export.tier(finding.name)
     side = export.concept(finding.name, "side")
     if side in SIDES:
         yield LATERALITY, SIDES[side]

@@ -18,7 +18,6 @@ from storyxai.export.dicom import lies_on_film
 from storyxai.export.dicom_report import box_line, evaluations, figures
 from storyxai.export.hospital import (
     OWN_SCHEME,
-    STATES,
     VISUAL_EXPLANATION,
     Export,
     Named,
@@ -124,7 +123,7 @@ def _device(export: Export) -> _Resource:
 
 
 def _observation(export: Export, names: _Names, finding: Finding) -> _Resource:
-    """One finding: present, absent or indeterminate; its figures and places are components."""
+    """One finding: how likely it is; its figures and places are components."""
     places = [(name, value) for name, value in evaluations(export, finding)][1:]
     components = [{"code": _concept([name]), "valueQuantity": _quantity(value)} for name, value in figures(export, finding)]
     components += [{"code": _concept([name]), "valueCodeableConcept": _concept([value])} for name, value in places]
@@ -135,7 +134,7 @@ def _observation(export: Export, names: _Names, finding: Finding) -> _Resource:
         "resourceType": "Observation", "status": "preliminary", "code": _concept(export.codes(finding.name)),
         "category": [_coding("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging")],
         "subject": names.to("patient"), "device": names.to("device"), "effectiveDateTime": _taken(export),
-        "valueCodeableConcept": _concept([STATES[finding.state]]), "component": components, "derivedFrom": maps + marked,
+        "valueCodeableConcept": _concept([export.tier(finding.name)]), "component": components, "derivedFrom": maps + marked,
         "note": _notes(RESEARCH_USE, *export.withheld_words(finding)),
     })  # fmt: skip
 

@@ -45,10 +45,12 @@ def _sct(value: str, meaning: str) -> Named:
 
 
 STATES: Final[Mapping[str, Named]] = {
-    "present": _sct("52101004", "Present"),
-    "absent": _sct("2667000", "Absent"),
-    "indeterminate": _sct("82334004", "Indeterminate"),
+    "likely": _sct("2931005", "Probable diagnosis"),
+    "possible": _sct("60022001", "Possible diagnosis"),
+    "unlikely": _sct("385434005", "Improbable diagnosis"),
+    "cannot_tell": _sct("82334004", "Indeterminate"),
 }
+"""What each tier is in SNOMED CT. A machine's tier is a degree of certainty: it is never exported as "present"."""
 SIDES: Final[Mapping[str, Named]] = {
     "right": _sct("24028007", "Right"),
     "left": _sct("7771000", "Left"),
@@ -174,6 +176,10 @@ class Export:
         meaning = MEANINGS.get(term.get("snomed") or "", finding.replace("_", " "))[:LONGEST_MEANING]
         known = [Code(value, scheme) for scheme, key in (("SCT", "snomed"), ("RADLEX", "radlex")) if (value := term.get(key))]
         return tuple(Named(code, meaning) for code in known) or (own_code(finding, meaning),)
+
+    def tier(self, finding: str) -> Named:
+        """How likely the record says that the finding is; what holds for the whole record (a doubtful image) counts too."""
+        return STATES[str(self.record["findings"][finding]["tier"])]
 
     def concept(self, finding: str, name: str) -> str:
         """A concept in words that was measured of a finding's map, "" where it was not measured."""
