@@ -25,14 +25,16 @@ from storyxai.provenance import sha256_file
 from storyxai.types import Array
 
 ROOT = Path(__file__).resolve().parents[1]
-PHANTOM_SEED = 5_000_000  # far from those that students are trained on
+SOURCES = {"nih": "nih", "nih128": "nih", "kermany": "kermany"}
+"""The folders and how each is read."""
+PHANTOM_SEED = 15_000_000  # far from those that students are trained on
 
 
 def trained_films(data: Path, source: str, marks: set[str], count: int) -> list[Path]:
-    """Frontal films of the set whose patients the card names, `count` drawn by seed."""
-    table = read_source(source, data / source)
+    """Frontal films of the set whose patients bear a mark of the card, `count` drawn by seed."""
+    table, digits = read_source(SOURCES[source], data / source), len(next(iter(marks), ""))
     frame = table.frame[(table.frame["image"] != "") & (table.frame["view"] != "LATERAL")]
-    known = [table.root / row["image"] for row in frame.to_dict("records") if patient_mark(row["patient_id"]) in marks]
+    known = [table.root / row["image"] for row in frame.to_dict("records") if patient_mark(row["patient_id"], digits) in marks]
     order = np.random.default_rng(0).permutation(len(known))[:count]
     return [known[place] for place in sorted(order)]
 
@@ -50,7 +52,7 @@ def main() -> None:
     sets: dict[str, Iterator[Array]] = {
         "phantom": (generate_phantom(PHANTOM_SEED + n, size=256).image.pixels for n in range(chosen.phantoms)),
     }
-    for source in ("nih", "kermany"):
+    for source in SOURCES:
         paths = trained_films(chosen.data, source, marks, chosen.count) if (chosen.data / source).is_dir() else []
         if len(paths) >= 20:
             sets[source] = (read_image(path).pixels for path in paths)
