@@ -125,7 +125,8 @@ def test_memory_and_record_put_a_finding_in_the_same_tier(probability: float, li
     record = as_record(dataclasses.replace(base, prediction=prediction, heatmaps=()))
     assert finding.tier == "possible" and record["named"] == ["Effusion"]
     assert record["findings"]["Effusion"] == {
-        "probability": limit, "interval": [limit, limit], "threshold": limit, "tier": "possible", "logit": None
+        "probability": limit, "interval": [limit, limit], "threshold": limit, "tier": "possible", "logit": None,
+            "prevalence": None,
     }  # fmt: skip
 
 

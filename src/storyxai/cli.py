@@ -127,6 +127,9 @@ class _TellWords:
     samples: Annotated[int, typer.Option(help="LIME's perturbed images; more is slower and steadier.")] = 1000
     seed: Seed = 0
     indication: Annotated[str, typer.Option(help="The question that was asked, if any.")] = ""
+    prevalence: Annotated[
+        str, typer.Option(help="Share of your patients with a finding: Effusion=0.2,Edema=0.1, or a TOML file of such lines.")
+    ] = ""
     force: Annotated[bool, typer.Option(help="Tell even if the gate refuses; the warning stands on every page.")] = False
     seal_key: SealKey = None
     as_json: Json = False
@@ -146,7 +149,8 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
     Example:  storyxai tell film.dcm --out stories --model net.onnx --findings Effusion,Edema
     """
     options = telling.TellOptions(
-        audiences=_listed(words.audience), language=words.language, model=_chosen(words.model, words.findings),
+        audiences=_listed(words.audience), language=words.language,
+        model=opening.ModelChoice(words.model, _listed(words.findings), opening.read_prevalence(words.prevalence)),
         methods=tuple(_method_key(name) for name in _listed(words.method)), samples=words.samples, seed=words.seed,
         indication=words.indication, force=words.force, seal_key=words.seal_key,
     )

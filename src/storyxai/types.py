@@ -114,12 +114,16 @@ class Study:
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding's calibrated probability, its 90 % interval (from bootstrap of the calibration), threshold of review."""
+    """One finding's calibrated probability, its 90 % interval (from bootstrap of the calibration) and threshold.
+
+    `prevalence` is the share of patients with the finding that all three were moved to; None: they were not moved.
+    """
 
     name: str
     probability: float
     interval: tuple[float, float]
     threshold: float
+    prevalence: float | None = None
 
     @property
     def tier(self) -> Tier:

@@ -180,7 +180,7 @@ def test_labels_weigh_by_set_and_each_set_counts_by_its_share_of_the_batch() -> 
 
     soft = 0.7 / 0.3 * losses.bernoulli_kl(said.logits[:4], torch.full((4, 3), 0.5))
     wanted = 4 / 8 * (hard(slice(4)) + soft) + 2 / 8 * 5 * hard(slice(4, 6))
-    assert float(found) == pytest.approx(float(wanted), rel=1e-5)
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
 def test_the_last_epoch_may_be_a_part() -> None:

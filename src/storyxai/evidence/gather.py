@@ -248,7 +248,9 @@ def _provenance(
     model: ExplainedModel, image: Image, modality: Modality, settings: GatherSettings, drawings: Drawings
 ) -> dict[str, object]:
     card = card_of(model)
+    prevalence = {f.name: f.prevalence for f in drawings.seen.prediction.findings if f.prevalence is not None}
     return {
+        **({"prevalence": prevalence} if prevalence else {}),
         "software": "storyxai",
         "version": software_versions("storyxai")["storyxai"],
         "seed": settings.seed,

@@ -177,7 +177,7 @@ def calibrated(name: str, logit: float, calibration: Calibration | None) -> Find
     many = np.array([_sigmoid(scale * logit + bias) for scale, bias in calibration.replicates] or [value])
     low, high = np.percentile(many, INTERVAL)
     interval = (min(float(low), value), max(float(high), value))
-    return Finding(name, value, interval, calibration.threshold)
+    return Finding(name, value, interval, calibration.threshold, calibration.prevalence)
 
 
 def grid_boxes(seen: Seen, finding: str) -> tuple[Box, ...]:

@@ -369,11 +369,11 @@ def _judged(evidence: Evidence) -> tuple[Finding, ...]:
 
 def _finding_record(finding: Finding, tier: Tier, logit: float | None) -> FindingRecord:
     low, high = finding.interval
-    return FindingRecord(finding.probability, (low, high), finding.threshold, tier, logit)
+    return FindingRecord(finding.probability, (low, high), finding.threshold, tier, logit, finding.prevalence)
 
 
 def _finding(name: str, record: FindingRecord) -> Finding:
-    return Finding(name, record.probability, record.interval, record.threshold)
+    return Finding(name, record.probability, record.interval, record.threshold, record.prevalence)
 
 
 def _term_record(name: str, told: Mapping[str, Any] | None) -> TermRecord:

@@ -65,6 +65,7 @@ class FindingRecord:
     threshold: float
     tier: Tier
     logit: float | None = None
+    prevalence: float | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from storyxai.errors import WeightsError
+from storyxai.errors import InputError, UnknownNameError, WeightsError
 from storyxai.files import write_whole
 from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
@@ -25,7 +26,10 @@ from storyxai.types import (
     ReportFigures,
 )
 
-__all__ = ["CARD_NAME", "FORMAT", "Calibration", "CardFigures", "ModelCard", "card_figures", "read_card", "write_card"]
+__all__ = [
+    "CARD_NAME", "FORMAT", "Calibration", "CardFigures", "ModelCard", "at_prevalence", "card_figures", "read_card",
+    "write_card",
+]
 
 FORMAT = "storyxai-model/1"
 """Keys of a card that this storyxai does not know are passed over, so that a later one may add some."""
@@ -41,6 +45,8 @@ class Calibration:
     `conformal` is (largest 1 - p accepted for "present", largest p accepted for "absent", promised level), chosen on the
     same images, patient by patient; None: nothing is promised. `thresholds` are the threshold as each replicate would have
     chosen it, in the order of `replicates` (() on older cards): their spread is the threshold's own uncertainty.
+    `prevalence` is the share of patients with the finding that all of this was moved to (`at_prevalence`), which no card on
+    disk states; None: it is that of the images, positives / n.
     """
 
     scale: float
@@ -52,6 +58,7 @@ class Calibration:
     data: str
     conformal: tuple[float, float, float] | None = None
     thresholds: tuple[float, ...] = ()
+    prevalence: float | None = None
 
 
 CITED = ("per_finding", "lungs", "report", "agreement", "subgroups", "map_hits")
@@ -113,7 +120,7 @@ def write_card(card: ModelCard, folder: Path) -> None:
         "version": card.version,
         "spec": dict(card.spec),
         "files": dict(card.files),
-        "calibration": msgspec.to_builtins(card.calibration),
+        "calibration": {name: _without_prevalence(one) for name, one in card.calibration.items()},
         "trained_on": [_stated(item) for item in msgspec.to_builtins(card.trained_on)],
         "limits": list(card.limits),
         "cannot_see": list(card.cannot_see),
@@ -149,6 +156,50 @@ def read_card(folder: Path, *, check_files: bool = True) -> ModelCard:
         for name, expected in card.files.items():
             _check_file(folder / Path(name).name, expected)
     return card
+
+
+def at_prevalence(card: ModelCard, prevalence: Mapping[str, float]) -> ModelCard:
+    """The card for patients of whom these shares have each finding, in place of those that calibrated it.
+
+    By Bayes' rule every log-odds moves by logit(p) - logit(positives / n): probabilities, their intervals, thresholds and
+    conformal limits alike, so that the same images stay above a threshold, with the sensitivity and specificity that they had.
+    It holds as far as images of patients with (and without) the finding look alike in both places.
+    Raises: UnknownNameError for a finding; InputError for a share that is none, or a finding whose prevalence is not known.
+    """
+    moved = dict(card.calibration)
+    for finding, share in prevalence.items():
+        if finding not in moved:
+            raise UnknownNameError("finding with a prevalence", finding, tuple(moved))
+        one = moved[finding]
+        if not 0 < share < 1:
+            raise InputError("prevalence", f"of {finding} is {share:g}", mend="give a share above 0 and under 1, such as 0.2")
+        if not 0 < one.positives < one.n:
+            why = f"of {finding} is not known: {one.positives} of the {one.n} images that calibrated it have it"
+            raise InputError("prevalence", why, mend="leave this finding out")
+        moved[finding] = _moved_to(one, share)
+    return replace(card, calibration=moved)
+
+
+def _moved_to(one: Calibration, share: float) -> Calibration:
+    step = _log_odds(share) - _log_odds(one.positives / one.n)
+
+    def move(probability: float) -> float:
+        return probability if probability in (0.0, 1.0) else 1 / (1 + math.exp(-(_log_odds(probability) + step)))
+
+    limits = one.conformal and (1 - move(1 - one.conformal[0]), move(one.conformal[1]), one.conformal[2])
+    return replace(
+        one, bias=one.bias + step, threshold=move(one.threshold), conformal=limits, prevalence=share,
+        replicates=tuple((scale, bias + step) for scale, bias in one.replicates), thresholds=tuple(map(move, one.thresholds)),
+    )
+
+
+def _log_odds(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def _without_prevalence(one: Calibration) -> dict[str, Any]:
+    record: dict[str, Any] = msgspec.to_builtins(one)
+    return {name: value for name, value in record.items() if name != "prevalence"}
 
 
 def card_figures(figures: Mapping[str, Any]) -> CardFigures:

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import ExplainedModel
 from storyxai.models.adapters.onnx_model import OnnxModel
+from storyxai.models.card import at_prevalence
 from storyxai.models.runtime import load_student
 
-__all__ = ["SHIPPED_MODEL", "ModelChoice", "open_model"]
+__all__ = ["SHIPPED_MODEL", "ModelChoice", "open_model", "read_prevalence"]
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A student's folder or an ONNX file, None for the student that comes along; `findings` name an ONNX file's outputs."""
+    """A student's folder or an ONNX file, None for the student that comes along; `findings` name an ONNX file's outputs.
+
+    `prevalence` is the share of the reader's own patients with a finding, for those findings that it names.
+    """
 
     path: Path | None = None
     findings: Sequence[str] = ()
+    prevalence: Mapping[str, float] = field(default_factory=dict)
 
 
 SHIPPED_MODEL = ModelChoice()
+
+
+def read_prevalence(text: str) -> dict[str, float]:
+    """Shares by finding, from "Effusion=0.2,Edema=0.1" or a TOML file of such lines. Raises: InputError naming what is none."""
+    if not text.endswith(".toml"):
+        pairs: list[tuple[str, Any]] = [(name.strip(), share) for name, _, share in (
+            part.rpartition("=") for part in text.split(",") if part.strip()
+        )]
+    else:
+        try:
+            pairs = list(tomllib.loads(Path(text).read_text(encoding="utf-8")).items())
+        except (OSError, ValueError) as error:
+            raise InputError(text, f"is not readable TOML ({error})", mend="write a line such as Effusion = 0.2") from error
+    try:
+        return {name: float(share) for name, share in pairs}
+    except (TypeError, ValueError) as error:
+        raise InputError("prevalence", f"'{text}' is not understood", mend="write it as Effusion=0.2,Edema=0.1") from error
 
 
 def open_model(choice: ModelChoice) -> ExplainedModel:
@@ -36,7 +60,10 @@ def open_model(choice: ModelChoice) -> ExplainedModel:
             raise InputError("findings", "are named, but a student names its own", mend="leave --findings out")
         if path is not None and path.is_file():
             raise InputError(str(path), "is no model", mend="give a student's folder, or a file that ends in .onnx")
-        return load_student(path)
+        student = load_student(path)
+        return replace(student, card=at_prevalence(student.card, choice.prevalence)) if choice.prevalence else student
+    if choice.prevalence:
+        raise InputError("prevalence", "is given for a model without a calibration", mend="leave it out, or name a student")
     if not path.is_file():
         raise InputError(str(path), "is not there", mend="look at the path")
     if not findings:

@@ -183,7 +183,7 @@ def _first_figures(t: Teller) -> tuple[str, ...]:
 
 def _finding(t: Teller, name: str) -> list[Section]:
     names = {"F": name}
-    lines = [t.say(f"clinician.{t.tier(name)}{'' if t.calibrated else '_score'}", names)]
+    lines = [t.say(f"clinician.{t.tier(name)}{'' if t.calibrated else '_score'}", names), t.say("clinician.prevalence", names)]
     lines.append(t.say("clinician.operating", names))
     if lines[-1] and t.value(f"model.per_finding.{name}.positives") < FEW_POSITIVES:
         lines.append(t.say("clinician.few_positives", names))
