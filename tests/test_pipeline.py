@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +19,11 @@ from storyxai.provenance import sha256_file
 from storyxai.training.config import read_recipe
 
 pytest.importorskip("torch", reason="torch absent: install storyxai[teach]")
+from storyxai.training.outputs import network_speeds
+
+if TYPE_CHECKING:
+    from storyxai.data.batches import Examples
+    from storyxai.models.network import Network
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "toy.toml"
 NETWORKS = ("teacher-findings", "teacher-masks", "teacher-report", "student-network")
@@ -29,8 +34,16 @@ GRAPHS = ("look.onnx", "findings.onnx", "words.onnx")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder of one run of the toy recipe, and the steps that its progress named."""
     out, steps = tmp_path_factory.mktemp("pipeline") / "run", []
-    recipes.pipeline(RECIPE, out, progress=lambda step, _done, _total: steps.append(step.split(":")[0]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("storyxai.training.outputs.network_speeds", _speed_of_the_first)
+        recipes.pipeline(RECIPE, out, progress=lambda step, _done, _total: steps.append(step.split(":")[0]))
     return out, steps
+
+
+def _speed_of_the_first(networks: Mapping[str, Network], examples: Examples, **how: Any) -> dict[str, Any]:
+    """To export three teachers only to measure them would take half a minute; training/test_outputs.py measures two."""
+    (student, network), *_ = networks.items()
+    return network_speeds({student: network}, examples, **how)
 
 
 def _scorecard(out: Path) -> dict[str, Any]:
@@ -60,6 +73,8 @@ def test_the_scorecard_puts_the_student_beside_its_teachers(run: tuple[Path, lis
         for item in by_name[name]["findings"]:
             assert item["n"] == recipe.data.phantom_test
             assert 0 <= item["positives"] <= item["n"]
+    (speed,) = {model["name"] for model in json.loads((run[0] / "speed.json").read_bytes())["models"]}
+    assert speed == "student"
     assert (run[0] / "scorecard.html").read_bytes().startswith(b"<!DOCTYPE html>")
 
 
@@ -126,6 +141,7 @@ def _keep_graphs(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing the same graphs again would take half a minute and show nothing."""
     files = {name: sha256_file(out / "model" / name) for name in ("student.safetensors", *GRAPHS)}
     monkeypatch.setattr("storyxai.models.export.export_student", lambda _network, _folder: files)
+    monkeypatch.setattr("storyxai.training.outputs.network_speeds", lambda *_, **__: {"models": []})
 
 
 def _trained(steps: list[str]) -> list[str]:
