@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from storyxai.programs import explain as explaining
     from storyxai.programs import export as exporting
     from storyxai.programs import models as opening
+    from storyxai.programs import release as releasing
     from storyxai.programs import tell as telling
     from storyxai.programs import verify as verifying
 else:
@@ -45,7 +46,7 @@ else:
 
     data, recipes, judging = _Later("data"), _Later("recipes"), _Later("evaluate")
     explaining, telling, verifying, opening = _Later("explain"), _Later("tell"), _Later("verify"), _Later("models")
-    exporting = _Later("export")
+    exporting, releasing = _Later("export"), _Later("release")
 
 __all__ = ["app", "main"]
 
@@ -166,6 +167,24 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
     _answer({"told": [asdict(item) for item in answers]}, lines, words.as_json)
     if left_out:
         raise typer.Exit(min(item.exit_status for item in left_out))  # 2 where a file is at fault, 3 where only the gate
+
+
+@app.command()
+def release(
+    study: Annotated[Path, typer.Argument(help="A study's folder, as `tell` wrote it.")],
+    by: Annotated[str, typer.Option(help="Who releases the patient's page.")],
+    with_picture: Annotated[bool, typer.Option("--with-picture", help="Show the film, framed where a place is told.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Release the patient's page for reading: until then it says that it is held back.
+
+    Draws STUDY/patient.html anew and writes who released it and when, with the page's hash, into STUDY/release.json.
+
+    Example:  storyxai release stories/study-1 --by "Dr. A. Example"
+    """
+    done = releasing.release(study, by=by, with_picture=with_picture)
+    line = f"{done.folder}: the patient's page is released by {done.release.by}, {done.release.time}"
+    _answer(asdict(done), [line], as_json)
 
 
 @app.command()

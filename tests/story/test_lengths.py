@@ -129,7 +129,7 @@ def test_at_most_five_findings_are_named_on_a_page(name: str) -> None:
     ("one likely", "Probably abnormal: likely atelectasis (about 80 in 100 such images have it)."),
     ("one doubtful", "Hard to call: the model cannot tell about atelectasis (0.15)."),
     ("normal with doubts", "Nothing named: the model finds 11 of 14 findings unlikely; this does not exclude disease. "
-                           "Of 3 more it cannot tell; they stand in the table."),
+                           "Of 3 more it cannot tell (see the table)."),
     ("far from training", "Not to be relied on: the model cannot tell about any of its 14 findings on this image."),
     ("methods disagree", "Probably abnormal: likely effusion in the right lower zone (about 80 in 100 such images have it)."),
     ("stranger's model, high", "Scores, not probabilities: effusion in the right lower zone (0.70) and mass (0.70) scored"),
@@ -141,7 +141,7 @@ def test_cases_read_differently(name: str, start: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "part"), [
-    ("methods disagree", "Its maps disagree on the place."), ("report disagrees", "The draft report contradicts this."),
+    ("methods disagree", "The maps of effusion disagree on the place."), ("report disagrees", "The draft report contradicts this."),
     ("forced", "It is told only because the caller forced it."), ("poor image", "Warning: the chest may be cut off"),
     ("one likely", "Pneumothorax is unlikely (about 2 in 100)."),
     ("nine possible", "Possible too, in the table below: 4 more."),

@@ -239,7 +239,7 @@ def test_agreement_of_methods_and_its_limit_print_apart() -> None:
     )
     text = text_of(tell(dataclasses.replace(base, checks=checks), "clinician"))
     assert "do not point to the same parts of the image (agreement 0.218, limit 0.222)." in text
-    assert "Its maps disagree on the place." in text
+    assert "The maps of effusion disagree on the place." in text
 
 
 def test_sensitivity_from_few_cases_says_how_few() -> None:
@@ -260,7 +260,7 @@ def test_a_box_that_is_not_drawn_is_not_spoken_of() -> None:
     text = " ".join(s.text for s in effusion.sentences)
     assert "boxed area" not in text and "the right lung" in text and "to 0.19, below the threshold" in text
     assert text.count("the map is empty") == 1 and "No map of effusion is shown and no place is stated" in text
-    assert "No map of it passed its checks, so no place is named." in text_of(story)
+    assert "No map of effusion passed its checks, so no place is named." in text_of(story)
     assert effusion.figures == ("gauge/Effusion",), "no empty frames"
 
 

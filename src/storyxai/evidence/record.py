@@ -144,7 +144,7 @@ def upgraded(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
     What is derived and an older record lacks is filled in; it is made anew with the evidence.
     """
-    derived = {"named": [], "doubts": []}
+    derived: dict[str, list[str]] = {"named": [], "doubts": []}
     if record.get("format") not in (FORMAT, OLD_FORMAT) or not isinstance(record.get("findings"), Mapping):
         return record
     findings = {name: {"tier": "cannot_tell", **item} for name, item in record["findings"].items()}

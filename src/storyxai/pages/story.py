@@ -21,7 +21,7 @@ from storyxai.pages.layout import data_uri, labels_of, render_template
 from storyxai.pages.tables import format_value, table_of, value_part
 from storyxai.pages.views import Part, Table
 from storyxai.provenance import sha256_bytes
-from storyxai.types import Box, Evidence, Heatmap, Section, Sentence, Story
+from storyxai.types import Box, Evidence, Heatmap, Release, Section, Sentence, Story
 
 __all__ = ["render_html"]
 
@@ -139,6 +139,7 @@ class _StoryView:
     digest: str
     seal: str
     patient: bool
+    released: str
     one_screen: bool
     size: tuple[int, int]
     film: str
@@ -150,13 +151,14 @@ class _StoryView:
     notes: tuple[tuple[int, tuple[tuple[str, Part], ...]], ...]
 
 
-def render_html(story: Story, evidence: Evidence | None = None) -> bytes:
+def render_html(story: Story, evidence: Evidence | None = None, *, release: Release | None = None) -> bytes:
     """The page of `story` as UTF-8 bytes; the same story and evidence give the same bytes.
 
+    A page that is to be signed says that it is not yet for reading, and has no picture, unless its `release` says otherwise.
     Without its evidence the page has the sentences and the paths that they cite, but no picture, table or value.
     Raises: CitationError when a figure stands for a map that is withheld or not there.
     """
-    view = _Builder(story, evidence).view() if evidence is not None else _told_alone(story)
+    view = _Builder(story, evidence, release).view() if evidence is not None else _told_alone(story)
     page = render_template("story.html", view, labels_of(story.language), script=True)
     return page.replace(SEAL_PLACE.encode(), sha256_bytes(page).encode(), 1)
 
@@ -167,6 +169,7 @@ class _Builder:
 
     story: Story
     evidence: Evidence
+    release: Release | None = None
     notes: dict[tuple[str, ...], int] = field(default_factory=dict)
     store: dict[str, _Layer] = field(default_factory=dict)
 
@@ -206,11 +209,17 @@ class _Builder:
             story=self.story, kind=self.labels["audiences"].get(self.story.audience, self.story.audience),
             facts=tuple(str(fact) for fact in facts if fact), embedded=_embedded(self.story),
             digest=str(self.story.provenance.get("evidence_sha256", "")), seal=SEAL_PLACE, patient=self.patient,
-            one_screen=one_screen, size=(height_width[1], height_width[0]),
+            released=self._released(), one_screen=one_screen, size=(height_width[1], height_width[0]),
             film=data_uri(draw.page_image_png(self.evidence.image)) if drawn else "", parts=parts, focuses=focuses,
             untouched=self._untouched, beside=self._beside(parts) if one_screen else None,
             store=tuple(self.store.values()), notes=self._notes(),
         )
+
+    def _released(self) -> str:
+        """Who released the page for reading, and when; "" while nobody has."""
+        if self.release is None:
+            return ""
+        return str(self.labels["released"].format(by=self.release.by, time=self.release.time))
 
     def _part(self, number: int, section: Section) -> _Part:
         pictures: list[tuple[str, str]] = []
@@ -220,7 +229,8 @@ class _Builder:
                 pictures.append((_subject(name), name))
             elif kind not in ("gauge", "table"):
                 raise CitationError(f"figure '{name}' is of no known kind")
-        rows = {subject: [name for of, name in pictures if of == subject] for subject, _ in pictures}
+        held = self.story.signed and not (self.release and self.release.with_picture)
+        rows = {} if held else {of: [name for whose, name in pictures if whose == of] for of, _ in pictures}
         tables = [table_of(n.split("/")[1], self.record, self.labels) for n in section.figures if n.startswith("table/")]
         return _Part(
             id=f"s{number}", heading=section.heading, said=tuple(map(self._said, section.sentences)),
@@ -351,7 +361,7 @@ def _told_alone(story: Story) -> _StoryView:
     return _StoryView(
         story=story, kind=labels["audiences"].get(story.audience, story.audience), facts=(labels["told_alone"],),
         embedded=_embedded(story), digest=str(story.provenance.get("evidence_sha256", "")), seal=SEAL_PLACE,
-        patient=story.style == CALM, one_screen=False, size=(1, 1), film="", store=(), parts=parts, focuses=(),
+        patient=story.style == CALM, released="", one_screen=False, size=(1, 1), film="", store=(), parts=parts, focuses=(),
         untouched=_Tile("", ""), beside=None,
         notes=tuple((number, tuple((path, Part("")) for path in paths)) for paths, number in notes.items()),
     )

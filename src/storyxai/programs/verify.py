@@ -12,6 +12,7 @@ from storyxai.evidence.archive import read_archive, verify_hashes
 from storyxai.evidence.record import as_record
 from storyxai.evidence.seal import check_seal, read_key
 from storyxai.pages.story import render_html
+from storyxai.programs.release import check_release, released_as
 from storyxai.provenance import software_versions
 from storyxai.story.audiences.registry import known_audiences
 from storyxai.story.citations import check_page, contradictions, story_of_page
@@ -65,6 +66,7 @@ def verify(folder: Path, *, seal_key: Path | None = None) -> Verified:
         problems.append("no story stands beside the evidence")
     stories = [page.story for page in pages if page.story is not None]
     problems += contradictions(stories)
+    problems += [] if record is None else check_release(folder, record)
     problems += [] if key is None else check_seal(folder, key)
     sentences = sum(len(section.sentences) for story in stories for section in story.sections)
     return Verified(folder, tuple(page.name for page in pages), sentences, tuple(problems))
@@ -86,14 +88,21 @@ def _page(folder: Path, audience: str, evidence: Evidence | None, record: Mappin
         story: Story = story_of_page(data)
     except StoryxaiError as error:
         return _Page(name, None, (*problems, f"{name}: {error}"))
-    if evidence is not None and not problems and (other := _drawn_otherwise(data, story, audience, evidence)):
-        problems.append(f"{name}: {other}")
+    if evidence is not None and not problems:
+        again = tell_story(evidence, audience, story.language)
+        problems += [f"{name}: {other}"] if (other := _drawn_otherwise(data, again, folder, evidence)) else []
     return _Page(name, story, tuple(problems))
 
 
-def _drawn_otherwise(page: bytes, story: Story, audience: str, evidence: Evidence) -> str:
+def _drawn_otherwise(page: bytes, again: Story, folder: Path, evidence: Evidence) -> str:
     """Why the page is not the one that its evidence makes, in words; empty where it is, byte by byte."""
-    if render_html(tell_story(evidence, audience, story.language), evidence) == page:
+    if render_html(again, evidence) == page:
+        return ""
+    try:
+        release = released_as(folder) if again.signed else None
+    except ArchiveError:  # said of the log itself
+        return ""
+    if release and render_html(again, evidence, release=release) == page:
         return ""
     told = {"storyxai": evidence.provenance.get("version"), **evidence.provenance.get("packages", {})}
     here = software_versions(*DRAWN_BY)

@@ -52,7 +52,7 @@ def _bottom_line(t: Teller) -> list[list[Sentence]]:
     elif not t.told():
         lines = _nothing_named(t)
     else:
-        lines = [*_verdict(t), *_unnamed(t), *_doubt(t, t.told()[0])]
+        lines = [*_verdict(t), *_unnamed(t), *_doubt(t, _lead(t))]
     return [*lines, *_warnings(t)[:WARNINGS_FIRST], t.say("clinician.next")]
 
 
@@ -76,6 +76,11 @@ def _nothing_named(t: Teller) -> list[list[Sentence]]:
     key = "scores_low" if not t.calibrated else "normal_all" if len(unlikely) == len(findings) else "normal"
     slots = {"count": t.words.counted(len(unlikely))}
     return [t.say(f"clinician.{key}", cites=_tier_paths(unlikely), slots=slots), *_unnamed(t)]
+
+
+def _lead(t: Teller) -> str:
+    """The finding that carries the verdict: the likeliest one that is not left open, else the likeliest."""
+    return next((name for name in t.told() if t.tier(name) != "cannot_tell"), t.told()[0])
 
 
 def _verdict(t: Teller) -> list[list[Sentence]]:
@@ -143,10 +148,11 @@ def _doubt(t: Teller, name: str) -> list[list[Sentence]]:
     lines = [t.say("clinician.instead", {"F": name}) if t.tier(name) != "cannot_tell" else []]
     agreed = _agreed(t, name)
     if agreed and not t.value(agreed):
-        lines.append(t.say("clinician.short_disagree", cites=[agreed]))
+        lines.append(t.say("clinician.short_disagree", {"F": name}, cites=[agreed]))
     withheld = t.maps(name, shown=False)
     if withheld and not t.maps(name, shown=True):
-        lines.append(t.say("clinician.short_no_map", cites=[f"heatmaps.{name}.{method}.shown" for method in withheld]))
+        cites = [f"heatmaps.{name}.{method}.shown" for method in withheld]
+        lines.append(t.say("clinician.short_no_map", {"F": name}, cites=cites))
     against = [path for one in t.record["findings"] if t.value(path := _report_path(one)) is False]
     return [*lines, t.say("clinician.short_report", cites=against)] if against else lines
 
@@ -194,7 +200,7 @@ def _finding(t: Teller, name: str) -> list[Section]:
         lines.append(t.say("clinician.agree" if t.value(agreed) else "clinician.disagree", {"F": name, "M": method}))
     lines += _withheld(t, name)
     lines += _what_if(t, name)
-    told = name == t.told()[0] and not t.value("doubts") and t.tier(name) != "cannot_tell"
+    told = name == _lead(t) and not t.value("doubts") and t.tier(name) != "cannot_tell"
     lines.append([] if told else t.say("clinician.look_alikes", names))
     lines.append(t.say("clinician.teacher", names))
     # Where every map is withheld the sentence says so; empty frames beside the film once more would say nothing else.
