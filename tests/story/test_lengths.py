@@ -141,7 +141,8 @@ def test_cases_read_differently(name: str, start: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "part"), [
-    ("methods disagree", "The maps of effusion disagree on the place."), ("report disagrees", "The draft report contradicts this."),
+    ("methods disagree", "The maps of effusion disagree on the place."),
+    ("report disagrees", "The draft report contradicts this."),
     ("forced", "It is told only because the caller forced it."), ("poor image", "Warning: the chest may be cut off"),
     ("one likely", "Pneumothorax is unlikely (about 2 in 100)."),
     ("nine possible", "Possible too, in the table below: 4 more."),
