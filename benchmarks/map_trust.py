@@ -37,7 +37,7 @@ def judged(frame: pd.DataFrame) -> tuple[Trust, dict[str, Any]]:
         trust, figures = judged_method(cases[often].reset_index(drop=True), rows)
         fitted[str(method)], record[str(method)] = trust, figures | {"elsewhere": elsewhere(cases[~often], trust)}
     data = "NIH ChestX-ray14 and RSNA boxes, films that the model which drew the map had not learnt from"
-    models = "students of the shipped one's architecture and recipe, each trained without one fold"
+    models = "networks of the shipped student's architecture, each trained without the fold that it was asked about"
     return Trust(fitted, data, models), {"methods": record, "data": data, "models": models}
 
 
