@@ -174,7 +174,7 @@ def values_of(
     small = None if region is None else model_frame(*region.shape, size=seen.frame.size).mask_to_model(region)
     return map_values(MapView(
         values=drawing.maps[finding].values,
-        probability=seen.prediction.findings[column].probability,
+        logit=seen.prediction.logits[finding],
         inside=None if place is None else by_name.get(place.check),
         cosine=by_name.get("label_specific"),
         place=small,

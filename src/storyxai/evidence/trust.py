@@ -32,13 +32,11 @@ __all__ = [
 TRUST_NAME = "trust.json"
 FORMAT = "storyxai-trust/1"
 MAP_VALUES: Final = (
-    "probability", "inside", "peak_inside", "concentration", "other_method", "specificity", "off_centre",
+    "logit", "inside", "peak_inside", "concentration", "other_method", "specificity", "off_centre",
 )
 """The values of a map that may predict a hit, each expected to be larger where maps hit (docs/explanation/evidence.md)."""
 CELLS = 8
 """Maps are compared on a grid of at most this many cells a side: the grid that the shipped student draws on."""
-SURELY = 1e-4
-"""Log-odds are taken of probabilities that are at least this far from 0 and 1."""
 PRIOR_DEVIATION = 1.0
 _Float64 = NDArray[np.float64]
 
@@ -49,11 +47,11 @@ class MapView:
 
     Shapes: `values` and `beside`, the same finding's map by the other method, [h, w] of any size each; `place` [S, S] the
     share of each pixel that lies in the finding's place. `inside` and `cosine` are the values of the checks of place and of
-    label specificity. None: not known.
+    label specificity. None: not known. `logit` is the finding's before calibration, which no prevalence moves.
     """
 
     values: Array
-    probability: float
+    logit: float
     inside: float | None = None
     cosine: float | None = None
     place: Array | None = None
@@ -127,12 +125,11 @@ class Trust:
 
 def map_values(view: MapView) -> dict[str, float | None]:
     """The values of a map by the names of `MAP_VALUES`; None for one that cannot be taken."""
-    sure = float(np.clip(view.probability, SURELY, 1 - SURELY))
     coarse = _coarse(view.values)
     peak = strongest_cell(coarse)
     place = None if view.place is None else _shared(view.place, coarse.shape)
     return {
-        "probability": float(np.log(sure / (1 - sure))),
+        "logit": view.logit,
         "inside": view.inside,
         "peak_inside": None if place is None else float(place[peak]),
         "concentration": _share_around(coarse, peak),
