@@ -580,6 +580,6 @@ def test_the_plot_leaves_out_findings_that_no_model_could_be_judged_on(monkeypat
     rows = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert rows == ["Mean, all findings", "Mean, enough cases", "Effusion (40 / 120)", "Hernia (2 / 120)"]
     alone = card(replace(student(), findings=("Effusion",), logits=scores(1, 2.0)[:, :1], calibration=[(1.0, 0.0)],
-                         thresholds=[0.5], conformal=()))
+                         thresholds=[0.5], conformal=(), tiers=None))
     evaluate_plots.forest(alone["models"], evaluate_plots.looks(alone))
     assert [label.get_text() for label in drawn[1].axes[0].get_yticklabels()] == ["Mean", "Effusion (40 / 120)"]

@@ -135,7 +135,7 @@ def test_a_few_films_of_the_nih_layout_give_a_mean_over_every_finding_with_both_
     chosen, stated = np.zeros(len(table), dtype=bool), table.labels()
     for column in stated.values.T:
         for value in (0.0, 1.0):
-            chosen[np.flatnonzero(column == value)[:2]] = True
+            chosen[np.flatnonzero(column == value)[:6]] = True  # fewer patients of a class have no interval
     table.select(rows=chosen).write(tmp_path / "few.parquet")
     found = evaluate_student(load_student(), tmp_path / "few.parquet", JudgeOptions("all", 20))
     mean = found["models"][0]["mean_auroc_all"]
