@@ -327,10 +327,12 @@ class _Builder:
         )
 
     def _focuses(self, parts: tuple[_Part, ...]) -> tuple[_Focus, ...]:
-        """The findings that have a section of their own, in the story's order."""
+        """The findings that have a section of their own, in the story's order; of each the maps that are shown stand first."""
         told = [(part, gauge) for part in parts for gauge in part.gauges]
         return tuple(
-            _Focus(number, part.id, gauge, tuple(t for row in part.rows for t in row if t.finding == gauge.finding))
+            _Focus(number, part.id, gauge, tuple(sorted(
+                (t for row in part.rows for t in row if t.finding == gauge.finding), key=lambda tile: bool(tile.reason)
+            )))
             for number, (part, gauge) in enumerate(told, start=1)
         )
 
