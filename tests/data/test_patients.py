@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
 from storyxai.data.importing import import_source
 from storyxai.data.patients import join_people, suspect_patients
 from storyxai.data.splits import check_no_leak, split_by_patient
 from storyxai.data.table import StudyRow, StudyTable, read_table
 from storyxai.errors import TableError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def table_of(rows: list[tuple[str, str, str]]) -> StudyTable:

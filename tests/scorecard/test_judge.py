@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from conftest import ROOT
 from storyxai.data.importing import import_source
 from storyxai.data.masks import encode_runs
 from storyxai.data.table import BoxNote, StudyRow, StudyTable
@@ -25,6 +24,8 @@ from storyxai.scorecard.build import References, TaskOutputs, build_scorecard
 from storyxai.scorecard.judge import JudgeOptions, evaluate_student
 from storyxai.scorecard.page import render_scorecard
 from storyxai.scorecard.rows import is_searched, parts_of
+
+ROOT = Path(__file__).resolve().parents[2]
 
 ALL = JudgeOptions("all", 20)
 

@@ -99,7 +99,7 @@ def joined_teachers(
         teachers: list[Teacher] = [OwnTeacher(member, f"teacher of {task}") for member in members]
         if both_ways:
             teachers = [MirroredTeacher(teacher) for teacher in teachers]
-        own_weights, by_name = [1.0 / len(teachers)] * len(teachers), [_weights_by_name(given) for given, _ in theirs]
+        own_weights, by_name = [1.0 / max(1, len(teachers))] * len(teachers), [_weights_by_name(given) for given, _ in theirs]
         named = {
             key: own_weights + [said.get(key, given.weight) for said, (given, _) in zip(by_name, theirs, strict=True)]
             for key in (*NAMES, "masks", "report")
