@@ -41,7 +41,6 @@ encoder = "mobilenetv3_small_050"
 epochs = 1
 [student]
 encoder = "mobilenetv3_small_050"
-epochs = 1
 width = 8
 hidden = 8
 batch_size = 8
