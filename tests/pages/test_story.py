@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,17 @@ from storyxai.pages.tables import TABLES, format_value, table_of
 from storyxai.pages.views import Table
 from storyxai.story.citations import check_page, story_of_page
 from storyxai.story.tell import AUDIENCES, tell
-from storyxai.types import Evidence, Finding, Section
+from storyxai.types import Evidence, Finding, Release, Section
 
-PAGES = {audience: render_html(tell(example_evidence(), audience), example_evidence()) for audience in AUDIENCES}
+RELEASE = Release("Dr. Example", "2026-11-29T12:00:00Z", with_picture=True)
+render_released = partial(render_html, release=RELEASE)
+PAGES = {audience: render_released(tell(example_evidence(), audience), example_evidence()) for audience in AUDIENCES}
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
 @pytest.mark.parametrize("evidence", [example_evidence(), normal_evidence()], ids=["example", "normal"])
 def test_renderer_keeps_to_the_rules(audience: str, evidence: Evidence) -> None:
-    check_renderer(render_html, tell(evidence, audience), evidence)
+    check_renderer(render_released, tell(evidence, audience), evidence)
 
 
 def drawn_rows(page: str) -> list[str]:
@@ -154,7 +157,8 @@ def test_no_page_is_larger_than_a_megabyte_and_a_half() -> None:
 
 
 def test_the_patients_page_is_held_back() -> None:
-    assert b"Not yet for reading" in PAGES["patient"]
+    held = render_html(tell(example_evidence(), "patient"), example_evidence())
+    assert b"Not yet for reading" in held and b"Not yet for reading" not in PAGES["patient"]
     assert not any(b"Not yet for reading" in PAGES[audience] for audience in AUDIENCES if audience != "patient")
     assert b"map of" not in PAGES["patient"]
 
@@ -258,6 +262,14 @@ def test_lines_do_not_break_where_they_should_not() -> None:
     assert b'on one <bdi class="nb">X-ray</bdi> of your chest.' in PAGES["patient"]
     style = PAGES["practitioner"].decode("utf-8").split("</style>")[0]
     assert '[data-path$="interval"], .table-checks td { white-space: nowrap; }' in style
+
+
+def test_the_patients_page_has_no_picture_until_it_is_released_with_one() -> None:
+    story, evidence = tell(example_evidence(), "patient"), example_evidence()
+    for release in (None, Release("Dr. Example", "2026-11-29T12:00:00Z")):
+        page = render_html(story, evidence, release=release).decode("utf-8")
+        assert not drawn_rows(page) and "<svg" not in page and "data:image" not in page
+    assert "data:image" in PAGES["patient"].decode("utf-8")
 
 
 def test_the_patients_page_names_no_model_and_no_file_format_in_its_head() -> None:
