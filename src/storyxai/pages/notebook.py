@@ -41,6 +41,7 @@ def story_html(story: Story) -> str:
     labels = labels_of(story.language)
     told = [section for section in story.sections if section.sentences]
     said = [Listing(tuple(sentence.text for sentence in section.sentences)) for section in told]
-    blocks = (*said[:1], *(Fold(section.heading, (lines,)) for section, lines in zip(told[1:], said[1:], strict=True)))
+    folds = [Fold(section.heading, (lines,)) for section, lines in zip(told[1:], said[1:], strict=True)]
+    blocks: tuple[Block, ...] = (*said[:1], *folds)
     kind = labels["audiences"].get(story.audience, story.audience)
     return render_fragment("fragment.html", Document(kind, story.title, (), (Chapter("", blocks),)), story.language)
