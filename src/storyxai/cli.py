@@ -422,19 +422,28 @@ def _list_sources(asked: bool) -> None:
         raise typer.Exit
 
 
+@dataclass(frozen=True)
+class _ImportWords:
+    seed: Seed = 0
+    own_split: Annotated[
+        bool, typer.Option("--own-split", help="Split anew, even where the publisher's lists say who is tested on.")
+    ] = False
+    modality: Annotated[
+        str, typer.Option("--modality", help="Kind of image of a manifest: a key, a TOML file or its folder.")
+    ] = ""
+    as_json: Json = False
+    listed: Annotated[
+        bool, typer.Option("--list", callback=_list_sources, is_eager=True, help="Name every set with its licence, and stop.")
+    ] = False
+
+
 @data_app.command("import")
+@_taking_options(_ImportWords)
 def data_import(
     source: Annotated[str, typer.Argument(help="Which published set or layout: nih, kermany, covid, openi, phantom, ...")],
     path: Annotated[Path, typer.Argument(help="Its folder, laid out as it was published.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Study table (Parquet) to write.")],
-    seed: Seed = 0,
-    own_split: Annotated[
-        bool, typer.Option("--own-split", help="Split anew, even where the publisher's lists say who is tested on.")
-    ] = False,
-    as_json: Json = False,
-    listed: Annotated[
-        bool, typer.Option("--list", callback=_list_sources, is_eager=True, help="Name every set with its licence, and stop.")
-    ] = False,
+    words: _ImportWords,
 ) -> None:
     """Read a published data set as it comes into one study table, split by patient.
 
@@ -444,8 +453,10 @@ def data_import(
     Example:  storyxai data import nih ChestX-ray14 --out nih.parquet
     """
     with _progress() as progress:
-        report = data.import_data(source, path, out, seed=seed, own_split=own_split, progress=progress)
-    _answer({**asdict(report), "lines": report.lines()}, report.lines(), as_json)
+        report = data.import_data(
+            source, path, out, seed=words.seed, own_split=words.own_split, modality=words.modality, progress=progress
+        )
+    _answer({**asdict(report), "lines": report.lines()}, report.lines(), words.as_json)
 
 
 @data_app.command("check")

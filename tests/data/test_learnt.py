@@ -9,6 +9,7 @@ import pytest
 from storyxai.data.learnt import Origin, learnt_sets, learnt_sources, origins_of, weights_licence
 from storyxai.data.sources import OURS, SOURCES, may_be_passed_on, reader_of
 from storyxai.data.table import StudyRow, StudyTable
+from storyxai.modalities.registry import modality_named
 from storyxai.programs.pipeline import LIMITS, limits_of
 from storyxai.types import DataSet
 from teaching_examples import toy_examples as examples
@@ -19,14 +20,14 @@ def learnt_from(*domains: str, **origins: Origin) -> tuple[DataSet, ...]:
 
 
 def test_a_student_of_phantoms_does_not_claim_the_limits_of_nih() -> None:
-    phantoms = " ".join(limits_of(learnt_from("phantom")))
+    phantoms = " ".join(limits_of(learnt_from("phantom"), modality_named()))
     assert "drawn, not taken" in phantoms
     assert not any(word in phantoms for word in ("NIH", "children", "Kermany", "publications", "heart"))
-    assert "NIH labels" in " ".join(limits_of(learnt_from("nih", "phantom")))
+    assert "NIH labels" in " ".join(limits_of(learnt_from("nih", "phantom"), modality_named()))
 
 
 def test_an_own_set_brings_no_limits_and_no_licence_that_nobody_stated() -> None:
-    assert limits_of(learnt_from("our hospital", "nihilists")) == LIMITS
+    assert limits_of(learnt_from("our hospital", "nihilists"), modality_named()) == (*LIMITS, *modality_named().limits)
     for own in learnt_from("our hospital", "nihilists"):
         assert (own.licence, own.synthetic, own.limits) == ("", False, ())
     assert learnt_from("our hospital")[0].name == "our hospital"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from storyxai.data.opening import unreadable
@@ -14,6 +15,8 @@ from storyxai.data.sources import Source, may_be_passed_on, reader_of, source_na
 from storyxai.data.splits import DuplicatePair, check_no_leak, near_duplicates, split_by_patient
 from storyxai.data.table import Skipped, StudyTable
 from storyxai.errors import InputError, OutputError, StoryxaiError, TableError
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.progress import Progress
 
 __all__ = ["ImportReport", "import_source", "read_source"]
@@ -76,8 +79,15 @@ def read_source(
     return table
 
 
-def _read(source: Source, folder: Path, journal: Path | None, progress: Progress | None) -> StudyTable:
+def _read(
+    source: Source, folder: Path, journal: Path | None, progress: Progress | None, modality: Modality | None = None
+) -> StudyTable:
     reader = reader_of(source)
+    if modality is not None and source.key == "manifest":
+        reader = partial(reader, modality=modality)
+    elif modality is not None and modality.key != DEFAULT_MODALITY:
+        why = f"brings findings of its own, not those of the modality '{modality.key}'"
+        raise InputError(f"source '{source.key}'", why, mend="write a table of your own and import it as 'manifest'")
     table = reader(folder, journal=journal, progress=progress) if source.key == "dicom-folder" else reader(folder)
     if not isinstance(table, StudyTable):
         why = f"gives {type(table).__name__} where a StudyTable is wanted"
@@ -103,14 +113,15 @@ def _refuse_empty(table: StudyTable, name: str, folder: Path, listed: Path | Non
 
 def import_source(
     name: str, folder: Path, out: Path, *, seed: int = 0, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
-    compare_pictures: bool = True, own_split: bool = False,
+    compare_pictures: bool = True, own_split: bool = False, modality: Modality | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
     """What became of the set in `folder`: read as source `name`, split by patient and written to `out` (Parquet).
 
     With `compare_pictures`, patients who share a near-duplicate image go to one part; every file is opened for it, and
     the row of one that cannot be read is left out by name. With `own_split` the publisher's lists do not
-    decide: the way on where they tear a patient or a picture apart.
+    decide: the way on where they tear a patient or a picture apart. `modality` (None: the default one) says which findings
+    a manifest has columns for.
     Raises: UnknownNameError, TableError, OutputError; nothing is written when reading or splitting fails, but where
     every single thing was left out the list of them is.
     """
@@ -120,7 +131,7 @@ def import_source(
     if out.is_dir():
         raise OutputError(str(out), "is a folder", mend="name the file of the table, such as table.parquet")
     folder = Path(folder).resolve()
-    table = _read(source, folder, journal, progress)
+    table = _read(source, folder, journal, progress, modality)
     if not len(table):
         journal.unlink(missing_ok=True)
         _refuse_empty(table, name, folder, write_skipped(table.skipped, _skipped_file(out)))

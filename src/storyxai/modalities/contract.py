@@ -232,7 +232,8 @@ class Modality:
 
     `survey` None: the whole image is one region and nothing is measured in it but the extent of a map. `gate` None: only
     what holds for any image (size, contrast). `filling` None: a blur. `grammar` and `labeller` None: no reports. `words` are
-    the modality's own by language and key ("image", "lay_image", ...), looked up before the catalogue's.
+    the modality's own by language and key ("image", "lay_image", ...), looked up before the catalogue's. `limits` and
+    `cannot_see` stand in the card of every student of the modality: where it ends, and what it was not made to find.
     """
 
     key: str
@@ -247,6 +248,8 @@ class Modality:
     labeller: LabelReport | None = None
     acquisition: Acquisition = Acquisition()
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
+    limits: tuple[str, ...] = ()
+    cannot_see: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.key.replace("_", " "))

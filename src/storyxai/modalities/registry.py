@@ -20,7 +20,8 @@ from storyxai.modalities.any_image import GateLimits, gate_within, plain_filling
 from storyxai.modalities.contract import Acquisition, Code, FindingTerm, Modality, NeutralFilling, Structure, WhatIf
 
 __all__ = [
-    "DEFAULT_MODALITY", "ENTRY_POINTS", "MODALITY_FILE", "modality_keys", "modality_named", "modality_of", "read_modality",
+    "DEFAULT_MODALITY", "ENTRY_POINTS", "MODALITY_FILE", "modality_bytes", "modality_keys", "modality_named",
+    "modality_of", "read_modality",
 ]
 
 DEFAULT_MODALITY = "chest_radiograph"
@@ -28,7 +29,9 @@ DEFAULT_MODALITY = "chest_radiograph"
 ENTRY_POINTS = "storyxai.modalities"
 MODALITY_FILE = "modality.toml"
 _BUILT_IN: Mapping[str, str] = {"chest_radiograph": "storyxai.modalities.chest_radiograph.modality:CHEST_RADIOGRAPH"}
-_PARTS = ("key", "name", "words", "acquisition", "findings", "structures", "what_ifs", "gate", "filling")
+_PARTS = (
+    "key", "name", "words", "acquisition", "findings", "structures", "what_ifs", "gate", "filling", "limits", "cannot_see",
+)
 _FILLING_QUANTILE = 0.25
 _T = TypeVar("_T")
 
@@ -51,17 +54,27 @@ def modality_named(key: str = DEFAULT_MODALITY) -> Modality:
 
 
 def modality_of(named: str, *, beside: Path | None = None) -> Modality:
-    """The modality that a card or a recipe names: a key, or a TOML file given relative to the folder `beside`.
+    """The modality that a card or a recipe names: a key, or a TOML file (or its folder), relative to the folder `beside`.
 
     "" is the default one. A "modality.toml" of that key in the folder goes before an installed one: it came with the model.
     """
-    if named.endswith(".toml"):
+    if _is_path(named, beside):
         return read_modality((beside or Path()) / named)
     if beside is not None and (beside / MODALITY_FILE).is_file():
         came_with = read_modality(beside / MODALITY_FILE)
         if came_with.key == named:
             return came_with
     return modality_named(named or DEFAULT_MODALITY)
+
+
+def modality_bytes(named: str) -> bytes:
+    """The file that describes the modality which a recipe names; empty where it is one of ours or of a package."""
+    path = Path(named)
+    return (path / MODALITY_FILE if path.is_dir() else path).read_bytes() if _is_path(named, None) else b""
+
+
+def _is_path(named: str, beside: Path | None) -> bool:
+    return bool(named) and (named.endswith(".toml") or ((beside or Path()) / named / MODALITY_FILE).is_file())
 
 
 def read_modality(path: Path) -> Modality:
@@ -95,6 +108,8 @@ def _read(what: str, data: bytes) -> Modality:
             what_ifs=tuple(_built(WhatIf, what, item, "what_ifs") for item in _tables(what, record, "what_ifs")),
             gate=gate_within(_built(GateLimits, what, _table(what, record, "gate"), "gate")) if "gate" in record else None,
             filling=_filling(what, _table(what, record, "filling")) if "filling" in record else None,
+            limits=_texts(what, record, "limits"),
+            cannot_see=_texts(what, record, "cannot_see"),
             acquisition=_built(Acquisition, what, _table(what, record, "acquisition"), "acquisition"),
             words={lang: {k: str(v) for k, v in _table(what, words, lang).items()}
                    for words in (_table(what, record, "words"),) for lang in words},
@@ -116,6 +131,13 @@ def _loaded(point: EntryPoint) -> Modality:
         why = f"is not what {point.value} holds"
         raise InputError(what, why, mend=f"let it be a Modality whose key is '{point.name}'")
     return found
+
+
+def _texts(what: str, record: Mapping[str, object], key: str) -> tuple[str, ...]:
+    given = record.get(key, [])
+    if not isinstance(given, list) or not _fits(tuple(given), "tuple[str, ...]"):
+        raise InputError(f"{what}: {key}", f"is {given!r}", mend=f"write {_WORDS['tuple[str, ...]']}")
+    return tuple(given)
 
 
 def _filling(what: str, item: Mapping[str, object]) -> NeutralFilling:

@@ -14,7 +14,6 @@ from storyxai.data.folds import check_folds
 from storyxai.errors import InputError
 from storyxai.files import write_whole
 from storyxai.metrics.bootstrap import Estimate
-from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.programs.pipeline import open_run
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
@@ -80,12 +79,13 @@ def _judge(
     return CrossValidation(
         recipe.name, recipe_hash, len(set(answers.fold.tolist())), len(answers.ids), len(fold_of),
         "" if beside is None else beside.name, _notes(recipe, fold_of, answers),
-        judge_sets(judged, NAMES, calibration, replicates=recipe.evaluation.bootstrap, seed=recipe.seed), calibration,
+        judge_sets(judged, recipe.kind().names, calibration, replicates=recipe.evaluation.bootstrap, seed=recipe.seed),
+        calibration,
     )
 
 
 def _notes(recipe: Recipe, fold_of: dict[str, int], answers: FoldAnswers) -> tuple[str, ...]:
-    notes = check_folds(fold_of, answers.patient_ids.tolist(), answers.labels, NAMES)
+    notes = check_folds(fold_of, answers.patient_ids.tolist(), answers.labels, recipe.kind().names)
     elsewhere = [one.name or one.path or one.kind for one in recipe.foreign_teachers]
     models = {recipe.data.outlines.model} if recipe.data.outlines else set()
     models |= {source for source in recipe.student.start.values() if source not in TEACHER_TABLES.values()}

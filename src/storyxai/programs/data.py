@@ -10,6 +10,7 @@ from storyxai.data.sources import known_sources, source_named
 from storyxai.data.table import read_table
 from storyxai.errors import InputError
 from storyxai.files import write_whole
+from storyxai.modalities.registry import modality_of
 from storyxai.pages.data_check import render_data_check
 from storyxai.phantoms.generate import write_phantoms
 from storyxai.programs.places import output_folder
@@ -25,14 +26,17 @@ def make_phantoms(out: Path, *, count: int, seed: int = 0, size: int = 512, prog
 
 
 def import_data(
-    source: str, path: Path, out: Path, *, seed: int = 0, own_split: bool = False, progress: Progress | None = None
+    source: str, path: Path, out: Path, *, seed: int = 0, own_split: bool = False, modality: str = "",
+    progress: Progress | None = None,
 ) -> ImportReport:
     """Write the study table of a published set to `out`; what was read comes back, and what was left out and why.
 
-    `own_split` leaves the publisher's lists aside. Raises: UnknownNameError, TableError, OutputError.
+    `own_split` leaves the publisher's lists aside; `modality` names the kind of image of a manifest.
+    Raises: UnknownNameError, TableError, OutputError.
     """
     with output_folder(out.parent, typed=out):  # a place that cannot be written is said before hours of reading
-        return import_source(source, path, out, seed=seed, own_split=own_split, progress=progress)
+        kind = modality_of(modality) if modality else None
+        return import_source(source, path, out, seed=seed, own_split=own_split, modality=kind, progress=progress)
 
 
 def list_sources() -> list[str]:

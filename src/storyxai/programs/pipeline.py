@@ -17,14 +17,13 @@ from storyxai.evidence.boxes import evidence_boxes
 from storyxai.files import replace_files, require_writable, write_whole
 from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.metrics.agreement import grid_cosines
-from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.modalities.chest_radiograph.grammar import detokenize
-from storyxai.modalities.registry import modality_named
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import MODALITY_FILE, modality_bytes
 from storyxai.models.card import Calibration, ModelCard, card_figures, read_card, write_card
 from storyxai.models.runtime import Student, load_student
 from storyxai.models.tokens import decode_tokens
 from storyxai.progress import Progress
-from storyxai.provenance import canonical_json
+from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.build import References, Scorecard, TaskOutputs, build_scorecard
 from storyxai.scorecard.judge import conformal_of, evaluate_student, patient_mark, told_tiers
 from storyxai.scorecard.page import render_scorecard
@@ -46,19 +45,11 @@ __all__ = [
 ]
 
 FINDING_F1 = "finding_f1_micro"
-MASKS = modality_named().structure_names
 
 OWN_LICENCE = "Apache-2.0"
 """Of weights that no set's terms bind."""
-LIMITS = (
-    "Probabilities do not carry over to another hospital without calibration there.",
-    "One frontal film at a time: no lateral view, no prior examination, no clinical history is read.",
-)
-"""Limits of every student of chest radiographs; what it learned from brings more (`limits_of`)."""
-CANNOT_SEE = (
-    "rib and clavicle fractures", "position of tubes and lines", "free air under the diaphragm", "bone lesions",
-    "anything on a lateral view", "change over time",
-)
+LIMITS = ("Probabilities do not carry over to another hospital without calibration there.",)
+"""Limits of every student; its modality and what it learned from bring more (`limits_of`)."""
 
 
 def open_run(recipe_path: Path, out: Path) -> Recipe:
@@ -81,9 +72,9 @@ def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None 
 
     folds = recipe.calibration.out_of_fold
     answers = read_fold_answers(Path(folds)) if folds else None  # before anything is trained
-    if set(recipe.student.tasks) != {"findings", "masks", "report"}:
+    if "findings" not in recipe.student.tasks:
         why = f"has a student of {', '.join(recipe.student.tasks)} alone, of which no story can be told"
-        raise RecipeError(recipe.name, why, mend="give it all three tasks, or use `crossvalidate`")
+        raise RecipeError(recipe.name, why, mend="give it the task 'findings', or use `crossvalidate`")
     run = distil(recipe, out, progress=progress)
     write_model(recipe, run, out / "model", answers=answers)
     return load_student(out / "model"), run
@@ -109,12 +100,15 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path, *, answers: Fol
     from storyxai.models.export import export_student
 
     require_writable(folder)
-    files = export_student(run.student, folder)
+    files, kind = export_student(run.student, folder), recipe.kind()
+    if described := modality_bytes(recipe.modality):  # it goes with the student, who is told by it
+        write_whole(described, folder / MODALITY_FILE)
+        files |= {MODALITY_FILE: sha256_file(folder / MODALITY_FILE)}
     learnt_from, origins = learnt_sets(run.parts.train, run.parts.origins), run.parts.origins
     card = ModelCard(
         name=f"storyxai-{recipe.name}", version="1", spec=run.student.spec.as_dict(), files=files,
         calibration=_calibration(recipe, run, answers),
-        trained_on=learnt_from, limits=limits_of(learnt_from), cannot_see=CANNOT_SEE,
+        trained_on=learnt_from, limits=limits_of(learnt_from, kind), cannot_see=kind.cannot_see, modality=kind.key,
         training={
             "seed": recipe.seed, "foreign_teachers": [dict(one) for one in run.foreign],
             "losses": {name: list(values) for name, values in run.losses.items()},
@@ -153,68 +147,84 @@ def calibration_of(
     logits = network_outputs(_only(network, "findings"), mine).logits
     assert logits is not None
     return calibrate(
-        logits, mine.labels, mine.patient_ids, findings=NAMES, data=f"{domain} validation, n = {len(mine)}",
+        logits, mine.labels, mine.patient_ids, findings=network.spec.findings, data=f"{domain} validation, n = {len(mine)}",
         replicates=how.replicates, rule=ThresholdRule(how.threshold, how.sensitivity, how.probability),
     )
 
 
-def limits_of(sets: Sequence[DataSet]) -> tuple[str, ...]:
-    """Where a student that learned from these sets ends: what holds for every one, then what each set brings."""
-    return tuple(dict.fromkeys((*LIMITS, *(limit for one in sets for limit in one.limits))))
+def limits_of(sets: Sequence[DataSet], modality: Modality) -> tuple[str, ...]:
+    """Where a student that learned from these sets ends: what holds for every one, of its modality, then of each set."""
+    return tuple(dict.fromkeys((*LIMITS, *modality.limits, *(limit for one in sets for limit in one.limits))))
 
 
 def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: Progress | None = None) -> Scorecard:
-    """Student and teachers side by side on the held-out phantoms of the run."""
+    """Student and teachers side by side on the held-out phantoms of the run, or without any on what the tables hold out."""
     from storyxai.training.outputs import network_outputs, network_size
 
-    rows = [i for i, name in enumerate(run.parts.test.domain) if name == "phantom"]
+    domain, kind = _judged_domain(run.parts.test.domain), recipe.kind()
+    phantoms = domain == "phantom"
+    rows = [i for i, name in enumerate(run.parts.test.domain) if name == domain]
     test = run.parts.test.take(rows)
-    findings = tuple(name for i, name in enumerate(NAMES) if not np.isnan(test.labels[:, i]).all())
-    columns = [NAMES.index(name) for name in findings]
+    findings = tuple(name for i, name in enumerate(kind.names) if not np.isnan(test.labels[:, i]).all())
+    columns = [kind.names.index(name) for name in findings]
     frame = model_frame(recipe.data.phantom_size, recipe.data.phantom_size, size=recipe.data.size)
     learnt = network_outputs(run.student, test, name="student", progress=progress)
-    outputs = [replace(outputs_of("student", "student", learnt, test.ids, card.calibration, findings),
-                       boxes=_drawn_boxes(learnt.grid, findings, frame), facts=network_size(run.student))]
+    grids = learnt.grid if phantoms else None
+    outputs = [replace(outputs_of("student", "student", learnt, test.ids, card.calibration, findings, kind),
+                       boxes=_drawn_boxes(grids, findings, kind.names, frame), facts=network_size(run.student))]
     cosines: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     for task, teacher in run.teachers.items():
-        calibration = calibration_of(teacher, run.parts.validation, domain="phantom") if task.startswith("findings") else {}
+        calibration = calibration_of(teacher, run.parts.validation, domain=domain) if task.startswith("findings") else {}
         name = f"teacher of {task}"
         said = network_outputs(teacher, test, name=name, progress=progress)
-        outputs.append(replace(outputs_of(name, "teacher", said, test.ids, calibration, findings),
-                               boxes=_drawn_boxes(said.grid, findings, frame), facts=network_size(teacher)))
+        outputs.append(replace(outputs_of(name, "teacher", said, test.ids, calibration, findings, kind),
+                               boxes=_drawn_boxes(said.grid if phantoms else None, findings, kind.names, frame),
+                               facts=network_size(teacher)))
         if said.grid is not None and learnt.grid is not None:
             cosines["student", name] = {
                 finding: np.where(test.labels[:, i] >= 0.5, grid_cosines(said.grid[:, i], learnt.grid[:, i]), np.nan)
                 for finding, i in zip(findings, columns, strict=True)
             }
-    boxes, views = _phantom_truth(test.ids, findings, recipe.data.phantom_size, progress)
-    blind = [blind_boxes(frame, seed=recipe.seed ^ row) for row in range(len(test))]
-    outputs += [TaskOutputs(name, "control", test.ids, boxes={finding: [row[name] for row in blind] for finding in findings})
-                for name in sorted(blind[0])]
-    reports = reports_of(test, run.student.spec.vocabulary)
-    early = [i for i, name in enumerate(run.parts.train.domain[:500]) if name == "phantom"]
-    train_reports = reports_of(run.parts.train.take(early), run.student.spec.vocabulary)
     references = References(
-        dataset="phantom, held out (synthetic)", synthetic=True, ids=test.ids, patient_ids=test.patient_ids,
-        findings=findings, labels=test.labels[:, columns], reports=reports,
-        baseline_reports={"constant": [constant_report(train_reports)] * len(test)},
-        baselines_about={"constant": "the commonest training report for everybody, whatever the image"},
-        boxes=boxes, subgroups={"view": views}, facts={"outlines": "measured in pixels of each network's own view"},
+        dataset="phantom, held out (synthetic)" if phantoms else f"{domain}, held out", synthetic=phantoms, ids=test.ids,
+        patient_ids=test.patient_ids, findings=findings, labels=test.labels[:, columns],
+        facts={"outlines": "measured in pixels of each network's own view"},
     )
+    if phantoms:
+        boxes, views = _phantom_truth(test.ids, findings, recipe.data.phantom_size, progress)
+        references = replace(references, boxes=boxes, subgroups={"view": views})
+        blind = [blind_boxes(frame, seed=recipe.seed ^ row) for row in range(len(test))]
+        outputs += [
+            TaskOutputs(name, "control", test.ids, boxes={finding: [row[name] for row in blind] for finding in findings})
+            for name in sorted(blind[0])
+        ]
+    if phantoms and kind.grammar:
+        early = [i for i, name in enumerate(run.parts.train.domain[:500]) if name == "phantom"]
+        constant = constant_report(reports_of(run.parts.train.take(early), run.student.spec.vocabulary, kind))
+        references = replace(
+            references, reports=reports_of(test, run.student.spec.vocabulary, kind),
+            baseline_reports={"constant": [constant] * len(test)},
+            baselines_about={"constant": "the commonest training report for everybody, whatever the image"},
+        )
     return build_scorecard(
         outputs, references, seed=recipe.seed, count=recipe.evaluation.bootstrap,
         min_positives=recipe.evaluation.min_positives, map_cosines=cosines,
     )
 
 
+def _judged_domain(domains: Sequence[str]) -> str:
+    """The set that a run is judged on: phantoms where there are any, else the one with the most images."""
+    return "phantom" if "phantom" in domains else max(sorted(set(domains)), key=domains.count)
+
+
 def _drawn_boxes(
-    grid: NDArray[np.float32] | None, findings: Sequence[str], frame: ModelFrame
+    grid: NDArray[np.float32] | None, findings: Sequence[str], names: Sequence[str], frame: ModelFrame
 ) -> dict[str, list[NDArray[np.float64]]]:
     """By finding, the boxes [K, 5] that a network's evidence [N, F, h, w] draws on each phantom, in the phantom's frame."""
     if grid is None:
         return {}
     return {
-        finding: [scored_boxes(evidence_boxes(one, frame, finding=finding)) for one in grid[:, NAMES.index(finding)]]
+        finding: [scored_boxes(evidence_boxes(one, frame, finding=finding)) for one in grid[:, names.index(finding)]]
         for finding in findings
     }
 
@@ -300,16 +310,19 @@ def figures_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outputs_of(
-    name: str, role: Any, said: Any, ids: Sequence[str], calibration: Mapping[str, Calibration], findings: tuple[str, ...]
+    name: str, role: Any, said: Any, ids: Sequence[str], calibration: Mapping[str, Calibration], findings: tuple[str, ...],
+    modality: Modality,
 ) -> TaskOutputs:
     """What a network said (`training.outputs.NetworkOutputs`) as a scorecard takes it, for the named findings."""
-    columns = [NAMES.index(finding) for finding in findings]
+    columns = [said.names.index(finding) for finding in findings]
     chosen = [calibration[finding] for finding in findings] if calibration and said.logits is not None else None
     masks = {} if said.dice is None else {
-        "lungs": said.lungs, **{mask: said.dice[:, i] for i, mask in enumerate(MASKS)}
+        **({} if said.lungs is None else {"lungs": said.lungs}),
+        **{mask: said.dice[:, i] for i, mask in enumerate(said.structures)},
     }
     apart = {} if said.apart is None else {
-        mask: {"average_px": said.apart[:, i, 0], "hausdorff_95_px": said.apart[:, i, 1]} for i, mask in enumerate(MASKS)
+        mask: {"average_px": said.apart[:, i, 0], "hausdorff_95_px": said.apart[:, i, 1]}
+        for i, mask in enumerate(said.structures)
     }
     return TaskOutputs(
         name=name, role=role, ids=ids, findings=findings if said.logits is not None else (),
@@ -318,7 +331,7 @@ def outputs_of(
         thresholds=None if chosen is None else [c.threshold for c in chosen],
         tiers=None if chosen is None else told_tiers(said.logits[:, columns], chosen),
         conformal=() if chosen is None else conformal_of(chosen), features=said.features, distances=apart, dices=masks,
-        reports=None if said.words is None else [" ".join(detokenize(words)) for words in said.words],
+        reports=None if said.words is None else [_text(words, modality) for words in said.words],
     )
 
 
@@ -335,9 +348,13 @@ def _words(tokens: NDArray[np.int64], vocabulary: Sequence[str]) -> list[str]:
     return decode_tokens(tokens[1:].tolist(), vocabulary)
 
 
-def reports_of(examples: Examples, vocabulary: Sequence[str]) -> list[str]:
+def _text(words: Sequence[str], modality: Modality) -> str:
+    return " ".join(modality.grammar.detokenize(words)) if modality.grammar else ""
+
+
+def reports_of(examples: Examples, vocabulary: Sequence[str], modality: Modality) -> list[str]:
     """The reference report of each example as text, "" where none is known."""
-    return [" ".join(detokenize(_words(row, vocabulary))) for row in examples.tokens]
+    return [_text(_words(row, vocabulary), modality) for row in examples.tokens]
 
 
 def constant_report(reports: Sequence[str]) -> str:

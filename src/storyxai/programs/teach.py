@@ -12,7 +12,6 @@ from storyxai.data.learnt import learnt_sets, weights_licence
 from storyxai.data.skipped import write_skipped
 from storyxai.errors import UnknownNameError
 from storyxai.files import write_whole
-from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.programs.pipeline import OWN_LICENCE, constant_report, limits_of, open_run, outputs_of, reports_of
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
@@ -68,21 +67,21 @@ def judge_teacher(
     """
     from storyxai.training.outputs import network_outputs
 
-    figures = []
+    figures, kind = [], recipe.kind()
     name, words = f"teacher of {task}", teacher.spec.vocabulary
     for domain in sorted(set(parts.validation.domain)):
         examples = parts.validation.take([i for i, at in enumerate(parts.validation.domain) if at == domain])
         learnt = parts.train.take([i for i, at in enumerate(parts.train.domain) if at == domain][:500])
         said = network_outputs(teacher, examples, name=f"{name} on {domain}", progress=progress)
-        written, constant = reports_of(examples, words), constant_report(reports_of(learnt, words) or [""])
+        written, constant = reports_of(examples, words, kind), constant_report(reports_of(learnt, words, kind) or [""])
         references = References(
             dataset=f"{domain}, validation", synthetic=domain == "phantom", ids=examples.ids,
-            patient_ids=examples.patient_ids, findings=NAMES, labels=examples.labels,
+            patient_ids=examples.patient_ids, findings=teacher.spec.findings, labels=examples.labels,
             reports=written if any(written) else None,
             baseline_reports={"constant": [constant] * len(examples)} if any(written) else {},
         )
         record = build_scorecard(
-            [outputs_of(name, "teacher", said, examples.ids, {}, NAMES)], references, seed=recipe.seed,
+            [outputs_of(name, "teacher", said, examples.ids, {}, teacher.spec.findings, kind)], references, seed=recipe.seed,
             count=recipe.evaluation.bootstrap, min_positives=recipe.evaluation.min_positives,
         ).as_dict()
         figures.append({
@@ -111,7 +110,7 @@ def _write_card(
         "weights": {"file": weights.name, "sha256": sha256_file(weights)}, "hash": network_hash(teacher),
         "parameters": count_parameters(teacher), "seed": recipe.seed, "losses": learnt,
         "recipe_sha256": sha256_file(out / "recipe.toml"),
-        "trained_on": [asdict(item) for item in learnt_from], "limits": list(limits_of(learnt_from)),
+        "trained_on": [asdict(item) for item in learnt_from], "limits": list(limits_of(learnt_from, recipe.kind())),
         "figures": judge_teacher(recipe, task, teacher, parts, progress=progress),
         "licence": weights_licence(parts.train, parts.origins, OWN_LICENCE),
         "research_use_only": True,

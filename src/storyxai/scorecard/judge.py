@@ -43,7 +43,6 @@ MARK_DIGITS = 3
 CHANCE = 0.999
 """A test part with more marked patients than this share of tables of strangers would have was learnt from."""
 SPLITS = ("unseen", "train", "val", "test", "all")
-MASKS = ("lungs", "left_lung", "right_lung", "heart")
 
 
 @dataclass(frozen=True)
@@ -147,14 +146,15 @@ def _blind_outputs(judged: Sequence[JudgedRow], ids: tuple[str, ...]) -> list[Ta
 def _spoken(student: Student, judged: Sequence[JudgedRow], ids: tuple[str, ...], name: str) -> TaskOutputs:
     """What one student said of every image; under another name than "student" it is a control."""
     calibration = [student.card.calibration[finding] for finding in student.findings]
-    dices = _measured([row.dices for row in judged], MASKS)
+    dices = _measured([row.dices for row in judged], ("lungs", *student.structure_names))
     return TaskOutputs(
         name=name, role="student" if name == "student" else "control", ids=ids, findings=student.findings,
         logits=np.stack([row.logits for row in judged]), calibration=[(c.scale, c.bias) for c in calibration],
         thresholds=[c.threshold for c in calibration], conformal=conformal_of(calibration), dices=dices,
         tiers=told_tiers(np.stack([row.logits for row in judged]), calibration),
         distances={mask: _measured([row.distances.get(mask, {}) for row in judged], DISTANCES) for mask in dices},
-        reports=[row.report or "" for row in judged], boxes=_columns([row.boxes for row in judged]),
+        reports=[row.report or "" for row in judged] if "report" in student.tasks else None,
+        boxes=_columns([row.boxes for row in judged]),
         facts={"model_id": student.card.model_id, **_size(student)},
     )
 

@@ -6,12 +6,14 @@ import math
 import tomllib
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from storyxai.data.augmentation import ViewSettings
-from storyxai.errors import RecipeError, nearest_name
+from storyxai.errors import InputError, RecipeError, nearest_name
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import DEFAULT_MODALITY, modality_of
 
 __all__ = [
     "LEARNING_PARTS", "AblationRecipe", "CalibrationRecipe", "DataRecipe", "DesignRecipe", "DistillationRecipe",
@@ -285,7 +287,8 @@ class AblationRecipe:
 class Recipe:
     """A whole run: teachers, one student; `views` is how they are shown the images, `rounds` in which stages.
 
-    The table of a teacher that nobody learns from may be left out.
+    The table of a teacher that nobody learns from may be left out. `modality` names the kind of image, which brings findings,
+    structures and the words of reports: a key (ours, or of a package), a TOML file, or a folder that holds modality.toml.
     """
 
     name: str
@@ -303,6 +306,11 @@ class Recipe:
     views: ViewSettings = field(default_factory=ViewSettings)
     rounds: tuple[RoundRecipe, ...] = ()
     calibration: CalibrationRecipe = field(default_factory=CalibrationRecipe)
+    modality: str = DEFAULT_MODALITY
+
+    def kind(self) -> Modality:
+        """The modality that `modality` names."""
+        return modality_of(self.modality)
 
 
 @dataclass(frozen=True)
@@ -347,8 +355,42 @@ def read_recipe(path: Path) -> Recipe:
     except (OSError, ValueError) as error:  # not TOML, not text, or a number of thousands of digits
         raise RecipeError(str(path), f"is not readable TOML ({error})", mend="mend the line that it names") from error
     recipe: Recipe = _build(Recipe, record, path.name, "")
+    if "tasks" not in record["student"]:
+        recipe = replace(recipe, student=replace(recipe.student, tasks=_tasks_of(_modality(recipe, path.name))))
     _check(recipe, path.name)
     return recipe
+
+
+def _modality(recipe: Recipe, file: str) -> Modality:
+    """The recipe's modality. Raises: RecipeError naming the file and what is wrong with it."""
+    try:
+        return recipe.kind()
+    except InputError as error:
+        raise RecipeError(file, f"'modality': {error.what} {error.why}", mend=error.mend) from error
+
+
+def _tasks_of(modality: Modality) -> tuple[str, ...]:
+    """What a student of `modality` can be taught."""
+    able = {"findings": True, "masks": bool(modality.structures), "report": modality.grammar is not None}
+    return tuple(task for task in TASKS if able[task])
+
+
+def _check_modality(recipe: Recipe, file: str) -> None:
+    """Raises: RecipeError where the recipe asks for what its modality has not."""
+    modality, data = _modality(recipe, file), recipe.data
+    what, able = f"is of the modality '{modality.key}'", _tasks_of(modality)
+    for task in recipe.student.tasks:
+        if task in TASKS and task not in able:
+            why = f"{what}, which has no {'structures' if task == 'masks' else 'grammar of reports'}"
+            raise RecipeError(file, f"'student.tasks' names '{task}', and the recipe {why}", mend="leave it out")
+    if modality.acquisition.channels != 1:
+        raise RecipeError(file, f"{what}, whose images are in colour", mend="students learn from grey images so far")
+    if modality.key == DEFAULT_MODALITY:
+        return
+    if data.phantom_train or data.phantom_validation or data.phantom_test:
+        raise RecipeError(file, f"{what}, and phantoms are chest radiographs", mend="set data.phantom_* to 0 and name tables")
+    if data.soft_targets:
+        raise RecipeError(file, f"{what}, and data.soft_targets are of chest radiographs", mend="leave them out")
 
 
 def _build(kind: Any, record: dict[str, Any], file: str, place: str) -> Any:
@@ -434,6 +476,7 @@ def _check(recipe: Recipe, file: str) -> None:
         for name, weight in given.finding_weights.items():
             if not 0 <= weight < math.inf:
                 raise RecipeError(file, f"'foreign_teachers.finding_weights.{name}' is {weight}", mend="it must be 0 or more")
+    _check_modality(recipe, file)
     _check_training(recipe, file)
     _check_rounds(recipe, file)
     _check_epochs(recipe, file)

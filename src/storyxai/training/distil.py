@@ -19,8 +19,7 @@ from storyxai.data.learnt import Origin, origins_of
 from storyxai.data.skipped import skipped_lines, write_skipped
 from storyxai.data.table import Skipped, StudyTable, read_table
 from storyxai.errors import RecipeError
-from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.modalities.chest_radiograph.grammar import vocabulary
+from storyxai.modalities.contract import Modality
 from storyxai.models.export import load_network
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.teachers import Teacher
@@ -81,7 +80,7 @@ def distil(
     losses: dict[str, tuple[float, ...]] = {}
     tasks = tuple(task for task in TASKS if task in asked_tasks(recipe) and not replaced(recipe, task))
     teachers = train_teachers(recipe, tasks, parts, out, losses=losses, progress=progress)
-    train = with_foreign_reports(foreign, parts.train, progress=progress)
+    train = with_foreign_reports(foreign, parts.train, recipe.kind(), progress=progress)
     if recipe.distillation.sentence_share and "report" in teachers:
         written = teacher_sentences(teachers["report"], train, progress=progress)
         train = with_sentences(train, written, share=recipe.distillation.sentence_share, seed=recipe.seed)
@@ -124,7 +123,7 @@ def ask_teachers(
     Own teachers of findings that stand alone answer only about the sets that their rounds showed them, where these name any.
     """
     mirrored = recipe.teacher_findings is not None and recipe.teacher_findings.mirrored
-    asked = joined_teachers(own, foreign, mirrored=mirrored)
+    asked = joined_teachers(own, foreign, recipe.kind(), mirrored=mirrored)
     targets = _ask(recipe, asked, own, train, folder, progress)
     known = {name for one in rounds_of(recipe, "findings") for name in one.shown} if "findings" in own else set()
     if not known or any(given.task == "findings" for given, _ in foreign):
@@ -155,8 +154,8 @@ def _ask(
 
 def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Parts:
     """Phantoms made on the spot and the rows of the recipe's tables, split as the tables say."""
-    data = recipe.data
-    words = full_vocabulary(vocabulary())
+    data, kind = recipe.data, recipe.kind()
+    words = words_of(kind)
 
     def encode(tokens: object) -> NDArray[np.int64]:
         return encode_tokens(tokens, words, length=64)  # type: ignore[arg-type]
@@ -177,7 +176,7 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
         for part, split in zip(made, ("train", "val", "test"), strict=True):
             found, skipped = examples_from_table(
                 _part_of(recipe, table, split), size=data.size, encode=encode,
-                laterals=data.laterals, shares=data.mask_shares, progress=progress,
+                modality=kind, laterals=data.laterals, shares=data.mask_shares, progress=progress,
             )
             if found is not None:
                 part.append(replace(found, domain=(name,) * len(found)) if name else found)
@@ -190,6 +189,11 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
     nothing = made[0][0].take([])
     train, validation, test = (_leave_out(join_examples([nothing, *part]), data.leave_out) for part in made)
     return Parts(train, validation, test, tuple(left_out), origins_of(names, tables))
+
+
+def words_of(modality: Modality) -> tuple[str, ...]:
+    """The tokens that a decoder of the modality's reports knows."""
+    return full_vocabulary(modality.grammar.vocabulary() if modality.grammar else ())
 
 
 def _leave_out(examples: Examples, patients: tuple[str, ...]) -> Examples:
@@ -243,7 +247,8 @@ def check_labels(recipe: Recipe, labels: NDArray[np.float32]) -> None:
     if not np.nansum(labels):
         raise RecipeError(recipe.name, "no finding has a positive image to learn from", mend="add labelled images")
     stated, present = (~np.isnan(labels)).sum(axis=0), (labels >= 0.5).sum(axis=0)
-    alone = [f"{name} ({stated[column]})" for column, name in enumerate(NAMES) if stated[column] and not present[column]]
+    alone = [f"{name} ({stated[column]})" for column, name in enumerate(recipe.kind().names)
+             if stated[column] and not present[column]]
     if alone:
         raise RecipeError(
             recipe.name, f"no training image has these findings, though so many state their absence: {', '.join(alone)}",
@@ -255,9 +260,10 @@ def new_network(
     recipe: Recipe, shape: TeacherRecipe | StudentRecipe, tasks: tuple[str, ...], *, seed: int
 ) -> Network:
     """A network of the recipe's shape with freshly drawn weights (or an encoder that starts from `shape.weights`)."""
+    kind = recipe.kind()
     spec = NetworkSpec(
-        encoder=shape.encoder, size=recipe.data.size, tasks=tasks, findings=NAMES,
-        vocabulary=full_vocabulary(vocabulary()), width=shape.width, hidden=shape.hidden,
+        encoder=shape.encoder, size=recipe.data.size, tasks=tasks, findings=kind.names, structures=kind.structure_names,
+        vocabulary=words_of(kind), width=shape.width, hidden=shape.hidden,
     )
     if isinstance(shape, StudentRecipe):
         spec = replace(spec, fine_width=shape.fine_width, deepest=shape.deepest)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import ArchiveError, RecipeError
-from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.models.card import Calibration
 from storyxai.training.calibrate import ThresholdRule, calibrate
 from storyxai.training.config import Recipe
@@ -61,7 +60,7 @@ def calibration_out_of_fold(recipe: Recipe, answers: FoldAnswers) -> dict[str, C
         why = f"calibrates on {', '.join(how.sets)}, of which nothing was answered out of fold"
         raise RecipeError(recipe.name, why, mend=f"known sets: {known}")
     return calibrate(
-        answers.student[rows], answers.labels[rows], answers.patient_ids[rows].tolist(), findings=NAMES,
+        answers.student[rows], answers.labels[rows], answers.patient_ids[rows].tolist(), findings=recipe.kind().names,
         data=f"out of fold, n = {len(rows)}", replicates=how.replicates, seed=recipe.seed,
         rule=ThresholdRule(how.threshold, how.sensitivity, how.probability),
     )

@@ -9,8 +9,8 @@ import numpy as np
 
 from storyxai.data.batches import Examples, make_batch
 from storyxai.errors import RecipeError, UnknownNameError
-from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
-from storyxai.modalities.chest_radiograph.grammar import tokenize, vocabulary
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import modality_named
 from storyxai.models.network import Network
 from storyxai.models.teachers import (
     MirroredTeacher,
@@ -40,29 +40,29 @@ def open_foreign_teachers(recipe: Recipe) -> Foreign:
     if replaced(recipe, "findings") and (recipe.distillation.reasons or recipe.distillation.hints):
         why = "asks for reasons or hints, which only a network of ours can give"
         raise RecipeError(recipe.name, why, mend="say instead = false, or set distillation.reasons and hints to 0")
-    opened = []
+    kind, opened = recipe.kind(), []
     for given in recipe.foreign_teachers:
         teacher = open_teacher(NamedTeacher(
             given.kind, given.task, path=given.path, name=given.name, findings=given.findings, space=given.space,
             value_range=given.range, size=given.size, channels=given.channels, trusted=given.trusted,
         ))
         if given.task == "findings":
-            columns_by_name(teacher.findings, NAMES)
-        _weights_by_name(given)
+            columns_by_name(teacher.findings, kind.names, modality=kind)
+        _weights_by_name(given, kind)
         opened.append((given, teacher))
     return tuple(opened)
 
 
-def _weights_by_name(given: ForeignTeacherRecipe) -> dict[str, float]:
+def _weights_by_name(given: ForeignTeacherRecipe, modality: Modality) -> dict[str, float]:
     """The teacher's own weights by our names of the findings. Raises: RecipeError, UnknownNameError."""
     if given.finding_weights and given.task != "findings":
         why = f"has finding_weights, but teaches {given.task}"
         raise RecipeError(given.path or given.name or given.kind, why, mend="say weight instead")
     found = {}
     for name, weight in given.finding_weights.items():
-        ours = match_name(name)
+        ours = modality.match(name)
         if ours is None:
-            raise UnknownNameError("finding with a weight", name, NAMES)
+            raise UnknownNameError("finding with a weight", name, modality.names)
         found[ours] = weight
     return found
 
@@ -78,13 +78,14 @@ def members_of(own: Mapping[str, Network], task: str) -> tuple[Network, ...]:
 
 
 def joined_teachers(
-    own: Mapping[str, Network], foreign: Foreign, *, mirrored: bool = False
+    own: Mapping[str, Network], foreign: Foreign, modality: Modality | None = None, *, mirrored: bool = False
 ) -> dict[str, Network | Teacher]:
     """One teacher a task: the recipe's own, or its average with the foreign ones by their weights.
 
     Members share the weight 1 of the recipe's own teacher; with `mirrored` those of findings are asked about the mirror
     image too. A task whose teachers only write whole sentences has no teacher of next words.
     """
+    kind = modality or modality_named()
     joined: dict[str, Network | Teacher] = {}
     for task in ("findings", "masks", "report"):
         theirs = [(given, teacher) for given, teacher in foreign
@@ -99,17 +100,20 @@ def joined_teachers(
         teachers: list[Teacher] = [OwnTeacher(member, f"teacher of {task}") for member in members]
         if both_ways:
             teachers = [MirroredTeacher(teacher) for teacher in teachers]
-        own_weights, by_name = [1.0 / max(1, len(teachers))] * len(teachers), [_weights_by_name(given) for given, _ in theirs]
+        own_weights = [1.0 / max(1, len(teachers))] * len(teachers)
+        by_name = [_weights_by_name(given, kind) for given, _ in theirs]
         named = {
             key: own_weights + [said.get(key, given.weight) for said, (given, _) in zip(by_name, theirs, strict=True)]
-            for key in (*NAMES, "masks", "report")
+            for key in (*kind.names, "masks", "report")
         }
         teachers += [teacher for _, teacher in theirs]
-        joined[task] = TeacherAverage(tuple(teachers), NAMES, weights=named, name=f"teachers of {task}")
+        joined[task] = TeacherAverage(tuple(teachers), kind.names, weights=named, name=f"teachers of {task}")
     return joined
 
 
-def with_foreign_reports(foreign: Foreign, train: Examples, *, progress: Progress | None = None) -> Examples:
+def with_foreign_reports(
+    foreign: Foreign, train: Examples, modality: Modality | None = None, *, progress: Progress | None = None
+) -> Examples:
     """`train` with the sentences of foreign report writers as its reports.
 
     They stand where no reference report is known, or everywhere for a writer that teaches instead; sentences with words
@@ -117,13 +121,16 @@ def with_foreign_reports(foreign: Foreign, train: Examples, *, progress: Progres
 
     Raises: RecipeError when a writer wrote nothing that our vocabulary can say.
     """
-    tokens = train.tokens.copy()
+    tokens, grammar = train.tokens.copy(), (modality or modality_named()).grammar
     writers = [(given, teacher) for given, teacher in foreign if isinstance(teacher, ReportWriter)]
     unwritten = (tokens == PAD).all(axis=1)
+    if grammar is None:
+        return train
     for given, writer in writers:
         rows = np.flatnonzero(unwritten | given.instead)
         written, kept = retokenize(
-            _reports(writer, train, rows, progress), full_vocabulary(vocabulary()), tokenize=tokenize, length=tokens.shape[1]
+            _reports(writer, train, rows, progress), full_vocabulary(grammar.vocabulary()), tokenize=grammar.tokenize,
+            length=tokens.shape[1],
         )
         said = (written != PAD).any(axis=1)
         if len(rows) and not said.any():

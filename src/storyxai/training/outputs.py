@@ -21,17 +21,18 @@ from storyxai.progress import Progress
 
 __all__ = ["NetworkOutputs", "network_outputs", "network_size", "network_speeds"]
 
+LUNGS = ("left_lung", "right_lung")
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkOutputs:
     """A network's answers on N examples; None for a head that it lacks.
 
-    Shapes: logits [N, F]; grid [N, F, h, w] its evidence; dice [N, 3] of left lung, right lung and heart at the mask
-    head's own grid, apart [N, 3, 2] their outlines' average distance and 95 % Hausdorff in pixels of the network's
+    Shapes: logits [N, F]; grid [N, F, h, w] its evidence; dice [N, C] of each structure at the mask
+    head's own grid, apart [N, C, 2] their outlines' average distance and 95 % Hausdorff in pixels of the network's
     input (nan where there is no reference, apart also where one mask is empty); lungs [N] Dice of both together, also
     where a reference does not tell them apart; `words` the tokens of each written report; features [N, K] the spatial
-    mean of the last shared layer.
+    mean of the last shared layer. `names` and `structures` are what F and C count.
     """
 
     logits: NDArray[np.float32] | None
@@ -41,6 +42,8 @@ class NetworkOutputs:
     grid: NDArray[np.float32] | None = None
     features: NDArray[np.float32] | None = None
     lungs: NDArray[np.float64] | None = None
+    names: tuple[str, ...] = ()
+    structures: tuple[str, ...] = ()
 
 
 def network_outputs(
@@ -64,7 +67,8 @@ def network_outputs(
             if "masks" in tasks:
                 drawn = (said.masks > 0).numpy()
                 scores.append(_dice(drawn, examples.masks[rows]))
-                lungs.append(_both(drawn, examples.masks[rows], examples.union[rows]))
+                if network.spec.structures[:2] == LUNGS:
+                    lungs.append(_both(drawn, examples.masks[rows], examples.union[rows]))
                 apart.append(_apart(drawn, examples.masks[rows]) * (network.spec.size / drawn.shape[-1]))
             if "report" in tasks:
                 words.extend(_write(network, said.memory))
@@ -78,6 +82,7 @@ def network_outputs(
         np.concatenate(grids) if grids else None,
         np.concatenate(features) if features else None,
         np.concatenate(lungs) if lungs else None,
+        network.spec.findings, network.spec.structures,
     )
 
 
@@ -130,9 +135,9 @@ def _both(drawn: NDArray[np.bool_], masks: NDArray[np.uint8], union: NDArray[np.
 
 
 def _dice(drawn: NDArray[np.bool_], masks: NDArray[np.uint8]) -> NDArray[np.float64]:
-    out = np.full((len(drawn), 3), np.nan)
+    out = np.full(drawn.shape[:2], np.nan)
     for row in range(len(drawn)):
-        for part in range(3):
+        for part in range(drawn.shape[1]):
             reference = masks[row, part]
             if (reference != UNKNOWN_PIXEL).any():
                 out[row, part] = dice(drawn[row, part], _inside(reference), ignore=reference == UNKNOWN_PIXEL)
@@ -140,9 +145,9 @@ def _dice(drawn: NDArray[np.bool_], masks: NDArray[np.uint8]) -> NDArray[np.floa
 
 
 def _apart(drawn: NDArray[np.bool_], masks: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Average and 95 % Hausdorff distance of the outlines, in cells of the mask grid. Shapes: [N, 3, 2]."""
-    out = np.full((len(drawn), 3, 2), np.nan)
-    for row, part in np.ndindex(len(drawn), 3):
+    """Average and 95 % Hausdorff distance of the outlines, in cells of the mask grid. Shapes: [N, C, 2]."""
+    out = np.full((*drawn.shape[:2], 2), np.nan)
+    for row, part in np.ndindex(*drawn.shape[:2]):
         ignore = masks[row, part] == UNKNOWN_PIXEL
         if not ignore.all():
             found = surface_distances(drawn[row, part], _inside(masks[row, part]), ignore=ignore)

@@ -66,4 +66,9 @@ CHEST_RADIOGRAPH = Modality(
     labeller=label_report,
     acquisition=Acquisition(modalities=("CR", "DX"), views=("PA", "AP"), body_parts=("CHEST", "THORAX", "LUNG")),
     words={"en": {"image": "chest radiograph", "lay_image": "chest X-ray"}},
+    limits=("One frontal film at a time: no lateral view, no prior examination, no clinical history is read.",),
+    cannot_see=(
+        "rib and clavicle fractures", "position of tubes and lines", "free air under the diaphragm", "bone lesions",
+        "anything on a lateral view", "change over time",
+    ),
 )
