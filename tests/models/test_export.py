@@ -12,7 +12,7 @@ import torch
 from storyxai.errors import EvidenceError, WeightsError
 from storyxai.models import export
 from storyxai.models.export import load_network, save_network
-from storyxai.models.runtime import GRAPHS, open_graph
+from storyxai.models.runtime import GRAPHS, SHIPPED, open_graph
 from storyxai.provenance import sha256_file
 from teaching_examples import SIZE, VOCABULARY, tiny_network
 
@@ -98,3 +98,10 @@ def test_a_graph_that_answers_otherwise_is_not_written_off_as_good(
     with pytest.raises(EvidenceError, match="exported graph's features differ"):
         export.export_student(tiny_network(seed=5), tmp_path)
     assert export.export_student(exported.network, tmp_path) == exported.files
+
+
+def test_graphs_hold_no_path_of_the_machine_that_exported_them(exported: Any) -> None:
+    for folder in (exported.folder, SHIPPED):
+        for name in GRAPHS.values():
+            held = (folder / name).read_bytes()
+            assert b"stack_trace" not in held and b"models/export.py" not in held

@@ -159,3 +159,16 @@ def _export(
             )
     finally:
         quiet.setLevel(level)
+    _forget_where(path)
+
+
+def _forget_where(path: Path) -> None:
+    """Take out what torch notes of the source lines behind each node: it holds paths of the machine that exported."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer,
+                 *model.graph.input, *model.graph.output, *model.functions, *(n for f in model.functions for n in f.node)):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    onnx.save(model, str(path))
