@@ -47,7 +47,7 @@ ALLOWED: dict[str, str] = {
     "phantoms": "errors types files provenance modalities",
     "training": "errors types files progress modalities metrics data models",
     "evidence": "errors types files provenance modalities imaging explain models",
-    "story": "errors types catalogue evidence",
+    "story": "errors types catalogue modalities evidence",
     "pages": "errors types catalogue provenance imaging data evidence",
     "export": "errors types files provenance modalities imaging evidence pages",
     "scorecard": "errors types progress modalities imaging metrics data models evidence pages",

@@ -16,7 +16,8 @@ from storyxai.explain.registry import method_named
 from storyxai.imaging.gate import judge, refuse
 from storyxai.modalities.any_image import survey_any_image
 from storyxai.modalities.contract import FindingTerm, Modality, Survey
-from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
+from storyxai.modalities.registry import DEFAULT_MODALITY, is_built_in, modality_named
+from storyxai.modalities.words import english_words
 from storyxai.provenance import software_versions
 from storyxai.types import (
     GAPS,
@@ -272,12 +273,17 @@ def _vocabulary(model: ExplainedModel, modality: Modality) -> dict[str, object]:
         return {}
     terms = {name: modality.describe(name) for name in model.findings}
     leaves = ("phrase", "lay", "focal", "look_alikes", "snomed", "radlex")
+    told = {name: {leaf: getattr(term, leaf) for leaf in leaves} for name, term in terms.items()}
+    if is_built_in(modality.key):
+        return {"terms": told}
     called = {"image": modality.name, "lay_image": modality.name}
-    spoken = {language: {**called, **own} for language, own in modality.words.items()}
-    return {
-        "terms": {name: {leaf: getattr(term, leaf) for leaf in leaves} for name, term in terms.items()},
-        "words": {"modality": modality.key, **spoken},
-    }
+    spoken = {language: {**called, **own} for language, own in {**modality.words, "en": _english(modality)}.items()}
+    return {"terms": told, "words": {"modality": modality.key, **spoken}}
+
+
+def _english(modality: Modality) -> dict[str, str]:
+    """The English words of the modality that its terms on record do not hold."""
+    return {key: text for key, text in english_words(modality).items() if not key.startswith("findings.")}
 
 
 def _options(method: Method) -> dict[str, Value]:

@@ -232,8 +232,8 @@ class Modality:
 
     `survey` None: the whole image is one region and nothing is measured in it but the extent of a map. `gate` None: only
     what holds for any image (size, contrast). `filling` None: a blur. `grammar` and `labeller` None: no reports. `words` are
-    the modality's own by language and key ("image", "lay_image", ...), looked up before the catalogue's. `limits` and
-    `cannot_see` stand in the card of every student of the modality: where it ends, and what it was not made to find.
+    the modality's own by language and key, looked up before the catalogue's (`storyxai.modalities.words` lists them). `limits`
+    and `cannot_see` stand in the card of every student of the modality: where it ends, and what it was not made to find.
     """
 
     key: str

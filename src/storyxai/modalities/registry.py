@@ -18,9 +18,10 @@ from typing import TypeVar
 from storyxai.errors import InputError, UnknownNameError, nearest_name
 from storyxai.modalities.any_image import GateLimits, gate_within, plain_filling
 from storyxai.modalities.contract import Acquisition, Code, FindingTerm, Modality, NeutralFilling, Structure, WhatIf
+from storyxai.modalities.words import flat_words
 
 __all__ = [
-    "DEFAULT_MODALITY", "ENTRY_POINTS", "MODALITY_FILE", "modality_bytes", "modality_keys", "modality_named",
+    "DEFAULT_MODALITY", "ENTRY_POINTS", "MODALITY_FILE", "is_built_in", "modality_bytes", "modality_keys", "modality_named",
     "modality_of", "read_modality",
 ]
 
@@ -39,6 +40,11 @@ _T = TypeVar("_T")
 def modality_keys() -> tuple[str, ...]:
     """The keys that `modality_named` knows, sorted."""
     return tuple(sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))}))
+
+
+def is_built_in(key: str) -> bool:
+    """Whether the modality called `key` is one of ours, whose words need not go with the evidence."""
+    return key in _BUILT_IN
 
 
 def modality_named(key: str = DEFAULT_MODALITY) -> Modality:
@@ -111,7 +117,7 @@ def _read(what: str, data: bytes) -> Modality:
             limits=_texts(what, record, "limits"),
             cannot_see=_texts(what, record, "cannot_see"),
             acquisition=_built(Acquisition, what, _table(what, record, "acquisition"), "acquisition"),
-            words={lang: {k: str(v) for k, v in _table(what, words, lang).items()}
+            words={lang: flat_words(_table(what, words, lang))
                    for words in (_table(what, record, "words"),) for lang in words},
         )
     except InputError as error:

@@ -31,7 +31,7 @@ SEAL: Final = re.compile(rb'(<meta name="storyxai-seal" content=")([0-9a-f]{64})
 
 def check_story(story: Story, record: Mapping[str, Any]) -> None:
     """Nothing, when the record backs every sentence and figure of the story. Raises: CitationError when it does not."""
-    words = load_words(story.language)
+    words = load_words(story.language, record)
     for section in story.sections:
         for sentence in section.sentences:
             _check_sentence(sentence, record, words)
@@ -123,9 +123,7 @@ def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words)
 
 def _aliases(finding: str, record: Mapping[str, Any], words: Words) -> set[str]:
     """What a finding is called in stories."""
-    term = record["terms"][finding]
-    names = {words.term(finding, leaf, term[leaf]) for leaf in ("phrase", "lay")}
-    return {finding, finding.replace("_", " "), words.word("finding", finding), *names}
+    return words.aliases(finding, record["terms"][finding])
 
 
 def _check_tier(sentence: Sentence, rest: str, record: Mapping[str, Any], words: Words) -> None:

@@ -3,7 +3,7 @@
 A template is a text with marks `[path|format]`, or {"text": ..., "cites": [...]} where it rests on more than it prints;
 "apart" there holds pairs of paths: numbers that the sentence compares, printed with so many digits that they differ.
 `<F>` in a path is replaced by the name of a finding, `<M>` of a method; `[F|name]` and `[M|name]` print these names,
-`[F|within]` as they stand within a sentence.
+`[F|within]` as they stand within a sentence, `[F|case:genitive]` in a case that the language's file has under `cases`.
 When a path is not in the record, or is null or empty there, the sentence is left out. What a path brings is never read as
 a template again, whatever stands in it. `{quantity}` is what the model's numbers are: probabilities, or scores where no
 calibration came with it. Another language is another file (`storyxai.catalogue`); its templates are checked when it is
@@ -23,17 +23,24 @@ from storyxai.catalogue import Catalogue, load_catalogue
 from storyxai.errors import CitationError, InputError
 from storyxai.evidence.record import digits_apart, figure_name, resolve
 from storyxai.evidence.schema import unknown_part
+from storyxai.modalities.registry import DEFAULT_MODALITY, is_built_in, modality_named
+from storyxai.modalities.words import LIST_MARK, WORD_ROOMS, english_words, flat_words
 from storyxai.types import Section, Sentence
 
 __all__ = ["Teller", "Template", "Words", "check_template", "load_words"]
 
 _MARK = re.compile(r"\[([^\]|]+)\|([^\]]+)\]|\{(\w+)\}")
-_NO_TEMPLATES = frozenset({"joins", "numbers", "tier_phrases", "tables", "terms", "page"})
+_NO_TEMPLATES = frozenset({
+    "joins", "numbers", "tier_phrases", "sides", "tables", "terms", "cases", "notices", "quotes", "remarks", "readability",
+    "page", "modalities",
+})
 """Parts of a language's file that hold no templates."""
 _ANY_IMAGE = "any_image"
 """Texts that stand in for those of the templates of the same name where the image is not of the default modality."""
 _NAME = re.compile(r"<(\w+)>")
-_NAMES = ("name", "within")
+_NAMES = ("name", "within", "case")
+_OPTIONAL = ("terms", "page", "modalities", "quotes")
+"""Rooms of a language's file that may lack what ours has."""
 _SIDE_RULES = ("gate.mirrored", "gate.lung_sides")
 
 
@@ -47,21 +54,21 @@ class Template:
 
     def paths(self) -> Iterator[str]:
         """Every path that the template names."""
-        yield from (mark[1] for mark in _MARK.finditer(self.text) if mark[1] and mark[2] not in _NAMES)
+        yield from (mark[1] for mark in _MARK.finditer(self.text) if mark[1] and _kind(mark[2]) not in _NAMES)
         yield from self.cites
         yield from (path for pair in self.apart for path in pair)
 
     def formats(self) -> Iterator[str]:
         """Every format that its marks ask for."""
-        yield from (mark[2].partition(":")[0] for mark in _MARK.finditer(self.text) if mark[2])
+        yield from (mark[2] for mark in _MARK.finditer(self.text) if mark[2])
 
 
 @dataclass(frozen=True, eq=False)
 class Words:
     """All wording of one language. `data` is the language's file.
 
-    `own` are the words of the modality that is told of, by key: texts that stand in for those of templates ("patient.looked",
-    which still cites what it cited; "" is not said), and what its images are called ("image", "lay_image").
+    `own` are the words of the modality that is told of, by the keys of `storyxai.modalities.words`: the names of its findings,
+    and texts that stand in for those of templates ("patient.looked", which still cites what it cited; "" is not said).
     """
 
     language: str
@@ -84,7 +91,24 @@ class Words:
 
     def term(self, finding: str, leaf: str, value: Any) -> Any:
         """`value` (the "phrase", "lay" or "look_alikes" of a finding on record) in this language, as it is where not known."""
+        told = self.own.get(f"findings.{finding}.{leaf}")
+        if told is not None:
+            return told.split(LIST_MARK) if isinstance(value, list) else told
         return self.data.get("terms", {}).get(finding, {}).get(leaf, value)
+
+    def finding(self, finding: str, case: str = "name") -> str:
+        """The plain name of a finding, or that name in a case of the language; quoted in that case where nobody declined it."""
+        if told := self.own.get(f"findings.{finding}.{case}"):
+            return told
+        return self.word("finding", finding) if case == "name" else str(self.data["cases"][case].format(self.finding(finding)))
+
+    def aliases(self, finding: str, term: Mapping[str, Any]) -> set[str]:
+        """Everything that a finding with this term on record is called in this language."""
+        start, end = f"findings.{finding}.", ".look_alikes"
+        declined = {text for key, text in self.own.items() if key.startswith(start) and not key.endswith(end)}
+        called = {self.term(finding, leaf, term[leaf]) for leaf in ("phrase", "lay")}
+        cases = {self.finding(finding, case) for case in ("name", *self.data["cases"])}
+        return {finding, finding.replace("_", " "), *declined, *called, *cases}
 
     def sides(self) -> Mapping[str, tuple[str, ...]]:
         """The words that name each side, by the record's word for it."""
@@ -168,9 +192,8 @@ class Teller:
         def print_mark(mark: re.Match[str]) -> str:
             if mark[3]:
                 return given[mark[3]]
-            if mark[2] in _NAMES:
-                name = self.words.word("method" if mark[1] == "M" else "finding", (names or {})[mark[1]])
-                return self.words.within(name) if mark[2] == "within" else name
+            if _kind(mark[2]) in _NAMES:
+                return self._name(mark[1], mark[2], (names or {})[mark[1]])
             path = self._named(mark[1], names)
             value = self._worded(path)
             (paths if _known(value) else unknown).append(path)
@@ -229,7 +252,7 @@ class Teller:
 
     def named(self, finding: str) -> str:
         """The plain name of a finding."""
-        return self.words.word("finding", finding)
+        return self.words.finding(finding)
 
     def within(self, finding: str) -> str:
         """The plain name of a finding as it stands within a sentence."""
@@ -257,6 +280,13 @@ class Teller:
         methods = self.record["heatmaps"].get(finding, {})
         return [figure_name("map" if methods[m]["shown"] else "withheld", finding, m) for m in sorted(methods)]
 
+    def _name(self, mark: str, how: str, name: str) -> str:
+        """The name of a method or a finding as a mark asks for it."""
+        if how.startswith("case:"):
+            return self.words.finding(name, how.removeprefix("case:"))
+        plain = self.words.word("method", name) if mark == "M" else self.words.finding(name)
+        return self.words.within(plain) if how == "within" else plain
+
     def _worded(self, path: str) -> Any:
         """The value at `path`, the names of findings in this language."""
         value, (room, _, rest) = self.value(path), path.partition(".")
@@ -280,19 +310,35 @@ def load_words(language: str, record: Mapping[str, Any] | None = None) -> Words:
     """
     catalogue = load_catalogue(language)
     words = _checked_words(catalogue.language, catalogue.source, catalogue.text)
-    told = {} if record is None else record["provenance"].get("words", {})
-    return _with_own(words, told.get(language, {}), told["modality"]) if told else words
+    if record is None:
+        return words
+    told = record["provenance"].get("words", {})
+    key = told.get("modality") or record["provenance"].get("settings", {}).get("modality", DEFAULT_MODALITY)
+    own = _modality_words(key, language) if is_built_in(key) else {**told.get("en", {}), **told.get(language, {})}
+    _check_own(words, own, key)
+    others = {} if key == DEFAULT_MODALITY else words.data[_ANY_IMAGE]
+    return replace(words, own={**others, **own, **flat_words(words.data.get("modalities", {}).get(key, {}))})
 
 
-def _with_own(words: Words, own: Mapping[str, str], modality: str) -> Words:
-    """`words` for an image of another modality than the default one."""
+@lru_cache(maxsize=16)
+def _modality_words(key: str, language: str) -> Mapping[str, str]:
+    """The words of a built-in modality; the English ones of its parts where this language lacks them."""
+    modality = modality_named(key)
+    kept = ("structures", "gate", "remarks")  # the English names of findings stand on record
+    ours = {name: text for name, text in english_words(modality).items() if name.partition(".")[0] in kept}
+    return {**ours, **modality.words.get(language, {})}
+
+
+def _check_own(words: Words, own: Mapping[str, str], modality: str) -> None:
+    """Nothing, where every text of a modality's own stands in for one of the language's file. Raises: InputError."""
     source = f"modality '{modality}', words in '{words.language}'"
     for key, text in own.items():
         room, _, name = key.partition(".")
-        if name and (room in _NO_TEMPLATES or name not in words.data.get(room, ())):
+        if not name or room in WORD_ROOMS:
+            continue
+        if room in _NO_TEMPLATES or name not in words.data.get(room, ()):
             raise InputError(source, f"name the template '{key}', which is not known", mend="our en.json has all of them")
-        check_template(key, Template(text), Catalogue(words.language, source, "", {}))
-    return replace(words, own={**words.data[_ANY_IMAGE], **own})
+        check_template(key, Template(text), Catalogue(words.language, source, "", words.data))
 
 
 @lru_cache(maxsize=8)
@@ -301,7 +347,7 @@ def _checked_words(language: str, source: str, text: str) -> Words:
     ours = load_catalogue("en")
     for room, entries in ours.data.items():
         lacking = set(entries) - set(catalogue.data.get(room, ())) if isinstance(entries, dict) else set()
-        if room not in catalogue.data or (lacking and room not in ("terms", "page")):
+        if room not in catalogue.data or (lacking and room not in _OPTIONAL):
             named = f"{room}.{min(lacking)}" if lacking else room
             raise InputError(source, f"lacks '{named}'", mend="add it; our own en.json has all that is needed")
     for key in catalogue.data[_ANY_IMAGE]:
@@ -310,7 +356,7 @@ def _checked_words(language: str, source: str, text: str) -> Words:
             mend = "spell it as one of the templates of this file"
             raise InputError(source, f"has '{_ANY_IMAGE}.{key}' in place of a template that is not there", mend=mend)
     for room, entries in catalogue.data.items():
-        if isinstance(entries, dict) and room not in _NO_TEMPLATES and room != "sides":
+        if isinstance(entries, dict) and room not in _NO_TEMPLATES:
             for name, entry in entries.items():
                 check_template(f"{room}.{name}", _template(entry), catalogue)
     return Words(language, catalogue.data)
@@ -323,10 +369,16 @@ def check_template(name: str, template: Template, catalogue: Catalogue) -> None:
             where = f"{catalogue.source}, line {catalogue.line_of(path)}"
             why = f"template '{name}' names '{path}', but the record has no '{part}' there"
             raise InputError(where, why, mend="spell the path as evidence.json does")
+    cases = {f"case:{case}" for case in catalogue.data.get("cases", ())}
     for how in template.formats():
-        if how not in _FORMATS and how not in ("table", "decimal", "interval", *_NAMES):
+        if _kind(how) not in (*_FORMATS, "table", "decimal", "interval", "name", "within") and how not in cases:
             where = f"{catalogue.source}, line {catalogue.line_of(f'|{how}')}"
             raise InputError(where, f"template '{name}' asks for the format '{how}'", mend="use one that our en.json uses")
+
+
+def _kind(how: str) -> str:
+    """A format without what it is asked for."""
+    return how.partition(":")[0]
 
 
 def _template(entry: str | Mapping[str, Any]) -> Template:
@@ -374,7 +426,7 @@ def _interval(words: Words, value: Any, digits: int) -> str:
 def _zones(words: Words, value: Any) -> str:
     """ "right mid, right lower" as "right mid and right lower zones"."""
     zones = [words.word("zone", zone) for zone in str(value).split(", ")]
-    return f"{words.listed(zones)} {words.data['joins']['zone' if len(zones) == 1 else 'zones']}"
+    return f"{words.listed(zones)} {words.data['joins']['zone' if len(zones) == 1 else 'zones']}".rstrip()
 
 
 def _frequency(words: Words, value: Any, base: int) -> str:
@@ -399,7 +451,7 @@ _FORMATS: Final[Mapping[str, Callable[[Words, Any], str]]] = {
     "text": lambda words, value: str(value),
     "signed": lambda words, value: words.number(float(value), "+.2f"),
     "number": _number,
-    "percent": lambda words, value: f"{words.number(100 * float(value), '.0f')} %",
+    "percent": lambda words, value: words.data["joins"]["percent"].format(words.number(100 * float(value), ".0f")),
     "interval_3": lambda words, value: _interval(words, value, 3),
     "of_100": lambda words, value: f"{100 * float(value):.0f}",
     "in_10": lambda words, value: _frequency(words, value, 10),

@@ -19,6 +19,7 @@ from storyxai.modalities.chest_radiograph.grammar import (
 )
 from storyxai.modalities.chest_radiograph.labeler import label_report
 from storyxai.modalities.contract import Acquisition, Modality, NeutralFilling, Structure, WhatIf
+from storyxai.modalities.words import LanguageFiles
 
 __all__ = ["CHEST_RADIOGRAPH"]
 
@@ -65,7 +66,7 @@ CHEST_RADIOGRAPH = Modality(
     grammar=_Grammar(),
     labeller=label_report,
     acquisition=Acquisition(modalities=("CR", "DX"), views=("PA", "AP"), body_parts=("CHEST", "THORAX", "LUNG")),
-    words={"en": {"image": "chest radiograph", "lay_image": "chest X-ray"}},
+    words=LanguageFiles("storyxai.modalities.chest_radiograph"),
     limits=("One frontal film at a time: no lateral view, no prior examination, no clinical history is read.",),
     cannot_see=(
         "rib and clavicle fractures", "position of tubes and lines", "free air under the diaphragm", "bone lesions",
