@@ -83,9 +83,10 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """One radiograph as it is to be looked at.
+    """One image as it is to be looked at.
 
-    Shapes: `pixels` float32 [H, W] in [0, 1], bright = dense. Units: `spacing_mm` is (row, column) millimetres per
+    Shapes: `pixels` float32 [H, W] in [0, 1], bright = dense in radiographs, or [H, W, 3] (RGB) in colour.
+    Units: `spacing_mm` is (row, column) millimetres per
     pixel at the patient or detector, None where the file does not say. `sha256` is of the file's bytes. `source` is
     the file's name without its folder. `view` is "PA", "AP", "LATERAL", "OTHER" (oblique, decubitus) or "unknown".
     `notes` says in words what was done to the stored values or is doubtful ("inverted: MONOCHROME1"). `spacing_kind` is

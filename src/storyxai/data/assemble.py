@@ -16,7 +16,7 @@ from storyxai.data.opening import OpenedRow, open_row
 from storyxai.data.table import Skipped, StudyTable
 from storyxai.data.views import frontal_rows
 from storyxai.errors import TableError
-from storyxai.imaging.geometry import ModelFrame, model_frame
+from storyxai.imaging.geometry import ModelFrame, model_frame, model_view
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import modality_named
 from storyxai.phantoms.generate import Phantom, generate_phantom
@@ -71,7 +71,7 @@ def examples_from_table(
     skipped = list(left_out)
     for done, record in enumerate(frontal.frame.to_dict("records"), start=1):
         row = {str(key): cell for key, cell in record.items()}
-        opened = open_row(table, row, laterals=laterals)
+        opened = open_row(table, row, laterals=laterals, colour=kind.acquisition.colour)
         if isinstance(opened, Skipped):
             skipped.append(opened)
         else:
@@ -134,7 +134,7 @@ def _table_row(
     table: StudyTable, record: Mapping[str, object], opened: OpenedRow, modality: Modality, *, size: int, shares: bool
 ) -> _Row:
     image = opened.image
-    height, width = image.pixels.shape
+    height, width = image.pixels.shape[:2]
     frame = model_frame(height, width, size=size)
     masks, union = _table_masks(opened, record, frame, modality.structure_names, shares)
     labels = {name: float(str(record[f"label_{name}"])) for name in modality.names}
@@ -148,7 +148,7 @@ def _table_row(
         image_id=str(record["image_id"]),
         patient_id=str(record["patient_id"]),
         domain=str(record["source"]),
-        image=_bytes(frame.to_model(image.pixels)),
+        image=_image(image.pixels, frame, modality),
         labels=_label_row(labels, modality),
         masks=masks,
         union=union,
@@ -195,6 +195,12 @@ def _gather(rows: Sequence[_Row], encode: Encode) -> Examples:
         np.stack([row.cells for row in rows]),
         np.stack([encode(row.words) if row.words else np.zeros_like(encode([])) for row in rows]),
     )
+
+
+def _image(pixels: NDArray[np.float32], frame: ModelFrame, modality: Modality) -> NDArray[np.uint8]:
+    """The image in the model's frame, [S, S] or, of a modality in colour, [3, S, S]."""
+    seen = model_view(pixels, frame, channels=modality.acquisition.channels)
+    return _bytes(seen if modality.acquisition.colour else seen[0])
 
 
 def _bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:

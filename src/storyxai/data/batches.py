@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from storyxai.data.augmentation import DEFAULT_VIEWS, ViewSettings
 from storyxai.errors import TableError
 
-__all__ = ["UNKNOWN_PIXEL", "Batch", "Examples", "join_examples", "make_batch"]
+__all__ = ["UNKNOWN_PIXEL", "Batch", "Examples", "image_tensor", "join_examples", "make_batch"]
 
 UNKNOWN_PIXEL = 255
 """Marks a mask pixel or a grid cell that nobody states."""
@@ -31,10 +31,11 @@ UNKNOWN_PIXEL = 255
 class Examples:
     """References of N images, all in the model's frame (square, letterboxed).
 
-    Shapes: images uint8 [N, S, S]; labels float32 [N, F], nan = not stated; masks uint8 [N, C, S/4, S/4] share of a pixel
-    inside each of the modality's structures in 0..100 or UNKNOWN_PIXEL; union uint8 [N, S/4, S/4] the same for
-    lungs not told apart; cells uint8 [N, F, S/16, S/16] share of a cell inside a box, likewise; tokens int64 [N, T], all PAD
-    where no report is known. `domain` names the source of each image ("phantom", "nih", "kermany").
+    Shapes: images uint8 [N, S, S], in colour [N, 3, S, S]; labels float32 [N, F], nan = not stated;
+    masks uint8 [N, C, S/4, S/4] share of a pixel inside each of the modality's structures in 0..100 or UNKNOWN_PIXEL;
+    union uint8 [N, S/4, S/4] the same for lungs not told apart;
+    cells uint8 [N, F, S/16, S/16] share of a cell inside a box, likewise; tokens int64 [N, T], all PAD where
+    no report is known. `domain` names the source of each image ("phantom", "nih", "kermany").
     """
 
     ids: tuple[str, ...]
@@ -92,13 +93,19 @@ def make_batch(
     examples: Examples, rows: NDArray[np.int64], view: int, settings: ViewSettings = DEFAULT_VIEWS
 ) -> Batch:
     """The given rows as the network is shown them in `view`, with every reference moved along with the pixels."""
-    images = torch.from_numpy(examples.images[rows]).float().div_(255.0).unsqueeze(1)
+    images = image_tensor(examples.images[rows])
     masks, union, cells = (_shares(part[rows]) for part in (examples.masks, examples.union, examples.cells))
     labels, tokens = torch.from_numpy(examples.labels[rows]), torch.from_numpy(examples.tokens[rows])
     batch = Batch(images, labels, masks, union.unsqueeze(1), cells, tokens, torch.ones(len(rows)))
     if view:
         batch = _augment(batch, [_view_of(examples, row, view, settings) for row in rows], settings)
     return batch._replace(union=batch.union.squeeze(1))
+
+
+def image_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """Images as a network takes them, float32 [B, C, S, S] in [0, 1]. Shapes: images [B, S, S] or [B, C, S, S]."""
+    shown = torch.from_numpy(images).float().div_(255.0)
+    return shown.unsqueeze(1) if shown.ndim == 3 else shown
 
 
 def _shares(values: NDArray[np.uint8]) -> Tensor:

@@ -23,14 +23,16 @@ class OpenedRow:
     lost: tuple[Skipped, ...] = ()
 
 
-def open_row(table: StudyTable, row: Mapping[str, object], *, laterals: bool = False) -> OpenedRow | Skipped:
+def open_row(
+    table: StudyTable, row: Mapping[str, object], *, laterals: bool = False, colour: bool = False
+) -> OpenedRow | Skipped:
     """The row's image and masks. What cannot be used is told instead: a file that cannot be read, or one whose own
     header calls it a view that is not frontal where the table says nothing (not with `laterals`). A damaged mask is left
-    out of its row.
+    out of its row. With `colour` the image keeps its colours.
     """
     name = str(row["image_id"])
     try:
-        image = read_image(table.image_path(row))
+        image = read_image(table.image_path(row), colour=colour)
     except StoryxaiError as error:
         return unreadable(name, error)
     view = view_of(image.view)

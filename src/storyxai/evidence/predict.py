@@ -13,7 +13,7 @@ from storyxai.errors import InputError, WeightsError
 from storyxai.evidence.boxes import evidence_boxes
 from storyxai.explain.contract import ExplainedModel, Look, WrittenReport
 from storyxai.imaging.distance import GateDistance
-from storyxai.imaging.geometry import ModelFrame, model_frame
+from storyxai.imaging.geometry import ModelFrame, model_frame, model_view
 from storyxai.modalities.contract import Modality
 from storyxai.models.card import Calibration, ModelCard
 from storyxai.types import Array, Box, Finding, Image, Mask, Prediction
@@ -126,12 +126,7 @@ def view_of(model: ExplainedModel, image: Image) -> tuple[Array, ModelFrame]:
     if rows != columns:
         raise InputError("model", f"takes images of {rows} x {columns}", mend="give one that takes square images")
     frame = model_frame(height, width, size=rows)
-    if image.pixels.ndim == 2:
-        grey = frame.to_model(image.pixels)
-        return np.ascontiguousarray(np.broadcast_to(grey, (model.channels, *grey.shape))), frame
-    if model.channels == 1:
-        return frame.to_model(image.pixels.mean(axis=2, dtype=np.float32))[None], frame
-    return np.stack([frame.to_model(np.ascontiguousarray(image.pixels[..., i])) for i in range(3)]), frame
+    return model_view(image.pixels, frame, channels=model.channels), frame
 
 
 def predict(model: ExplainedModel, image: Image, modality: Modality, *, study_id: str = "") -> Seen:

@@ -344,7 +344,7 @@ def _counts(evidence: Evidence) -> Counts:
 
 
 def _image_record(image: Image) -> ImageRecord:
-    height, width = image.pixels.shape
+    height, width = image.pixels.shape[:2]
     return ImageRecord(
         "image", image.source, image.sha256, image.view, image.sex, image.age_years, image.spacing_kind, image.spacing_mm,
         image.notes, height, width,

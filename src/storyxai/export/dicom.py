@@ -177,7 +177,7 @@ def lies_on_film(export: Export) -> bool:
     if export.source is None or any(_TURNED in note for note in export.evidence.image.notes):
         return False
     header = export.source.header
-    return (header.get("Rows"), header.get("Columns")) == export.evidence.image.pixels.shape
+    return (header.get("Rows"), header.get("Columns")) == export.evidence.image.pixels.shape[:2]
 
 
 def _reference(export: Export) -> Any:
@@ -186,7 +186,7 @@ def _reference(export: Export) -> Any:
     if lies_on_film(export) and export.source is not None:
         header.update(export.source.header)
     else:
-        rows, columns = export.evidence.image.pixels.shape
+        rows, columns = export.evidence.image.pixels.shape[:2]
         header.update(_dataset({
             "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "SOPInstanceUID": export.uid("instance", "image", "1"),
             "SeriesInstanceUID": export.uid("series", "image"), "Modality": "OT", "Rows": rows, "Columns": columns,
@@ -213,9 +213,12 @@ def _identity(export: Export) -> dict[str, Any]:
 
 
 def _picture(desk: _Desk) -> Any:
-    """The picture that was told from, as it is: 16 bits, nothing drawn on it."""
-    pixels = np.rint(np.clip(desk.export.evidence.image.pixels, 0, 1) * 65535).astype(np.uint16)
-    made = _captured(desk, pixels, "MONOCHROME2", "image")
+    """The picture that was told from, as it is: 16 bits (8 in colour), nothing drawn on it."""
+    given = np.clip(desk.export.evidence.image.pixels, 0, 1)
+    if given.ndim == 3:
+        made = _captured(desk, np.rint(given * 255).astype(np.uint8), "RGB", "image")
+    else:
+        made = _captured(desk, np.rint(given * 65535).astype(np.uint16), "MONOCHROME2", "image")
     made.ImageComments = f"The picture that was told from, upright and bright = dense. {RESEARCH_USE}"
     return made
 

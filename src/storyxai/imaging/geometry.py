@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 
 from storyxai.types import Array, Box, Mask
 
-__all__ = ["ModelFrame", "model_frame"]
+__all__ = ["ModelFrame", "model_frame", "model_view"]
 
 _ROWS_AT_ONCE = 16
 
@@ -44,8 +44,10 @@ class ModelFrame:
     def to_model(self, pixels: Array) -> Array:
         """`pixels` as the model sees them: padded to a square with 0, then resized with antialiasing.
 
-        Shapes: [H, W] -> [size, size], float32. Values stay within the range of `pixels` and 0.
+        Shapes: [H, W] -> [size, size], [H, W, 3] -> [size, size, 3], float32. Values stay within the range of `pixels` and 0.
         """
+        if pixels.ndim == 3:
+            return np.stack([self.to_model(np.ascontiguousarray(pixels[..., i])) for i in range(pixels.shape[2])], axis=2)
         self._expect(pixels.shape)
         if self.height == self.width:
             square = np.ascontiguousarray(pixels, dtype=np.float32)
@@ -123,6 +125,19 @@ def model_frame(height: int, width: int, *, size: int) -> ModelFrame:
         raise ValueError(f"lengths must be at least 1, got {height} x {width} and size {size}")
     side = max(height, width)
     return ModelFrame(height, width, size, side, (side - height) // 2, (side - width) // 2)
+
+
+def model_view(pixels: Array, frame: ModelFrame, *, channels: int) -> Array:
+    """`pixels` as a model of so many channels sees them, float32 [channels, size, size].
+
+    Shapes: pixels [H, W] or [H, W, 3]. Grey is given to three channels three times; of colours one channel gets the mean.
+    """
+    if pixels.ndim == 2:
+        grey = frame.to_model(pixels)
+        return np.ascontiguousarray(np.broadcast_to(grey, (channels, *grey.shape)))
+    if channels == 1:
+        return frame.to_model(pixels.mean(axis=2, dtype=np.float32))[None]
+    return np.ascontiguousarray(np.moveaxis(frame.to_model(pixels), 2, 0))
 
 
 def _bilinear_taps(n_in: int, low: float, high: float, n_out: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

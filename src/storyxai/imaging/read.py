@@ -51,9 +51,10 @@ _COLOURED_AT = 0.12
 _COLOURED_SHARE = 0.005
 
 
-def read_image(path: str | Path) -> Image:
-    """The radiograph in `path`: float32 [H, W] in [0, 1], bright = dense, as it is to be looked at.
+def read_image(path: str | Path, *, colour: bool = False) -> Image:
+    """The image in `path`: float32 [H, W] in [0, 1], bright = dense, as it is to be looked at.
 
+    With `colour` a picture that holds colours is [H, W, 3] (RGB); without it their brightness is read, and a note says so.
     8-bit values are divided by 255; 16-bit ones are scaled by their robust range; DICOM goes through its modality LUT,
     VOI LUT or window, and then the inversion of MONOCHROME1. Raw JSRT films (`.IMG`) are read too.
     Raises: ReadError naming the file and the mend.
@@ -67,7 +68,7 @@ def read_image(path: str | Path) -> Image:
         try:
             if is_jsrt_film(data, source=source):
                 return read_jsrt_film(data, source=source)
-            return read_dicom(data, source=source) if is_dicom(data) else _read_picture(data, source)
+            return read_dicom(data, source=source) if is_dicom(data) else _read_picture(data, source, colour=colour)
         except _DAMAGE as damage:
             raise ReadError(path.name, _what_is_wrong(damage), mend="export or copy the file again") from damage
 
@@ -143,7 +144,7 @@ def _bytes_of(path: Path) -> bytes:
         raise ReadError(str(path), f"cannot be opened ({reason})", mend=mend) from denied
 
 
-def _read_picture(data: bytes, source: str) -> Image:
+def _read_picture(data: bytes, source: str, *, colour: bool) -> Image:
     try:
         picture = PillowImage.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
     except UnidentifiedImageError as unknown:
@@ -170,7 +171,7 @@ def _read_picture(data: bytes, source: str) -> Image:
     picture.load()
     white_is_zero = _white_is_zero(picture)
     ImageOps.exif_transpose(picture, in_place=True)
-    pixels, said = _grey(picture, white_is_zero=white_is_zero)
+    pixels, said = _values(picture, white_is_zero=white_is_zero, colour=colour)
     return Image(pixels=pixels, sha256=sha256_bytes(data), source=source, notes=(*notes, *said))
 
 
@@ -188,8 +189,8 @@ def _white_is_zero(picture: PillowImage.Image) -> bool:
     return picture.mode.startswith("I;16") and bool(tags.get(262) == 0)
 
 
-def _grey(picture: PillowImage.Image, *, white_is_zero: bool) -> tuple[Array, list[str]]:
-    """The picture's grey values in [0, 1] and notes of what was done to get them."""
+def _values(picture: PillowImage.Image, *, white_is_zero: bool, colour: bool) -> tuple[Array, list[str]]:
+    """The picture's grey values, or with `colour` its colours, in [0, 1], and notes of what was done to get them."""
     if picture.mode in {"L", "1"}:
         # convert copies even where there is nothing to convert.
         return _eighths(np.asarray(picture if picture.mode == "L" else picture.convert("L"))), []
@@ -202,8 +203,10 @@ def _grey(picture: PillowImage.Image, *, white_is_zero: bool) -> tuple[Array, li
             notes.append("transparent parts were laid on black")
         ground = PillowImage.new("RGBA", seen.size, (0, 0, 0, 255))
         picture = PillowImage.alpha_composite(ground, seen)
-    colour = np.asarray(picture.convert("RGB"))
-    spread = colour.max(axis=2) - colour.min(axis=2)
+    seen_as = np.asarray(picture.convert("RGB"))
+    if colour:
+        return _eighths(seen_as), notes
+    spread = seen_as.max(axis=2) - seen_as.min(axis=2)
     share = float((spread > _COLOURED_AT * 255).mean())
     if share > _COLOURED_SHARE:
         notes.append(f"colour: {share:.1%} of the pixels are coloured")

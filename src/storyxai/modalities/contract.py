@@ -225,6 +225,11 @@ class Acquisition:
     views: tuple[str, ...] = ()
     body_parts: tuple[str, ...] = ()
 
+    @property
+    def colour(self) -> bool:
+        """Whether images are read with their colours."""
+        return self.channels == 3
+
 
 @dataclass(frozen=True)
 class Modality:

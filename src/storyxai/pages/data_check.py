@@ -144,12 +144,12 @@ def _shown(table: StudyTable, row: Mapping[str, Any]) -> Shown:
 
 def _overlay(table: StudyTable, row: Mapping[str, Any]) -> bytes:
     """JPEG of the row's image with outlines of its masks and its boxes."""
-    pixels = read_image(table.image_path(row)).pixels
-    height, width = pixels.shape
+    pixels = read_image(table.image_path(row), colour=True).pixels
+    height, width = pixels.shape[:2]
     scale = PICTURE_SIDE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    grey = Picture.fromarray(np.round(pixels * 255).astype(np.uint8)).resize(size, Picture.Resampling.BOX)
-    colour = np.array(grey.convert("RGB"))
+    drawn = Picture.fromarray(np.round(pixels * 255).astype(np.uint8)).resize(size, Picture.Resampling.BOX)
+    colour = np.array(drawn.convert("RGB"))
     lungs = read_lung_mask(table, row)
     if lungs is not None:
         _draw_outline(colour, lungs[0], LUNG)

@@ -55,12 +55,12 @@ def display_size(height: int, width: int, *, long_side: int = LONG_SIDE_PX) -> t
 
 
 def image_png(image: Image, *, long_side: int = LONG_SIDE_PX) -> bytes:
-    """The untouched image as 8-bit grey PNG, only scaled."""
-    return _png(Picture.fromarray(_grey(image, long_side)))
+    """The untouched image as 8-bit PNG, grey or in its colours, only scaled."""
+    return _png(Picture.fromarray(_untouched(image, long_side)))
 
 
 def page_image_png(image: Image) -> bytes:
-    """The untouched image as a page holds it: grey, lossless, as large as its share of the page's bytes allows."""
+    """The untouched image as a page holds it: lossless, as large as its share of the page's bytes allows."""
     if image not in _DRAWN:
         for side in PAGE_SIDES_PX:
             _DRAWN[image] = image_png(image, long_side=side)
@@ -108,10 +108,10 @@ def pair_png(image: Image, heatmap: Heatmap, *, limit: float | None = None, mask
     folder keeps its warning.
     """
     top = map_limit([heatmap]) if limit is None else limit
-    grey = _grey(image, long_side)
-    left, right = _colour(grey), np.asarray(_outlined(_overlay(grey, heatmap, top), _lungs(masks or {})))
+    left = _colour(_untouched(image, long_side))
+    right = np.asarray(_outlined(_overlay(left, heatmap, top), _lungs(masks or {})))
     signed = is_signed(heatmap)
-    height, width = grey.shape
+    height, width = left.shape[:2]
     gap, size = 16, 15
     font = ImageFont.load_default(size=size)
     method = METHOD_NAMES.get(heatmap.method, heatmap.method)
@@ -179,10 +179,9 @@ def scale_colours(*, signed: bool) -> Colours:
     return np.rint(255 * _oklab_to_srgb(lab)).astype(np.uint8)
 
 
-def _overlay(grey: Colours, heatmap: Heatmap, limit: float) -> Colours:
-    signed = is_signed(heatmap)
-    values = _scaled(heatmap.values, grey.shape) / np.float32(limit)
-    return _mixed(_colour(grey), values, signed)
+def _overlay(under: Colours, heatmap: Heatmap, limit: float) -> Colours:
+    values = _scaled(heatmap.values, under.shape) / np.float32(limit)
+    return _mixed(under, values, is_signed(heatmap))
 
 
 def _mixed(under: Colours, values: Array, signed: bool) -> Colours:
@@ -228,8 +227,9 @@ def _edge(inside: Mask, *, thick: int) -> Mask:
     return edge
 
 
-def _grey(image: Image, long_side: int) -> Colours:
-    height, width = image.pixels.shape
+def _untouched(image: Image, long_side: int) -> Colours:
+    """The image at the size it is drawn at, uint8 [H, W] or [H, W, 3]."""
+    height, width = image.pixels.shape[:2]
     eight = np.rint(np.clip(image.pixels, 0, 1) * 255).astype(np.uint8)
     rows, columns = display_size(height, width, long_side=long_side)
     return np.asarray(Picture.fromarray(eight).resize((columns, rows), Picture.Resampling.BICUBIC))
@@ -240,8 +240,8 @@ def _scaled(values: Array, shape: tuple[int, ...]) -> Array:
     return np.asarray(picture.resize((shape[1], shape[0]), Picture.Resampling.BILINEAR))
 
 
-def _colour(grey: Colours) -> Colours:
-    return np.repeat(grey[..., None], 3, axis=2)
+def _colour(shown: Colours) -> Colours:
+    return shown if shown.ndim == 3 else np.repeat(shown[..., None], 3, axis=2)
 
 
 def _indexed(steps: Colours, palette: Colours, cover: Colours) -> bytes:

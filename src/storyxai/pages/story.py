@@ -201,7 +201,7 @@ class _Builder:
         parts = tuple(self._part(number, section) for number, section in enumerate(self.story.sections))
         one_screen = self.story.audience in ONE_SCREEN and bool(parts)
         focuses = self._focuses(parts) if one_screen else ()
-        study, height_width = self.record["study"], self.evidence.image.pixels.shape
+        study, height_width = self.record["study"], self.evidence.image.pixels.shape[:2]
         facts = [f"{self.labels['study']} {study['study_id'].removeprefix('study-')}", study["image"]["source"]]
         facts += [] if self.patient else [study["model_id"]]
         drawn = one_screen or any(part.rows for part in parts)

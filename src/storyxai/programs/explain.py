@@ -77,7 +77,7 @@ def explain(path: Path, out: Path, options: ExplainOptions) -> Explained:
     with output_folder(out.parent, typed=out):
         model = open_model(options.model)
         name = _finding_of(model, options.finding)
-        image = read_image(path)
+        image = read_image(path, colour=modality_for(model).acquisition.colour)
         settings = GatherSettings(options.samples, options.seed, force=options.force)
         heatmap, checks = explain_finding(model, image, finding=name, method=method, settings=settings)
         _write({raw.name: _npy(heatmap), out.name: pair_png(image, heatmap)}, out)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from storyxai.errors import GateRefusal, InputError, OutputError, StoryxaiError
 from storyxai.evidence.archive import archive_files, as_archived
-from storyxai.evidence.gather import METHODS, GatherSettings, gather
+from storyxai.evidence.gather import METHODS, GatherSettings, gather, modality_for
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.evidence.seal import SEAL_NAME, read_key, seal_of
 from storyxai.explain.contract import ExplainedModel
@@ -122,7 +122,8 @@ def require_samples(samples: int) -> None:
 
 def _tell_one(model: ExplainedModel, path: Path, out: Path, options: TellOptions) -> Told:
     settings = GatherSettings(options.samples, options.seed, force=options.force, indication=options.indication)
-    evidence = gather(model, read_image(path), methods=options.methods, settings=settings)
+    image = read_image(path, colour=modality_for(model).acquisition.colour)
+    evidence = gather(model, image, methods=options.methods, settings=settings)
     folder = out / evidence.prediction.study_id
     files = _study_files(evidence, folder, options)
     try:

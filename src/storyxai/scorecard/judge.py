@@ -264,8 +264,8 @@ def student_speed(
     """
     rows: list[dict[str, Any]] = []
     for one, name in ((student, "student"), *((other, beside_name(other)) for other in beside)):
-        grey = np.full((one.size, one.size), 0.5, dtype=np.float32)
-        found = images_per_second(partial(one.answer, grey[None]), batch_size=1, batches=batches, clock=clock)
+        grey = np.full((one.channels, one.size, one.size), 0.5, dtype=np.float32)
+        found = images_per_second(partial(one.answer, grey), batch_size=1, batches=batches, clock=clock)
         ratio = {"student_times_faster": rows[0]["images_per_second"] / found.images_per_second} if rows else {}
         rows.append({"name": name, **asdict(found), **ratio})
     return {"models": rows}

@@ -19,7 +19,7 @@ from storyxai.data.opening import open_row
 from storyxai.data.table import Skipped, StudyTable
 from storyxai.evidence.boxes import boxes_from_grid, evidence_boxes
 from storyxai.evidence.predict import outlines
-from storyxai.imaging.geometry import ModelFrame, model_frame
+from storyxai.imaging.geometry import ModelFrame, model_frame, model_view
 from storyxai.metrics.faithfulness import baseline_maps
 from storyxai.metrics.segmentation import dice, surface_distances
 from storyxai.modalities.chest_radiograph.findings import match_name
@@ -64,7 +64,7 @@ class JudgedRow:
 
 @dataclass(frozen=True, eq=False)
 class _Opened:
-    """A readable row: its file's facts, its frame and pixels [S, S] for each student, its reference masks."""
+    """A readable row: its file's facts, its frame and pixels [C, S, S] for each student, its reference masks."""
 
     row: Row
     sha256: str
@@ -84,13 +84,12 @@ def judge_rows(
     """
     rows: list[Row] = [{str(key): cell for key, cell in row.items()} for row in table.frame.to_dict("records")]
     boxed = boxed_findings(table)
-    sizes = [student.size for student in students]
     places: list[int] = []
     judged: tuple[list[JudgedRow], ...] = tuple([] for _ in students)
     left_out: list[Skipped] = []
 
     def opened(place: int) -> tuple[int, _Opened | Skipped]:
-        return place, _open_row(table, rows[place], sizes, laterals)
+        return place, _open_row(table, rows[place], students, laterals)
 
     # Threads that each silence the warnings of a library would restore one another's filters: silenced here for all.
     with warnings.catch_warnings(), ThreadPoolExecutor(WORKERS) as pool:
@@ -129,13 +128,16 @@ def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
         yield batch
 
 
-def _open_row(table: StudyTable, row: Row, sizes: Sequence[int], laterals: bool) -> _Opened | Skipped:
-    opened = open_row(table, row, laterals=laterals)
+def _open_row(table: StudyTable, row: Row, students: Sequence[Student], laterals: bool) -> _Opened | Skipped:
+    opened = open_row(table, row, laterals=laterals, colour=students[0].modality.acquisition.colour)
     if isinstance(opened, Skipped):
         return opened
     image = opened.image
-    frames = tuple(model_frame(*image.pixels.shape, size=size) for size in sizes)
-    pixels = tuple(frame.to_model(image.pixels) for frame in frames)
+    height, width = image.pixels.shape[:2]
+    frames = tuple(model_frame(height, width, size=student.size) for student in students)
+    pixels = tuple(
+        model_view(image.pixels, frame, channels=student.channels) for frame, student in zip(frames, students, strict=True)
+    )
     return _Opened(row, image.sha256, image.spacing_mm, frames, pixels, opened.structures, opened.lost)
 
 
@@ -144,7 +146,7 @@ def _judge_batch(
     boxed: Sequence[str], seed: int,
 ) -> list[JudgedRow]:
     """What student `number` said of each row of the batch, its network asked once."""
-    _, grids, logits, masks, memory = student.answer_all(np.stack([one.pixels[number] for one in batch])[:, None])
+    _, grids, logits, masks, memory = student.answer_all(np.stack([one.pixels[number] for one in batch]))
 
     def judge(place: int) -> JudgedRow:
         one = batch[place]

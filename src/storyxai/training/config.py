@@ -383,8 +383,6 @@ def _check_modality(recipe: Recipe, file: str) -> None:
         if task in TASKS and task not in able:
             why = f"{what}, which has no {'structures' if task == 'masks' else 'grammar of reports'}"
             raise RecipeError(file, f"'student.tasks' names '{task}', and the recipe {why}", mend="leave it out")
-    if modality.acquisition.channels != 1:
-        raise RecipeError(file, f"{what}, whose images are in colour", mend="students learn from grey images so far")
     if modality.key == DEFAULT_MODALITY:
         return
     if data.phantom_train or data.phantom_validation or data.phantom_test:

@@ -263,7 +263,7 @@ def new_network(
     kind = recipe.kind()
     spec = NetworkSpec(
         encoder=shape.encoder, size=recipe.data.size, tasks=tasks, findings=kind.names, structures=kind.structure_names,
-        vocabulary=words_of(kind), width=shape.width, hidden=shape.hidden,
+        vocabulary=words_of(kind), width=shape.width, hidden=shape.hidden, channels=kind.acquisition.channels,
     )
     if isinstance(shape, StudentRecipe):
         spec = replace(spec, fine_width=shape.fine_width, deepest=shape.deepest)

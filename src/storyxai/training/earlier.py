@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from storyxai.data.batches import UNKNOWN_PIXEL, Examples
+from storyxai.data.batches import UNKNOWN_PIXEL, Examples, image_tensor
 from storyxai.errors import RecipeError, WeightsError
 from storyxai.models.export import load_network
 from storyxai.models.network import MASKS, Network
@@ -80,7 +80,7 @@ def _drawn(
     student: OwnTeacher, train: Examples, rows: np.ndarray, structures: Sequence[str], shares: bool
 ) -> np.ndarray:
     """The masks [B, 3, h, w] of these rows in hundredths; what is not among `structures` is unknown."""
-    said = student.answers(torch.from_numpy(train.images[rows]).float().div_(255.0).unsqueeze(1)).masks
+    said = student.answers(image_tensor(train.images[rows])).masks
     assert said is not None
     chance = F.interpolate(torch.sigmoid(said), size=train.masks.shape[2:], mode="area")
     hundredths = (100 * (chance if shares else (chance >= 0.5).float())).round().to(torch.uint8).numpy()

@@ -43,8 +43,9 @@ class InputForm:
     std: tuple[float, ...] = (1.0,)
 
     def of(self, images: Tensor) -> Tensor:
-        """The images [B, 1, S, S] in [0, 1] as the model wants them: [B, channels, size, size]."""
-        scaled = self.low + (self.high - self.low) * resized(images, self.size)
+        """The images [B, C, S, S] in [0, 1] as the model wants them: [B, channels, size, size]; of colours the mean for one."""
+        shown = images.mean(dim=1, keepdim=True) if self.channels == 1 else images
+        scaled = self.low + (self.high - self.low) * resized(shown, self.size)
         mean, std = (torch.tensor(part, dtype=torch.float32).view(1, -1, 1, 1) for part in (self.mean, self.std))
         return ((scaled.expand(-1, self.channels, -1, -1) - mean) / std).contiguous()
 
