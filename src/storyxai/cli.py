@@ -28,6 +28,7 @@ from storyxai.progress import Progress
 
 if TYPE_CHECKING:
     from storyxai.programs import data, recipes
+    from storyxai.programs import deidentify as removing
     from storyxai.programs import evaluate as judging
     from storyxai.programs import explain as explaining
     from storyxai.programs import export as exporting
@@ -46,7 +47,7 @@ else:
 
     data, recipes, judging = _Later("data"), _Later("recipes"), _Later("evaluate")
     explaining, telling, verifying, opening = _Later("explain"), _Later("tell"), _Later("verify"), _Later("models")
-    exporting, releasing = _Later("export"), _Later("release")
+    exporting, releasing, removing = _Later("export"), _Later("release"), _Later("deidentify")
 
 __all__ = ["app", "main"]
 
@@ -229,6 +230,37 @@ def export(
     """
     done = exporting.export_study(study, out, to=to, source=source)
     lines = [*(f"{done.folder}/{name}" for name in done.files), *(f"  {remark}" for remark in done.remarks)]
+    _answer(asdict(done), lines, as_json)
+
+
+@app.command()
+def deidentify(
+    images: Annotated[list[Path], typer.Argument(help="DICOM files or folders of them.")],
+    out: Out,
+    key: Annotated[Path, typer.Option(help="A file of 32 secret bytes or more that makes the pseudonyms.")],
+    blank_text: Annotated[bool, typer.Option("--blank-text", help="Paint over what looks like text in the pixels.")] = False,
+    pixels_seen: Annotated[
+        bool, typer.Option("--pixels-seen", help="You looked at the pixels: nothing in them names a person.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write DICOM images without the people in them: by keep-list, with pseudonyms, moved dates and a report.
+
+    The same key gives the same pseudonym to a person and moves all of their dates by the same days. Text in the pixels is
+    doubted unless the file rules it out, or you say that you looked.
+
+    Example:  head -c 32 /dev/urandom > key && storyxai deidentify films --key key --out shared
+    """
+    with _progress() as progress:
+        done = removing.deidentify_files(
+            images, out, key_file=key, blank_text=blank_text, seen=pixels_seen, progress=progress
+        )
+    lines = [f"{done.folder}: {done.written} images of {done.people} people, {done.folder}/{removing.REPORT_NAME}"]
+    if done.blanked:
+        lines.append(f"  {done.blanked} boxes that looked like text were painted over")
+    if done.doubted:
+        lines.append(f"  {done.doubted} images may hold a name in their pixels: {removing.STILL_THERE}")
+    lines += [f"  left out: file {one.number}, {one.path}: {one.why}" for one in done.left_out]
     _answer(asdict(done), lines, as_json)
 
 

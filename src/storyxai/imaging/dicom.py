@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storyxai.errors import ReadError
 from storyxai.imaging.decode import DecodeError, decode_apart
@@ -16,7 +19,7 @@ from storyxai.imaging.values import check_size
 from storyxai.provenance import sha256_bytes
 from storyxai.types import Array, Image
 
-__all__ = ["is_dicom", "read_dicom"]
+__all__ = ["is_dicom", "read_dicom", "read_stored"]
 
 # DR and XR are no modalities of DICOM, and are written.
 _RADIOGRAPHS = {"CR", "DX", "DR", "RG", "XR"}
@@ -35,9 +38,15 @@ def read_dicom(data: bytes, *, source: str) -> Image:
     Raises: ReadError for what is no single grey projection radiograph or goes beyond the limits; the errors of pydicom
     and numpy for damaged files, which read_image turns into ReadError. Source: PS3.3 C.7.6.3, C.7.6.11, C.11.
     """
+    with _damage_named(source):
+        return _read(data, parse(data, source), source)
+
+
+@contextmanager
+def _damage_named(source: str) -> Iterator[None]:
+    """Damage of the pixels or the header as an error that names the file. Raises: ReadError."""
     try:
-        file = parse(data, source)
-        return _read(data, file, source)
+        yield
     except DecodeError as failed:
         raise ReadError(source, str(failed), mend="export the image again, uncompressed if possible") from failed
     except Exception as damage:
@@ -45,6 +54,20 @@ def read_dicom(data: bytes, *, source: str) -> Image:
         if type(damage).__module__ != "pydicom.errors":
             raise
         raise ReadError(source, "its DICOM header is damaged", mend="export or copy the file again") from damage
+
+
+def read_stored(data: bytes, *, source: str) -> tuple[Any, NDArray[Any], int]:
+    """A single grey image as its file stores it: the header, the stored values and how many bits they have.
+
+    Shapes: [H, W] of 8 or 16 bits, signed or not; nothing is left in unused bits. Any modality. Raises: as `read_dicom`.
+    """
+    with _damage_named(source):
+        file = parse(data, source)
+        rows, columns = _grey_shape(file.header, source)
+        stored, _ = _stored(data, file, rows, columns)
+        size = stored.words.dtype.itemsize
+        values = stored.values.astype(f"{'i' if stored.signed else 'u'}{size}")[stored.words]
+        return file.header, values, stored.bits
 
 
 def _read(data: bytes, file: DicomFile, source: str) -> Image:
@@ -81,6 +104,11 @@ def _checked_shape(header: Any, modality: str, source: str) -> tuple[int, int]:
     if modality not in _RADIOGRAPHS | _UNSTATED:
         said = _OTHERS.get(modality, "another kind of object")
         raise ReadError(source, f"is {said} (modality {modality[:16]}), not a projection radiograph", mend=mend)
+    return _grey_shape(header, source, mend=mend)
+
+
+def _grey_shape(header: Any, source: str, *, mend: str = "give a single grey image") -> tuple[int, int]:
+    """Rows and columns. Raises: ReadError for what is no single grey picture within the limits."""
     rows, columns = whole(header, "Rows"), whole(header, "Columns")
     if rows is None or columns is None:
         raise ReadError(source, "holds no picture", mend="give the file of the image itself")

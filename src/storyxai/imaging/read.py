@@ -30,7 +30,7 @@ from storyxai.imaging.values import MAX_FILE_BYTES, MAX_PIXELS, check_size, robu
 from storyxai.provenance import sha256_bytes
 from storyxai.types import Array, Image
 
-__all__ = ["SUFFIXES", "dicom_header", "find_images", "read_image"]
+__all__ = ["SUFFIXES", "dicom_header", "file_bytes", "find_images", "read_image"]
 
 SUFFIXES = (".dcm", ".dicom", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
@@ -60,7 +60,7 @@ def read_image(path: str | Path, *, colour: bool = False) -> Image:
     Raises: ReadError naming the file and the mend.
     """
     path = Path(path)
-    data = _bytes_of(path)
+    data = file_bytes(path)
     source = printable(path.name)  # it will stand in records and stories
     # Libraries warn about doubtful files on the console; what matters here is said in notes or in the error.
     with warnings.catch_warnings():
@@ -75,7 +75,7 @@ def read_image(path: str | Path, *, colour: bool = False) -> Image:
 
 def dicom_header(path: Path) -> Any | None:
     """The pydicom header of a DICOM file that read_image reads, without pixel data; None for a file of another kind."""
-    data = _bytes_of(path)
+    data = file_bytes(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return parse(data, printable(path.name)).header if is_dicom(data) else None
@@ -123,7 +123,8 @@ def _starts_like_dicom(path: Path) -> bool:
         return False
 
 
-def _bytes_of(path: Path) -> bytes:
+def file_bytes(path: Path) -> bytes:
+    """The bytes of an image file within the limits. Raises: ReadError naming the file and the mend."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "age_years", "body_part", "items", "letters", "number", "numbers", "pixel_aspect", "spacing", "text", "view", "whole",
+    "PART_WORDS", "age_years", "body_part", "items", "letters", "number", "numbers", "pixel_aspect", "spacing", "text", "view",
+    "whole",
 ]  # fmt: skip
 
 _FRONTAL = frozenset({"PA", "AP"})
@@ -49,7 +50,7 @@ _VIEW_BY_CODE = {code: name for name, codes in _VIEW_CODES.items() for code in c
 # Names of the series and of how it was processed describe this picture; the study's may list all of its pictures.
 _SERIES_TEXTS = ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription", "AcquisitionProtocolName")
 
-_PART_WORDS = (
+PART_WORDS = (
     "CHEST", "THORAX", "LUNG", "RIBS", "RIB", "ABDOMEN", "ANKLE", "BREAST", "ELBOW", "FEMUR", "FINGER", "FOOT", "FOREARM",
     "HAND", "HIP", "HUMERUS", "KNEE", "PELVIS", "SHOULDER", "SKULL", "SPINE", "TIBIA", "WRIST",
 )  # fmt: skip
@@ -202,7 +203,7 @@ def body_part(header: Any) -> str:
         if found:
             return found[:32]
     said = [word for name in _SERIES_TEXTS for word in _words(text(header, name))]
-    return next((part for part in _PART_WORDS if part in said), "")
+    return next((part for part in PART_WORDS if part in said), "")
 
 
 def spacing(header: Any) -> tuple[tuple[float, float] | None, str, tuple[str, ...]]:
