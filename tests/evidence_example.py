@@ -9,7 +9,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.types import Box, Check, Concept, Counterfactual, Evidence, Finding, Heatmap, Image, ModelFacts, Prediction
+from storyxai.types import (
+    Box,
+    Check,
+    Concept,
+    Counterfactual,
+    Evidence,
+    Finding,
+    Heatmap,
+    Image,
+    ModelFacts,
+    Prediction,
+    SmallestChange,
+)
 
 HEIGHT, WIDTH = 240, 200
 INPUT_SHA, WEIGHTS_SHA = "5e" * 32, "a1b2c3d4" * 8
@@ -91,6 +103,10 @@ def example_evidence() -> Evidence:
             "packages": {"numpy": "2.0.0", "onnxruntime": "1.20.0"},
         },
         indication="Breathless for three days; fluid?",
+        smallest_changes=(
+            SmallestChange("Effusion", "blur", 0.5, 60, 71, False, 3, 0.064, 0.41),
+            SmallestChange("Consolidation", "blur", 0.5, 60, 500, False),
+        ),
     )
 
 

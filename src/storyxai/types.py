@@ -47,6 +47,7 @@ __all__ = [
     "ReportFigures",
     "Section",
     "Sentence",
+    "SmallestChange",
     "SoftTargets",
     "Story",
     "Study",
@@ -261,6 +262,26 @@ class Counterfactual:
 
 
 @dataclass(frozen=True)
+class SmallestChange:
+    """The fewest superpixels that were found to turn what is told of `finding` when they are hidden (filled as `fill` says).
+
+    `limit` is the probability that it crosses then, `of` the number of all superpixels, `passes` those of the model that the
+    search took, `smallest` that no smaller set can do it. The number of `superpixels`, their `share` of the image and the new
+    `probability` are None where no set was found within these passes.
+    """
+
+    finding: str
+    fill: str
+    limit: float
+    of: int
+    passes: int
+    smallest: bool
+    superpixels: int | None = None
+    share: float | None = None
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
 class DataSet:
     """One data set that a model learned from. None: not stated. `limits` are sentences about it that its source states."""
 
@@ -390,6 +411,7 @@ class Evidence:
     provenance: Mapping[str, Any]
     indication: str = ""
     gaps: tuple[str, ...] = ()
+    smallest_changes: tuple[SmallestChange, ...] = ()
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""

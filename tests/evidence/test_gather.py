@@ -228,6 +228,23 @@ def test_lime_finds_the_opacity_that_a_blur_would_keep(student: Student, seen: S
     assert found[None] > 2 * found["blur"] > 0
 
 
+def test_the_smallest_change_turns_the_finding_and_says_what_hiding_it_gives() -> None:
+    """Independent of the search: the stated probability is the model's with so large a part hidden, on the other side."""
+    evidence = spots(CalibratedReader(REGIONS), picture() - 0.15 * UPPER)
+    (change,) = evidence.smallest_changes
+    assert (change.finding, change.limit, change.fill, change.passes <= 200) == ("Upper_spot", 0.5, "blur", True)
+    assert change.superpixels is not None and change.share is not None and change.probability is not None
+    assert evidence.prediction.findings[0].probability > 0.5 > change.probability
+    # The spot, whose mean alone decides, is a sixteenth of the image.
+    assert 0.25 / 16 < change.share < 2 / 16
+    assert as_record(evidence)["smallest_changes"]["Upper_spot"]["superpixels"] == change.superpixels
+
+
+def test_no_smallest_change_is_told_where_not_every_part_could_be_tried() -> None:
+    settings = GatherSettings(samples=400, modality=SPOTS, passes=10)
+    assert gather(CalibratedReader(REGIONS), image_of(picture()), settings=settings).smallest_changes == ()
+
+
 def test_a_what_if_says_how_it_hid_and_hides_so(student: Student) -> None:
     """A large effusion: without its lung it is far less likely, and every way of hiding has its words."""
     phantoms = (generate_phantom(seed, size=256) for seed in range(9_310_000, 9_310_100))

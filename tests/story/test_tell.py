@@ -18,7 +18,7 @@ from storyxai.story.audiences.patient import check_readability
 from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.story.words import load_words
-from storyxai.types import Check, Counterfactual, Evidence, Finding, FindingFigures, Section, Sentence, Story
+from storyxai.types import Check, Counterfactual, Evidence, Finding, FindingFigures, Section, Sentence, SmallestChange, Story
 
 GOLD = Path(__file__).resolve().parents[1] / "gold"
 
@@ -158,7 +158,8 @@ def test_every_template_is_used_and_cites() -> None:
     words = load_words("en")
     source = "".join(p.read_text(encoding="utf-8") for p in sorted(Path(tell.__code__.co_filename).parent.rglob("*.py")))
     indexed = {f"patient.{stem}_" for stem in ("next", "help", "ask", "back")}
-    indexed |= {f"clinician.{stem}_" for stem in ("verdict", "also", "more", "report_line")}
+    indexed |= {f"clinician.{stem}_" for stem in ("verdict", "also", "more", "report_line", "smallest")}
+    indexed.add("practitioner.smallest_")
     parts = {"likely", "possible", "unlikely", "tell", "passed", "failed", "unasked", "score"}
     for audience in AUDIENCES:
         for key in words.data[audience]:
@@ -353,3 +354,16 @@ def test_languages_are_data() -> None:
     assert [words.printed(v, "number") for v in (0.0, 3.0, 1200, 0.0312, -0.273, 12.34, 1e-30)] == [
         "0", "3", "1,200", "0.0312", "-0.273", "12.3", "0.00"
     ]  # fmt: skip
+
+
+def test_the_smallest_change_is_told_with_its_direction_and_where_none_was_found() -> None:
+    base = example_evidence()
+    told = [s.text for section in tell(base, "clinician").sections for s in section.sentences]
+    (found,) = [text for text in told if text.startswith("Smallest change")]
+    assert "with 3 of 60 parts of the image hidden (6 % of it" in found and "from 0.83 to 0.41, below 0.50" in found
+    assert any("of consolidation" in text or "turn consolidation" in text for text in told if "within 500 tries" in text)
+    rising = SmallestChange("Effusion", "blur", 0.9, 60, 61, True, 1, 0.02, 0.91)
+    told = [s.text for section in tell(dataclasses.replace(base, smallest_changes=(rising,)), "practitioner").sections
+            for s in section.sentences]
+    assert any("rises from 0.83 to 0.91, above 0.90 (61 passes)" in text for text in told)
+    assert "Every smaller set was tried: Effusion." in told

@@ -10,6 +10,7 @@ import numpy as np
 from storyxai.errors import InputError, UnsupportedMethodError
 from storyxai.evidence.maps import Drawings, draw, maps_of
 from storyxai.evidence.predict import MOST_GRADIENTS, OneLook, Seen, card_of, distance_of, predict, view_of
+from storyxai.evidence.smallest_change import smallest_changes
 from storyxai.evidence.what_if import hide_regions
 from storyxai.explain.contract import Budget, ExplainedModel, Method
 from storyxai.explain.registry import method_named
@@ -48,7 +49,8 @@ MOST_PIXELS_FOR_ALL_MAPS = 2_000_000
 class GatherSettings:
     """How evidence is gathered.
 
-    `samples` a method that perturbs may draw, `seed` of all that is random. `modality` None: the one that the model names,
+    `samples` a method that perturbs may draw, `seed` of all that is random. `passes` of the model the search for the smallest
+    change may take for all findings together (None: half as many as samples). `modality` None: the one that the model names,
     else as `modality_for` says. `force` passes over a refusal by the gate; the failed check then stays in the evidence and on
     every page. `indication` is the question that was asked, `study_id` the study's name ("": from the file's hash).
     """
@@ -59,6 +61,12 @@ class GatherSettings:
     force: bool = False
     indication: str = ""
     study_id: str = ""
+    passes: int | None = None
+
+    @property
+    def most_passes(self) -> int:
+        """The passes of the model that the search for the smallest change may take."""
+        return self.samples // 2 if self.passes is None else self.passes
 
 
 def gather(
@@ -98,6 +106,9 @@ def gather(
         provenance=_provenance(model, image, modality, settings, drawings),
         indication=settings.indication,
         gaps=gaps,
+        smallest_changes=smallest_changes(
+            model, seen, modality, told, segments=drawings.segments, passes=settings.most_passes
+        ),
     )
 
 

@@ -31,6 +31,7 @@ from storyxai.evidence.schema import (
     MaskRecord,
     Order,
     ReportRecord,
+    SmallestChangeRecord,
     StudyRecord,
     TermRecord,
     WhatIfRecord,
@@ -51,6 +52,7 @@ from storyxai.types import (
     Prediction,
     Section,
     Sentence,
+    SmallestChange,
     Story,
     Tier,
     doubts_of,
@@ -287,6 +289,7 @@ def _record(evidence: Evidence) -> EvidenceRecord:
         notices=NOTICES,
         provenance=evidence.provenance,
         order=_order(evidence),
+        smallest_changes=_keyed((((c.finding,), _smallest_record(c)) for c in evidence.smallest_changes), "smallest changes"),
     )
 
 
@@ -299,6 +302,7 @@ def _order(evidence: Evidence) -> Order:
         concepts=tuple((c.finding, c.name) for c in evidence.concepts),
         checks=tuple((c.finding, c.method, c.name) for c in evidence.checks),
         counterfactuals=tuple(c.finding for c in evidence.counterfactuals),
+        smallest_changes=tuple(c.finding for c in evidence.smallest_changes),
     )
 
 
@@ -330,6 +334,7 @@ def _evidence(record: EvidenceRecord, arrays: Mapping[str, NDArray[Any]]) -> Evi
         provenance=record.provenance,
         indication=study.indication,
         gaps=record.gaps,
+        smallest_changes=tuple(_smallest(name, record.smallest_changes[name]) for name in order.smallest_changes),
     )
 
 
@@ -423,6 +428,20 @@ def _concept_record(concept: Concept) -> ConceptRecord:
 
 def _concept(finding: str, name: str, record: ConceptRecord) -> Concept:
     return Concept(name, finding, record.value, record.unit, record.error, record.about)
+
+
+def _smallest_record(change: SmallestChange) -> SmallestChangeRecord:
+    return SmallestChangeRecord(
+        change.fill, change.limit, change.of, change.passes, change.smallest, change.superpixels, change.share,
+        change.probability,
+    )
+
+
+def _smallest(finding: str, record: SmallestChangeRecord) -> SmallestChange:
+    return SmallestChange(
+        finding, record.fill, record.limit, record.of, record.passes, record.smallest, record.superpixels, record.share,
+        record.probability,
+    )
 
 
 def _check_record(check: Check) -> CheckRecord:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -15,7 +15,7 @@ from storyxai.types import ModelFacts, Tier, Value
 
 __all__ = [
     "BoxRecord", "CheckRecord", "ConceptRecord", "Counts", "EvidenceRecord", "FindingRecord", "HeatmapRecord", "ImageRecord",
-    "MaskRecord", "Order", "ReportRecord", "StudyRecord", "TermRecord", "WhatIfRecord", "unknown_part",
+    "MaskRecord", "Order", "ReportRecord", "SmallestChangeRecord", "StudyRecord", "TermRecord", "WhatIfRecord", "unknown_part",
 ]
 
 
@@ -144,6 +144,20 @@ class WhatIfRecord:
 
 
 @dataclass(frozen=True)
+class SmallestChangeRecord:
+    """`types.SmallestChange` without the finding that its path gives."""
+
+    fill: str
+    limit: float
+    of: int
+    passes: int
+    smallest: bool
+    superpixels: int | None = None
+    share: float | None = None
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
 class Counts:
     """Sums that stories state: a story counts nothing itself."""
 
@@ -168,6 +182,7 @@ class Order:
     concepts: tuple[tuple[str, str], ...]
     checks: tuple[tuple[str, str, str], ...]
     counterfactuals: tuple[str, ...]
+    smallest_changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,6 +210,7 @@ class EvidenceRecord:
     notices: Mapping[str, str]
     provenance: Mapping[str, Any]
     order: Order
+    smallest_changes: Mapping[str, SmallestChangeRecord] = field(default_factory=dict)
 
 
 def unknown_part(path: str) -> str:

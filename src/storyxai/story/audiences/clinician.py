@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from storyxai.evidence.record import figure_name
+from storyxai.story.audiences.practitioner import smallest_change
 from storyxai.story.words import Teller
 from storyxai.types import Section, Sentence
 
@@ -199,7 +200,7 @@ def _finding(t: Teller, name: str) -> list[Section]:
         method = agreed.removeprefix(f"checks.{name}.").removesuffix(".methods_agree.passed")
         lines.append(t.say("clinician.agree" if t.value(agreed) else "clinician.disagree", {"F": name, "M": method}))
     lines += _withheld(t, name)
-    lines += _what_if(t, name)
+    lines += [*_what_if(t, name), smallest_change(t, name, "clinician")]
     told = name == _lead(t) and not t.value("doubts") and t.tier(name) != "cannot_tell"
     lines.append([] if told else t.say("clinician.look_alikes", names))
     lines.append(t.say("clinician.teacher", names))

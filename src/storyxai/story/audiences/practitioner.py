@@ -5,7 +5,7 @@ from __future__ import annotations
 from storyxai.story.words import Teller
 from storyxai.types import TIERS, Section, Sentence
 
-__all__ = ["failed_checks", "gaps", "practitioner_sections", "tiers", "withheld_maps"]
+__all__ = ["failed_checks", "gaps", "practitioner_sections", "smallest_change", "tiers", "withheld_maps"]
 
 
 def practitioner_sections(t: Teller) -> tuple[Section, ...]:
@@ -33,6 +33,7 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     sections += t.section(said("practitioner.prediction"), lines, figures=("table/findings",))
     sections += _maps(t)
     sections += _checks(t)
+    sections += t.section(said("practitioner.changes"), _changes(t))
     lines = [t.say(f"practitioner.{key}") for key in ("seed", "software", "weights", "input", "research")]
     sections += t.section(said("practitioner.reproduce"), lines, figures=("table/provenance",))
     return tuple(sections)
@@ -64,6 +65,16 @@ def failed_checks(t: Teller, audience: str) -> list[list[Sentence]]:
         slots = {"check": t.words.word("check", name), "maps": _maps_listed(t, maps)}
         lines.append(t.say(f"{audience}.check_failed", cites=cites, slots=slots))
     return lines
+
+
+def smallest_change(t: Teller, name: str, audience: str) -> list[Sentence]:
+    """The fewest parts of the image whose hiding turns the finding, or that none were found; empty where nobody looked."""
+    path = f"smallest_changes.{name}"
+    if t.value(path) is None:
+        return []
+    found = t.value(f"{path}.probability")
+    key = "none" if found is None else "below" if found < t.value(f"findings.{name}.probability") else "above"
+    return t.say(f"{audience}.smallest_{key}", {"F": name})
 
 
 def withheld_maps(t: Teller, audience: str) -> list[list[Sentence]]:
@@ -136,6 +147,18 @@ def _lime(t: Teller) -> list[Sentence]:
            for leaf, how in (("samples", "number"), ("seed", "number"), ("fill", "text"))}  # fmt: skip
     cites = [*(f"{path}.r2" for path in known.values()), *(f"{first}.{leaf}" for leaf in run)]
     return t.say("practitioner.lime", cites=cites, slots={"values": values, **run})
+
+
+def _changes(t: Teller) -> list[list[Sentence]]:
+    """The smallest change of each finding, and of which of them it is sure that none is smaller."""
+    names = [name for name in t.mapped() if t.value(f"smallest_changes.{name}") is not None]
+    lines = [smallest_change(t, name, "practitioner") for name in names]
+    for key, sure in (("sure", True), ("open", False)):
+        if some := [name for name in names if t.value(f"smallest_changes.{name}.smallest") == sure]:
+            cites = [f"smallest_changes.{name}.smallest" for name in some]
+            slots = {"names": t.words.listed(map(t.named, some))}
+            lines.append(t.say(f"practitioner.smallest_{key}", cites=cites, slots=slots))
+    return lines
 
 
 def _checks(t: Teller) -> list[Section]:
