@@ -215,14 +215,14 @@ def verify(
 @app.command()
 def export(
     study: Annotated[Path, typer.Argument(help="A study's folder, as `tell` wrote it.")],
-    to: Annotated[str, typer.Option(help="dicom (SEG, SR, maps, marks, PDF) or fhir (one R5 bundle).")],
+    to: Annotated[str, typer.Option(help="dicom (SEG, SR, maps, marks, PDF), fhir (one R5 bundle) or fhir-r4.")],
     out: Out,
     source: Annotated[
         Path | None, typer.Option(help="The DICOM film that the study was told from: it names the patient and the study.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a told study as DICOM objects or as a FHIR bundle: unverified, preliminary, research use only.
+    """Write a told study as DICOM objects or as a FHIR bundle: preliminary until it is released, research use only.
 
     The study is verified first; maps that failed their checks stay behind. Needs storyxai[hospital].
 

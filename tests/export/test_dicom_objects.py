@@ -30,7 +30,7 @@ from storyxai.export.hospital import MEANINGS, STATES, STRUCTURES, Export, Sourc
 from storyxai.modalities.chest_radiograph.findings import CHEST  # noqa: E402
 from storyxai.pages.figures import map_limit, pair_png  # noqa: E402
 from storyxai.provenance import sha256_bytes  # noqa: E402
-from storyxai.types import RESEARCH_USE  # noqa: E402
+from storyxai.types import RESEARCH_USE, Release  # noqa: E402
 
 EVIDENCE = example_evidence()
 PDF = b"%PDF-1.4 made up"
@@ -289,3 +289,19 @@ def test_codes_are_those_of_pydicoms_tables() -> None:
 def test_a_missing_package_is_one_sentence_with_its_mend() -> None:
     with pytest.raises(InputError, match=r'needs nothing-there, .* pip install "storyxai\[hospital\]"'):
         require_package("nothing_there", "nothing-there")
+
+
+def test_the_report_of_a_released_study_is_verified_by_its_observer(objects: dict[str, bytes], tmp_path: Path) -> None:
+    release = Release("Dr Ada Released", "2026-11-29T12:00:00Z", False)
+    files = dicom_files(Export(EVIDENCE, {}, release=release))
+    before, after = read(objects["report.dcm"]), read(files["report.dcm"])
+    assert (before.VerificationFlag, before.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
+    assert (after.VerificationFlag, after.PreliminaryFlag) == ("VERIFIED", "FINAL")
+    observer, = after.VerifyingObserverSequence
+    assert (str(observer.VerifyingObserverName), observer.VerificationDateTime) == ("Dr Ada Released^", "20261129120000+0000")
+    assert before.SOPInstanceUID != after.SOPInstanceUID and files == dicom_files(Export(EVIDENCE, {}, release=release))
+    assert files["map-1.dcm"] == objects["map-1.dcm"]
+    if validator := shutil.which("dciodvfy"):
+        (tmp_path / "report.dcm").write_bytes(files["report.dcm"])
+        said = subprocess.run([validator, str(tmp_path / "report.dcm")], capture_output=True, text=True, check=False)
+        assert not [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")]

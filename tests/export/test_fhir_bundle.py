@@ -16,13 +16,14 @@ pytest.importorskip("fhir.resources", reason="fhir.resources absent: install sto
 pytest.importorskip("highdicom", reason="highdicom absent: install storyxai[hospital]")
 
 from fhir.resources.bundle import Bundle
+from fhir.resources.R4B.bundle import Bundle as BundleR4
 from pydicom.dataset import Dataset
 
 from evidence_example import example_evidence, normal_evidence
 from storyxai.export.dicom import dicom_files
 from storyxai.export.fhir import fhir_bundle
 from storyxai.export.hospital import Export, Source
-from storyxai.types import RESEARCH_USE
+from storyxai.types import RESEARCH_USE, Release
 
 PAGES = {"clinician": b"<html>page of the clinician</html>"}
 EXPORT = Export(example_evidence(), PAGES)
@@ -115,3 +116,47 @@ def test_with_the_film_its_patient_and_date_are_told() -> None:
     assert (patient["name"], patient["birthDate"], patient["identifier"]) == (
         [{"text": "Doe Jane"}], "1950-01-02", [{"value": "P-17"}])
     assert {one["effectiveDateTime"] for one in of_type(told, "Observation")} == {"2020-03-04"}
+
+
+RELEASE = Release("Dr Ada Released", "2026-11-29T12:00:00Z", False)
+
+
+def test_r4_holds_the_same_facts_and_refers_to_its_own_resources(bundle: dict[str, Any]) -> None:
+    told = fhir_bundle(EXPORT, version="R4")
+    older = json.loads(told)
+    BundleR4.model_validate_json(told)
+    there = [entry["fullUrl"] for entry in older["entry"]]
+    referred = {one for one in values_of(older, "reference") if isinstance(one, str)}
+    assert len(set(there)) == len(there) and referred <= set(there)
+    assert not of_type(older, "ImagingSelection")
+    now = {one["id"]: one for one in of_type(older, "Observation")}
+    for one in of_type(bundle, "Observation"):
+        same = now[one["id"]]
+        assert (same["code"], same["component"], same["valueCodeableConcept"], same["note"]) == (
+            one["code"], one["component"], one["valueCodeableConcept"], one["note"])
+    study, = of_type(older, "ImagingStudy")
+    instances = {one["uid"] for series in study["series"] for one in series["instance"]}
+    assert instances == {one["instance"][0]["uid"] for one in of_type(bundle, "ImagingSelection")}
+    assert all(series["numberOfInstances"] == len(series["instance"]) for series in study["series"])
+    corners = [part["valueString"] for one in now.values() for part in one["component"] if "valueString" in part]
+    boxes = [one["instance"][0]["imageRegion2D"][0]["coordinate"] for one in of_type(bundle, "ImagingSelection")
+             if "imageRegion2D" in one["instance"][0]]
+    assert [[float(value) for value in one.split()] for one in corners] == boxes and boxes
+    bare = Export(replace(normal_evidence(), gaps=("calibration",)), {})
+    assert not of_type(json.loads(fhir_bundle(bare, version="R4")), "ImagingStudy")
+
+
+@pytest.mark.parametrize("version", ["R5", "R4"])
+def test_a_released_study_is_final_and_names_who_released_it(version: str) -> None:
+    told = json.loads(fhir_bundle(Export(EXPORT.evidence, PAGES, release=RELEASE), version=version))
+    statuses = {one["status"] for one in of_type(told, "DiagnosticReport")}
+    assert statuses == {one["status"] for one in of_type(told, "Observation")} == {"final"}
+    person, = of_type(told, "Practitioner")
+    assert person["name"] == [{"text": "Dr Ada Released"}]
+    provenance, = of_type(told, "Provenance")
+    assert provenance["recorded"] == "2026-11-29T12:00:00Z"
+    assert [one["type"]["coding"][0]["code"] for one in provenance["agent"]] == ["assembler", "verifier"]
+    before = json.loads(fhir_bundle(EXPORT, version=version))
+    report, = of_type(told, "DiagnosticReport")
+    assert report["identifier"] != of_type(before, "DiagnosticReport")[0]["identifier"]
+    assert RESEARCH_USE in report["conclusion"]

@@ -8,6 +8,7 @@ are the film's, so that the same evidence gives the same bytes. Source: PS3.3 A.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -279,13 +280,27 @@ def _category(name: str) -> Named:
 
 
 def _report(desk: _Desk, maps: list[Any]) -> Any:
-    """The structured report by TID 1500: unverified, preliminary."""
+    """The structured report by TID 1500: unverified and preliminary until somebody released the study."""
     import highdicom as hd
 
-    return hd.sr.ComprehensiveSR(
-        [desk.reference, *maps], report_content(desk.export, desk.reference, maps), **desk.series("report"),
-        manufacturer=_MAKER, is_complete=True, is_final=False, is_verified=False,
+    release = desk.export.release
+    by = {} if release is None else {
+        "is_final": True, "is_verified": True, "verifying_observer_name": _person(release.by),
+        "verifying_organization": "not stated",
+    }  # fmt: skip
+    report = hd.sr.ComprehensiveSR(
+        [desk.reference, *maps], report_content(desk.export, desk.reference, maps),
+        **{**desk.series("report"), "sop_instance_uid": desk.export.settled_uid("instance", "report", "1")},
+        manufacturer=_MAKER, is_complete=True, **by,
     )
+    if release is not None:
+        report.VerifyingObserverSequence[0].VerificationDateTime = re.sub(r"\D", "", release.time)[:14] + "+0000"
+    return report
+
+
+def _person(name: str) -> str:
+    """The name as DICOM writes one: who gave it in DICOM's form keeps that, else it stands whole before the first caret."""
+    return name if "^" in name else f"{name}^"
 
 
 def _marks(desk: _Desk, masks: Mapping[str, Mask]) -> Any:

@@ -118,7 +118,7 @@ def evaluations(export: Export, finding: Finding) -> Iterator[tuple[Named, Named
 
 def _whole_words(export: Export) -> Iterator[str]:
     yield RESEARCH_USE
-    yield f"Told from evidence with SHA-256 {export.sha256}, preliminary, not verified by a clinician"
+    yield f"Told from evidence with SHA-256 {export.sha256}, {export.standing}"
     if not export.calibrated:
         yield "The model is not calibrated: its scores are no probabilities"
     if export.source is None:

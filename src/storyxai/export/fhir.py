@@ -1,4 +1,4 @@
-"""A told study as one FHIR R5 bundle: report, observations, references to the maps, the pages, the device, the provenance.
+"""A told study as one FHIR bundle, R5 or R4: report, observations, references to maps, pages, device, provenance.
 
 The bundle is preliminary and says on every resource that a machine asserted it (AIAST). It refers to the DICOM objects that
 `export.dicom` makes of the same study by their UIDs, after the profile ImagingSelectionVisualExplanation of HL7's guide that
@@ -11,11 +11,13 @@ import base64
 import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
 from typing import Any, Final
 
 from storyxai.errors import StoryxaiError
 from storyxai.export.dicom import lies_on_film
 from storyxai.export.dicom_report import box_line, evaluations, figures
+from storyxai.export.fhir_r4 import as_r4
 from storyxai.export.hospital import (
     OWN_SCHEME,
     VISUAL_EXPLANATION,
@@ -40,24 +42,32 @@ _MADE_BY_AI = {
     "system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "AIAST",
     "display": "Artificial Intelligence asserted",
 }  # fmt: skip
+_PEOPLE_AND_DEVICE = frozenset({"patient", "device", "clinician"})
 _Resource = dict[str, Any]
 
 
-def fhir_bundle(export: Export) -> bytes:
-    """The bundle as canonical JSON, every resource checked by fhir.resources.
+def fhir_bundle(export: Export, *, version: str = "R5") -> bytes:
+    """The bundle as canonical JSON, every resource checked by fhir.resources; `version` is "R5" or "R4".
 
     Raises: InputError where fhir.resources is not installed; StoryxaiError where the bundle does not fit its own schema.
     """
     require_package("fhir", "fhir.resources")
-    from fhir.resources.bundle import Bundle
     from pydantic import ValidationError
 
     names = _Names(export)
-    entries = [{"fullUrl": names.url(role), "resource": resource} for role, resource in _resources(export, names)]
+    resources = list(_resources(export, names))
+    if version == "R4":
+        resources = as_r4(resources, study_uid=export.study_uid, reference=names.to)
+        # The package has no models of R4 itself; R4B changed none of these resources.
+        models = import_module("fhir.resources.R4B.bundle")
+    else:
+        models = import_module("fhir.resources.bundle")
+    named = [(role, {**one, "id": names.url(role).rpartition(":")[2], "meta": _meta()}) for role, one in resources]
+    entries = [{"fullUrl": names.url(role), "resource": resource} for role, resource in named]
     told = {"system": _SHA256, "value": export.sha256}
     bundle = {"resourceType": "Bundle", "type": "collection", "identifier": told, "meta": _meta(), "entry": entries}
     try:
-        Bundle.model_validate(bundle)
+        models.Bundle.model_validate(bundle)
     except ValidationError as error:
         raise StoryxaiError(f"the FHIR bundle does not fit its schema ({error})") from error
     return canonical_json(bundle)
@@ -73,6 +83,10 @@ class _Names:
         seed = hashlib.sha256(self.export.uid("fhir", role).encode()).digest()[:16]
         return f"urn:uuid:{uuid.UUID(bytes=seed, version=5)}"
 
+    @property
+    def status(self) -> str:
+        return "preliminary" if self.export.release is None else "final"
+
     def to(self, role: str) -> _Resource:
         return {"reference": self.url(role)}
 
@@ -81,14 +95,15 @@ def _resources(export: Export, names: _Names) -> Iterator[tuple[str, _Resource]]
     """Every resource with its role."""
     prediction = export.evidence.prediction
     made: list[tuple[str, _Resource]] = [("patient", _patient(export)), ("device", _device(export))]
+    if export.release is not None:
+        made.append(("clinician", {"resourceType": "Practitioner", "name": [{"text": export.release.by}]}))
     made += [(f"map {number}", _map(export, names, number, one)) for number, one in export.shown]
     made += [(f"box {number}", _box(export, names, box)) for number, box in enumerate(prediction.boxes, start=1)]
     made += [(f"finding {one.name}", _observation(export, names, one)) for one in prediction.findings]
     made += [(f"page {audience}", _page(names, audience, page)) for audience, page in sorted(export.pages.items())]
     made.append(("report", _report(export, names)))
-    made.append(("provenance", _provenance(export, names, [role for role, _ in made if role not in ("patient", "device")])))
-    for role, resource in made:
-        yield role, {**resource, "id": names.url(role).rpartition(":")[2], "meta": _meta()}
+    made.append(("provenance", _provenance(export, names, [role for role, _ in made if role not in _PEOPLE_AND_DEVICE])))
+    yield from made
 
 
 def _meta() -> _Resource:
@@ -131,7 +146,7 @@ def _observation(export: Export, names: _Names, finding: Finding) -> _Resource:
     boxes = enumerate(export.evidence.prediction.boxes, start=1)
     marked = [names.to(f"box {number}") for number, box in boxes if box.finding == finding.name]
     return _filled({
-        "resourceType": "Observation", "status": "preliminary", "code": _concept(export.codes(finding.name)),
+        "resourceType": "Observation", "status": names.status, "code": _concept(export.codes(finding.name)),
         "category": [_coding("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging")],
         "subject": names.to("patient"), "device": names.to("device"), "effectiveDateTime": _taken(export),
         "valueCodeableConcept": _concept([export.tier(finding.name)]), "component": components, "derivedFrom": maps + marked,
@@ -179,7 +194,7 @@ def _page(names: _Names, audience: str, page: bytes) -> _Resource:
         "data": base64.b64encode(page).decode(), "hash": base64.b64encode(digest).decode(),
     }  # fmt: skip
     return {
-        "resourceType": "DocumentReference", "status": "current", "docStatus": "preliminary", "subject": names.to("patient"),
+        "resourceType": "DocumentReference", "status": "current", "docStatus": names.status, "subject": names.to("patient"),
         "author": [names.to("device")], "type": {"text": f"Explanation for the {audience}"},
         "content": [{"attachment": attached}],
     }  # fmt: skip
@@ -189,15 +204,16 @@ def _report(export: Export, names: _Names) -> _Resource:
     findings = export.evidence.prediction.findings
     pages = [{"comment": RESEARCH_USE, "link": names.to(f"page {audience}")} for audience in sorted(export.pages)]
     return _filled({
-        "resourceType": "DiagnosticReport", "status": "preliminary", "subject": names.to("patient"),
-        "identifier": [{"system": _STUDY, "value": "urn:oid:" + export.uid("instance", "report", "1")}],
+        "resourceType": "DiagnosticReport", "status": names.status, "subject": names.to("patient"),
+        "identifier": [{"system": _STUDY, "value": "urn:oid:" + export.settled_uid("instance", "report", "1")}],
         "category": [_coding("http://terminology.hl7.org/CodeSystem/v2-0074", "RAD", "Radiology")],
         "code": _coding(SYSTEMS["LN"], "18748-4", "Diagnostic imaging study"), "effectiveDateTime": _taken(export),
         "result": [names.to(f"finding {one.name}") for one in findings], "media": pages,
         "supportingInfo": [
             {"type": _concept([VISUAL_EXPLANATION]), "reference": names.to(f"map {number}")} for number, _ in export.shown
         ],
-        "conclusion": f"{RESEARCH_USE}. Preliminary, not verified by a clinician.", "note": _notes(*_whole_notes(export)),
+        "conclusion": f"{RESEARCH_USE}. {export.standing.capitalize() if export.release is None else export.standing}.",
+        "resultsInterpreter": [names.to("clinician")] if export.release else [], "note": _notes(*_whole_notes(export)),
     })  # fmt: skip
 
 
@@ -210,12 +226,17 @@ def _whole_notes(export: Export) -> Iterator[str]:
 
 def _provenance(export: Export, names: _Names, roles: Sequence[str]) -> _Resource:
     image = {"identifier": {"system": _SHA256, "value": export.evidence.image.sha256}, "display": "the film's file"}
-    kind = _coding("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "assembler", "Assembler")
-    return {
-        "resourceType": "Provenance", "target": [names.to(role) for role in roles],
-        "agent": [{"type": kind, "who": names.to("device")}],
-        "entity": [{"role": "source", "what": image}],
-    }  # fmt: skip
+    agents = [_agent("assembler", "Assembler", names.to("device"))]
+    if export.release is not None:
+        agents.append(_agent("verifier", "Verifier", names.to("clinician")))
+    return _filled({
+        "resourceType": "Provenance", "target": [names.to(role) for role in roles], "agent": agents,
+        "recorded": export.release.time if export.release else "", "entity": [{"role": "source", "what": image}],
+    })  # fmt: skip
+
+
+def _agent(code: str, display: str, who: _Resource) -> _Resource:
+    return {"type": _coding("http://terminology.hl7.org/CodeSystem/provenance-participant-type", code, display), "who": who}
 
 
 def _concept(named: Iterable[Named]) -> _Resource:

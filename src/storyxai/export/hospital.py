@@ -17,7 +17,7 @@ from storyxai.errors import InputError
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.modalities.contract import Code
 from storyxai.provenance import sha256_bytes
-from storyxai.types import METHOD_NAMES, Evidence, Finding, Heatmap
+from storyxai.types import METHOD_NAMES, Evidence, Finding, Heatmap, Release
 
 __all__ = [
     "ABNORMAL", "ANATOMY", "ARTIFICIAL", "BOX_SCORE", "COMMENT", "HIGH", "IMAGING", "LATERALITY", "LOW", "MEANINGS",
@@ -112,11 +112,15 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """One study on its way out: its evidence, its pages (HTML by audience), and the film, None where it was not given."""
+    """One study on its way out: its evidence, its pages (HTML by audience), the film, and the release in force.
+
+    The film is None where it was not given, the release where nobody released the study: what leaves is then preliminary.
+    """
 
     evidence: Evidence
     pages: Mapping[str, bytes]
     source: Source | None = None
+    release: Release | None = None
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -131,6 +135,17 @@ class Export:
     def uid(self, *role: str) -> str:
         """The UID of what has this role in the export: with the film given there are other objects than without."""
         return derive_uid(self.sha256, self.source.sha256 if self.source else "", *role)
+
+    def settled_uid(self, *role: str) -> str:
+        """As `uid`, for what a release changes: the verified object is another than the preliminary one."""
+        return self.uid(*role, "released", self.release.by, self.release.time) if self.release else self.uid(*role)
+
+    @property
+    def standing(self) -> str:
+        """Whether somebody answers for the study, in words."""
+        if self.release is None:
+            return "preliminary, not verified by a clinician"
+        return f"released by {self.release.by} at {self.release.time}"
 
     @property
     def study_uid(self) -> str:

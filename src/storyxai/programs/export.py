@@ -15,6 +15,7 @@ from storyxai.export.hospital import Export, Source
 from storyxai.export.pdf import find_browser, render_pdf
 from storyxai.files import replace_files
 from storyxai.programs.places import output_folder
+from storyxai.programs.release import released_as
 from storyxai.programs.verify import verify
 from storyxai.provenance import sha256_bytes
 from storyxai.story.audiences.registry import find_audience
@@ -59,8 +60,9 @@ def _opened(study: Path, source: Path | None) -> Export:
         raise ArchiveError(str(study), why, mend="tell the study again; nothing was exported")
     evidence = read_archive(study)
     pages = {name.removesuffix(".html"): (study / name).read_bytes() for name in found.pages}
-    open_pages = {name: page for name, page in pages.items() if not find_audience(name).signed}
-    return Export(evidence, open_pages, None if source is None else _film(source, evidence))
+    release = released_as(study)
+    open_pages = {name: page for name, page in pages.items() if release is not None or not find_audience(name).signed}
+    return Export(evidence, open_pages, None if source is None else _film(source, evidence), release)
 
 
 def _film(path: Path, evidence: Evidence) -> Source:
@@ -93,6 +95,10 @@ def _fhir(export: Export) -> tuple[dict[str, bytes], tuple[str, ...]]:
     return {"bundle.json": fhir_bundle(export)}, ()
 
 
+def _fhir_r4(export: Export) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    return {"bundle.json": fhir_bundle(export, version="R4")}, ()
+
+
 def _remarks(export: Export) -> tuple[str, ...]:
     withheld = sum(not one.shown for one in export.evidence.heatmaps)
     made_up = "patient and study are pseudonyms, dates are not known: name the film with --source"
@@ -108,5 +114,7 @@ def _require_no_others(out: Path, files: Mapping[str, bytes]) -> None:
         raise OutputError(str(out), f"holds {strays[0]}, which is of another export", mend="name an empty folder")
 
 
-FORMS: Final[Mapping[str, Callable[[Export], tuple[dict[str, bytes], tuple[str, ...]]]]] = {"dicom": _dicom, "fhir": _fhir}
+FORMS: Final[Mapping[str, Callable[[Export], tuple[dict[str, bytes], tuple[str, ...]]]]] = {
+    "dicom": _dicom, "fhir": _fhir, "fhir-r4": _fhir_r4,
+}
 """What each word after --to makes of a study."""
