@@ -554,7 +554,8 @@ def test_phantoms_import_and_evaluate_on_a_small_scale(call: Call, student: Path
 
 
 VERBS = (
-    "tell", "release", "verify", "export", "explain", "evaluate", "pipeline", "teach", "distil", "ablate", "crossvalidate",
+    "tell", "index", "release", "verify", "export", "explain", "evaluate", "pipeline", "teach", "distil", "ablate",
+    "crossvalidate",
     "data phantom", "data import", "data check", "data weights",
 )
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from storyxai.programs import evaluate as judging
     from storyxai.programs import explain as explaining
     from storyxai.programs import export as exporting
+    from storyxai.programs import index as indexing
     from storyxai.programs import models as opening
     from storyxai.programs import release as releasing
     from storyxai.programs import tell as telling
@@ -48,6 +49,7 @@ else:
     data, recipes, judging = _Later("data"), _Later("recipes"), _Later("evaluate")
     explaining, telling, verifying, opening = _Later("explain"), _Later("tell"), _Later("verify"), _Later("models")
     exporting, releasing, removing = _Later("export"), _Later("release"), _Later("deidentify")
+    indexing = _Later("index")
 
 __all__ = ["app", "main"]
 
@@ -144,7 +146,8 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
 
     Of several images, those that cannot be read or that the gate refuses are named and left out; the others are told.
 
-    Writes OUT/<study>/ with evidence.json, arrays.npz and one HTML page per reader that opens from disk.
+    Writes OUT/<study>/ with evidence.json, arrays.npz and one HTML page per reader that opens from disk; of several
+    studies also OUT/index.html.
 
     Example:  storyxai tell film.dcm --out stories --audience clinician,patient
 
@@ -165,9 +168,33 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
     lines = [line for item in told for line in _told_lines(item)]
     if left_out:
         lines.append(f"{len(told)} of {len(answers)} images told, {len(left_out)} left out")
+    if told and indexing.is_ours(out / indexing.INDEX_NAME):
+        lines.append(f"{out}/{indexing.INDEX_NAME}")
     _answer({"told": [asdict(item) for item in answers]}, lines, words.as_json)
     if left_out:
         raise typer.Exit(min(item.exit_status for item in left_out))  # 2 where a file is at fault, 3 where only the gate
+
+
+@app.command()
+def index(
+    stories: Annotated[list[Path], typer.Argument(help="Folders that hold studies, as `tell` wrote them.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Page to write. [default: STORIES/index.html]")] = None,
+    language: Annotated[str, typer.Option(help="Language of the page.")] = "en",
+    as_json: Json = False,
+) -> None:
+    """List many told studies on one page: sort, filter by tier and finding, open with the keyboard.
+
+    Small pictures go into a folder beside the page. A study that cannot be read is named and left out.
+
+    Example:  storyxai index stories --out stories/index.html
+    """
+    with _progress() as progress:
+        done = indexing.index(stories, out, language=language, progress=progress)
+    for why in done.unread:
+        sys.stderr.write(f"storyxai: {why}\n")
+    _answer(asdict(done), [f"{done.page}: {done.studies} studies"], as_json)
+    if done.unread:
+        raise typer.Exit(2)
 
 
 @app.command()

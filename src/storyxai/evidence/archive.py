@@ -24,7 +24,8 @@ from storyxai.files import replace_files
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 from storyxai.types import Evidence
 
-__all__ = ["ARRAYS_NAME", "EVIDENCE_NAME", "archive_files", "as_archived", "read_archive", "verify_hashes", "write_archive"]
+__all__ = ["ARRAYS_NAME", "EVIDENCE_NAME", "archive_files", "as_archived", "read_archive", "read_record",
+           "stored_image", "verify_hashes", "write_archive"]
 
 EVIDENCE_NAME, ARRAYS_NAME = "evidence.json", "arrays.npz"
 MAX_JSON_BYTES, MAX_ARRAY_BYTES = 64 << 20, 8 << 30
@@ -63,7 +64,7 @@ def as_archived(evidence: Evidence) -> Evidence:
 
 def read_archive(folder: Path) -> Evidence:
     """The evidence in `folder`, every hash checked. Raises: ArchiveError naming the file and how to mend it."""
-    record = _read_record(folder)
+    record = read_record(folder)
     listed, path = record.get("arrays"), folder / ARRAYS_NAME
     if not isinstance(listed, dict) or not isinstance(listed.get("items"), dict):
         raise ArchiveError(str(folder / EVIDENCE_NAME), "does not say which arrays belong to it", mend=_AGAIN)
@@ -79,7 +80,7 @@ def verify_hashes(folder: Path) -> list[str]:
     """What is wrong with the files in `folder`, one sentence each; empty when every hash holds and it can be read."""
     try:
         evidence = read_archive(folder)
-        record = _read_record(folder)
+        record = read_record(folder)
     except ArchiveError as error:
         return [str(error)]
     arrays = record.pop("arrays")
@@ -92,7 +93,20 @@ def verify_hashes(folder: Path) -> list[str]:
     return []
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
+def stored_image(folder: Path, record: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The untouched image [H, W] of the study in `folder` alone, its hash checked; `record` is what `read_record` gave.
+
+    Raises: ArchiveError.
+    """
+    listed = record.get("arrays")
+    items = listed.get("items") if isinstance(listed, dict) else None
+    if not isinstance(items, dict) or not isinstance(items.get("image"), dict):
+        raise ArchiveError(str(folder / EVIDENCE_NAME), "does not say which arrays belong to it", mend=_AGAIN)
+    return _read_arrays(folder / ARRAYS_NAME, {"image": items["image"]}, all_of_them=False)["image"]
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What evidence.json in `folder` says, as it stands there: nothing but its format is checked. Raises: ArchiveError."""
     path = folder / EVIDENCE_NAME
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
@@ -109,14 +123,14 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _read_arrays(path: Path, items: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def _read_arrays(path: Path, items: Mapping[str, Any], *, all_of_them: bool = True) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(path) as file:
             if sum(entry.file_size for entry in file.infolist()) > MAX_ARRAY_BYTES:
                 raise ArchiveError(str(path), f"unpacks to more than {MAX_ARRAY_BYTES >> 30} GiB", mend=_AGAIN)
             names = {entry.removesuffix(".npy") for entry in file.namelist()}
-            if names != set(items):
+            if names != set(items) if all_of_them else not set(items) <= names:
                 odd = ", ".join(sorted(names ^ set(items)))
                 raise ArchiveError(str(path), f"does not hold the arrays of evidence.json ({odd})", mend=_AGAIN)
             for name, how in items.items():

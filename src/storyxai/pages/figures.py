@@ -32,6 +32,7 @@ __all__ = [
     "pair_png",
     "scale_colours",
     "scale_png",
+    "thumbnail_jpeg",
 ]
 
 LONG_SIDE_PX = 900
@@ -40,6 +41,7 @@ PAGE_SIDES_PX = (1024, 896, 768, 640, 512)
 PAGE_IMAGE_BYTES = 620_000
 LAYER_SIDE_PX = 400
 """Maps are smooth or made of large blocks: more pixels would show nothing more."""
+THUMBNAIL_SIDE_PX = 112
 STRONGEST_COVER = 0.72
 """How much of the image the map's strongest colour hides."""
 LUNG_COLOUR, HEART_COLOUR = (126, 214, 223), (214, 196, 126)
@@ -57,6 +59,15 @@ def display_size(height: int, width: int, *, long_side: int = LONG_SIDE_PX) -> t
 def image_png(image: Image, *, long_side: int = LONG_SIDE_PX) -> bytes:
     """The untouched image as 8-bit PNG, grey or in its colours, only scaled."""
     return _png(Picture.fromarray(_untouched(image, long_side)))
+
+
+def thumbnail_jpeg(pixels: Array) -> bytes:
+    """The untouched image, so small that thousands stand on one page: grey, `THUMBNAIL_SIDE_PX` at its longer side."""
+    target = io.BytesIO()
+    small = Picture.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+    small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), Picture.Resampling.BOX, reducing_gap=None)
+    small.save(target, format="JPEG", quality=75)
+    return target.getvalue()
 
 
 def page_image_png(image: Image) -> bytes:

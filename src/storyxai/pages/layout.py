@@ -36,9 +36,12 @@ class _Assets:
     research_use: str = RESEARCH_USE
 
 
-def render_template(name: str, view: object, labels: Mapping[str, Any], *, script: bool = False) -> bytes:
-    """The page that the template called `name` makes of `view`, as UTF-8."""
-    text = _environment().get_template(name).render(view=view, labels=labels, assets=_assets(script))
+def render_template(name: str, view: object, labels: Mapping[str, Any], *, script: str = "", beside: bool = False) -> bytes:
+    """The page that the template called `name` makes of `view`, as UTF-8.
+
+    `script` is the file of its script, "" for none; a page with pictures in files `beside` it may load these, and no others.
+    """
+    text = _environment().get_template(name).render(view=view, labels=labels, assets=_assets(script, beside))
     return text.encode("utf-8")
 
 
@@ -50,7 +53,7 @@ def render_document(document: Document) -> bytes:
 def render_fragment(name: str, view: object, language: str = "en") -> str:
     """HTML to stand within another page, such as a notebook's."""
     labels = labels_of(language)
-    return _environment().get_template(name).render(view=view, labels=labels, assets=_assets(False))
+    return _environment().get_template(name).render(view=view, labels=labels, assets=_assets())
 
 
 def data_uri(data: bytes, kind: str = "image/png") -> str:
@@ -83,12 +86,13 @@ def _environment() -> ImmutableSandboxedEnvironment:
     return environment
 
 
-@lru_cache(maxsize=2)
-def _assets(with_script: bool) -> _Assets:
+@lru_cache(maxsize=8)
+def _assets(script_name: str = "", beside: bool = False) -> _Assets:
     style = _package_text("page.css")
-    script = _package_text("page.js") if with_script else ""
-    policy = f"default-src 'none'; img-src data:; style-src '{_source_hash(style)}'; base-uri 'none'; form-action 'none'"
-    policy += f"; script-src '{_source_hash(script)}'" if with_script else ""
+    script = _package_text(script_name) if script_name else ""
+    pictures = "'self' data:" if beside else "data:"
+    policy = f"default-src 'none'; img-src {pictures}; style-src '{_source_hash(style)}'; base-uri 'none'; form-action 'none'"
+    policy += f"; script-src '{_source_hash(script)}'" if script_name else ""
     return _Assets(Markup(style), Markup(script), policy)
 
 

@@ -159,7 +159,7 @@ def render_html(story: Story, evidence: Evidence | None = None, *, release: Rele
     Raises: CitationError when a figure stands for a map that is withheld or not there.
     """
     view = _Builder(story, evidence, release).view() if evidence is not None else _told_alone(story)
-    page = render_template("story.html", view, labels_of(story.language), script=True)
+    page = render_template("story.html", view, labels_of(story.language), script="page.js")
     return page.replace(SEAL_PLACE.encode(), sha256_bytes(page).encode(), 1)
 
 

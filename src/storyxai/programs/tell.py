@@ -16,6 +16,7 @@ from storyxai.explain.registry import known_methods, method_named
 from storyxai.files import MORE_ROOM, replace_files
 from storyxai.imaging.read import find_images, read_image
 from storyxai.pages.story import render_html
+from storyxai.programs.index import INDEX_NAME, index, is_ours
 from storyxai.programs.models import SHIPPED_MODEL, ModelChoice, open_model
 from storyxai.programs.places import output_folder
 from storyxai.progress import Progress
@@ -94,7 +95,8 @@ def tell(
 
     A study's folder appears whole or not at all. Told again, its evidence and the pages that were asked for are
     replaced; pages of other readers are told again where the evidence changed, and every other file stays. One image
-    that cannot be told raises InputError or GateRefusal; among several it is left out and the others are told.
+    that cannot be told raises InputError or GateRefusal; among several it is left out and the others are told. Of several
+    studies `out` gets an index too, unless an index.html that is not ours stands there.
     """
     options = options or TellOptions()
     options.check()
@@ -111,7 +113,16 @@ def tell(
                 told.append(NotTold(str(path), str(error), error.exit_status))
             if progress:
                 progress("telling", done, len(paths))
+        _index(out, sum(isinstance(one, Told) for one in told), options.language)
     return told
+
+
+def _index(out: Path, told: int, language: str) -> None:
+    """Write the index of `out` where several studies were told, or where one of ours stands and one was."""
+    page = out / INDEX_NAME
+    ours = is_ours(page)
+    if told and (ours or (told > 1 and not page.exists())):
+        index([out], language=language)
 
 
 def require_samples(samples: int) -> None:

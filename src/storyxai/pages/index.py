@@ -1,0 +1,125 @@
+"""Many studies as one list: what is named of each, by tier, with a small picture and its pages.
+
+The list stands in the page as plain HTML, worst first; the script sorts, filters and takes keys. Pictures are files beside
+the page, loaded as they come into view, so that thousands of studies open at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from storyxai.pages.layout import labels_of, render_template
+from storyxai.types import TIERS
+
+__all__ = ["INDEX_MARK", "LinkedPage", "Listed", "render_index"]
+
+INDEX_MARK = b'<meta name="storyxai-index"'
+"""What a page of ours holds, so that nobody's own index.html is written over."""
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class LinkedPage:
+    """A page of a study: its reader's key and its address, relative to the index."""
+
+    audience: str
+    href: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One study as the index lists it, from its record.
+
+    `findings` are (tier, probability) by name; `named` those that stories name. `thumbnail` is an address, "" for none.
+    `scored`: its model came without a calibration, so that its numbers are scores.
+    """
+
+    study_id: str
+    source: str
+    model_id: str
+    findings: Mapping[str, tuple[str, float]]
+    named: tuple[str, ...]
+    withheld: int
+    doubted: bool
+    scored: bool
+    thumbnail: str
+    pages: tuple[LinkedPage, ...]
+
+    @property
+    def urgency(self) -> tuple[int, float, str]:
+        """Worst first: the tier of its first named finding, the probability, then the file's name."""
+        if not self.named:
+            return len(TIERS), 0.0, self.source
+        tier, probability = min((self.findings[name] for name in self.named), key=lambda one: (TIERS.index(one[0]), -one[1]))
+        return TIERS.index(tier), -probability, self.source
+
+
+@dataclass(frozen=True)
+class _Chip:
+    tier: str
+    name: str
+    said: str
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One study as the template prints it: a letter a finding for its tier, and its probability in percent."""
+
+    study: Listed
+    chips: tuple[_Chip, ...]
+    tiers: str
+    shares: str
+    pages: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class _View:
+    studies: tuple[Listed, ...]
+    unread: tuple[str, ...]
+    language: str
+    labels: Mapping[str, Any]
+
+    @cached_property
+    def findings(self) -> tuple[str, ...]:
+        """All findings that any study was asked for, sorted."""
+        return tuple(sorted({name for study in self.studies for name in study.findings}))
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        return tuple(sorted({study.model_id for study in self.studies}))
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        return TIERS
+
+    def counted(self, tier: str) -> int:
+        """Of how many studies at least one named finding has that tier."""
+        return sum(any(study.findings[name][0] == tier for name in study.named) for study in self.studies)
+
+    @cached_property
+    def lines(self) -> tuple[_Line, ...]:
+        return tuple(map(self._line, sorted(self.studies, key=lambda study: study.urgency)))
+
+    def _line(self, study: Listed) -> _Line:
+        words = self.labels["scored" if study.scored else "tiers"]
+        chips = tuple(
+            _Chip(tier, name.replace("_", " "), f"{probability:.2f} {words[tier]}")
+            for name in study.named for tier, probability in [study.findings[name]]
+        )
+        known = [study.findings.get(name) for name in self.findings]
+        audiences = self.labels["audiences_short"]
+        return _Line(
+            study, chips, "".join(one[0][0] if one else ABSENT for one in known),
+            ",".join(f"{one[1]:.3f}".removeprefix("0") if one else "" for one in known),
+            tuple((audiences.get(page.audience, page.audience), page.href) for page in study.pages),
+        )
+
+
+def render_index(studies: Sequence[Listed], *, unread: Sequence[str] = (), language: str = "en") -> bytes:
+    """The page that lists `studies` as UTF-8 bytes; `unread` says of what could not be listed why, one sentence each."""
+    labels = labels_of(language)
+    view = _View(tuple(studies), tuple(unread), language, labels)
+    return render_template("index.html", view, labels, script="index.js", beside=True)
