@@ -17,7 +17,7 @@ import numpy as np
 from storyxai.data.importing import read_source
 from storyxai.data.repeats import compare_repeats, say_repeats
 from storyxai.data.splits import near_duplicates
-from storyxai.data.table import StudyTable, read_lung_mask
+from storyxai.data.table import StudyTable, read_pair
 from storyxai.evidence.gather import modality_for
 from storyxai.evidence.predict import predict
 from storyxai.imaging.read import read_image
@@ -59,7 +59,7 @@ def overlap(student: Student, table: StudyTable, row: dict[str, Any]) -> float:
     """Dice of the student's lungs with the row's outline."""
     image = read_image(table.image_path(row))
     drawn = predict(student, image, modality_for(student)).prediction.masks
-    reference = read_lung_mask(table, row)
+    reference = read_pair(table, row)
     assert reference is not None
     return dice(drawn["left_lung"] | drawn["right_lung"], reference[0], ignore=reference[1])
 

@@ -27,11 +27,12 @@ from scipy.special import expit
 
 from storyxai.data.folds import deal_folds
 from storyxai.data.sources.nih import read_densenet_targets, read_nih
-from storyxai.data.table import read_lung_mask, read_table
+from storyxai.data.table import read_pair, read_table
 from storyxai.evidence.predict import INTERVAL
 from storyxai.files import write_whole
 from storyxai.metrics.bootstrap import Estimate, Resamples, draw_resamples, estimate, ratio
 from storyxai.metrics.calibration import ece
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
 from storyxai.models.card import Calibration, card_figures, read_card, write_card
 from storyxai.models.runtime import SHIPPED, load_student
 from storyxai.programs.crossvalidate import render_page
@@ -265,7 +266,7 @@ def met_never(data: Path, write: bool) -> dict[str, dict[str, Any]]:
             import_data(name, folder, table)
             if name == "covid":  # its own findings are few and weak, and are not judged here
                 read = read_table(table)
-                keep = [read_lung_mask(read, row) is not None for row in read.frame.to_dict("records")]
+                keep = [read_pair(read, row) is not None for row in read.frame.to_dict("records")]
                 read.select(rows=np.array(keep, dtype=np.bool_)).write(table)
             records[name] = evaluate_student(student, table, JudgeOptions("unseen"))
             if write:
@@ -354,7 +355,7 @@ def main() -> None:
     for record in records.values():
         print_scorecard(record)
     if given.write:
-        real, phantom = figures_of(natural_record), figures_of(records["phantom"])
+        real, phantom = figures_of(natural_record, CHEST), figures_of(records["phantom"], CHEST)
         for finding, item in real["per_finding"].items():  # judged on patients that the calibration had not seen
             item["ece"] = figures_told["calibration_error"][finding]
         figures: dict[str, Any] = asdict(card.figures) | {

@@ -19,7 +19,7 @@ from storyxai.metrics.calibration import ConformalLimits
 from storyxai.metrics.classification import auroc
 from storyxai.programs.evaluate import Evaluated
 from storyxai.provenance import canonical_json
-from storyxai.scorecard.build import NORMAL_REPORT, References, TaskOutputs, age_bands, build_scorecard, headline
+from storyxai.scorecard.build import References, TaskOutputs, age_bands, build_scorecard, headline
 from storyxai.scorecard.page import glance_html, render_scorecard
 
 FINDINGS = ("Effusion", "Nodule", "Hernia")
@@ -265,8 +265,9 @@ def test_reports_stand_beside_what_knowing_nothing_earns(full: dict[str, Any]) -
 
 def test_the_normal_report_denies_and_claims_nothing() -> None:
     from storyxai.modalities.chest_radiograph.labeler import label_report
+    from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
 
-    read = label_report(NORMAL_REPORT)
+    read = label_report(CHEST_RADIOGRAPH.normal_report)
     assert 1.0 not in read.values()
     assert (read["Effusion"], read["Pneumothorax"], read["Cardiomegaly"]) == (0.0, 0.0, 0.0)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from storyxai.data.table import read_table
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import load_student
 from storyxai.phantoms.generate import write_phantoms
@@ -15,7 +16,7 @@ from storyxai.programs.data import import_data
 from storyxai.programs.evaluate import score_lines
 from storyxai.programs.pipeline import figures_of
 from storyxai.scorecard.judge import JudgeOptions, conformal_of, evaluate_student, student_speed
-from storyxai.scorecard.rows import is_searched, judge_masks
+from storyxai.scorecard.rows import is_searched, judge_masks, with_pair
 
 
 def square(top: int, left: int, side: int) -> np.ndarray:
@@ -26,6 +27,7 @@ def square(top: int, left: int, side: int) -> np.ndarray:
 
 def test_masks_are_measured_in_pixels_and_millimetres_where_the_spacing_is_known() -> None:
     drawn = {"left_lung": square(10, 35, 10), "right_lung": square(10, 5, 10), "heart": square(0, 0, 3)}
+    drawn = with_pair(drawn, CHEST)
     moved = {"left_lung": (square(12, 35, 10), None), "lungs": (square(10, 35, 10) | square(10, 5, 10), None)}
     dices, distances = judge_masks(moved, drawn, (0.5, 0.25))
     assert dices == {"left_lung": pytest.approx(0.8), "lungs": 1.0}  # 80 of 100 pixels shared; the heart has no reference
@@ -39,8 +41,8 @@ def test_masks_are_measured_in_pixels_and_millimetres_where_the_spacing_is_known
 
 def test_an_image_counts_as_searched_only_where_a_reader_marked_all() -> None:
     row = {"boxes_complete": True, "label_Pneumonia": 1.0, "label_Mass": 0.0, "label_Nodule": np.nan, "label_Edema": 1.0}
-    assert [is_searched(row, name) for name in ("Pneumonia", "Mass", "Nodule", "Edema")] == [True, True, False, False]
-    assert not is_searched({**row, "boxes_complete": False}, "Mass")
+    assert [is_searched(row, name, CHEST) for name in ("Pneumonia", "Mass", "Nodule", "Edema")] == [True, True, False, False]
+    assert not is_searched({**row, "boxes_complete": False}, "Mass", CHEST)
 
 
 def test_conformal_limits_come_from_the_card_or_are_none() -> None:
@@ -102,9 +104,9 @@ def test_a_teacher_is_judged_by_its_answers_on_the_images_that_it_saw(tmp_path: 
     assert [(item["student"], item["teacher"]) for item in found["agreement"]] == [("student", "one who knows")]
     twice = evaluate_student(student, tmp_path / "films.parquet", JudgeOptions("all", 20),
                              teachers={"one who knows": answers, "another": {name: -said for name, said in answers.items()}})
-    cited = figures_of(twice)["agreement"]
+    cited = figures_of(twice, CHEST)["agreement"]
     assert {item["teacher"] for item in cited.values()} == {"one who knows"}  # of several teachers the first speaks
-    assert cited == figures_of(found)["agreement"]
+    assert cited == figures_of(found, CHEST)["agreement"]
 
 
 def test_speed_is_by_the_given_clock() -> None:
@@ -120,7 +122,7 @@ def test_covid_masks_of_both_lungs_give_dice(real_data: Path, tmp_path: Path) ->
     import_data("covid", real_data / "covid", tmp_path / "covid.parquet")
     table = read_table(tmp_path / "covid.parquet")
     chosen = np.zeros(len(table), dtype=bool)
-    chosen[np.flatnonzero((table.frame["lung_mask"] != "").to_numpy())[:2]] = True
+    chosen[np.flatnonzero((table.frame["masks"] != "{}").to_numpy())[:2]] = True
     table.select(rows=chosen).write(tmp_path / "two.parquet")
     found = evaluate_student(load_student(), tmp_path / "two.parquet", JudgeOptions("all", 10))
     lungs = next(mask for mask in found["models"][0]["masks"] if mask["mask"] == "lungs")

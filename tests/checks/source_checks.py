@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from storyxai.data.splits import check_no_leak, split_by_patient
-from storyxai.data.table import StudyTable, read_lung_mask, read_table
+from storyxai.data.table import StudyTable, read_pair, read_table
 from storyxai.errors import TableError
 from storyxai.imaging.read import read_image
 
@@ -68,13 +68,11 @@ def _doubts(table: StudyTable) -> list[list[bool]]:
 
 
 def _check_files(table: StudyTable) -> None:
-    for column in ("image", "lung_mask", "left_lung_mask", "right_lung_mask", "heart_mask"):
-        named = [cell for cell in table.frame[column] if cell and not cell.startswith("runs:")]
-        assert all((table.root / cell).is_file() for cell in named), f"every {column} is there"
+    assert all((table.root / cell).is_file() for cell in table.frame["image"] if cell), "every image is there"
     assert table.frame["image"][table.frame["image"] != ""].is_unique, "one row per image"
-    for cell in table.frame["lesion_masks"]:
+    for cell in table.frame["masks"]:
         for mask in json.loads(cell).values():
-            assert mask.startswith("runs:") or (table.root / mask).is_file(), "every lesion mask is there"
+            assert mask.startswith("runs:") or (table.root / mask).is_file(), "every mask is there"
 
 
 def _check_boxes(table: StudyTable) -> None:
@@ -94,7 +92,7 @@ def _check_boxes(table: StudyTable) -> None:
 def _check_pixels(table: StudyTable, record: dict[str, object]) -> None:
     pixels = read_image(table.image_path(record)).pixels
     assert pixels.ndim == 2 and pixels.dtype == np.float32
-    masks = read_lung_mask(table, record)
+    masks = read_pair(table, record)
     if masks is not None:
         lungs, ignore = masks
         assert lungs.shape == pixels.shape == ignore.shape, "a mask has the size of its image"

@@ -82,7 +82,7 @@ def test_everything_planted_is_found_and_named(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes((tmp_path / "05.png").read_bytes()[:3000])
     put("cut", None)
     wrong = encode_runs(np.ones((10, 40), dtype=bool))
-    put("mask", chest(102), StudyRow("mask", "pm", "mask.png", "x", labels={"Mass": 0.0}, lung_mask=wrong))
+    put("mask", chest(102), StudyRow("mask", "pm", "mask.png", "x", labels={"Mass": 0.0}, masks={"lungs": wrong}))
     box = BoxNote("Mass", SIDE - 10, 5, 60, 5, 0, 0)
     put("box", chest(103), StudyRow("box", "pb", "box.png", "x", labels={"Mass": 1.0}, boxes=(box,)))
     put("silent", chest(104), StudyRow("silent", "ps", "silent.png", "x"))
@@ -110,7 +110,7 @@ def test_the_page_needs_nothing_else_and_shows_masks_and_boxes_where_they_are(tm
     mask = np.zeros((200, 200), dtype=bool)
     mask[40:120, 20:80] = True
     box = BoxNote("Mass", 500, 500, 200, 200, 1000, 1000)
-    row = StudyRow("<b>&", "p", "a.png", "x", labels={"Mass": 1.0}, boxes=(box,), lung_mask=encode_runs(mask))
+    row = StudyRow("<b>&", "p", "a.png", "x", labels={"Mass": 1.0}, boxes=(box,), masks={"lungs": encode_runs(mask)})
     looked_over(StudyTable.from_rows([row], root=tmp_path), tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "://" not in page and "<script" not in page and "<b>&<" not in page and "&lt;b&gt;&amp;" in page
@@ -177,7 +177,7 @@ def test_marks_of_a_dicom_film_are_checked_too(tmp_path: Path) -> None:
     film.save_as(tmp_path / "a.dicom", enforce_file_format=True)
     wrong = encode_runs(np.ones((SIDE, SIDE), dtype=bool))
     boxes = (BoxNote("Mass", SIDE + 30, 5, 60, 5, 0, 0), BoxNote("Mass", SIDE + 20, 5, 10, 5, 0, 0))
-    row = StudyRow("a", "p", "a.dicom", "x", labels={"Mass": 1.0}, boxes=boxes, lung_mask=wrong)
+    row = StudyRow("a", "p", "a.dicom", "x", labels={"Mass": 1.0}, boxes=boxes, masks={"lungs": wrong})
     found = kinds(StudyTable.from_rows([row], root=tmp_path), tmp_path / "out")
     assert found == {"mask": ["a"], "box": ["a"]}
 
@@ -193,8 +193,8 @@ def test_a_box_frame_of_another_shape_than_the_film_is_told(tmp_path: Path) -> N
 def test_cells_that_hold_no_marks_are_problems_and_not_crashes(tmp_path: Path) -> None:
     rows = films(tmp_path, 4)
     table = StudyTable.from_rows(rows, root=tmp_path)
-    table = table.with_column("boxes", ["[", '[{"x": 1}]', "[]", "7"]).with_column("lesion_masks", ["{}", "{}", "[1]", "{}"])
-    found = kinds(table.with_column("heart_mask", ["", "", "", "runs:axb"]), tmp_path / "out")
+    table = table.with_column("boxes", ["[", '[{"x": 1}]', "[]", "7"]).with_column("masks", ["{}", "{}", "[1]", "{}"])
+    found = kinds(table.with_column("masks", ["{}", "{}", "[1]", '{"heart": "runs:axb"}']), tmp_path / "out")
     assert sorted(found["marks"]) == ["s00", "s01", "s02", "s03"]
     assert (tmp_path / "out" / "index.html").is_file()
 

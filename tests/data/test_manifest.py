@@ -72,7 +72,7 @@ def test_a_mask_that_is_not_there_is_named_and_the_film_kept(folder: Path) -> No
     Picture.fromarray(np.full((64, 64), 255, dtype=np.uint8)).save(folder / "m.png")
     put(folder, "image,patient_id,lung_mask,heart_mask\na.png,1,m.png,gone.png\nb.png,2,elsewhere/m.png,\n")
     table = check_source(read_manifest, folder)
-    assert list(table.frame["lung_mask"]) == ["m.png", ""] and not table.frame["heart_mask"].any()
+    assert list(table.frame["masks"]) == ['{"lungs": "m.png"}', "{}"]
     assert [(item.what, item.why) for item in table.skipped] == [
         ("gone.png", "is the heart_mask of a.png but not on disk; the image is kept"),
         ("elsewhere/m.png", "is the lung_mask of b.png but not on disk; the image is kept"),

@@ -27,7 +27,7 @@ def pair(folder: Path, first: str, second: str, **labels: tuple[float, float]) -
     Picture.fromarray(chest(1)).save(folder / "a.png")
     Picture.fromarray((chest(1) * 0.9).astype(np.uint8)).save(folder / "b.png")
     rows = [
-        StudyRow(name, f"p-{name}", f"{name}.png", "x", lung_mask=mask, labels={k: v[i] for k, v in labels.items()})
+        StudyRow(name, f"p-{name}", f"{name}.png", "x", masks={"lungs": mask}, labels={k: v[i] for k, v in labels.items()})
         for i, (name, mask) in enumerate((("a", first), ("b", second)))
     ]
     return StudyTable.from_rows(rows, root=folder)
@@ -36,10 +36,10 @@ def pair(folder: Path, first: str, second: str, **labels: tuple[float, float]) -
 def test_overlap_of_two_outlines_is_their_dice(tmp_path: Path) -> None:
     table = pair(tmp_path, columns(0, 40), columns(10, 50), Mass=(1.0, 0.0), Nodule=(0.0, 0.0), Edema=(1.0, np.nan))
     (repeat,) = compare_repeats(table, [("a", "b")])
-    assert repeat == Repeat("a", "b", 2 * 30 / 80, ("Mass", "Nodule"), ("Mass",))
+    assert repeat == Repeat("a", "b", 2 * 30 / 80, ("Mass", "Nodule"), ("Mass",), "lungs")
     assert say_repeats([repeat]) == (
-        "lungs outlined twice on 1 film agree at Dice 0.750 (0.750 to 0.750): expect no more of a model",
-        "findings stated twice on the same film: 2, of which 1 contradict each other",
+        "lungs outlined twice on 1 image agree at Dice 0.750 (0.750 to 0.750): expect no more of a model",
+        "findings stated twice on the same image: 2, of which 1 contradict each other",
     )
 
 
@@ -68,4 +68,4 @@ def test_the_data_check_tells_how_far_references_agree(tmp_path: Path) -> None:
     table = pair(tmp_path, columns(0, 40), columns(10, 50))
     report = check_table(table, tmp_path / "out")
     assert any("agree at Dice 0.750" in line for line in report.lines)
-    assert b"Lungs outlined twice on 1 film agree at Dice 0.750" in render_data_check(table, report)
+    assert b"Lungs outlined twice on 1 image agree at Dice 0.750" in render_data_check(table, report)

@@ -39,7 +39,7 @@ from storyxai.data.sources import (
     tuberculosis,
     vindr,
 )
-from storyxai.data.table import StudyTable, read_lung_mask, read_table
+from storyxai.data.table import StudyTable, read_pair, read_table
 from storyxai.errors import ReadError, TableError, UnknownNameError
 from storyxai.imaging.read import read_image
 from storyxai.modalities.chest_radiograph.findings import NAMES
@@ -217,7 +217,8 @@ def test_kermany_as_published_and_with_pairs(tmp_path: Path) -> None:
           "images/NORMAL/IM-0117-0001.jpg,masks/IM-0117-0001.png,unique,IM-0117,9,9,1\n"
           "images/PNEUMONIA/person9_virus_1.jpg,masks/gone.png,order,person9,9,9,2\n")
     table = check_source(kermany.read_kermany, paired)
-    assert list(table.frame["lung_mask_kind"]) == ["union", ""] and list(left_out(table)) == ["masks/gone.png"]
+    assert [list(json.loads(cell)) for cell in table.frame["masks"]] == [["lungs"], []]
+    assert list(left_out(table)) == ["masks/gone.png"]
 
 
 def test_of_the_covid_collection_what_is_under_cc_by_alone(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_covid(tmp_path: Path) -> None:
     ]
     assert (a["view"], b["view"], c["view"]) == ("AP", "PA", "LATERAL")
     assert a["license"] == "CC BY" and b["license"] == "" and "case note: two words" in a["notes"]
-    assert set(json.loads(d["lesion_masks"])) == {"consolidation", "ground_glass_opacities"}
+    assert set(json.loads(d["masks"])) == {"consolidation", "ground_glass_opacities"}
     assert left_out(table) == {
         "e.nii.gz": "is no radiograph (modality CT)", "f.png": "is in metadata.csv but not in the folder",
     }
@@ -323,11 +324,11 @@ def test_phantoms_come_back_as_they_were_made(tmp_path: Path) -> None:
     for seed in range(3, 7):
         made, row = generate_phantom(seed, size=96), row_of(table, f"phantom-{seed}")
         assert stated(row) == dict(made.labels) and row["findings_text"].split("\n") == list(made.report)
-        lungs, _ = read_lung_mask(table, row) or pytest.fail("a phantom has lungs")
+        lungs, _ = read_pair(table, row) or pytest.fail("a phantom has lungs")
         assert np.array_equal(lungs, made.masks["left_lung"] | made.masks["right_lung"])
         for one, other in zip(table.boxes_of(row, height=96, width=96), made.boxes, strict=True):
             assert (one.finding, one.x, one.height) == (other.finding, pytest.approx(other.x), pytest.approx(other.height))
-        assert set(json.loads(row["lesion_masks"])) == set(made.lesion_masks)
+        assert set(json.loads(row["masks"])) == {*made.lesion_masks, *made.masks}
     write(tmp_path / "phantoms" / "phantoms.json", '{"format": 1, "size": 96, "phantoms": [{"id": "phantom-3"}]}')
     with pytest.raises(TableError, match=r"phantoms\.json"):
         phantom.read_phantom(tmp_path / "phantoms")
@@ -460,7 +461,7 @@ def test_siim_runs_go_down_the_columns_from_the_end_of_the_last(tmp_path: Path) 
     dicom(tmp_path / "dicom-images-train" / "1.4" / "1.5" / "c.dcm", seed=3)
     table = check_source(siim.read_siim, tmp_path)
     a = row_of(table, "siim-a")
-    drawn = read_grey_mask(json.loads(a["lesion_masks"])["pneumothorax"], table.root) > 0
+    drawn = read_grey_mask(json.loads(a["masks"])["pneumothorax"], table.root) > 0
     assert sorted(map(tuple, np.argwhere(drawn).tolist())) == [(0, 0), (5, 2), (5, 3), (6, 2), (6, 3), (7, 2)]
     assert [stated(row_of(table, f"siim-{name}")) for name in "ab"] == [{"Pneumothorax": 1.0}, {"Pneumothorax": 0.0}]
     assert list(left_out(table)) == ["dicom-images-train/1.4/1.5/c.dcm"]
@@ -481,7 +482,7 @@ def test_montgomery_and_shenzhen(tmp_path: Path) -> None:
     table = check_source(tuberculosis.read_montgomery, county)
     row = row_of(table, "montgomery-MCUCXR_0104_1")
     assert (row["sex"], row["age_years"], row["findings_text"]) == ("F", 27, "cavitary nodular infiltrate in RUL")
-    assert row["lung_mask_kind"] == "left_right" and stated(row) == {} and not table.skipped
+    assert list(json.loads(row["masks"])) == ["left_lung", "right_lung"] and stated(row) == {} and not table.skipped
     readings = {"0001_0": "male 45yrs\nnormal", "0002_0": "Female, 30 yrs\nnormal", "0003_1": "femal 24yrs\nright PTB",
                 "0004_1": "male 18month\nx", "0005_1": "female 64days\n"}
     for seed, (name, text) in enumerate(readings.items()):
@@ -491,7 +492,7 @@ def test_montgomery_and_shenzhen(tmp_path: Path) -> None:
     table = check_source(tuberculosis.read_shenzhen, hospital)
     assert list(table.frame["sex"]) == ["M", "F", "F", "M", "F"]
     assert table.frame["age_years"].round(3).tolist() == [45, 30, 24, 1.5, 0.175]
-    assert list(table.frame["lung_mask_kind"]) == ["union", "", "", "", ""]
+    assert [list(json.loads(cell)) for cell in table.frame["masks"]] == [["lungs"], [], [], [], []]
 
 
 def test_jsrt(tmp_path: Path) -> None:
@@ -539,9 +540,10 @@ def test_chexmask_counts_from_one_row_by_row(tmp_path: Path) -> None:
                    ("00000009_000.png", 0.9, 0.9, "", "1 1", "1 1", "1 1", 1024, 1024)])
     table = check_source(chexmask.read_chexmask, tmp_path)
     row = row_of(table, "chexmask-00000001_000")
-    drawn = read_grey_mask(row["left_lung_mask"], table.root) > 0
+    drawn = read_grey_mask(json.loads(row["masks"])["left_lung"], table.root) > 0
     assert sorted(map(tuple, np.argwhere(drawn).tolist())) == [(10, 3), (10, 4), (11, 3)]
-    assert "0.65 (doubtful)" in row["notes"] and row["heart_mask"] == "" and list(left_out(table)) == ["00000009_000.png"]
+    assert "0.65 (doubtful)" in row["notes"] and "heart" not in json.loads(row["masks"])
+    assert list(left_out(table)) == ["00000009_000.png"]
 
 
 def test_manifest_in_csv_and_parquet(tmp_path: Path) -> None:

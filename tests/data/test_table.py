@@ -7,7 +7,8 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet
+import pyarrow
+import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,16 +18,17 @@ from checks.source_checks import check_round_trip
 from storyxai.data.labels import labels_from_codes, labels_from_list
 from storyxai.data.masks import decode_runs, encode_runs, fill_runs
 from storyxai.data.table import (
+    COLUMNS,
     BoxNote,
     StudyRow,
     StudyTable,
     TableSchema,
     join_by_name,
     join_tables,
-    read_lung_mask,
+    read_pair,
     read_structures,
     read_table,
-    split_lungs,
+    split_pair,
 )
 from storyxai.errors import OutputError, TableError, UnknownNameError
 from storyxai.modalities.chest_radiograph.findings import NAMES
@@ -55,8 +57,9 @@ def test_labels_keep_the_three_kinds_apart_and_policies_settle_the_fourth() -> N
 
 def test_every_cell_survives_the_file(tmp_path: Path) -> None:
     row = StudyRow(
-        "s", "p", "ä/b.png", "x", age_years=3.5, labels={"Hernia": 1.0}, uncertain=("Mass", "Nodule"), lung_mask="m.png",
-        boxes=(BoxNote("Mass", 1, 2, 3, 4, 10, 20),), boxes_complete=True, lesion_masks={"b": "2", "a": "1"},
+        "s", "p", "ä/b.png", "x", age_years=3.5, labels={"Hernia": 1.0}, uncertain=("Mass", "Nodule"),
+        masks={"b": "2", "a": "1", "lungs": ""},
+        boxes=(BoxNote("Mass", 1, 2, 3, 4, 10, 20),), boxes_complete=True,
         notes=("one", "two"), findings_text="line\nline",
     )
     table = table_of(row, StudyRow("t", "q", "", "x"), root=tmp_path)
@@ -64,7 +67,7 @@ def test_every_cell_survives_the_file(tmp_path: Path) -> None:
     again = read_table(tmp_path / "t.parquet")
     assert again.root == tmp_path
     record = again.frame.to_dict("records")[0]
-    assert record["boxes_complete"] is True and json.loads(record["lesion_masks"]) == {"a": "1", "b": "2"}
+    assert record["boxes_complete"] is True and json.loads(record["masks"]) == {"a": "1", "b": "2"}
     box = again.boxes_of(record, height=40, width=5)[0]
     assert (box.x, box.y, box.width, box.height) == (0.5, 4.0, 1.5, 8.0)
     with pytest.raises(TableError, match="no image"):
@@ -137,48 +140,66 @@ def test_select_keeps_rows_that_agree_with_all() -> None:
 def test_union_mask_tells_lung_ignore_and_nothing_apart(tmp_path: Path) -> None:
     grey = np.array([[0, 127, 255, 255]], dtype=np.uint8)
     Picture.fromarray(grey).save(tmp_path / "m.png")
-    table = table_of(StudyRow("s", "p", "a.png", "x", lung_mask="m.png"), StudyRow("t", "p", "b.png", "x"), root=tmp_path)
+    drawn = StudyRow("s", "p", "a.png", "x", masks={"lungs": "m.png"})
+    table = table_of(drawn, StudyRow("t", "p", "b.png", "x"), root=tmp_path)
     record, bare = table.frame.to_dict("records")
-    lungs, ignore = read_lung_mask(table, record) or pytest.fail("a mask is there")
+    lungs, ignore = read_pair(table, record) or pytest.fail("a mask is there")
     assert lungs.tolist() == [[False, False, True, True]] and ignore.tolist() == [[False, True, False, False]]
-    assert read_lung_mask(table, bare) is None
+    assert read_pair(table, bare) is None
     (tmp_path / "m.png").write_bytes(b"text")
     with pytest.raises(TableError, match=r"m\.png: cannot be read as a mask"):
-        read_lung_mask(table, record)
+        read_pair(table, record)
 
 
 def test_sides_are_joined_and_must_agree_in_size() -> None:
     left, right = np.zeros((4, 6), dtype=bool), np.zeros((4, 6), dtype=bool)
     left[1, 4], right[2, 1] = True, True
-    row = StudyRow("s", "p", "a.png", "x", left_lung_mask=encode_runs(left), right_lung_mask=encode_runs(right))
+    row = StudyRow("s", "p", "a.png", "x", masks={"left_lung": encode_runs(left), "right_lung": encode_runs(right)})
     table = table_of(row)
-    lungs, ignore = read_lung_mask(table, table.frame.to_dict("records")[0]) or pytest.fail("masks are there")
+    lungs, ignore = read_pair(table, table.frame.to_dict("records")[0]) or pytest.fail("masks are there")
     assert np.array_equal(lungs, left | right) and not ignore.any()
-    odd = table_of(StudyRow("s", "p", "a.png", "x", left_lung_mask=encode_runs(left), right_lung_mask=encode_runs(left.T)))
+    odd = table_of(StudyRow("s", "p", "a.png", "x", masks={"left_lung": encode_runs(left), "right_lung": encode_runs(left.T)}))
     with pytest.raises(TableError, match="two sizes"):
-        read_lung_mask(odd, odd.frame.to_dict("records")[0])
+        read_pair(odd, odd.frame.to_dict("records")[0])
+
+
+def test_a_table_of_the_earlier_format_is_read_with_its_masks_in_one_column(tmp_path: Path) -> None:
+    rows = [StudyRow("s", "p", "a.png", "x", masks={"lungs": "m.png"}), StudyRow("t", "p", "b.png", "x")]
+    table = table_of(*rows, root=tmp_path)
+    frame = table.frame.drop(columns="masks").assign(
+        lung_mask=["m.png", ""], lung_mask_kind=["union", ""], left_lung_mask="", right_lung_mask="",
+        heart_mask=["", "h.png"], lesion_masks=["{}", '{"pneumothorax": "runs:2x2:1 2"}'],
+    )
+    content = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    about = json.dumps({"format": "storyxai study table 1", "root": "."})
+    parquet.write_table(content.replace_schema_metadata({"storyxai": about}), tmp_path / "old.parquet")
+    read = read_table(tmp_path / "old.parquet")
+    assert [json.loads(cell) for cell in read.frame["masks"]] == [
+        {"lungs": "m.png"}, {"heart": "h.png", "pneumothorax": "runs:2x2:1 2"},
+    ]
+    assert list(read.frame.columns) == list(COLUMNS)
 
 
 def test_the_patients_right_lung_is_on_the_left_of_the_picture() -> None:
     lungs = np.zeros((40, 40), dtype=bool)
     lungs[5:35, 4:16], lungs[8:30, 24:36], lungs[1, 1] = True, True, True
-    left, right = split_lungs(lungs) or pytest.fail("two lungs are there")
+    left, right = split_pair(lungs) or pytest.fail("two lungs are there")
     assert left[10, 30] and not left[10, 10] and right[10, 10] and not right[10, 30]
     assert not (left | right)[1, 1]  # a crumb belongs to neither
-    swapped = split_lungs(lungs[:, ::-1]) or pytest.fail("two lungs are there")
+    swapped = split_pair(lungs[:, ::-1]) or pytest.fail("two lungs are there")
     assert np.array_equal(swapped[0], right[:, ::-1]) and np.array_equal(swapped[1], left[:, ::-1])
 
 
 def test_lungs_that_cannot_be_told_apart_are_not_guessed() -> None:
     lungs = np.zeros((40, 40), dtype=bool)
-    assert split_lungs(lungs) is None
+    assert split_pair(lungs) is None
     lungs[5:35, 4:16] = True
-    assert split_lungs(lungs) is None  # one lung
+    assert split_pair(lungs) is None  # one lung
     lungs[8:30, 24:36], lungs[20, 16:24] = True, True
-    assert split_lungs(lungs) is None  # they touch
+    assert split_pair(lungs) is None  # they touch
     stacked = np.zeros((40, 40), dtype=bool)
     stacked[2:18, 10:30], stacked[22:38, 10:30] = True, True
-    assert split_lungs(stacked) is None  # one above the other
+    assert split_pair(stacked) is None  # one above the other
 
 
 @settings(max_examples=60, deadline=None)
@@ -210,7 +231,7 @@ def test_codes_become_labels_and_no_finding_states_nothing() -> None:
 
 def test_a_table_of_another_modality_has_its_findings_as_columns_and_keeps_them(tmp_path: Path) -> None:
     schema = TableSchema("toy_spots", ("Bright_spot", "Dark_spot"), ("spot",))
-    rows = [StudyRow(name, name, f"{name}.png", "toy", labels={"Bright_spot": value}, lesion_masks={"spot": "runs:2x2:1 2"})
+    rows = [StudyRow(name, name, f"{name}.png", "toy", labels={"Bright_spot": value}, masks={"spot": "runs:2x2:1 2"})
             for name, value in (("a", 1.0), ("b", 0.0))]
     table = StudyTable.from_rows(rows, root=tmp_path, schema=schema).select(rows=[True, True])
     table.write(tmp_path / "toy.parquet")
@@ -227,5 +248,5 @@ def test_a_table_of_another_modality_has_its_findings_as_columns_and_keeps_them(
 
 def test_a_table_of_chest_radiographs_is_stored_as_before(tmp_path: Path) -> None:
     StudyTable.from_rows([StudyRow("c", "c", "c.png", "x")], root=tmp_path).write(tmp_path / "t.parquet")
-    about = json.loads(pyarrow.parquet.read_metadata(tmp_path / "t.parquet").metadata[b"storyxai"])
+    about = json.loads(parquet.read_metadata(tmp_path / "t.parquet").metadata[b"storyxai"])
     assert set(about) == {"format", "root"}

@@ -16,6 +16,7 @@ from storyxai.data.masks import encode_runs
 from storyxai.data.table import BoxNote, StudyRow, StudyTable
 from storyxai.errors import InputError
 from storyxai.evidence.predict import calibrated
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import load_student
 from storyxai.programs.evaluate import score_lines
@@ -87,7 +88,7 @@ def test_a_damaged_mask_costs_its_own_figure_only(tmp_path: Path) -> None:
     lungs = np.zeros((96, 80), dtype=np.bool_)
     lungs[20:70, 10:35] = lungs[20:70, 45:70] = True
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    table = table_of(tmp_path, {"one": {"lung_mask": encode_runs(lungs)}, "two": {"lung_mask": "bad.png"}})
+    table = table_of(tmp_path, {"one": {"masks": {"lungs": encode_runs(lungs)}}, "two": {"masks": {"lungs": "bad.png"}}})
     record = evaluate_student(load_student(), table, ALL)
     assert record["dataset"]["images"] == 2
     masks = {mask["mask"]: mask["images"] for mask in record["models"][0]["masks"]}
@@ -110,10 +111,11 @@ def test_a_joint_class_is_judged_where_either_of_its_findings_is_strongest(tmp_p
 
 
 def test_what_a_joint_class_joins() -> None:
-    assert parts_of("Nodule/Mass") == ("Nodule", "Mass") and parts_of("Pleural effusion") == ("Effusion",)
-    assert parts_of("Rib fracture") == ()
+    assert parts_of("Nodule/Mass", CHEST) == ("Nodule", "Mass") and parts_of("Pleural effusion", CHEST) == ("Effusion",)
+    assert parts_of("Rib fracture", CHEST) == ()
     row = {"boxes_complete": True, "label_Mass": 0.0, "label_Nodule": np.nan}
-    assert is_searched(row, "Mass") and not is_searched(row, "Nodule/Mass") and not is_searched(row, "Rib fracture")
+    assert is_searched(row, "Mass", CHEST) and not is_searched(row, "Nodule/Mass", CHEST)
+    assert not is_searched(row, "Rib fracture", CHEST)
 
 
 def test_the_order_of_rows_and_a_second_run_change_nothing(tmp_path: Path) -> None:

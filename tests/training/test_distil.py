@@ -201,8 +201,8 @@ def test_a_perfect_mask_has_a_perfect_dice() -> None:
         network.mask_head.weight.zero_()
         network.mask_head.bias.copy_(torch.tensor([float(logit(0.9)), -3.0, 0.0]))
     everything = dataclasses.replace(examples, masks=np.full_like(examples.masks, 100))
-    said = network_outputs(network, everything)
-    assert said.dice.tolist() == [[1.0, 0.0, 0.0]] * 2 and said.lungs.tolist() == [1.0, 1.0]
+    said = network_outputs(network, everything, with_pair=True)
+    assert said.dice.tolist() == [[1.0, 0.0, 0.0]] * 2 and said.paired.tolist() == [1.0, 1.0]
 
 
 def test_lungs_that_are_not_told_apart_are_judged_together() -> None:
@@ -214,10 +214,10 @@ def test_lungs_that_are_not_told_apart_are_judged_together() -> None:
     union[0, : union.shape[1] // 2], union[1] = 100, UNKNOWN_PIXEL
     union[0, 0] = UNKNOWN_PIXEL  # counts neither way
     both = dataclasses.replace(examples, masks=np.full_like(examples.masks, UNKNOWN_PIXEL), union=union)
-    said = network_outputs(network, both)
+    said = network_outputs(network, both, with_pair=True)
     rows = union.shape[1]
     inside = rows // 2 - 1
-    assert said.lungs[0] == pytest.approx(2 * inside / (inside + rows - 1)) and np.isnan(said.lungs[1])
+    assert said.paired[0] == pytest.approx(2 * inside / (inside + rows - 1)) and np.isnan(said.paired[1])
     assert np.isnan(said.dice).all()
 
 

@@ -186,8 +186,8 @@ class _Lessons:
     def published(self) -> tuple[TeacherTargets, ...]:
         """The published teacher's answers alone, at the level of the training labels."""
         train = self.ground.train
-        soft = read_published_answers(self.recipe.data.soft_targets, train, name=self.recipe.name)
-        return with_published_answers(self.silent, soft, train, weight=1.0)
+        soft = read_published_answers(self.recipe.data.soft_targets, train, NAMES, name=self.recipe.name)
+        return with_published_answers(self.silent, soft, train, NAMES, weight=1.0)
 
     def prepare(self, cell: Cell) -> None:
         """Trains and asks the teachers that this cell needs; the time left is then told by students alone."""

@@ -58,7 +58,7 @@ def examples_from_table(
     out, but with `laterals`; files that cannot be read, and damaged masks of a row that stays, always are.
 
     A weak report is written by the modality's grammar, where it has one, from the labels alone (no place, no degree), for
-    rows with more than one finding label: it teaches the report head the look of real films, and is called weak wherever it
+    rows with more than one finding label: it teaches the report head the look of real images, and is called weak wherever it
     counts.
     `shares` as for phantoms. Raises: TableError when a mask is of another shape than its image, or the table is of another
     modality.
@@ -136,11 +136,11 @@ def _table_row(
     image = opened.image
     height, width = image.pixels.shape[:2]
     frame = model_frame(height, width, size=size)
-    masks, union = _table_masks(opened, record, frame, modality.structure_names, shares)
+    masks, union = _table_masks(opened, record, frame, modality, shares)
     labels = {name: float(str(record[f"label_{name}"])) for name in modality.names}
     stated = {name: value for name, value in labels.items() if not np.isnan(value)}
     boxes = table.boxes_of(record, height=height, width=width)
-    complete = frozenset({"Pneumonia"}) if record.get("boxes_complete") is True else frozenset()
+    complete = frozenset(modality.searched) if record.get("boxes_complete") is True else frozenset()
     rng = np.random.default_rng(int(image.sha256[:8], 16))
     view = image.view if image.view in ("PA", "AP") else str(record.get("view") or "PA")
     report = modality.grammar.write(stated, rng, view=view) if modality.grammar and len(stated) > 1 else ()
@@ -158,16 +158,16 @@ def _table_row(
 
 
 def _table_masks(
-    opened: OpenedRow, record: Mapping[str, object], frame: ModelFrame, names: tuple[str, ...], shares: bool
+    opened: OpenedRow, record: Mapping[str, object], frame: ModelFrame, modality: Modality, shares: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The named structures [N, S/4, S/4], and both lungs [S/4, S/4] where they are not told apart."""
-    size = frame.size
+    """The modality's structures [N, S/4, S/4], and its pair [S/4, S/4] where left and right are not told apart."""
+    size, names = frame.size, modality.structure_names
     masks, union = _unknown(len(names), size // 4, size // 4), _unknown(size // 4, size // 4)
     found = opened.structures
     for name, (mask, ignore) in found.items():
         if name in names:
             masks[names.index(name)] = _small(_frame_of(mask, frame, record, name), mask, size, ignore, shares=shares)
-        elif name == "lungs" and "left_lung" not in found:
+        elif modality.pair and name == modality.pair.name and names[0] not in found:
             union = _small(_frame_of(mask, frame, record, name), mask, size, ignore, shares=shares)
     return masks, union
 

@@ -33,7 +33,7 @@ class Examples:
 
     Shapes: images uint8 [N, S, S], in colour [N, 3, S, S]; labels float32 [N, F], nan = not stated;
     masks uint8 [N, C, S/4, S/4] share of a pixel inside each of the modality's structures in 0..100 or UNKNOWN_PIXEL;
-    union uint8 [N, S/4, S/4] the same for lungs not told apart;
+    union uint8 [N, S/4, S/4] the same for the modality's pair where its sides are not told apart;
     cells uint8 [N, F, S/16, S/16] share of a cell inside a box, likewise; tokens int64 [N, T], all PAD where
     no report is known. `domain` names the source of each image ("phantom", "nih", "kermany").
     """

@@ -139,8 +139,7 @@ def extent(table: StudyTable) -> str:
 def _look_at_files(table: StudyTable, problems: list[Problem], progress: Progress | None) -> _Seen:
     ids, digests, thumbnails = [], [], []
     frame = table.frame[table.frame["image"] != ""]
-    columns = ["image_id", "study_id", "image", "boxes", "lung_mask", "left_lung_mask", "right_lung_mask", "heart_mask",
-               "lesion_masks"]
+    columns = ["image_id", "study_id", "image", "boxes", "masks"]
     rows = zip(*(frame[name] for name in columns), strict=True)
     for done, cells in enumerate(rows, start=1):
         record = dict(zip(columns, cells, strict=True))
@@ -173,7 +172,7 @@ def _check_marks(table: StudyTable, record: dict[str, Any], size: tuple[int, int
     try:
         _compare_marks(table, record, size, problems)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        why = f"its boxes or lesion masks are not in the form of a study table ({type(error).__name__}: {error})"
+        why = f"its boxes or masks are not in the form of a study table ({type(error).__name__}: {error})"
         problems.append(Problem("marks", str(record["image_id"]), why))
 
 
@@ -181,11 +180,7 @@ def _compare_marks(table: StudyTable, record: dict[str, Any], size: tuple[int, i
     width, height = size
     if min(size) < SMALLEST_SIDE:
         problems.append(Problem("small", str(record["image_id"]), f"is {width} x {height} pixels"))
-    masks = {name: str(record[name]) for name in ("lung_mask", "left_lung_mask", "right_lung_mask", "heart_mask")}
-    masks |= {f"lesion mask {name}": str(cell) for name, cell in json.loads(record["lesion_masks"]).items()}
-    for name, cell in masks.items():
-        if not cell:
-            continue
+    for name, cell in {f"mask {name}": str(cell) for name, cell in json.loads(record["masks"]).items()}.items():
         try:
             given = runs_size(cell)[::-1] if cell.startswith("runs:") else picture_size(table.root / cell)
             if given is None:
@@ -263,21 +258,23 @@ def _find_odd_images(seen: _Seen, problems: list[Problem]) -> None:
             why = f"is far {side} than the others (mean {mean:.2f}, median {middle:.2f})"
             problems.append(Problem("intensity", image_id, why))
         if likeness < UNLIKE and spread >= FLAT:
-            why = f"looks unlike the others (correlation {likeness:.2f} with the typical one): inverted, turned, or no chest?"
+            why = f"looks unlike the others (correlation {likeness:.2f} with the typical one): inverted, turned, no such image?"
             problems.append(Problem("intensity", image_id, why))
 
 
 def _sampled(table: StudyTable, sample: int, seed: int, broken: set[str]) -> list[dict[str, Any]]:
-    """Rows to show: a third with boxes, a third with lung masks, a third with lesion masks, filled up with any."""
+    """Rows to show: a third with boxes, a third with masks of structures, a third with other masks, filled up with any."""
     frame = table.frame
     usable = (frame["image"] != "") & ~frame["image_id"].isin(broken)
     order = sorted(
         (int(row) for row in np.flatnonzero(usable.to_numpy())),
         key=lambda row: hashlib.sha256(f"{seed}|{frame['image_id'].iloc[row]}".encode()).digest(),
     )
+    drawn = [_names_drawn(cell) for cell in frame["masks"]]
+    known = set(table.schema.drawn)
     marked = [
-        (frame["boxes"] != "[]").to_numpy(), (frame["lung_mask_kind"] != "").to_numpy(),
-        (frame["lesion_masks"] != "{}").to_numpy(),
+        (frame["boxes"] != "[]").to_numpy(), np.array([bool(names & known) for names in drawn], dtype=np.bool_),
+        np.array([bool(names - known) for names in drawn], dtype=np.bool_),
     ]
     chosen: list[int] = []
     for flags in marked:
@@ -285,6 +282,14 @@ def _sampled(table: StudyTable, sample: int, seed: int, broken: set[str]) -> lis
     chosen += [row for row in order if row not in set(chosen)][: max(0, sample - len(chosen))]
     records: Sequence[dict[Any, Any]] = frame.iloc[chosen].to_dict("records")
     return [{str(key): value for key, value in record.items()} for record in records]
+
+
+def _names_drawn(cell: str) -> set[str]:
+    """What a row's masks are of; nothing where the cell is damaged, which stands among the problems."""
+    try:
+        return set(json.loads(cell))
+    except (ValueError, TypeError):
+        return set()
 
 
 def _write_csv(path: Path, problems: Sequence[Problem]) -> None:

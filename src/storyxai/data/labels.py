@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 from storyxai.errors import UnknownNameError
-from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import modality_named
 
 __all__ = ["POLICIES", "UncertainPolicy", "labels_from_codes", "labels_from_list", "settle_uncertain"]
 
@@ -20,15 +21,19 @@ POLICIES: tuple[str, ...] = get_args(UncertainPolicy)
 SETTLED: Mapping[str, float] = {"ignore": math.nan, "ones": 1.0, "zeros": 0.0}
 
 
-def labels_from_list(names: Iterable[str]) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Labels where a list names everything that is present, and the names that are none of our findings.
+def labels_from_list(
+    names: Iterable[str], modality: Modality | None = None
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Labels where a list names everything that is present, and the names that are no finding of `modality` (None: the
+    default one).
 
     Every finding that is not listed is 0. "No Finding" lists nothing.
     """
-    labels = dict.fromkeys(NAMES, 0.0)
+    kind = modality or modality_named()
+    labels = dict.fromkeys(kind.names, 0.0)
     unknown = []
     for name in names:
-        matched = match_name(name)
+        matched = kind.match(name)
         if matched is not None:
             labels[matched] = 1.0
         elif name.strip() and name.casefold().replace("_", " ").strip() not in ("no finding", "normal"):
@@ -36,27 +41,29 @@ def labels_from_list(names: Iterable[str]) -> tuple[dict[str, float], tuple[str,
     return labels, tuple(unknown)
 
 
-def labels_from_codes(codes: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...], tuple[str, ...]]:
-    """Labels, uncertain findings and present names that are none of ours, from 1 / 0 / -1 / nan by name.
+def labels_from_codes(
+    codes: Mapping[str, float], modality: Modality | None = None
+) -> tuple[dict[str, float], tuple[str, ...], tuple[str, ...]]:
+    """Labels, uncertain findings and present names that are no finding, from 1 / 0 / -1 / nan by name.
 
-    -1 is uncertain; nan is not stated. "No Finding" = 1 states nothing that the single columns do not: it is left out,
-    because a report without a finding does not say that each of 14 is absent. Two names of one finding: present wins
-    over uncertain, uncertain over absent.
+    Findings are those of `modality` (None: the default one). -1 is uncertain; nan is not stated. "No Finding" = 1 states
+    nothing that the single columns do not: it is left out, because a report without a finding does not say that each
+    single one is absent. Two names of one finding: present wins over uncertain, uncertain over absent.
     """
-    rank = {0.0: 1, -1.0: 2, 1.0: 3}
+    kind, rank = modality or modality_named(), {0.0: 1, -1.0: 2, 1.0: 3}
     strongest: dict[str, float] = {}
     others = []
     for name, code in codes.items():
         if math.isnan(code) or code not in rank:
             continue
-        matched = match_name(name)
+        matched = kind.match(name)
         if matched is None:
             if code == 1.0 and name.casefold() != "no finding":
                 others.append(name)
         elif rank[code] > rank.get(strongest.get(matched, math.nan), 0):
             strongest[matched] = code
     labels = {name: code for name, code in strongest.items() if code >= 0}
-    return labels, tuple(name for name in NAMES if strongest.get(name) == -1.0), tuple(others)
+    return labels, tuple(name for name in kind.names if strongest.get(name) == -1.0), tuple(others)
 
 
 def settle_uncertain(label: float, *, uncertain: bool, policy: str) -> float:

@@ -12,12 +12,12 @@ from PIL import UnidentifiedImageError
 from storyxai.errors import TableError
 from storyxai.types import Mask
 
-__all__ = ["RUNS_PREFIX", "decode_runs", "encode_runs", "fill_runs", "read_grey_mask", "resized", "runs_size", "split_lungs"]
+__all__ = ["RUNS_PREFIX", "decode_runs", "encode_runs", "fill_runs", "read_grey_mask", "resized", "runs_size", "split_pair"]
 
 RUNS_PREFIX = "runs:"
 RUNS_MEND = "write it as runs:<height>x<width>:<start> <length> ..., row by row from 0"
 LARGEST_MASK_PIXELS = 64_000_000
-SMALLEST_LUNG_SHARE = 0.2  # of the larger one; below this the second piece is a crumb, not a lung
+SMALLEST_SHARE = 0.2  # of the larger one; below this the second piece is a crumb, not its like
 
 
 def read_grey_mask(cell: str, root: Path) -> NDArray[np.uint8]:
@@ -31,7 +31,7 @@ def read_grey_mask(cell: str, root: Path) -> NDArray[np.uint8]:
     try:
         with Picture.open(path) as picture:
             if picture.width * picture.height > LARGEST_MASK_PIXELS:
-                raise TableError(path.name, "is too large for a mask", mend="make it the size of its radiograph")
+                raise TableError(path.name, "is too large for a mask", mend="make it the size of its image")
             return np.asarray(picture.convert("L"), dtype=np.uint8)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
         why = f"cannot be read as a mask ({error})"
@@ -92,21 +92,21 @@ def fill_runs(starts: list[int], lengths: list[int], *, height: int, width: int,
     return flat.reshape(height, width)
 
 
-def split_lungs(lungs: Mask) -> tuple[Mask, Mask] | None:
-    """The patient's (left, right) lung of a mask of both, or None where two lungs cannot be told apart.
+def split_pair(both: Mask) -> tuple[Mask, Mask] | None:
+    """The patient's (left, right) one of two structures drawn as one mask, or None where they cannot be told apart.
 
-    The two largest connected pieces; the patient's right lung is on the left of the picture. None when the second
-    piece is under a fifth of the first (the lungs touch, or one is missing) or the two are not side by side.
+    The two largest connected pieces; the patient's right one is on the left of the picture. None when the second
+    piece is under a fifth of the first (the two touch, or one is missing) or the two are not side by side.
     Shapes: bool [H, W] in and out. Smaller pieces are left out.
     """
     from scipy import ndimage
 
-    pieces, count = ndimage.label(lungs)
+    pieces, count = ndimage.label(both)
     if count < 2:
         return None
     areas = np.bincount(pieces.ravel())[1:]
     first, second = np.argsort(-areas, kind="stable")[:2]
-    if areas[second] < SMALLEST_LUNG_SHARE * areas[first]:
+    if areas[second] < SMALLEST_SHARE * areas[first]:
         return None
     sides = [pieces == first + 1, pieces == second + 1]
     spans = [np.flatnonzero(side.any(axis=0)) for side in sides]

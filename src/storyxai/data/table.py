@@ -14,23 +14,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from storyxai.data.labels import settle_uncertain
-from storyxai.data.masks import read_grey_mask, split_lungs
+from storyxai.data.masks import read_grey_mask, split_pair
 from storyxai.errors import TableError
 from storyxai.files import fresh_file
-from storyxai.modalities.contract import Modality
+from storyxai.modalities.contract import Modality, Pair
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 from storyxai.types import Box, Labels, Mask
 
 __all__ = [
-    "COLUMNS", "BoxNote", "Skipped", "StudyRow", "StudyTable", "TableSchema", "join_by_name", "join_tables", "read_lung_mask",
-    "read_structures", "read_table", "split_lungs",
+    "COLUMNS", "BoxNote", "Skipped", "StudyRow", "StudyTable", "TableSchema", "join_by_name", "join_tables", "read_pair",
+    "read_structures", "read_table", "split_pair",
 ]
 
 Row = Mapping[str, Any]
-FORMAT = "storyxai study table 1"
+FORMAT = "storyxai study table 2"
+COLUMN_A_MASK = "storyxai study table 1"
+"""The format that had a column for each mask."""
 SPLITS = ("train", "val", "test", "")
-MASK_KINDS = ("union", "left_right", "")
-LUNG, IGNORE = 255, 127
+IGNORE = 127
 _USUAL = modality_named()
 
 _BEFORE_LABELS: Mapping[str, tuple[str, str]] = {
@@ -50,14 +51,9 @@ _BEFORE_LABELS: Mapping[str, tuple[str, str]] = {
 _AFTER_LABELS: Mapping[str, tuple[str, str]] = {
     "uncertain": ("text", "findings stated as uncertain, joined by ;"),
     "boxes": ("text", "JSON list of finding, x, y, width, height, frame_width, frame_height, reader, source"),
-    "boxes_complete": ("truth", "a reader marked every opacity of this image, even where none is"),
-    "lung_mask": ("text", "mask of both lungs (255 lung, 127 ignore): a file, or runs"),
-    "lung_mask_kind": ("text", "union, left_right or empty"),
-    "left_lung_mask": ("text", "the patient's left lung, where told apart"),
-    "right_lung_mask": ("text", "the patient's right lung, where told apart"),
-    "heart_mask": ("text", "mask of the heart"),
-    "lesion_masks": ("text", "JSON name -> mask of a lesion, or of another structure of the table's modality; an image without"
-                             " any is not thereby free of lesions"),
+    "boxes_complete": ("truth", "a reader marked everything that the set marks in this image, even where there is nothing"),
+    "masks": ("text", "JSON name -> mask (a file, or runs; 127 ignore) of a structure of the table's modality, of its pair"
+                      " drawn as one, or of what a finding shows; without such a mask an image is not thereby free of it"),
     "findings_text": ("text", "findings section of the report"),
     "impression_text": ("text", "impression section of the report"),
     "notes": ("text", "what a reader of the row must know, joined by ;"),
@@ -71,16 +67,28 @@ class TableSchema:
     modality: str = DEFAULT_MODALITY
     findings: tuple[str, ...] = _USUAL.names
     structures: tuple[str, ...] = _USUAL.structure_names
+    pair: Pair | None = None
 
     @staticmethod
     def of(modality: Modality) -> TableSchema:
         """The schema of tables of `modality`."""
-        return TableSchema(modality.key, modality.names, modality.structure_names)
+        return TableSchema(modality.key, modality.names, modality.structure_names, modality.pair)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of the label columns, in the order of the findings."""
         return tuple(f"label_{name}" for name in self.findings)
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """The names of what a table of the modality may have masks of: the structures, and the pair drawn as one."""
+        return (*self.structures, *((self.pair.name,) if self.pair else ()))
+
+    def drawn_as(self, column: str) -> str | None:
+        """What a column of masks is of ("<name>_mask", the pair also by a synonym); None where it is of none of these."""
+        name = column.removesuffix("_mask")
+        known = self.pair.name if self.pair and name in self.pair.synonyms else name
+        return known if name != column and known in self.drawn else None
 
     @property
     def columns(self) -> Mapping[str, tuple[str, str]]:
@@ -89,7 +97,7 @@ class TableSchema:
         return {**_BEFORE_LABELS, **labels, **_AFTER_LABELS}
 
 
-_USUAL_SCHEMA = TableSchema()
+_USUAL_SCHEMA = TableSchema.of(_USUAL)
 COLUMNS = _USUAL_SCHEMA.columns
 """The columns of a table of the default modality."""
 
@@ -142,18 +150,13 @@ class StudyRow:
     uncertain: tuple[str, ...] = ()
     boxes: tuple[BoxNote, ...] = ()
     boxes_complete: bool = False
-    lung_mask: str = ""
-    left_lung_mask: str = ""
-    right_lung_mask: str = ""
-    heart_mask: str = ""
-    lesion_masks: Mapping[str, str] = field(default_factory=dict)
+    masks: Mapping[str, str] = field(default_factory=dict)
     findings_text: str = ""
     impression_text: str = ""
     notes: tuple[str, ...] = ()
 
     def cells(self, schema: TableSchema = _USUAL_SCHEMA) -> dict[str, Any]:
         """The row's cells by column name."""
-        kind = "left_right" if self.left_lung_mask or self.right_lung_mask else "union" if self.lung_mask else ""
         return {
             **{name: getattr(self, name) for name in (*_BEFORE_LABELS, *_AFTER_LABELS) if hasattr(self, name)},
             "image_id": self.image_id or self.study_id,
@@ -161,8 +164,7 @@ class StudyRow:
             **{f"label_{name}": float(self.labels.get(name, math.nan)) for name in schema.findings},
             "uncertain": ";".join(self.uncertain),
             "boxes": json.dumps([asdict(box) for box in self.boxes]) if self.boxes else "[]",
-            "lung_mask_kind": kind,
-            "lesion_masks": json.dumps(dict(self.lesion_masks), sort_keys=True) if self.lesion_masks else "{}",
+            "masks": json.dumps({name: cell for name, cell in self.masks.items() if cell}, sort_keys=True),
             "notes": "; ".join(self.notes),
         }
 
@@ -173,7 +175,7 @@ class StudyTable:
     the modality whose findings have columns.
 
     Methods give back a new table; the frame is not to be written to. Raises: TableError when a column is missing or of
-    another kind, an image_id stands twice, or a label, split or mask kind is none of the known ones.
+    another kind, an image_id stands twice, or a label or split is none of the known ones.
     """
 
     frame: pd.DataFrame
@@ -257,7 +259,8 @@ class StudyTable:
 def read_table(path: Path, *, root: Path | None = None) -> StudyTable:
     """The study table at `path`; `root` overrides where relative paths start.
 
-    A stored root that is relative starts at the table's own folder. Raises: TableError naming the file.
+    A stored root that is relative starts at the table's own folder. A table of the earlier format, which had a column for
+    each mask, is read too. Raises: TableError naming the file.
     """
     import pyarrow as arrow
     import pyarrow.parquet as parquet
@@ -272,19 +275,38 @@ def read_table(path: Path, *, root: Path | None = None) -> StudyTable:
     except (arrow.ArrowException, OSError, ValueError) as error:
         first = (str(error).splitlines() or ["damaged"])[0][:160]
         raise TableError(path.name, f"cannot be read as Parquet ({first})", mend=mend) from error
-    if meta.get("format") != FORMAT:
+    if meta.get("format") not in (FORMAT, COLUMN_A_MASK):
         raise TableError(path.name, "is Parquet but not a study table of this version", mend=mend)
     try:
-        return StudyTable(frame, root or path.parent / meta["root"], schema=_stored_schema(meta))
+        schema = _stored_schema(meta)
+        frame = _join_masks(frame, schema) if meta["format"] == COLUMN_A_MASK else frame
+        return StudyTable(frame, root or path.parent / meta["root"], schema=schema)
     except TableError as error:
         raise TableError(path.name, f"{error.what} {error.why}", mend=error.mend or mend) from error
+
+
+def _join_masks(frame: pd.DataFrame, schema: TableSchema) -> pd.DataFrame:
+    """The frame of a table of the earlier format with its columns of masks in one."""
+    single = {name: drawn for name in frame.columns if (drawn := schema.drawn_as(name)) is not None}
+    several = [name for name in frame.columns if name.endswith("_masks")]
+    cells = []
+    for row in frame[[*single, *several]].to_dict("records"):
+        masks = {drawn: row[name] for name, drawn in single.items() if row[name]}
+        for name in several:
+            masks |= json.loads(row[name])
+        cells.append(json.dumps(masks, sort_keys=True))
+    return frame.assign(masks=cells)
 
 
 def _stored_schema(meta: Mapping[str, Any]) -> TableSchema:
     """The schema that a table's own words state; the default one where they state none. Raises: TableError."""
     stored = meta.get("schema", asdict(_USUAL_SCHEMA))
     try:
-        return TableSchema(str(stored["modality"]), tuple(map(str, stored["findings"])), tuple(map(str, stored["structures"])))
+        pair = stored.get("pair")
+        return TableSchema(
+            str(stored["modality"]), tuple(map(str, stored["findings"])), tuple(map(str, stored["structures"])),
+            pair and Pair(str(pair["name"]), tuple(map(str, pair["synonyms"]))),
+        )
     except (KeyError, TypeError) as error:
         raise TableError("schema", "does not say modality, findings and structures") from error
 
@@ -299,16 +321,14 @@ def join_tables(tables: Sequence[StudyTable]) -> StudyTable:
     if strange := next((table.schema.modality for table in tables if table.schema != tables[0].schema), ""):
         why = f"got tables of '{tables[0].schema.modality}' and of '{strange}'"
         raise TableError("join", why, mend="join tables of one modality, written with the same findings")
-    paths = ("image", "lung_mask", "left_lung_mask", "right_lung_mask", "heart_mask")
     frames = []
     for table in tables:
         base = table.root.resolve()
         frame = table.frame.copy()
-        for name in paths:
-            frame[name] = [_absolute(cell, base) for cell in frame[name]]
-        frame["lesion_masks"] = [
+        frame["image"] = [_absolute(cell, base) for cell in frame["image"]]
+        frame["masks"] = [
             cell if cell == "{}" else json.dumps({key: _absolute(item, base) for key, item in json.loads(cell).items()})
-            for cell in frame["lesion_masks"]
+            for cell in frame["masks"]
         ]
         frames.append(frame)
     joined = pd.concat(frames, ignore_index=True)
@@ -332,47 +352,47 @@ def join_by_name(
     return {key: value for key, value in extra.items() if key in known}
 
 
-def read_lung_mask(table: StudyTable, row: Row) -> tuple[Mask, Mask] | None:
-    """The row's (lungs, ignore) masks, None where it has none. Shapes: bool [H, W], the frame of the mask file.
+def read_pair(table: StudyTable, row: Row) -> tuple[Mask, Mask] | None:
+    """What the row has of the modality's pair as one mask, and the pixels that count neither way; None where it has nothing.
 
-    Values in a union mask: 255 lung, 127 ignore; any other non-zero value counts as lung (0/1 masks).
+    Both sides, or the one that is stated, where masks tell them apart; else the mask of both, where 127 is ignored and any
+    other non-zero value counts as inside (0/1 masks). Shapes: bool [H, W], the frame of the mask file.
     Raises: TableError naming the mask file, also when a left and a right mask differ in size.
     """
-    kind = row["lung_mask_kind"]
-    if kind == "union":
-        grey = read_grey_mask(str(row["lung_mask"]), table.root)
-        ignore = grey == IGNORE
-        return (grey > 0) & ~ignore, ignore
-    if kind == "left_right":
-        named = [str(row[name]) for name in ("left_lung_mask", "right_lung_mask") if row[name]]
-        sides = [read_grey_mask(name, table.root) for name in named]
-        if len({side.shape for side in sides}) > 1:
-            raise TableError(str(row["study_id"]), "has lung masks of two sizes", mend="make both the image's size")
-        lungs = np.logical_or.reduce([side > 0 for side in sides])
-        return lungs, np.zeros_like(lungs)
-    return None
+    pair, drawn = table.schema.pair, json.loads(row["masks"])
+    if pair is None:
+        return None
+    sides = [read_grey_mask(drawn[name], table.root) > 0 for name in table.schema.structures[:2] if name in drawn]
+    if len({side.shape for side in sides}) > 1:
+        why = f"has masks of the {pair.name.replace('_', ' ')} of two sizes"
+        raise TableError(str(row["study_id"]), why, mend="make both the image's size")
+    if sides:
+        both = np.logical_or.reduce(sides)
+        return both, np.zeros_like(both)
+    if pair.name not in drawn:
+        return None
+    grey = read_grey_mask(drawn[pair.name], table.root)
+    return (grey > 0) & (grey != IGNORE), grey == IGNORE
 
 
 def read_structures(table: StudyTable, row: Row) -> dict[str, tuple[Mask, Mask | None]]:
     """The row's reference masks by name, each with the pixels that count neither way (None: every pixel counts).
 
-    "lungs" where both are stated; "left_lung" and "right_lung" where stated, or where a mask of both can be told apart
-    (`split_lungs`); "heart"; other structures of the table's modality by their names.
+    The structures of the table's modality where stated; its pair as one where both sides are, and its sides also where
+    they can be told apart in a mask of both (`split_pair`).
     Shapes: bool [H, W], the frame of the mask file. Raises: TableError naming the mask file.
     """
-    found: dict[str, tuple[Mask, Mask | None]] = {}
-    for name in ("left_lung", "right_lung", "heart"):
-        if row[f"{name}_mask"]:
-            found[name] = read_grey_mask(str(row[f"{name}_mask"]), table.root) > 0, None
-    drawn = json.loads(row["lesion_masks"])
-    found |= {name: (read_grey_mask(drawn[name], table.root) > 0, None) for name in table.schema.structures if name in drawn}
-    read = read_lung_mask(table, row)
-    if read is None or (row["lung_mask_kind"] == "left_right" and not {"left_lung", "right_lung"} <= set(found)):
+    drawn, pair, sides = json.loads(row["masks"]), table.schema.pair, table.schema.structures[:2]
+    found: dict[str, tuple[Mask, Mask | None]] = {
+        name: (read_grey_mask(drawn[name], table.root) > 0, None) for name in table.schema.structures if name in drawn
+    }
+    stated = [name in found for name in sides]
+    read = read_pair(table, row) if all(stated) or not any(stated) else None
+    if pair is None or read is None:
         return found
-    lungs, ignore = read
-    found["lungs"] = lungs, ignore
-    if row["lung_mask_kind"] == "union" and (sides := split_lungs(lungs)) is not None:
-        found |= {name: (side, ignore) for name, side in zip(("left_lung", "right_lung"), sides, strict=True)}
+    found[pair.name] = read
+    if not any(stated) and (apart := split_pair(read[0])) is not None:
+        found |= {name: (side, read[1]) for name, side in zip(sides, apart, strict=True)}
     return found
 
 
@@ -417,7 +437,7 @@ def _checked(frame: pd.DataFrame, schema: TableSchema) -> pd.DataFrame:
         if (values[~np.isnan(values)] < 0).any() or (values[~np.isnan(values)] > 1).any():
             mend = "use 1, 0 or nan; list doubts in 'uncertain'"
             raise TableError(f"column '{name}'", "holds a number outside 0 to 1", mend=mend)
-    for name, known in (("split", SPLITS), ("official_split", SPLITS), ("lung_mask_kind", MASK_KINDS)):
+    for name, known in (("split", SPLITS), ("official_split", SPLITS)):
         strange = set(frame[name]) - set(known)
         if strange:
             mend = f"use one of {', '.join(map(repr, known))}"

@@ -36,7 +36,7 @@ from storyxai.evidence.schema import (
     TermRecord,
     WhatIfRecord,
 )
-from storyxai.modalities.chest_radiograph.findings import find_term, match_name
+from storyxai.modalities.registry import modality_named
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.types import (
     LIKELY,
@@ -385,10 +385,11 @@ def _term_record(name: str, told: Mapping[str, Any] | None) -> TermRecord:
     """What the finding is called: as the evidence tells for a modality that is not ours, else by our vocabulary."""
     if told is not None:
         return TermRecord(**{**told, "look_alikes": tuple(told["look_alikes"])})
-    if match_name(name) is None:
+    usual = modality_named()
+    if usual.match(name) is None:
         plain = name.replace("_", " ").lower()
         return TermRecord(plain, plain, True)
-    term = find_term(name)
+    term = usual.term(name)
     return TermRecord(term.phrase, term.lay, term.focal, term.look_alikes, term.snomed, term.radlex)
 
 

@@ -18,8 +18,7 @@ from numpy.typing import ArrayLike
 
 from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic, ratio, value_of
-from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.modalities.chest_radiograph.labeler import label_report
+from storyxai.modalities.contract import LabelReport
 
 __all__ = [
     "FindingScore",
@@ -196,17 +195,21 @@ def finding_f1_statistic(
 
 
 def report_statistics(
-    reports: Sequence[str], references: Sequence[str], *, findings: Sequence[str], labels: ArrayLike
+    reports: Sequence[str], references: Sequence[str], *, findings: Sequence[str], labels: ArrayLike,
+    labeller: LabelReport | None,
 ) -> dict[str, Statistic]:
     """Every report score by name, as statistics of report weights: bleu_1..4, rouge_l, cider, and three finding F1.
 
     Shapes: `labels` [N, F] of `findings`, nan = not stated. "finding_f1_micro" and "finding_f1_macro" compare what the
-    report states with what the reference report states; "label_f1_micro" with the labels. Findings are read by rules.
+    report states with what the reference report states; "label_f1_micro" with the labels. Findings are read by
+    `labeller`, those only that it knows; without one (None) no finding is read.
     """
-    known = [place for place, name in enumerate(findings) if name in NAMES]
+    label = labeller or _label_nothing
+    readable = label("")
+    known = [place for place, name in enumerate(findings) if name in readable]
 
     def read(texts: Sequence[str]) -> Floats:
-        said = {text: label_report(text) for text in set(texts)}
+        said = {text: label(text) for text in set(texts)}
         rows = [[said[text][findings[place]] for place in known] for text in texts]
         return np.array(rows, dtype=np.float64).reshape(len(texts), len(known))
 
@@ -220,6 +223,10 @@ def report_statistics(
         "finding_f1_macro": finding_f1_statistic(spoken, meant, average="macro"),
         "label_f1_micro": finding_f1_statistic(spoken, stated, average="micro"),
     }
+
+
+def _label_nothing(_: str | Sequence[str]) -> dict[str, float]:
+    return {}
 
 
 def constant_report(reports: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from storyxai.types import Array, Concept, Image, Mask
 
 __all__ = [
     "Acquisition", "Code", "FindingTerm", "Gate", "GateRule", "LabelReport", "MeasureGate", "Modality", "NameHardRules",
-    "NeutralFilling", "Place", "ReportGrammar", "Structure", "Survey", "SurveyImage", "WhatIf", "folded_name",
+    "NeutralFilling", "Pair", "Place", "ReportGrammar", "Structure", "Survey", "SurveyImage", "WhatIf", "folded_name",
 ]
 
 
@@ -84,6 +84,17 @@ class Structure:
         plain = self.name.replace("_", " ").lower()
         object.__setattr__(self, "phrase", self.phrase or plain)
         object.__setattr__(self, "lay", self.lay or f"the {self.phrase}")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The first two structures of a modality, the patient's left and right one, which data sets also draw as one.
+
+    `name` is that of both together; `synonyms` are other names that tables give them.
+    """
+
+    name: str
+    synonyms: tuple[str, ...] = ()
 
 
 class Place(NamedTuple):
@@ -239,12 +250,17 @@ class Modality:
     what holds for any image (size, contrast). `filling` None: a blur. `grammar` and `labeller` None: no reports. `words` are
     the modality's own by language and key, looked up before the catalogue's (`storyxai.modalities.words` lists them). `limits`
     and `cannot_see` stand in the card of every student of the modality: where it ends, and what it was not made to find.
+    `pair` says that the first two structures belong together; `searched` are the findings whose absence is stated by a reader
+    who marked everything that data sets of this kind mark and found nothing (`boxes_complete`). `normal_report` is what is
+    written of an image that shows nothing: what a writer earns who looks at none.
     """
 
     key: str
     findings: tuple[FindingTerm, ...]
     name: str = ""
     structures: tuple[Structure, ...] = ()
+    pair: Pair | None = None
+    searched: tuple[str, ...] = ()
     survey: SurveyImage | None = None
     gate: Gate | None = None
     filling: NeutralFilling | None = None
@@ -255,6 +271,7 @@ class Modality:
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     limits: tuple[str, ...] = ()
     cannot_see: tuple[str, ...] = ()
+    normal_report: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.key.replace("_", " "))
@@ -266,6 +283,12 @@ class Modality:
         for kind, names in (("finding", self.names), ("structure", self.structure_names)):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise InputError(what, f"has the {kind} {twice[0]} twice", mend="keep one of them")
+        if self.pair and len(self.structures) < 2:
+            why = f"has the pair {self.pair.name} and fewer than two structures"
+            raise InputError(what, why, mend="name its left and its right side first")
+        for name in self.searched:
+            if name not in self.names:
+                raise UnknownNameError(f"{what}: searched finding", name, self.names)
         for name in (*(what_if.structure for what_if in self.what_ifs), *(self.filling.structures if self.filling else ())):
             if name not in self.structure_names:
                 raise UnknownNameError(f"{what}: structure", name, self.structure_names)

@@ -15,7 +15,7 @@ from PIL import ImageDraw
 
 from storyxai.data.checking import CheckReport, extent
 from storyxai.data.masks import read_grey_mask, resized
-from storyxai.data.table import StudyTable, read_lung_mask
+from storyxai.data.table import StudyTable, read_pair
 from storyxai.errors import StoryxaiError
 from storyxai.imaging.read import read_image
 from storyxai.pages.layout import data_uri, render_document
@@ -30,8 +30,8 @@ FEW_PROBLEMS = 20
 """So many problems are shown unfolded."""
 NAME_PIXELS = 12
 SHADES = 4
-LUNG, LESION, BOX, HEART = (0, 200, 220), (255, 150, 40), (250, 220, 60), (200, 130, 250)
-KEY = (("lung outline", "lung"), ("lesion outline", "lesion"), ("heart outline", "heart"), ("box", "frame"))
+FIRST, SIGN, BOX, OTHER = (0, 200, 220), (255, 150, 40), (250, 220, 60), (200, 130, 250)
+SIGN_AND_BOX = (("outline of a sign", "sign"), ("box", "frame"))
 """What the lines on the pictures are, and the looks of the style sheet that have their colours."""
 
 
@@ -109,7 +109,7 @@ def _people(table: StudyTable) -> Tables:
         _counts("View", list(frame["view"])), _counts("Sex", [text or "not stated" for text in frame["sex"]]),
         _counts("Age, years", decades, by_name=True), _counts("Split", [text or "none" for text in frame["split"]]),
         _counts("Origin", [f"{a} {b}".strip() for a, b in zip(frame["source"], frame["origin"], strict=True)]),
-        _counts("Lung mask", [kind or "none" for kind in frame["lung_mask_kind"]]),
+        _counts("Outlines", [_outlined(table, cell) for cell in frame["masks"]]),
         _counts("License", [text or "(none given)" for text in frame["license"]]),
         _counts("Images a patient", [str(count) for count in _images_a_patient(table)], by_name=True),
     ))  # fmt: skip
@@ -130,7 +130,29 @@ def _counts(title: str, values: Sequence[str], *, by_name: bool = False) -> Tabl
 def _sample(table: StudyTable, rows: Sequence[Mapping[str, Any]]) -> Block:
     if not rows:
         return Text("No row has an image that can be shown.")
-    return Pictures(tuple(_shown(table, row) for row in rows), KEY)
+    return Pictures(tuple(_shown(table, row) for row in rows), _key(table))
+
+
+def _first_of(table: StudyTable) -> tuple[str, ...]:
+    """What is drawn in the first colour: the modality's pair and its sides, else its first structure."""
+    pair, structures = table.schema.pair, table.schema.structures
+    return (pair.name, *structures[:2]) if pair else structures[:1]
+
+
+def _key(table: StudyTable) -> tuple[tuple[str, str], ...]:
+    first, others = _first_of(table), [name for name in table.schema.structures if name not in _first_of(table)]
+    named = [(f"outline of the {first[0]}".replace("_", " "), "first")] if first else []
+    named += [(f"outline of the {' or '.join(others)}".replace("_", " "), "other")] if others else []
+    return (*named, *SIGN_AND_BOX)
+
+
+def _outlined(table: StudyTable, cell: str) -> str:
+    """Which of the modality's structures a row has outlines of, in words."""
+    try:
+        drawn = set(json.loads(cell))
+    except (ValueError, TypeError):
+        return "damaged"
+    return ", ".join(name.replace("_", " ") for name in table.schema.drawn if name in drawn) or "none"
 
 
 def _shown(table: StudyTable, row: Mapping[str, Any]) -> Shown:
@@ -150,13 +172,13 @@ def _overlay(table: StudyTable, row: Mapping[str, Any]) -> bytes:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     drawn = Picture.fromarray(np.round(pixels * 255).astype(np.uint8)).resize(size, Picture.Resampling.BOX)
     colour = np.array(drawn.convert("RGB"))
-    lungs = read_lung_mask(table, row)
-    if lungs is not None:
-        _draw_outline(colour, lungs[0], LUNG)
-    if row["heart_mask"]:
-        _draw_outline(colour, read_grey_mask(str(row["heart_mask"]), table.root) > 0, HEART)
-    for mask in json.loads(row["lesion_masks"]).values():
-        _draw_outline(colour, read_grey_mask(mask, table.root) > 0, LESION)
+    pair, first = read_pair(table, row), _first_of(table)
+    if pair is not None:
+        _draw_outline(colour, pair[0], FIRST)
+    for name, mask in json.loads(row["masks"]).items():
+        if pair is None or name not in first:
+            paint = FIRST if name in first else OTHER if name in table.schema.structures else SIGN
+            _draw_outline(colour, read_grey_mask(mask, table.root) > 0, paint)
     picture = Picture.fromarray(colour)
     draw = ImageDraw.Draw(picture)
     for box in table.boxes_of(row, height=size[1], width=size[0]):

@@ -87,7 +87,7 @@ def run_pipeline(recipe_path: Path, out: Path, *, progress: Progress | None = No
     scorecard = judge_run(recipe, run, student.card, progress=progress)
     record = scorecard.as_dict()
     write_scorecard(record, out, speed=_speeds(run))
-    card = replace(read_card(out / "model"), figures=card_figures(figures_of(record)))
+    card = replace(read_card(out / "model"), figures=card_figures(figures_of(record, recipe.kind())))
     write_card(card, out / "model")
     return Student(student.folder, card), record
 
@@ -168,7 +168,8 @@ def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: P
     findings = tuple(name for i, name in enumerate(kind.names) if not np.isnan(test.labels[:, i]).all())
     columns = [kind.names.index(name) for name in findings]
     frame = model_frame(recipe.data.phantom_size, recipe.data.phantom_size, size=recipe.data.size)
-    learnt = network_outputs(run.student, test, name="student", progress=progress)
+    paired = kind.pair is not None
+    learnt = network_outputs(run.student, test, name="student", with_pair=paired, progress=progress)
     grids = learnt.grid if phantoms else None
     outputs = [replace(outputs_of("student", "student", learnt, test.ids, card.calibration, findings, kind),
                        boxes=_drawn_boxes(grids, findings, kind.names, frame), facts=network_size(run.student))]
@@ -176,7 +177,7 @@ def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: P
     for task, teacher in run.teachers.items():
         calibration = calibration_of(teacher, run.parts.validation, domain=domain) if task.startswith("findings") else {}
         name = f"teacher of {task}"
-        said = network_outputs(teacher, test, name=name, progress=progress)
+        said = network_outputs(teacher, test, name=name, with_pair=paired, progress=progress)
         outputs.append(replace(outputs_of(name, "teacher", said, test.ids, calibration, findings, kind),
                                boxes=_drawn_boxes(said.grid if phantoms else None, findings, kind.names, frame),
                                facts=network_size(teacher)))
@@ -188,7 +189,7 @@ def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: P
     references = References(
         dataset="phantom, held out (synthetic)" if phantoms else f"{domain}, held out", synthetic=phantoms, ids=test.ids,
         patient_ids=test.patient_ids, findings=findings, labels=test.labels[:, columns],
-        facts={"outlines": "measured in pixels of each network's own view"},
+        facts={"outlines": "measured in pixels of each network's own view"}, modality=kind,
     )
     if phantoms:
         boxes, views = _phantom_truth(test.ids, findings, recipe.data.phantom_size, progress)
@@ -265,7 +266,7 @@ def write_scorecard(record: Mapping[str, Any], out: Path, *, speed: Mapping[str,
     replace_files(out, files)
 
 
-def figures_of(record: Mapping[str, Any]) -> dict[str, Any]:
+def figures_of(record: Mapping[str, Any], modality: Modality) -> dict[str, Any]:
     """The part of a scorecard that goes into the card and from there into stories; what was not measured is left out."""
     student = next(model for model in record["models"] if model["role"] == "student")
     data = record["dataset"]["name"]
@@ -286,9 +287,9 @@ def figures_of(record: Mapping[str, Any]) -> dict[str, Any]:
                 "mean_auroc": mean["value"], "auroc_interval": _interval(mean), "finding_count": mean["finding_count"],
                 "n_images": item["images"], "n_patients": item["patients"], "data": data,
             }
-    lungs = [mask for mask in student["masks"] if mask["mask"] in ("lungs", "left_lung") and mask["dice"]["value"] is not None]
-    if lungs:
-        best = next((mask for mask in lungs if mask["mask"] == "lungs"), lungs[0])
+    drawn = {mask["mask"]: mask for mask in student["masks"] if mask["dice"]["value"] is not None}
+    names = (modality.pair.name, modality.structure_names[0]) if modality.pair else ()
+    if best := next((drawn[name] for name in names if name in drawn), None):
         figures["lungs"] = {
             "dice": best["dice"]["value"], "interval": _interval(best["dice"]), "n": best["images"], "data": data,
         }
@@ -317,7 +318,7 @@ def outputs_of(
     columns = [said.names.index(finding) for finding in findings]
     chosen = [calibration[finding] for finding in findings] if calibration and said.logits is not None else None
     masks = {} if said.dice is None else {
-        **({} if said.lungs is None else {"lungs": said.lungs}),
+        **({} if said.paired is None or modality.pair is None else {modality.pair.name: said.paired}),
         **{mask: said.dice[:, i] for i, mask in enumerate(said.structures)},
     }
     apart = {} if said.apart is None else {

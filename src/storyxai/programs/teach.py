@@ -77,7 +77,7 @@ def judge_teacher(
         references = References(
             dataset=f"{domain}, validation", synthetic=domain == "phantom", ids=examples.ids,
             patient_ids=examples.patient_ids, findings=teacher.spec.findings, labels=examples.labels,
-            reports=written if any(written) else None,
+            reports=written if any(written) else None, modality=kind,
             baseline_reports={"constant": [constant] * len(examples)} if any(written) else {},
         )
         record = build_scorecard(

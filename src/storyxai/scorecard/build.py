@@ -35,13 +35,9 @@ from storyxai.scorecard.inputs import (
 from storyxai.scorecard.page import glance_html
 from storyxai.types import RESEARCH_USE, TIERS
 
-__all__ = ["FORMAT", "NORMAL_REPORT", "References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard", "headline"]
+__all__ = ["FORMAT", "References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard", "headline"]
 
 FORMAT = "storyxai-scorecard/1"
-NORMAL_REPORT = (
-    "The heart is normal in size. The mediastinum is unremarkable. The lungs are clear. "
-    "No pleural effusion. No pneumothorax."
-)
 _DICE_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _TOLD = {
     "nothing_named": "nothing named, of images without a finding",
@@ -385,6 +381,7 @@ def _report_statistics(bench: Bench, reports: Sequence[str | None]) -> tuple[NDA
         [true for _, _, true in pairs],
         findings=bench.references.findings,
         labels=bench.labels[rows],
+        labeller=bench.references.kind.labeller,
     )
     return rows, {name: _on_rows(statistic, rows) for name, statistic in statistics.items()}
 
@@ -405,9 +402,9 @@ def _report_baselines(bench: Bench, models: Sequence[Spoken]) -> tuple[Plain, ..
     if bench.references.reports is None:
         return ()
     wanted = bench.references.reports
-    given: dict[str, tuple[str, Sequence[str | None]]] = {
-        "normal report": ("the same sentences for everybody, whatever the image", [NORMAL_REPORT] * len(wanted))
-    }
+    given: dict[str, tuple[str, Sequence[str | None]]] = {}
+    if normal := bench.references.kind.normal_report:
+        given["normal report"] = ("the same sentences for everybody, whatever the image", [normal] * len(wanted))
     for name, texts in bench.references.baseline_reports.items():
         given[name] = (bench.references.baselines_about.get(name, "given by the caller"), texts)
     for model in models:

@@ -15,7 +15,8 @@ from storyxai.errors import TableError, UnknownNameError
 from storyxai.metrics import bootstrap, classification
 from storyxai.metrics.bootstrap import Floats, Resamples, Statistic
 from storyxai.metrics.calibration import ConformalLimits
-from storyxai.modalities.chest_radiograph.findings import match_name
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import modality_named
 from storyxai.types import Value
 
 __all__ = [
@@ -65,7 +66,8 @@ class References:
     Shapes: `labels` [N, F] in [0, 1], nan = not stated; `reports` N texts, "" = none; `boxes` by finding, for each
     image [K, 4], empty = searched and none, None = not searched; `subgroups` by attribute, N names, "" = unknown.
     `baseline_reports` are reports by rules that saw no image or copied one (name: N texts), `baselines_about` the rules.
-    `left_out` names the images that were not judged, and why.
+    `left_out` names the images that were not judged, and why. `modality` (None: the default one) knows synonyms of the
+    findings and reads them in reports.
     """
 
     dataset: str
@@ -81,6 +83,12 @@ class References:
     baselines_about: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Value] = field(default_factory=dict)
     left_out: tuple[Skipped, ...] = ()
+    modality: Modality | None = None
+
+    @property
+    def kind(self) -> Modality:
+        """The modality of the images."""
+        return self.modality or modality_named()
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +220,7 @@ def aligned(given: TaskOutputs, bench: Bench) -> Spoken:
     conformal: dict[int, ConformalLimits] = {}
     if given.logits is not None:
         logits = column_of(given, "logits", given.logits, (len(rows), len(given.findings)))
-        for theirs, ours in _shared_findings(given, findings):
+        for theirs, ours in _shared_findings(given, findings, bench.references.kind):
             scores[rows, ours] = logits[:, theirs]
             scale, bias = (1.0, 0.0) if given.calibration is None else np.asarray(given.calibration)[theirs]
             if given.calibration is not None or given.role != "control":
@@ -231,7 +239,7 @@ def aligned(given: TaskOutputs, bench: Bench) -> Spoken:
         if told.shape != (len(rows), len(given.findings)):
             why = f"tiers of shape {told.shape}, not {(len(rows), len(given.findings))}"
             raise TableError(given.name, why, mend="give one row an image")
-        for theirs, ours in _shared_findings(given, findings):
+        for theirs, ours in _shared_findings(given, findings, bench.references.kind):
             tiers[rows, ours] = told[:, theirs]
 
     def spread(name: str, values: ArrayLike) -> Floats:
@@ -274,12 +282,12 @@ def aligned(given: TaskOutputs, bench: Bench) -> Spoken:
     )
 
 
-def _shared_findings(given: TaskOutputs, findings: tuple[str, ...]) -> list[tuple[int, int]]:
+def _shared_findings(given: TaskOutputs, findings: tuple[str, ...], modality: Modality) -> list[tuple[int, int]]:
     """(column of the model, column of the references) of the findings both know, joined by name or synonym."""
     places = {name: place for place, name in enumerate(findings)}
     pairs = []
     for theirs, name in enumerate(given.findings):
-        known = name if name in places else match_name(name)
+        known = name if name in places else modality.match(name)
         if known is None:
             raise UnknownNameError("finding", name, findings)
         if known in places:

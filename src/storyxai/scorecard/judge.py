@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,9 +90,8 @@ def evaluate_student(
     outputs += [_spoken(other, rows, ids, beside_name(other)) for other, rows in zip(beside, judged[1:], strict=True)]
     outputs += _others(table, findings, teachers or {})
     outputs += _blind_outputs(judged[0], ids)
-    return build_scorecard(
-        outputs, _references(table, judged[0], findings, options.split, left_out), seed=options.seed, count=options.bootstrap
-    ).as_dict()
+    references = replace(_references(table, judged[0], findings, options.split, left_out), modality=student.modality)
+    return build_scorecard(outputs, references, seed=options.seed, count=options.bootstrap).as_dict()
 
 
 def _references(
@@ -146,7 +145,8 @@ def _blind_outputs(judged: Sequence[JudgedRow], ids: tuple[str, ...]) -> list[Ta
 def _spoken(student: Student, judged: Sequence[JudgedRow], ids: tuple[str, ...], name: str) -> TaskOutputs:
     """What one student said of every image; under another name than "student" it is a control."""
     calibration = [student.card.calibration[finding] for finding in student.findings]
-    dices = _measured([row.dices for row in judged], ("lungs", *student.structure_names))
+    pair = student.modality.pair
+    dices = _measured([row.dices for row in judged], (*((pair.name,) if pair else ()), *student.structure_names))
     return TaskOutputs(
         name=name, role="student" if name == "student" else "control", ids=ids, findings=student.findings,
         logits=np.stack([row.logits for row in judged]), calibration=[(c.scale, c.bias) for c in calibration],

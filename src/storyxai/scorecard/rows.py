@@ -22,14 +22,14 @@ from storyxai.evidence.predict import outlines
 from storyxai.imaging.geometry import ModelFrame, model_frame, model_view
 from storyxai.metrics.faithfulness import baseline_maps
 from storyxai.metrics.segmentation import dice, surface_distances
-from storyxai.modalities.chest_radiograph.findings import match_name
+from storyxai.modalities.contract import Modality
 from storyxai.models.runtime import Student
 from storyxai.progress import Progress
 from storyxai.types import Array, Box, Mask
 
 __all__ = [
     "BLIND_MAPS", "JudgedRow", "Row", "blind_boxes", "boxed_findings", "is_searched", "judge_masks", "judge_rows", "parts_of",
-    "scored_boxes",
+    "scored_boxes", "with_pair",
 ]
 
 Row: TypeAlias = Mapping[str, object]
@@ -155,9 +155,9 @@ def _judge_batch(
         if memory is not None and row["findings_text"]:
             report = " ".join(student.written(memory[place : place + 1]).sentences)
         named = {} if masks is None else dict(zip(student.structure_names, masks[place], strict=True))
-        drawn = outlines(named, frame, student.modality) if one.structures else {}
+        drawn = with_pair(outlines(named, frame, student.modality), student.modality) if one.structures else {}
         dices, distances = judge_masks(one.structures, drawn, one.spacing_mm)
-        true = _true_boxes(table, row, frame, boxed)
+        true = _true_boxes(table, row, frame, boxed, student.modality)
         searched = [name for name in boxed if true[name] is not None]
         blind = blind_boxes(frame, seed=seed ^ int(one.sha256[:8], 16)) if searched else {}
         return JudgedRow(
@@ -175,33 +175,35 @@ def _judge_batch(
 
 def _own_boxes(student: Student, grid: Array, frame: ModelFrame, name: str) -> Numbers:
     """Boxes of a finding in the student's evidence; of a joint class where any of its findings is strongest."""
-    columns = [student.findings.index(part) for part in parts_of(name) if part in student.findings]
+    columns = [student.findings.index(part) for part in parts_of(name, student.modality) if part in student.findings]
     return scored_boxes(evidence_boxes(grid[columns].max(axis=0), frame, finding=name)) if columns else NOTHING
 
 
-def parts_of(name: str) -> tuple[str, ...]:
-    """The findings that a box's name stands for: itself, or those that a joint class ("Nodule/Mass") joins."""
-    return tuple(found for part in name.split("/") if (found := match_name(part)) is not None)
+def parts_of(name: str, modality: Modality) -> tuple[str, ...]:
+    """The findings that a box's name stands for: itself, or those that a joint class ("One/Other") joins."""
+    return tuple(found for part in name.split("/") if (found := modality.match(part)) is not None)
 
 
-def _true_boxes(table: StudyTable, row: Row, frame: ModelFrame, boxed: Sequence[str]) -> dict[str, Numbers | None]:
+def _true_boxes(
+    table: StudyTable, row: Row, frame: ModelFrame, boxed: Sequence[str], modality: Modality
+) -> dict[str, Numbers | None]:
     given = table.boxes_of(row, height=frame.height, width=frame.width)
     true: dict[str, Numbers | None] = {}
     for name in boxed:
         mine = np.array([(b.x, b.y, b.width, b.height) for b in given if b.finding == name]).reshape(-1, 4)
-        true[name] = mine if len(mine) or is_searched(row, name) else None
+        true[name] = mine if len(mine) or is_searched(row, name, modality) else None
     return true
 
 
-def is_searched(row: Row, finding: str) -> bool:
+def is_searched(row: Row, finding: str, modality: Modality) -> bool:
     """Whether an image without a box of this finding was read for it: a reader marked all, and there is none.
 
-    "Every opacity was marked" speaks for pneumonia; for another finding its absence must be stated too, and for a joint
-    class that of each finding it joins.
+    That everything was marked speaks for the findings that the modality calls `searched`; for another finding its absence
+    must be stated too, and for a joint class that of each finding it joins.
     """
-    parts = parts_of(finding)
+    parts = parts_of(finding, modality)
     absent = bool(parts) and all(float(str(row[f"label_{part}"])) == 0.0 for part in parts)
-    return bool(row["boxes_complete"]) and (finding == "Pneumonia" or absent)
+    return bool(row["boxes_complete"]) and (finding in modality.searched or absent)
 
 
 def blind_boxes(frame: ModelFrame, *, seed: int) -> dict[str, Numbers]:
@@ -222,21 +224,28 @@ def scored_boxes(boxes: Sequence[Box]) -> Numbers:
 def judge_masks(
     true: Mapping[str, tuple[Mask, Mask | None]], masks: Mapping[str, Mask], spacing_mm: Spacing | None
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Dice, and distances of outlines by measure, of every mask that has a reference."""
+    """Dice, and distances of outlines by measure, of every mask that has a reference. `masks` are what was drawn."""
     dices: dict[str, float] = {}
     distances: dict[str, dict[str, float]] = {}
-    drawn = {**masks, "lungs": masks["left_lung"] | masks["right_lung"]} if masks else {}
     for name, (given, beside) in true.items():
-        reference, ignore = _in_frame(given, drawn[name]), None if beside is None else _in_frame(beside, drawn[name])
-        dices[name] = dice(drawn[name], reference, ignore=ignore)
+        reference, ignore = _in_frame(given, masks[name]), None if beside is None else _in_frame(beside, masks[name])
+        dices[name] = dice(masks[name], reference, ignore=ignore)
         distances[name] = {}
         for unit, spacing in (("px", (1.0, 1.0)), ("mm", spacing_mm)):
             if spacing is None:
                 continue
-            apart = surface_distances(drawn[name], reference, spacing=spacing, ignore=ignore)
+            apart = surface_distances(masks[name], reference, spacing=spacing, ignore=ignore)
             if apart.average is not None and apart.hausdorff_95 is not None:
                 distances[name] |= {f"average_{unit}": apart.average, f"hausdorff_95_{unit}": apart.hausdorff_95}
     return dices, distances
+
+
+def with_pair(masks: Mapping[str, Mask], modality: Modality) -> dict[str, Mask]:
+    """The drawn masks, and both sides of the modality's pair as one. Shapes: bool [H, W]."""
+    left, right = modality.structure_names[:2] if modality.pair else ("", "")
+    if modality.pair is None or left not in masks or right not in masks:
+        return dict(masks)
+    return {**masks, modality.pair.name: masks[left] | masks[right]}
 
 
 def _in_frame(mask: Mask, drawn: Mask) -> Mask:

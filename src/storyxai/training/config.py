@@ -32,7 +32,6 @@ LEARNING_PARTS: Mapping[str, tuple[str, ...]] = {
 """The parts of a network that a round may let learn, and what they are called in it."""
 TEACHER_TABLES: Mapping[str, str] = {task: f"teacher_{task}" for task in TASKS}
 """The table of a recipe that describes the teacher of each task; a student's start names it so."""
-OUTLINED = ("left_lung", "right_lung", "heart")
 TABLE_PARTS = ("train", "val", "test")
 METRICS = {"validation_loss": -1, "validation_auroc": 1, "validation_dice": 1}
 """What training may stop on, and whether more of it is better (1) or worse (-1)."""
@@ -42,12 +41,13 @@ METRICS = {"validation_loss": -1, "validation_auroc": 1, "validation_dice": 1}
 class OutlinesRecipe:
     """Outlines for training images that have none: an earlier student draws them, and they are learnt like any others.
 
-    `model` is the folder of that student; it draws `structures` on the images of `sets`.
+    `model` is the folder of that student; it draws `structures` (none named: the modality's pair, or all that it has where it
+    has no pair) on the images of `sets`.
     """
 
     model: str
     sets: tuple[str, ...]
-    structures: tuple[str, ...] = ("left_lung", "right_lung")
+    structures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -386,9 +386,10 @@ def _check_modality(recipe: Recipe, file: str) -> None:
     if modality.key == DEFAULT_MODALITY:
         return
     if data.phantom_train or data.phantom_validation or data.phantom_test:
-        raise RecipeError(file, f"{what}, and phantoms are chest radiographs", mend="set data.phantom_* to 0 and name tables")
+        why = f"{what}, and phantoms are of '{DEFAULT_MODALITY}'"
+        raise RecipeError(file, why, mend="set data.phantom_* to 0 and name tables")
     if data.soft_targets:
-        raise RecipeError(file, f"{what}, and data.soft_targets are of chest radiographs", mend="leave them out")
+        raise RecipeError(file, f"{what}, and data.soft_targets are of '{DEFAULT_MODALITY}'", mend="leave them out")
 
 
 def _build(kind: Any, record: dict[str, Any], file: str, place: str) -> Any:
@@ -431,7 +432,7 @@ def _value(hint: Any, given: Any, file: str, place: str) -> Any:
         return tuple(_value(inner, item, file, place) for item in given)
     if origin is Mapping:
         if not isinstance(given, dict):
-            example = f"{place.rsplit('.', 1)[-1]} = {{Effusion = 1.0}}"
+            example = f"{place.rsplit('.', 1)[-1]} = {{name = 1.0}}"
             raise RecipeError(file, f"'{place}' must be a table", mend=f"write it as {example}")
         return {name: _value(get_args(hint)[1], item, file, f"{place}.{name}") for name, item in given.items()}
     if hint is float and isinstance(given, int) and not isinstance(given, bool):
@@ -539,10 +540,10 @@ def _check_data(recipe: Recipe, file: str) -> None:
     if "val" in data.learn_from and not recipe.calibration.out_of_fold:
         why = "learns from the images that would calibrate it"
         raise RecipeError(file, why, mend="name the folder of a `crossvalidate` in calibration.out_of_fold")
-    drawn = data.outlines.structures if data.outlines else ()
+    drawn, known = data.outlines.structures if data.outlines else (), _modality(recipe, file).structure_names
     for name in drawn:
-        if name not in OUTLINED:
-            raise RecipeError(file, f"'data.outlines.structures' names '{name}'", mend=f"known: {', '.join(OUTLINED)}")
+        if name not in known:
+            raise RecipeError(file, f"'data.outlines.structures' names '{name}'", mend=f"known: {', '.join(known)}")
 
 
 def _check_rounds(recipe: Recipe, file: str) -> None:

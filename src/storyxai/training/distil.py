@@ -104,7 +104,13 @@ def with_outlines(recipe: Recipe, parts: Parts, *, progress: Progress | None = N
     drawn = recipe.data.outlines
     if drawn is None:
         return parts
+    drawn = replace(drawn, structures=drawn.structures or paired_structures(recipe.kind()))
     return replace(parts, train=draw_outlines(parts.train, drawn, shares=recipe.data.mask_shares, progress=progress))
+
+
+def paired_structures(modality: Modality) -> tuple[str, ...]:
+    """The two sides of the modality's pair, or all its structures where it has none."""
+    return modality.structure_names[:2] if modality.pair else modality.structure_names
 
 
 def asked_tasks(recipe: Recipe) -> set[str]:
@@ -304,14 +310,15 @@ def train_student(
     elif recipe.student.start:
         start_parts(network, recipe.student.start, teachers)
     return train_in_rounds(
-        recipe, "student", network, train, Answers(targets, published), seed=seed, name=name, losses=losses,
-        validation=validation, folder=folder, progress=progress,
+        recipe, "student", network, train, Answers(targets, published, recipe.kind().names), seed=seed, name=name,
+        losses=losses, validation=validation, folder=folder, progress=progress,
     )
 
 
 def published_answers(recipe: Recipe, train: Examples) -> SoftTargets | None:
     """The recipe's published teacher's answers on the scale of the labels of `train`; None where it names none."""
-    return read_published_answers(recipe.data.soft_targets, train, name=recipe.name) if recipe.data.soft_targets else None
+    folders = recipe.data.soft_targets
+    return read_published_answers(folders, train, recipe.kind().names, name=recipe.name) if folders else None
 
 
 def train_teachers(
@@ -363,7 +370,7 @@ def train_teacher(
     run = out / "training" / f"teacher-{name}"
     asks = any("published" in one.teachers for one in rounds_of(recipe, task))
     trained = train_in_rounds(
-        recipe, task, network, mine, Answers(published=published_answers(recipe, mine) if asks else None),
+        recipe, task, network, mine, Answers((), published_answers(recipe, mine) if asks else None, recipe.kind().names),
         seed=seed, name=f"teacher of {name}", losses=losses, validation=validation, folder=run, progress=progress,
     )
     keep_network(trained, path, run)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from storyxai.data.batches import UNKNOWN_PIXEL, Examples, image_tensor
 from storyxai.errors import RecipeError, WeightsError
 from storyxai.models.export import load_network
-from storyxai.models.network import MASKS, Network
+from storyxai.models.network import Network
 from storyxai.models.teachers import OwnTeacher
 from storyxai.progress import Progress
 from storyxai.training.config import LEARNING_PARTS, TEACHER_TABLES, OutlinesRecipe
@@ -79,10 +79,10 @@ def draw_outlines(
 def _drawn(
     student: OwnTeacher, train: Examples, rows: np.ndarray, structures: Sequence[str], shares: bool
 ) -> np.ndarray:
-    """The masks [B, 3, h, w] of these rows in hundredths; what is not among `structures` is unknown."""
+    """The masks [B, C, h, w] of these rows in hundredths; what is not among `structures` is unknown."""
     said = student.answers(image_tensor(train.images[rows])).masks
     assert said is not None
     chance = F.interpolate(torch.sigmoid(said), size=train.masks.shape[2:], mode="area")
     hundredths = (100 * (chance if shares else (chance >= 0.5).float())).round().to(torch.uint8).numpy()
-    hundredths[:, [name not in structures for name in MASKS]] = UNKNOWN_PIXEL
+    hundredths[:, [name not in structures for name in student.network.spec.structures]] = UNKNOWN_PIXEL
     return np.asarray(hundredths)

@@ -94,7 +94,7 @@ def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def union_loss(logits: Tensor, union: Tensor) -> Tensor:
-    """`mask_loss` of left and right lung taken together, for sets that do not tell them apart.
+    """`mask_loss` of the first two structures, a pair, taken together: for sets that do not tell its sides apart.
 
     Shapes: logits [B, C, h, w], union [B, h, w]; nan in `union` = not stated.
     """

@@ -21,8 +21,6 @@ from storyxai.progress import Progress
 
 __all__ = ["NetworkOutputs", "network_outputs", "network_size", "network_speeds"]
 
-LUNGS = ("left_lung", "right_lung")
-
 
 @dataclass(frozen=True, eq=False)
 class NetworkOutputs:
@@ -30,9 +28,9 @@ class NetworkOutputs:
 
     Shapes: logits [N, F]; grid [N, F, h, w] its evidence; dice [N, C] of each structure at the mask
     head's own grid, apart [N, C, 2] their outlines' average distance and 95 % Hausdorff in pixels of the network's
-    input (nan where there is no reference, apart also where one mask is empty); lungs [N] Dice of both together, also
-    where a reference does not tell them apart; `words` the tokens of each written report; features [N, K] the spatial
-    mean of the last shared layer. `names` and `structures` are what F and C count.
+    input (nan where there is no reference, apart also where one mask is empty); paired [N] Dice of the modality's pair as
+    one, also where a reference does not tell its sides apart; `words` the tokens of each written report; features [N, K]
+    the spatial mean of the last shared layer. `names` and `structures` are what F and C count.
     """
 
     logits: NDArray[np.float32] | None
@@ -41,20 +39,20 @@ class NetworkOutputs:
     apart: NDArray[np.float64] | None = None
     grid: NDArray[np.float32] | None = None
     features: NDArray[np.float32] | None = None
-    lungs: NDArray[np.float64] | None = None
+    paired: NDArray[np.float64] | None = None
     names: tuple[str, ...] = ()
     structures: tuple[str, ...] = ()
 
 
 def network_outputs(
     network: Network, examples: Examples, *, batch_size: int = 64, name: str = "network",
-    progress: Progress | None = None,
+    with_pair: bool = False, progress: Progress | None = None,
 ) -> NetworkOutputs:
-    """The answers of `network` to view 0 of every example."""
+    """The answers of `network` to view 0 of every example; `with_pair`: its first two structures are the modality's pair."""
     network = network.to(memory_format=torch.channels_last).eval()
     tasks = network.spec.tasks
     logits, scores, words = [], [], []
-    apart, grids, features, lungs = [], [], [], []
+    apart, grids, features, paired = [], [], [], []
     for start in range(0, len(examples), batch_size):
         rows = np.arange(start, min(start + batch_size, len(examples)))
         batch = make_batch(examples, rows, 0)
@@ -67,8 +65,8 @@ def network_outputs(
             if "masks" in tasks:
                 drawn = (said.masks > 0).numpy()
                 scores.append(_dice(drawn, examples.masks[rows]))
-                if network.spec.structures[:2] == LUNGS:
-                    lungs.append(_both(drawn, examples.masks[rows], examples.union[rows]))
+                if with_pair:
+                    paired.append(_both(drawn, examples.masks[rows], examples.union[rows]))
                 apart.append(_apart(drawn, examples.masks[rows]) * (network.spec.size / drawn.shape[-1]))
             if "report" in tasks:
                 words.extend(_write(network, said.memory))
@@ -81,7 +79,7 @@ def network_outputs(
         np.concatenate(apart) if apart else None,
         np.concatenate(grids) if grids else None,
         np.concatenate(features) if features else None,
-        np.concatenate(lungs) if lungs else None,
+        np.concatenate(paired) if paired else None,
         network.spec.findings, network.spec.structures,
     )
 
@@ -122,7 +120,7 @@ def _inside(shares: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _both(drawn: NDArray[np.bool_], masks: NDArray[np.uint8], union: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Dice of both lungs together, from outlines told apart where there are any. Shapes: [N], nan = no reference."""
+    """Dice of the first two structures as one, from outlines told apart where there are any. Shapes: [N], nan: no reference."""
     out = np.full(len(drawn), np.nan)
     for row in range(len(drawn)):
         sides = masks[row, :2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from scipy.special import expit
 from storyxai.data.batches import Examples
 from storyxai.data.sources.nih import read_densenet_targets
 from storyxai.errors import RecipeError
-from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.training.soft_targets import TeacherTargets, join_findings
 from storyxai.types import SoftTargets
 
@@ -25,7 +25,7 @@ RIDGE = 0.1
 """Of the slope: a trace of a penalty, so that labels which the teacher separates perfectly keep a finite one."""
 
 
-def read_published_answers(folders: tuple[str, ...], train: Examples, *, name: str) -> SoftTargets:
+def read_published_answers(folders: tuple[str, ...], train: Examples, findings: Sequence[str], *, name: str) -> SoftTargets:
     """The predictions in all of `folders`, on the scale of the labels of `train` (`fit_answers_to_labels`).
 
     Raises: RecipeError (naming the recipe `name`) when none of them is about a training image.
@@ -38,16 +38,16 @@ def read_published_answers(folders: tuple[str, ...], train: Examples, *, name: s
             name, f"the predictions in {', '.join(folders)} are of none of the {len(train)} training images",
             mend="name the folder whose images data.tables holds, or leave data.soft_targets out",
         )
-    return fit_answers_to_labels(given, train)
+    return fit_answers_to_labels(given, train, findings)
 
 
-def fit_answers_to_labels(soft: SoftTargets, train: Examples) -> SoftTargets:
+def fit_answers_to_labels(soft: SoftTargets, train: Examples, findings: Sequence[str]) -> SoftTargets:
     """`soft` with each finding's log-odds z replaced by a z + b, where a and b fit the labels of `train` best.
 
     A teacher from another population ranks well and is off in level and in confidence. A teacher whose slope a is not
     positive, or a finding with fewer than FEWEST positives or negatives among the images that it answered, is not asked:
     its logits become nan. So a teacher that knows nothing says the share of positives, and not with more confidence than it
-    has. Only images of `train` are looked at. Findings that are not ours are left as they are.
+    has. Only images of `train`, labelled in the order of `findings`, are looked at. Other findings are left as they are.
     Source: Platt 1999, by maximum likelihood.
     """
     logits = soft.logits.copy()
@@ -55,8 +55,8 @@ def fit_answers_to_labels(soft: SoftTargets, train: Examples) -> SoftTargets:
     rows = [row for row, name in enumerate(soft.ids) if name in place]
     labels = train.labels[[place[soft.ids[row]] for row in rows]]
     for column, finding in enumerate(soft.findings):
-        if finding in NAMES:
-            fitted = _fit_finding(logits[rows, column], labels[:, NAMES.index(finding)])
+        if finding in findings:
+            fitted = _fit_finding(logits[rows, column], labels[:, findings.index(finding)])
             logits[:, column] = np.nan if fitted is None else fitted[0] * logits[:, column] + fitted[1]
     return replace(soft, logits=logits)
 
@@ -94,7 +94,7 @@ def unknown_targets(train: Examples, views: int = 1) -> tuple[TeacherTargets, ..
 
 
 def with_published_answers(
-    targets: tuple[TeacherTargets, ...], soft: SoftTargets, train: Examples, *, weight: float
+    targets: tuple[TeacherTargets, ...], soft: SoftTargets, train: Examples, findings: tuple[str, ...], *, weight: float
 ) -> tuple[TeacherTargets, ...]:
     """`targets` with a published teacher's answers mixed in: an answer about an image stands for each of its mild views."""
-    return tuple(join_findings(item, soft, train, NAMES, weight=weight) for item in targets)
+    return tuple(join_findings(item, soft, train, findings, weight=weight) for item in targets)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from storyxai.data.batches import Examples
 from storyxai.errors import OutputError, RecipeError
 from storyxai.files import fresh_file
+from storyxai.modalities.registry import modality_named
 from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network
 from storyxai.progress import Progress
@@ -38,10 +39,14 @@ __all__ = ["Answers", "check_sets", "keep_network", "only_findings", "rounds_of"
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What teachers said of a network's training images: the recipe's own and foreign ones by view, and a published one."""
+    """What teachers said of a network's training images: the recipe's own and foreign ones by view, and a published one.
+
+    `findings` are those of the images' labels, in their order; only a published one asks for them.
+    """
 
     own: tuple[TeacherTargets, ...] = ()
     published: SoftTargets | None = None
+    findings: tuple[str, ...] = modality_named().names
 
     def asked(self, one: RoundRecipe, train: Examples, *, weight: float) -> tuple[TeacherTargets, ...]:
         """The answers that a round learns from: of its teachers alone, a published one weighing `weight` beside ours."""
@@ -49,7 +54,8 @@ class Answers:
         targets = tuple(_only(item, tasks) for item in self.own) if tasks else ()
         if "published" in one.teachers and self.published is not None:
             alone = 1.0 if "findings" not in tasks else weight
-            targets = with_published_answers(targets or unknown_targets(train), self.published, train, weight=alone)
+            own = targets or unknown_targets(train)
+            targets = with_published_answers(own, self.published, train, self.findings, weight=alone)
         return targets
 
 

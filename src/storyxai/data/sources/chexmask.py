@@ -14,7 +14,7 @@ from storyxai.errors import TableError
 __all__ = ["read_chexmask"]
 
 NAME_COLUMNS = ("Image Index", "dicom_id", "image_id", "ImageID", "Path", "SOPInstanceUID")
-STRUCTURES: Mapping[str, str] = {"left": "Left Lung", "right": "Right Lung", "heart": "Heart"}
+STRUCTURES: Mapping[str, str] = {"left_lung": "Left Lung", "right_lung": "Right Lung", "heart": "Heart"}
 SMALLEST_QUALITY = 0.7
 
 
@@ -56,8 +56,7 @@ def _row(stem: str, image: str, cells: Mapping[str, str]) -> StudyRow:
     doubt = " (doubtful)" if quality < SMALLEST_QUALITY else ""
     return StudyRow(
         f"chexmask-{stem}", f"chexmask-{stem}", image, "chexmask", license=SOURCES["chexmask"].licence,
-        left_lung_mask=runs["left"], right_lung_mask=runs["right"], heart_mask=runs["heart"],
-        notes=("masks by a network", f"its own estimate of their Dice {quality:g}{doubt}"),
+        masks=runs, notes=("masks by a network", f"its own estimate of their Dice {quality:g}{doubt}"),
     )
 
 

@@ -95,8 +95,8 @@ def _row(
     return StudyRow(
         f"covid-{stem}", f"covid-{cells['patientid']}", image, "covid", view=view_of(cells["view"]),
         sex=cells["sex"] if cells["sex"] in ("M", "F") else "", age_years=age_of(cells["age"]),
-        license=cells["license"].strip(), labels=labels, lung_mask=mask if (folder / mask).is_file() else "",
-        lesion_masks=mine, notes=tuple(notes),
+        license=cells["license"].strip(), labels=labels,
+        masks={"lungs": mask if (folder / mask).is_file() else "", **mine}, notes=tuple(notes),
     )
 
 

@@ -18,7 +18,7 @@ from storyxai.imaging.jsrt_film import MM_PER_PIXEL, SIDE, jsrt_words
 __all__ = ["read_jsrt", "read_jsrt_pixels", "write_jsrt_png"]
 
 LARGEST_NODULE_MM = 30.0
-SCR: Mapping[str, str] = {"left_lung_mask": "left lung", "right_lung_mask": "right lung", "heart_mask": "heart"}
+SCR: Mapping[str, str] = {"left_lung": "left lung", "right_lung": "right lung", "heart": "heart"}
 
 
 def read_jsrt(folder: Path) -> StudyTable:
@@ -97,8 +97,7 @@ def _row(stem: str, image: str, fields: list[str], *, nodule: bool, masks: Mappi
     return StudyRow(
         f"jsrt-{stem}", f"jsrt-{stem}", image, "jsrt", view="PA", sex=_sex(sex), age_years=age_of(age),
         license=SOURCES["jsrt"].licence,
-        labels=labels, boxes=boxes, notes=notes, left_lung_mask=masks["left_lung_mask"],
-        right_lung_mask=masks["right_lung_mask"], heart_mask=masks["heart_mask"],
+        labels=labels, boxes=boxes, notes=notes, masks=masks,
     )
 
 

@@ -70,7 +70,7 @@ def _row(folder: Path, name: str, patient: str, pair: dict[str, str] | None, ski
     return StudyRow(
         f"kermany-{path.stem}", f"kermany-{patient}", name, "kermany", view="AP", official_split=part,
         license=SOURCES["kermany"].licence,
-        labels={"Pneumonia": float(pneumonia)}, lung_mask=mask, notes=tuple(notes),
+        labels={"Pneumonia": float(pneumonia)}, masks={"lungs": mask}, notes=tuple(notes),
     )
 
 

@@ -20,12 +20,8 @@ from storyxai.modalities.registry import modality_named
 
 __all__ = ["read_manifest"]
 
-TEXTS = (
-    "origin", "view", "sex", "license", "lung_mask", "left_lung_mask", "right_lung_mask", "heart_mask", "findings_text",
-    "impression_text",
-)
+TEXTS = ("origin", "view", "sex", "license", "findings_text", "impression_text")
 TABLES = (".csv", ".gz", ".parquet")
-MASKS = ("lung_mask", "left_lung_mask", "right_lung_mask", "heart_mask")
 NOT_STATED = ("", "nan", "none", "null", "<na>")
 # As people write them, in small letters.
 SEXES: Mapping[str, str] = {"m": "M", "male": "M", "f": "F", "female": "F", "o": "", "other": "", "u": "", "unknown": ""}
@@ -37,8 +33,8 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
     Columns: `image` and `patient_id` must be there. May be there: `study_id`, `image_id`, `source`, `split` (kept as
     the official one), `age_years`, the text columns of the study table, a column per finding of `modality` (None:
     the default one), by its name or a synonym or as label_<name>, with 1, 0, -1 (uncertain) or empty (not stated), and one
-    per structure, <structure>_mask. Views and sexes may be written as people
-    do (`data.views`, `SEXES`). Any other column is named in `skipped`, and so is a mask that is not there.
+    per structure, <structure>_mask (left and right in one mask: the name of the modality's pair). Views and sexes may be
+    written as people do (`data.views`, `SEXES`). Any other column is named in `skipped`, and so is a mask that is not there.
     An image that shares its study_id with another one is called by its path where it has no `image_id`.
     Raises: TableError naming the file, the line and the column.
     """
@@ -46,7 +42,8 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
     frame = _read(path)
     kind = modality or modality_named()
     labels = {column: found for column in frame.columns if (found := kind.match(column.removeprefix("label_")))}
-    drawn = {f"{name}_mask": name for name in kind.structure_names if f"{name}_mask" not in MASKS}
+    schema = TableSchema.of(kind)
+    drawn = {column: name for column in frame.columns if (name := schema.drawn_as(column)) is not None}
     if len(set(labels.values())) < len(labels):
         twice = next(name for name in labels.values() if list(labels.values()).count(name) > 1)
         raise TableError(path.name, f"has two columns for {twice}", mend="keep one of them")
@@ -54,7 +51,7 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
     skipped = []
     for column in frame.columns:
         if column not in known and column not in labels:
-            nearest = nearest_name(column, [*known, *kind.names])
+            nearest = nearest_name(column, [*known, *kind.names, *(f"{name}_mask" for name in schema.drawn)])
             hint = f"; did you mean '{nearest}'?" if nearest else ""
             skipped.append(Skipped(f"column '{column}'", f"is not used{hint}"))
     rows = []
@@ -67,17 +64,17 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
         if not is_there(path.parent / text["image"]):
             skipped.append(Skipped(text["image"], "is in the table but not on disk"))
             continue
-        text |= _masks(text, (*MASKS, *drawn), path.parent, skipped)
+        text |= _masks(text, drawn, path.parent, skipped)
         if images_of[text.get("study_id", "")] > 1 and not text.get("image_id"):
             text["image_id"] = _stem(text["image"])
         row = _row(text, labels, f"{path.name}, line {line}")
-        row = replace(row, lesion_masks={name: text[column] for column, name in drawn.items() if text[column]})
+        row = replace(row, masks={name: text[column] for column, name in drawn.items()})
         first = patient_of.setdefault(row.study_id, row.patient_id)
         if first != row.patient_id:
             why = f"has the patients '{shown(first)}' and '{shown(row.patient_id)}'"
             raise TableError(f"{path.name}, study '{shown(row.study_id)}'", why, mend="a study belongs to one patient")
         rows.append(row)
-    return StudyTable.from_rows(rows, root=path.parent, skipped=skipped, schema=TableSchema.of(kind))
+    return StudyTable.from_rows(rows, root=path.parent, skipped=skipped, schema=schema)
 
 
 def _row(text: Mapping[str, str], labels: Mapping[str, str], where: str) -> StudyRow:
@@ -113,8 +110,7 @@ def _row(text: Mapping[str, str], labels: Mapping[str, str], where: str) -> Stud
         study, text["patient_id"], text["image"], text.get("source") or "manifest", image_id=text.get("image_id", ""),
         origin=words["origin"], view=view, sex=sex, age_years=age_of(age), official_split=part,
         license=words["license"], labels=values, uncertain=tuple(uncertain),
-        lung_mask=words["lung_mask"], left_lung_mask=words["left_lung_mask"], right_lung_mask=words["right_lung_mask"],
-        heart_mask=words["heart_mask"], findings_text=words["findings_text"], impression_text=words["impression_text"],
+        findings_text=words["findings_text"], impression_text=words["impression_text"],
         notes=tuple(notes),
     )
 

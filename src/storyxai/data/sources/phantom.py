@@ -54,7 +54,6 @@ def _row(folder: Path, name: str, record: Mapping[str, Any], size: float) -> Stu
     return StudyRow(
         name, str(record["patient_id"]), f"images/{name}.png", "phantom", view=str(record["view"]),
         sex=str(record["sex"]), age_years=age_of(str(record["age_years"])), license="synthetic", labels=labels, boxes=boxes,
-        boxes_complete=True, left_lung_mask=masks["left_lung"], right_lung_mask=masks["right_lung"],
-        heart_mask=masks["heart"], lesion_masks=lesions, findings_text="\n".join(record["report"]),
+        boxes_complete=True, masks={**masks, **lesions}, findings_text="\n".join(record["report"]),
         notes=(f"cardiothoracic ratio {record['cardiothoracic_ratio']}",),
     )

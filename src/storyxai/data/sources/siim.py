@@ -23,7 +23,7 @@ def read_siim(folder: Path) -> StudyTable:
     """One row per image of `train-rle.csv` (or `stage_2_train.csv`): ImageId, EncodedPixels; one line an outline.
 
     The first release writes the head as "ImageId, EncodedPixels", with a blank; "-1" means no pneumothorax. Labels:
-    Pneumothorax 1 or 0, nothing else. Outlines of one image are joined; the mask stands in `lesion_masks` as runs, in
+    Pneumothorax 1 or 0, nothing else. Outlines of one image are joined; the mask stands in `masks` as runs, in
     the 1024 frame. Images are DICOM anywhere below the folder (`dicom-images-train/<uid>/<uid>/<ImageId>.dcm`), found
     by name. No patient is told: each image counts as one. The films are NIH's. Images without a line are skipped.
     Source: SIIM-ACR Pneumothorax Segmentation, Kaggle 2019. Raises: TableError.
@@ -48,7 +48,7 @@ def read_siim(folder: Path) -> StudyTable:
         rows.append(StudyRow(
             f"siim-{name}", f"siim-{name}", images[name], "siim", license=SOURCES["siim"].licence,
             labels={"Pneumothorax": float(bool(texts))},
-            lesion_masks={} if mask is None else {"pneumothorax": encode_runs(mask)},
+            masks={} if mask is None else {"pneumothorax": encode_runs(mask)},
         ))
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
 

@@ -27,7 +27,7 @@ def read_montgomery(folder: Path) -> StudyTable:
     the ending and the reading go to `notes` and `findings_text`. Each image is one patient.
     Source: Jaeger et al., Quantitative Imaging in Medicine and Surgery 2014;4(6):475-477. Raises: TableError.
     """
-    masks = {"left_lung_mask": "ManualMask/leftMask/{}.png", "right_lung_mask": "ManualMask/rightMask/{}.png"}
+    masks = {"left_lung": "ManualMask/leftMask/{}.png", "right_lung": "ManualMask/rightMask/{}.png"}
     return _read(folder, source="montgomery", prefix="MCUCXR", masks=masks, parse=_montgomery_reading)
 
 
@@ -39,7 +39,7 @@ def read_shenzhen(folder: Path) -> StudyTable:
     Source: Jaeger et al. 2014; masks Stirenko et al., arXiv:1803.01199. Raises: TableError.
     """
     place = "masks" if (folder / "masks").is_dir() else "mask"
-    return _read(folder, source="shenzhen", prefix="CHNCXR", masks={"lung_mask": place + "/{}_mask.png"},
+    return _read(folder, source="shenzhen", prefix="CHNCXR", masks={"lungs": place + "/{}_mask.png"},
                  parse=_shenzhen_reading)
 
 
@@ -59,9 +59,8 @@ def _read(
         found = {key: form.format(name) for key, form in masks.items() if (folder / form.format(name)).is_file()}
         rows.append(StudyRow(
             f"{source}-{name}", f"{source}-{end[1]}", f"CXR_png/{path.name}", source, view="PA", sex=sex, age_years=age,
-            license=SOURCES[source].licence, lung_mask=found.get("lung_mask", ""),
-            left_lung_mask=found.get("left_lung_mask", ""), right_lung_mask=found.get("right_lung_mask", ""),
-            findings_text=text, notes=("normal by the set's name" if end[2] == "0" else "tuberculosis by the set's name",),
+            license=SOURCES[source].licence, masks=found, findings_text=text,
+            notes=("normal by the set's name" if end[2] == "0" else "tuberculosis by the set's name",),
         ))
     if not rows:
         raise TableError(str(folder), f"holds no {prefix} image in CXR_png", mend="name the unpacked data set")

@@ -18,7 +18,7 @@ from storyxai.modalities.chest_radiograph.grammar import (
     write_report,
 )
 from storyxai.modalities.chest_radiograph.labeler import label_report
-from storyxai.modalities.contract import Acquisition, Modality, NeutralFilling, Structure, WhatIf
+from storyxai.modalities.contract import Acquisition, Modality, NeutralFilling, Pair, Structure, WhatIf
 from storyxai.modalities.words import LanguageFiles
 
 __all__ = ["CHEST_RADIOGRAPH"]
@@ -52,6 +52,8 @@ CHEST_RADIOGRAPH = Modality(
         # On real films the drawing often is no heart: nothing may rest on it then, and no one is to see it.
         Structure("heart", fault=heart_problem),
     ),
+    pair=Pair("lungs", synonyms=("lung",)),
+    searched=("Pneumonia",),  # RSNA's and our phantoms' readers marked every opacity
     survey=survey_chest,
     gate=CHEST_GATE,
     # The darker quarter of the drawn lungs: below most opacities, and no darker than lung is. A blurred opacity is still an
@@ -71,5 +73,9 @@ CHEST_RADIOGRAPH = Modality(
     cannot_see=(
         "rib and clavicle fractures", "position of tubes and lines", "free air under the diaphragm", "bone lesions",
         "anything on a lateral view", "change over time",
+    ),
+    normal_report=(
+        "The heart is normal in size. The mediastinum is unremarkable. The lungs are clear. "
+        "No pleural effusion. No pneumothorax."
     ),
 )

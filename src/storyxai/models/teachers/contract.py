@@ -27,7 +27,7 @@ __all__ = [
 class TeacherAnswers:
     """What a teacher says about B images: float32, without gradients, NaN where it does not know; None = not its task.
 
-    Shapes: findings [B, F'] logits; masks [B, 3, h, w] logits of left lung, right lung and heart; words [B, T - 1, V]
+    Shapes: findings [B, F'] logits; masks [B, C, h, w] logits of the modality's structures; words [B, T - 1, V]
     logits of the next word after each of `tokens[:, :-1]`; maps [B, F', h, w] its own evidence per finding and cell;
     features [B, K, h, w].
 

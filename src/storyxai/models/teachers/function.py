@@ -27,9 +27,9 @@ class CallableTeacher:
     """A function as a teacher of one task. It is shown `form.of(images)` and gives [B, F'] or [B, structures, h, w].
 
     `space` says what its numbers are: "logits" or "probabilities" (turned into logits, clipped at 1e-6). For masks,
-    `structures` names its channels; those that are not the left lung, the right lung or the heart are left out, and what
-    it lacks is NaN. `fingerprint` is a text that changes when its answers do (a file's hash); without one the hash is
-    taken from its answers about a fixed probe.
+    `structures` names its channels; those that are none of the default modality's are left out, and what it lacks is NaN.
+    `fingerprint` is a text that changes when its answers do (a file's hash); without one the hash is taken from its
+    answers about a fixed probe.
 
     Raises: RecipeError when it has no finding or structure that we know of; UnknownNameError for another task or space.
     """
@@ -103,13 +103,13 @@ class CallableTeacher:
 
 
 def mask_columns(structures: Sequence[str], *, source: str) -> tuple[int | None, ...]:
-    """Which of a segmenter's channels is the left lung, the right lung and the heart; None for what it lacks.
+    """Which of a segmenter's channels is each structure of the default modality; None for what it lacks.
 
     Raises: RecipeError when it has none of them.
     """
     folded = [name.casefold().replace("_", " ").strip() for name in structures]
     found = tuple(folded.index(name.replace("_", " ")) if name.replace("_", " ") in folded else None for name in MASKS)
-    if found == (None, None, None):
+    if all(column is None for column in found):
         why = f"draws {', '.join(structures) or 'nothing'}, none of which is {', '.join(MASKS)}"
         raise RecipeError(source, why, mend="name its channels in their order, left and right as the patient's")
     return found

@@ -81,7 +81,7 @@ def undo_op_norm(outputs: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def xrv_anatomy() -> CallableTeacher:
-    """TorchXRayVision's PSPNet anatomy segmenter as a teacher of left lung, right lung and heart.
+    """TorchXRayVision's PSPNet anatomy segmenter as a teacher of structures.
 
     Its images are in [-1024, 1024], its answers logits at 512 x 512. Raises: WeightsError, saying how to get it.
     """
