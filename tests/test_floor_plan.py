@@ -18,7 +18,7 @@ FLOORS: tuple[set[str], ...] = (
     {"errors"},
     {"types", "files", "progress", "catalogue"},
     {"provenance"},
-    {"modalities"},
+    {"modalities", "logbook"},
     {"imaging", "metrics", "explain"},
     {"data", "models", "phantoms"},
     {"training", "evidence"},
@@ -26,6 +26,7 @@ FLOORS: tuple[set[str], ...] = (
     {"export"},
     {"scorecard", "ablation"},
     {"programs"},
+    {"node"},
     {"cli", "testing"},
     {"__init__", "__main__"},
 )
@@ -39,6 +40,7 @@ ALLOWED: dict[str, str] = {
     "catalogue": "errors",
     "provenance": "",
     "modalities": "errors types",
+    "logbook": "errors files provenance",
     "imaging": "errors types provenance modalities",
     "metrics": "errors types modalities",
     "explain": "errors types",
@@ -53,8 +55,9 @@ ALLOWED: dict[str, str] = {
     "scorecard": "errors types progress modalities imaging metrics data models evidence pages",
     "ablation": "errors types files progress provenance modalities imaging metrics explain data models phantoms training pages",
     "programs": "errors types files progress provenance modalities imaging metrics explain data models phantoms training"
-                " evidence story pages export scorecard ablation",
-    "cli": "errors progress programs",
+                " evidence story pages export scorecard ablation logbook",
+    "node": "errors files logbook imaging explain export programs",
+    "cli": "errors progress programs logbook",
     "testing": "errors types explain",
     "__init__": "imaging models evidence story export programs",
     "__main__": "cli",
@@ -111,7 +114,7 @@ def test_only_what_asks_late_finds_a_room_by_its_name() -> None:
     """The face, the command line, and what a notebook shows: nothing else goes round the table."""
     late = {(room_of(path), room) for path in FILES
             for room in re.findall(r"import_module\(f?\"storyxai\.(\w+)", path.read_text(encoding="utf-8"))}
-    assert late == {("types", "pages"), ("__init__", "explain"), ("__init__", "evidence")}
+    assert late == {("types", "pages"), ("__init__", "explain"), ("__init__", "evidence"), ("cli", "node")}
 
 
 def test_permissions_lead_downwards() -> None:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -27,12 +28,14 @@ from storyxai.errors import GateRefusal, InputError, StoryxaiError
 from storyxai.progress import Progress
 
 if TYPE_CHECKING:
+    from storyxai import logbook
     from storyxai.programs import data, recipes
     from storyxai.programs import deidentify as removing
     from storyxai.programs import evaluate as judging
     from storyxai.programs import explain as explaining
     from storyxai.programs import export as exporting
     from storyxai.programs import index as indexing
+    from storyxai.programs import log as logging_to
     from storyxai.programs import models as opening
     from storyxai.programs import release as releasing
     from storyxai.programs import tell as telling
@@ -49,7 +52,7 @@ else:
     data, recipes, judging = _Later("data"), _Later("recipes"), _Later("evaluate")
     explaining, telling, verifying, opening = _Later("explain"), _Later("tell"), _Later("verify"), _Later("models")
     exporting, releasing, removing = _Later("export"), _Later("release"), _Later("deidentify")
-    indexing = _Later("index")
+    indexing, logging_to = _Later("index"), _Later("log")
 
 __all__ = ["app", "main"]
 
@@ -66,6 +69,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(name="data", help="Make, import and check radiographs.", no_args_is_help=True)
 app.add_typer(data_app)
+log_app = typer.Typer(name="log", help="Look at the log of what was told, released and exported.", no_args_is_help=True)
+app.add_typer(log_app)
 
 
 def _taking_options(kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -114,6 +119,12 @@ Findings = Annotated[str, typer.Option("--findings", help="Names of an ONNX file
 Seed = Annotated[int, typer.Option(help="Seed of everything random: same input and seed, same bytes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable result on standard output.")]
 SealKey = Annotated[Path | None, typer.Option(help="A file of 32 secret bytes or more that seals a study, or checks its seal.")]
+Log = Annotated[
+    Path | None, typer.Option("--log", envvar="STORYXAI_LOG", help="Add what was done to this hash-chained log.")
+]
+LogKey = Annotated[
+    Path | None, typer.Option("--log-key", envvar="STORYXAI_LOG_KEY", help="A file of 32 secret bytes or more: the log's key.")
+]
 Recipe = Annotated[Path, typer.Argument(help="A recipe in TOML, such as recipes/phantom.toml.")]
 
 
@@ -136,6 +147,8 @@ class _TellWords:
     ] = ""
     force: Annotated[bool, typer.Option(help="Tell even if the gate refuses; the warning stands on every page.")] = False
     seal_key: SealKey = None
+    log: Log = None
+    log_key: LogKey = None
     as_json: Json = False
 
 
@@ -159,8 +172,11 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
         methods=tuple(_method_key(name) for name in _listed(words.method)), samples=words.samples, seed=words.seed,
         indication=words.indication, force=words.force, seal_key=words.seal_key,
     )
+    log = _opened_log(words.log, words.log_key)
     with _progress() as progress:
         answers = telling.tell(images, out, options, progress=progress)
+    if log:
+        logging_to.log_told(log, answers)
     told = [item for item in answers if isinstance(item, telling.Told)]
     left_out = [item for item in answers if isinstance(item, telling.NotTold)]
     for item in left_out:
@@ -202,6 +218,8 @@ def release(
     study: Annotated[Path, typer.Argument(help="A study's folder, as `tell` wrote it.")],
     by: Annotated[str, typer.Option(help="Who releases the patient's page.")],
     with_picture: Annotated[bool, typer.Option("--with-picture", help="Show the film, framed where a place is told.")] = False,
+    log: Log = None,
+    log_key: LogKey = None,
     as_json: Json = False,
 ) -> None:
     """Release the patient's page for reading: until then it says that it is held back.
@@ -210,7 +228,10 @@ def release(
 
     Example:  storyxai release stories/study-1 --by "Dr. A. Example"
     """
+    book = _opened_log(log, log_key)
     done = releasing.release(study, by=by, with_picture=with_picture)
+    if book:
+        logging_to.log_released(book, done)
     line = f"{done.folder}: the patient's page is released by {done.release.by}, {done.release.time}"
     _answer(asdict(done), [line], as_json)
 
@@ -219,6 +240,8 @@ def release(
 def verify(
     folders: Annotated[list[Path], typer.Argument(help="Studies' folders, as `tell` wrote them.")],
     seal_key: SealKey = None,
+    log: Log = None,
+    log_key: LogKey = None,
     as_json: Json = False,
 ) -> None:
     """Check again, from the files alone, the hashes, citations and contradictions of what `tell` wrote.
@@ -229,9 +252,12 @@ def verify(
     Example:  storyxai verify stories/study-*
     """
     one, *others = folders
+    book = _opened_log(log, log_key)
     found = [verifying.verify_any(folder, seal_key=seal_key) for folder in folders] if others else [
         verifying.verify(one, seal_key=seal_key)
     ]
+    if book:
+        logging_to.log_verified(book, found)
     lines = [line for one in found for line in _verified_lines(one)]
     problems = [f"{one.folder}: {problem}" for one in found for problem in one.problems]
     _answer({"studies": [asdict(one) for one in found], "problems": problems}, lines, as_json)
@@ -247,6 +273,8 @@ def export(
     source: Annotated[
         Path | None, typer.Option(help="The DICOM film that the study was told from: it names the patient and the study.")
     ] = None,
+    log: Log = None,
+    log_key: LogKey = None,
     as_json: Json = False,
 ) -> None:
     """Write a told study as DICOM objects or as a FHIR bundle: preliminary until it is released, research use only.
@@ -255,7 +283,10 @@ def export(
 
     Example:  storyxai export stories/study-1 --to dicom --source film.dcm --out objects
     """
+    book = _opened_log(log, log_key)
     done = exporting.export_study(study, out, to=to, source=source)
+    if book:
+        logging_to.log_exported(book, study, done, to)
     lines = [*(f"{done.folder}/{name}" for name in done.files), *(f"  {remark}" for remark in done.remarks)]
     _answer(asdict(done), lines, as_json)
 
@@ -531,6 +562,53 @@ def data_check(
     _answer({"out": out, "lines": lines}, lines, as_json)
 
 
+@log_app.command("verify")
+def log_verify(
+    log: Annotated[Path, typer.Argument(help="A log, as --log wrote it.")],
+    log_key: LogKey = None,
+    expect: Annotated[str, typer.Option(help="The hash of a last line as you noted it: it must be there.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Find any line of a log that was cut, edited, added or put in another order.
+
+    Prints the number of lines and the hash of the last one: note it elsewhere, and a log that is written anew is found too.
+
+    Example:  storyxai log verify storyxai.log --log-key log.key
+    """
+    found = logging_to.look_at_log(log, key=log_key, expect=expect)
+    whole = [f"{log}: {found.lines} lines, each follows from the one before; last hash {found.last}"]
+    told = [f"{log}: {problem}" for problem in found.problems] or whole
+    _answer(asdict(found), [*told, *(f"  {remark}" for remark in found.remarks)], as_json)
+    if found.problems:
+        raise typer.Exit(2)
+
+
+@app.command("serve-dicom")
+def serve_dicom(
+    settings: Annotated[Path, typer.Argument(help="The node's settings, a TOML file (docs/how-to/run-a-node.md).")],
+) -> None:
+    """Receive studies by DICOM, tell each once, and send the answer where the settings say. Needs storyxai[hospital].
+
+    Runs until SIGTERM or Ctrl-C; killed at any instant it goes on from its queue on disk when it is started again.
+
+    Example:  storyxai serve-dicom node.toml
+    """
+    _node().serve_dicom(settings, _say)
+
+
+@app.command("watch-folder")
+def watch_folder(
+    folder: Annotated[Path, typer.Argument(help="The folder that images are put into; they stay there.")],
+    settings: Annotated[Path | None, typer.Option(help="The node's settings, a TOML file.")] = None,
+    queue: Annotated[Path | None, typer.Option(help="The queue's folder; answers lie there too.")] = None,
+) -> None:
+    """Tell every image that is put into a folder, once, as `serve-dicom` does with what it receives.
+
+    Example:  storyxai watch-folder inbox --queue queue
+    """
+    _node().watch_folder(folder, settings, _say, queue=queue)
+
+
 def main() -> None:
     """Run the command line; every error of ours becomes one sentence and its exit status."""
     _quiet_others()
@@ -565,6 +643,24 @@ def _quiet_others() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+
+
+def _opened_log(path: Path | None, key: Path | None) -> logbook.Logbook | None:
+    """The log that was asked for, looked at before any work is done."""
+    return logging_to.open_log(logging_to.LogChoice(path, key)) if path else None
+
+
+def _node() -> Any:
+    """The node, once it is known that what it needs is installed."""
+    if find_spec("pynetdicom") is None:
+        mend = 'install it with: pip install "storyxai[hospital]"'
+        raise InputError("the node", "needs pynetdicom, which is not installed", mend=mend)
+    return import_module("storyxai.node.serve")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _fail(sentence: str, status: int) -> None:

@@ -6,16 +6,26 @@ is therefore a finished file, and a reader never meets half of one.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from storyxai.errors import OutputError
 
-__all__ = ["fresh_file", "fresh_folder", "replace_files", "require_writable", "write_whole"]
+try:
+    import fcntl
+except ImportError:  # Windows: two processes that append to one log are told apart nowhere
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "append_durably", "claim", "cut_to", "fresh_file", "fresh_folder", "locked", "move_durably", "replace_files",
+    "require_writable", "save_durably", "write_whole",
+]  # fmt: skip
 
 MORE_ROOM = "free some space or name another place"
 _PREFIX = ".storyxai-"
@@ -50,6 +60,8 @@ def fresh_file(path: Path, *, mend: str = MORE_ROOM, last: bool = False) -> Iter
             if last:
                 _flush(part)
             part.replace(path)
+            if last:
+                _flush(path.parent)
 
 
 @contextmanager
@@ -111,8 +123,81 @@ def _swap(folder: Path, fresh: Path, kept: Path, names: tuple[str, ...]) -> None
 
 
 def _flush(path: Path) -> None:
-    with path.open("rb") as stream:
+    """Wait until the disk holds a file, or what a folder lists."""
+    place = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
+
+
+def save_durably(parts: Iterable[bytes | memoryview], path: Path, *, mend: str = MORE_ROOM) -> None:
+    """Write `parts` to the new file `path` and wait until the disk holds them. Raises: OutputError; nothing is left then."""
+    with _told_of(path, mend=mend):
+        try:
+            with path.open("xb") as stream:
+                stream.writelines(parts)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def move_durably(source: Path, target: Path, *, mend: str = MORE_ROOM) -> None:
+    """Move a file or a folder within one disk, at once and so that a loss of power does not undo it. Raises: OutputError."""
+    with _told_of(target, mend=mend):
+        source.replace(target)
+        _flush(target.parent)
+        if source.parent != target.parent:
+            _flush(source.parent)
+
+
+def append_durably(data: bytes, path: Path, *, mend: str = MORE_ROOM) -> None:
+    """Add `data` to the end of `path` in one write and wait for the disk. Raises: OutputError; nothing is added then."""
+    with _told_of(path, mend=mend):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as stream:
+            before = stream.seek(0, os.SEEK_END)
+            try:
+                if stream.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(stream.fileno())
+            except OSError:
+                stream.truncate(before)
+                raise
+
+
+def cut_to(length: int, path: Path) -> None:
+    """Cut `path` to `length` bytes, on the disk too. Raises: OutputError."""
+    with _told_of(path, mend=MORE_ROOM), path.open("r+b") as stream:
+        stream.truncate(length)
         os.fsync(stream.fileno())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Nobody else is within a block of the same `path` meanwhile, whichever process it is. Raises: OutputError."""
+    with _told_of(path, mend=MORE_ROOM):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("ab")
+    with stream:
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def claim(path: Path) -> BinaryIO | None:
+    """A lock on `path` that lasts until it is closed or this process ends, None where another process has it."""
+    with _told_of(path, mend=MORE_ROOM):
+        stream = path.open("ab")
+    try:
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        return None
+    return stream
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from storyxai.errors import ArchiveError, InputError
 from storyxai.evidence.archive import read_archive, verify_hashes
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.files import replace_files
+from storyxai.logbook import START, broken_links, link_of
 from storyxai.pages.story import render_html
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.story.citations import story_of_page
@@ -23,8 +24,6 @@ __all__ = ["RELEASE_NAME", "Released", "check_release", "release", "released_as"
 
 RELEASE_NAME, FORMAT = "release.json", "storyxai-release/1"
 PAGE = "patient.html"
-_START = "0" * 64
-"""What the first line of the log follows."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def release(folder: Path, *, by: str, with_picture: bool = False, time: str = ""
     log = _read_log(folder)
     line = {
         **asdict(one), "evidence_sha256": record_sha256(as_record(evidence)), "page_sha256": sha256_bytes(page),
-        "before": _digest(log[-1]) if log else _START,
+        "before": link_of(log[-1]) if log else START,
     }
     content = canonical_json({"format": FORMAT, "releases": [*log, line]})
     replace_files(folder, {PAGE: page, RELEASE_NAME: content})
@@ -75,11 +74,10 @@ def check_release(folder: Path, record: Mapping[str, Any]) -> list[str]:
         return [f"{RELEASE_NAME}: {error.why} — {error.mend}"]
     if not log:
         return []
-    problems, before = [], _START
-    for number, line in enumerate(log, start=1):
-        if line["before"] != before:
-            problems.append(f"{RELEASE_NAME}: line {number} does not follow from the one before it: the log was altered")
-        before = _digest(line)
+    problems = [
+        f"{RELEASE_NAME}: line {number} does not follow from the one before it: the log was altered"
+        for number in broken_links(log)
+    ]
     again = "release it again"
     if log[-1]["evidence_sha256"] != record_sha256(record):
         problems.append(f"{RELEASE_NAME}: releases a page that was told from other evidence — {again}")
@@ -92,10 +90,6 @@ def _drawn(evidence: Evidence, page: bytes, one: Release) -> bytes:
     """The patient's page, in the language that it was told in, as it is released."""
     story = tell_story(evidence, "patient", story_of_page(page).language)
     return render_html(story, evidence, release=one)
-
-
-def _digest(line: Mapping[str, Any]) -> str:
-    return sha256_bytes(canonical_json(line))
 
 
 def _read_log(folder: Path) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from storyxai.story.tell import tell as tell_story
 from storyxai.story.words import load_words
 from storyxai.types import Evidence, Finding, Story, named_findings
 
-__all__ = ["NotTold", "TellOptions", "Told", "tell"]
+__all__ = ["NotTold", "TellOptions", "Told", "tell", "tell_one"]
 
 FEWEST_SAMPLES = 100
 
@@ -106,7 +106,7 @@ def tell(
         model = open_model(options.model)
         for done, path in enumerate(paths, start=1):
             try:
-                told.append(_tell_one(model, path, out, options))
+                told.append(tell_one(model, path, out, options))
             except (InputError, GateRefusal) as error:
                 if len(paths) == 1 or isinstance(error, OutputError):
                     raise
@@ -131,7 +131,8 @@ def require_samples(samples: int) -> None:
         raise InputError("samples", f"{samples} are too few for LIME", mend=f"use {FEWEST_SAMPLES} or more, best 1000")
 
 
-def _tell_one(model: ExplainedModel, path: Path, out: Path, options: TellOptions) -> Told:
+def tell_one(model: ExplainedModel, path: Path, out: Path, options: TellOptions) -> Told:
+    """What a model that is open tells of one image, in a folder under `out`. Raises: InputError, GateRefusal, OutputError."""
     settings = GatherSettings(options.samples, options.seed, force=options.force, indication=options.indication)
     image = read_image(path, colour=modality_for(model).acquisition.colour)
     evidence = gather(model, image, methods=options.methods, settings=settings)

@@ -1,0 +1,55 @@
+"""What the node's processes do with a study: tell each film with a model that stays open, and export it as DICOM objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storyxai.errors import GateRefusal, OutputError, ReadError
+from storyxai.explain.contract import ExplainedModel
+from storyxai.imaging.dicom_file import is_dicom
+from storyxai.node.workers import Outcome, RefusedFilm, ToldFilm
+from storyxai.programs.export import export_study
+from storyxai.programs.log import subject_of
+from storyxai.programs.models import open_model
+from storyxai.programs.tell import TellOptions, tell_one
+
+__all__ = ["StudyTeller"]
+
+
+@dataclass
+class StudyTeller:
+    """Tells films as `storyxai tell` does and exports each as `storyxai export --to dicom` does, the film as its source."""
+
+    options: TellOptions
+    _model: ExplainedModel | None = field(default=None, init=False, repr=False)
+
+    def __call__(self, films: Sequence[Path], out: Path) -> Outcome:
+        """What came of the films; stories/ and objects/ in `out`. Raises: StoryxaiError for a fault of ours."""
+        if self._model is None:
+            self._model = open_model(self.options.model)
+        told, refused = [], []
+        for film in films:
+            try:
+                told.append(self._tell(self._model, film, out))
+            except (GateRefusal, ReadError) as error:
+                refused.append(RefusedFilm(film.name, type(error).__name__, str(error)))
+        return Outcome(tuple(told), tuple(refused))
+
+    def _tell(self, model: ExplainedModel, film: Path, out: Path) -> ToldFilm:
+        done = tell_one(model, film, out / "stories", self.options)
+        objects = out / "objects" / done.folder.name
+        source = film if _is_dicom(film) else None
+        exported = export_study(done.folder, objects, to="dicom", source=source)
+        if not exported.files:
+            raise OutputError(str(objects), "is empty", mend="report this: an export without objects")
+        about = subject_of(done.folder)
+        return ToldFilm(
+            film.name, about.study, about.evidence_sha256, about.model, about.weights_sha256, about.software, objects.name
+        )
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return is_dicom(stream.read(256))

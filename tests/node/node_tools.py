@@ -1,0 +1,29 @@
+"""What the node's tests share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pynetdicom import AE
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """What `what` returns once it is true; the test fails when that takes too long."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if found := what():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"nothing after {seconds} s")
+
+
+def associate(
+    port: int, contexts: list[tuple[str, str]], *, calling: str = "SENDER", called: str = "STORYXAI", **more: Any
+) -> Any:
+    """An association with a node here."""
+    entity = AE(ae_title=calling)
+    for sop_class, syntax in contexts:
+        entity.add_requested_context(sop_class, syntax)
+    return entity.associate("127.0.0.1", port, ae_title=called, **more)
