@@ -29,6 +29,7 @@ from storyxai.progress import Progress
 
 if TYPE_CHECKING:
     from storyxai import logbook
+    from storyxai.programs import compare as comparing
     from storyxai.programs import data, recipes
     from storyxai.programs import deidentify as removing
     from storyxai.programs import evaluate as judging
@@ -53,6 +54,7 @@ else:
     explaining, telling, verifying, opening = _Later("explain"), _Later("tell"), _Later("verify"), _Later("models")
     exporting, releasing, removing = _Later("export"), _Later("release"), _Later("deidentify")
     indexing, logging_to = _Later("index"), _Later("log")
+    comparing = _Later("compare")
 
 __all__ = ["app", "main"]
 
@@ -211,6 +213,24 @@ def index(
     _answer(asdict(done), [f"{done.page}: {done.studies} studies"], as_json)
     if done.unread:
         raise typer.Exit(2)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A study's folder; of two dates the earlier.")],
+    b: Annotated[Path, typer.Argument(help="Another: the same image by another model, or another image by the same model.")],
+    form: Annotated[str, typer.Option("--format", help="text, json or html. [default: as --out ends, else text]")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write. [default: standard output]")] = None,
+    language: Annotated[str, typer.Option(help="Language of the words.")] = "en",
+) -> None:
+    """Compare two models on one image, or two dates of one patient: what differs beyond the intervals, and what does not.
+
+    A difference whose intervals overlap is never called a change.
+
+    Example:  storyxai compare stories/study-1 stories/study-2 --out comparison.html
+    """
+    made = comparing.compare(a, b, form=form, out=out, language=language)
+    sys.stdout.write(f"{out}\n" if out is not None else made.decode())
 
 
 @app.command()

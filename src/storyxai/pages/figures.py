@@ -27,6 +27,7 @@ __all__ = [
     "is_signed",
     "layer_png",
     "map_limit",
+    "map_png",
     "outlines_png",
     "page_image_png",
     "pair_png",
@@ -93,6 +94,11 @@ def layer_png(heatmap: Heatmap, *, limit: float, long_side: int = LAYER_SIDE_PX)
     colours = scale_colours(signed=signed)[np.rint(255 * ((places + 1) / 2 if signed else places)).astype(np.intp)]
     cover = np.rint(255 * STRONGEST_COVER * np.sqrt(np.abs(places))).astype(np.uint8)
     return _indexed(steps.astype(np.uint8), colours, cover)
+
+
+def map_png(image: Image, heatmap: Heatmap, *, limit: float, long_side: int = LONG_SIDE_PX) -> bytes:
+    """The map over the untouched image, as one PNG."""
+    return _png(_overlay(_colour(_untouched(image, long_side)), heatmap, limit))
 
 
 def outlines_png(masks: Mapping[str, Mask], *, long_side: int = LONG_SIDE_PX) -> bytes:
