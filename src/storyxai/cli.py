@@ -133,7 +133,7 @@ Recipe = Annotated[Path, typer.Argument(help="A recipe in TOML, such as recipes/
 @dataclass(frozen=True)
 class _TellWords:
     audience: Annotated[
-        str, typer.Option(help="Who reads: clinician, practitioner, patient, auditor, a TOML file; several with commas.")
+        str, typer.Option(help="Who reads: clinician, practitioner, patient, auditor, emergency, student, or a TOML file.")
     ] = "clinician,practitioner,patient,auditor"
     language: Annotated[str, typer.Option(help="Language of the stories; yours from the folder STORYXAI_LANGUAGES.")] = "en"
     model: Model = None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from storyxai.evidence.record import figure_name
 from storyxai.story.audiences.practitioner import smallest_change
 from storyxai.story.words import Teller
 from storyxai.types import Section, Sentence
 
-__all__ = ["clinician_sections"]
+__all__ = ["BLOCKS", "clinician_sections"]
 
 COUNTERFACTUALS_TOLD = 2
 BOXED = "the boxed area"
@@ -309,3 +310,21 @@ def _report_path(name: str) -> str:
 
 def _tier_paths(names: Iterable[str]) -> list[str]:
     return [f"findings.{name}.tier" for name in names]
+
+
+def _claim(t: Teller) -> list[list[Sentence]]:
+    """What the bottom line claims: what is named, that nothing is, or that nothing here is to be relied on."""
+    return _not_to_be_relied_on(t) if t.value("doubts") else _verdict(t) if t.told() else _nothing_named(t)
+
+
+def _watch(t: Teller) -> list[list[Sentence]]:
+    """What speaks against the claim or stands beside it: other readings, maps that failed, warnings about the image."""
+    if t.value("doubts") or not t.told():
+        return _warnings(t)
+    return [*_doubt(t, _lead(t)), *_warnings(t), *_unnamed(t)]
+
+
+BLOCKS: Final[Mapping[str, Callable[[Teller], list[list[Sentence]]]]] = {
+    "claim": _claim, "watch": _watch, "image": _quality, "report": _report,
+}
+"""Parts of this story that a reader's own file can take whole."""

@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias
 from storyxai.story.words import Teller
 from storyxai.types import Section
 
-__all__ = ["Audience", "TellSections"]
+__all__ = ["Audience", "Style", "TellSections"]
 
+Style: TypeAlias = Literal["technical", "calm", "brief", "folded"]
 TellSections: TypeAlias = Callable[[Teller], tuple[Section, ...]]
 
 
@@ -21,7 +22,8 @@ class Audience:
     `sections` tells a record. `title` is the story's; "" takes the language's own "<key>.title". `grade` is the highest
     Flesch-Kincaid grade and `sentence_words` the longest mean sentence that a story may have, None where that is not asked
     (grades are counted in English alone). Without `maps` no map of an explanation is among the figures. `signed`: the page is
-    held back until a clinician has signed it. `style`: "calm" pages draw one plain frame where "technical" ones draw all.
+    held back until a clinician has signed it. `style`: "calm" pages draw one plain frame where "technical" ones draw all;
+    "brief" ones run a section's sentences together; "folded" ones show their first section and fold the others.
     """
 
     key: str
@@ -31,4 +33,4 @@ class Audience:
     sentence_words: float | None = None
     maps: bool = True
     signed: bool = False
-    style: Literal["technical", "calm"] = "technical"
+    style: Style = "technical"

@@ -15,8 +15,9 @@
     figures = ["gauge/<F>"]
     sentences = [{ text = "Look again for [terms.<F>.phrase|text].", cites = ["findings.<F>.probability"] }]
 
-`each` repeats a section's sentences for every finding of a tier, or for those that are "named" in text.
-`grade`, `sentence_words`, `signed` and `style` are those of `Audience`.
+`each` repeats a section's sentences for every finding of a tier, or for those that are "named" in text. `blocks` are parts of
+the clinician's story ("claim", "watch", ...), told before the sentences; `most` keeps so many of a section's sentences. The
+figure "maps/<F>" stands for all maps of a finding. `grade`, `sentence_words`, `signed` and `style` are those of `Audience`.
 """
 
 from __future__ import annotations
@@ -32,16 +33,22 @@ import msgspec
 from storyxai.catalogue import Catalogue
 from storyxai.errors import InputError
 from storyxai.evidence.record import figure_name
-from storyxai.story.audiences.contract import Audience
+from storyxai.story.audiences.clinician import BLOCKS
+from storyxai.story.audiences.contract import Audience, Style
 from storyxai.story.words import Teller, Template, check_template, load_words
 from storyxai.types import Section, Sentence
 
 __all__ = ["read_audience"]
 
 
+ALL_MAPS = "maps/<F>"
+
+
 class _OwnSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heading: str
     figures: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
+    most: int = 0
     each: Literal["named", "likely", "possible", "unlikely", "cannot_tell", ""] = ""
     say: tuple[str, ...] = ()
     sentences: tuple[Template, ...] = ()
@@ -55,7 +62,7 @@ class _OwnAudience(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sentence_words: float | None = None
     maps: bool = True
     signed: bool = False
-    style: Literal["technical", "calm"] = "technical"
+    style: Style = "technical"
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,9 @@ def read_audience(path: Path) -> Audience:
     for section in own.sections:
         for template in section.sentences:
             check_template(f"{own.key}.{section.heading}", template, source)
+        for name in set(section.blocks) - set(BLOCKS):
+            where = f"{path}, line {source.line_of(name)}"
+            raise InputError(where, f"there is no block '{name}'", mend=f"take one of {', '.join(BLOCKS)}")
         for key in section.say:
             room, _, name = key.partition(".")
             if name not in words.data.get(room, ()):
@@ -96,17 +106,23 @@ def read_audience(path: Path) -> Audience:
 
 def _section(t: Teller, own: _OwnSection) -> list[Section]:
     findings = [""] if not own.each else t.told() if own.each == "named" else t.findings_of(own.each)
-    figures = [figure for name in findings for figure in _figures(own.figures, name)]
-    return t.section(own.heading, _said(t, own, findings), figures=figures)
+    figures = [figure for name in findings for figure in _figures(t, own.figures, name)]
+    told = [sentence for some in _said(t, own, findings) for sentence in some]
+    return t.section(own.heading, [told[: own.most] if own.most else told], figures=figures)
 
 
 def _said(t: Teller, own: _OwnSection, findings: list[str]) -> Iterator[list[Sentence]]:
+    for block in own.blocks:
+        yield from BLOCKS[block](t)
     for name in findings:
         names = {"F": name} if name else {}
         yield from (t.say(key, names) for key in own.say)
         yield from (t.fill(template, names) for template in own.sentences)
 
 
-def _figures(figures: tuple[str, ...], finding: str) -> list[str]:
+def _figures(t: Teller, figures: tuple[str, ...], finding: str) -> list[str]:
     name = figure_name("", finding)[1:]
-    return [figure.replace("<F>", name) for figure in figures]
+    drawn: list[str] = []
+    for figure in figures:
+        drawn += t.map_figures(finding) if figure == ALL_MAPS and finding else [figure.replace("<F>", name)]
+    return [figure for figure in drawn if figure != "lungs" or t.record["masks"]]

@@ -1,4 +1,4 @@
-"""All readers by key: our four, those of installed packages, and a reader of one's own from a TOML file.
+"""All readers by key: our four, the examples from files, those of installed packages, and a reader of one's own from a file.
 
 A package registers an `Audience` in the entry point group `storyxai.audiences` under its key. A file is named by its path,
 or by its key where STORYXAI_AUDIENCES names its folder (so that `verify` finds it again).
@@ -19,9 +19,11 @@ from storyxai.story.audiences.own import read_audience
 from storyxai.story.audiences.patient import GRADE_REFUSED, WORDS_REFUSED, patient_sections
 from storyxai.story.audiences.practitioner import practitioner_sections
 
-__all__ = ["BUILT_IN", "ENTRY_POINTS", "FOLDERS", "find_audience", "known_audiences"]
+__all__ = ["BUILT_IN", "ENTRY_POINTS", "EXAMPLES", "FOLDERS", "find_audience", "known_audiences"]
 
 ENTRY_POINTS, FOLDERS = "storyxai.audiences", "STORYXAI_AUDIENCES"
+EXAMPLES: Final = Path(__file__).parent / "examples"
+"""Readers made as anyone would make their own: a file each."""
 BUILT_IN: Final = {
     audience.key: audience
     for audience in (
@@ -39,7 +41,7 @@ BUILT_IN: Final = {
 def known_audiences() -> tuple[str, ...]:
     """The keys of all readers that can be told to: ours first, then others' by name."""
     files = {path.stem for folder in _folders() for path in folder.glob("*.toml")}
-    others = files | {point.name for point in metadata.entry_points(group=ENTRY_POINTS)}
+    others = files | set(_examples()) | {point.name for point in metadata.entry_points(group=ENTRY_POINTS)}
     return (*BUILT_IN, *sorted(others - set(BUILT_IN)))
 
 
@@ -55,6 +57,8 @@ def find_audience(name: str) -> Audience:
     for folder in _folders():
         if (folder / f"{name}.toml").is_file():
             return read_audience(folder / f"{name}.toml")
+    if name in _examples():
+        return read_audience(_examples()[name])
     for point in metadata.entry_points(group=ENTRY_POINTS, name=name):
         return _loaded(point)
     raise UnknownNameError("audience", name, known_audiences())
@@ -70,6 +74,11 @@ def _loaded(point: metadata.EntryPoint) -> Audience:
         mend = "let the entry point name an Audience, under its own key"
         raise InputError(f"audience '{point.name}'", f"is no Audience of that key but {point.value}", mend=mend)
     return found
+
+
+def _examples() -> dict[str, Path]:
+    """The readers that come along as files, by key."""
+    return {path.stem: path for path in sorted(EXAMPLES.glob("*.toml"))}
 
 
 def _folders() -> list[Path]:

@@ -1,0 +1,71 @@
+"""The readers that come along as files: three lines for the emergency physician, a teaching case that hides its answers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evidence_example import example_evidence, normal_evidence
+from storyxai.errors import InputError
+from storyxai.evidence.archive import read_archive, write_archive
+from storyxai.pages.story import render_html
+from storyxai.programs.verify import verify
+from storyxai.story.audiences.registry import BUILT_IN, EXAMPLES, find_audience, known_audiences
+from storyxai.story.citations import contradictions
+from storyxai.story.tell import tell
+from storyxai.types import Evidence
+
+KEYS = ("emergency", "student")
+
+
+def doubted() -> Evidence:
+    gate = tuple(replace(check, value=9.0, passed=False) if check.name == "gate.distance" else check
+                 for check in example_evidence().gate)  # fmt: skip
+    return replace(example_evidence(), gate=gate)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("evidence", [example_evidence(), normal_evidence(), doubted()], ids=["abnormal", "normal", "doubted"])
+def test_they_tell_what_the_evidence_holds_and_verify_finds_them(key: str, evidence: Evidence, tmp_path: Path) -> None:
+    assert key not in BUILT_IN and key in known_audiences() and find_audience(key).key == key
+    stories = [tell(evidence, audience) for audience in (*BUILT_IN, key)]
+    assert contradictions(stories) == []
+    folder = write_archive(evidence, tmp_path / "study")
+    kept = read_archive(folder)
+    (folder / f"{key}.html").write_bytes(render_html(tell(kept, key), kept))
+    found = verify(folder)
+    assert found.problems == () and found.pages == (f"{key}.html",)
+
+
+def test_three_lines_say_what_to_watch_for_and_what_next() -> None:
+    claim, watch, after, table = tell(example_evidence(), "emergency").sections
+    assert claim.sentences[0].text.startswith("Probably abnormal: likely effusion in the right lower zone")
+    assert 1 <= len(watch.sentences) <= 3 and any("Warning" in one.text for one in watch.sentences)
+    assert len(after.sentences) == 1 and not table.sentences
+    words = sum(len(one.text.split()) for section in (claim, watch, after) for one in section.sentences)
+    assert words <= 90
+    normal = tell(normal_evidence(), "emergency").sections
+    assert "Nothing named" in normal[0].sentences[0].text and normal[1].heading == "Next"
+    assert "Not to be relied on" in tell(doubted(), "emergency").sections[0].sentences[0].text
+
+
+def test_the_teaching_case_hides_every_answer() -> None:
+    page = render_html(tell(example_evidence(), "student"), example_evidence()).decode()
+    body = page[page.index("<main>") : page.index("</main>")]
+    open_part = re.sub(r"<details.*?</details>", "", body, flags=re.S)
+    assert "what would you call it?" in open_part and 'class="film-frame' in open_part
+    for answer in ("effusion", "Effusion", "consolidation", "layer-m", "Probably abnormal", "layer-o"):
+        assert answer not in open_part, answer
+        assert answer in body, answer
+    assert not re.search(r"<details[^>]* open", body)
+
+
+def test_a_block_that_is_not_there_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = (EXAMPLES / "emergency.toml").read_text(encoding="utf-8")
+    (tmp_path / "emergency.toml").write_text(text.replace('["watch"]', '["wach"]'), encoding="utf-8")
+    line = 1 + text.splitlines().index('blocks = ["watch"]')
+    with pytest.raises(InputError, match=rf"emergency.toml, line {line}: there is no block 'wach' .* claim, watch"):
+        find_audience(str(tmp_path / "emergency.toml"))
