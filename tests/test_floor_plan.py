@@ -22,7 +22,7 @@ FLOORS: tuple[set[str], ...] = (
     {"imaging", "metrics", "explain"},
     {"data", "models", "phantoms"},
     {"training", "evidence"},
-    {"story", "pages"},
+    {"story", "pages", "proof"},
     {"export"},
     {"scorecard", "ablation"},
     {"programs"},
@@ -51,11 +51,12 @@ ALLOWED: dict[str, str] = {
     "evidence": "errors types files provenance modalities imaging explain models",
     "story": "errors types catalogue modalities evidence",
     "pages": "errors types catalogue provenance imaging data evidence",
+    "proof": "errors types catalogue modalities evidence",
     "export": "errors types files provenance modalities imaging evidence pages",
     "scorecard": "errors types progress modalities imaging metrics data models evidence pages",
     "ablation": "errors types files progress provenance modalities imaging metrics explain data models phantoms training pages",
     "programs": "errors types files progress provenance modalities imaging metrics explain data models phantoms training"
-                " evidence story pages export scorecard ablation logbook",
+                " evidence story pages proof export scorecard ablation logbook",
     "node": "errors files logbook imaging explain export programs",
     "cli": "errors progress programs logbook",
     "testing": "errors types explain",
@@ -63,7 +64,7 @@ ALLOWED: dict[str, str] = {
     "__main__": "cli",
 }
 # Telling must stay light: these rooms never import torch, not even inside a function.
-NO_TORCH = {"errors", "types", "files", "provenance", "catalogue", "modalities", "story", "pages", "export", "imaging"}
+NO_TORCH = {"errors", "types", "files", "provenance", "catalogue", "modalities", "story", "pages", "proof", "export", "imaging"}
 NO_TORCH |= {"evidence", "cli"}
 
 

@@ -15,7 +15,7 @@ from PIL import Image as Picture
 from evidence_example import example_evidence
 from storyxai.evidence.archive import write_archive
 from storyxai.pages.story import render_html
-from storyxai.programs.verify import verify
+from storyxai.programs.verify import studies_in, verify
 from storyxai.provenance import software_versions
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.types import Evidence
@@ -59,8 +59,9 @@ def test_a_swapped_picture_is_found_though_the_seal_holds(study: Path) -> None:
     edited = PICTURE.sub(b"data:image/png;base64," + base64.b64encode(black.getvalue()), page, count=1)
     assert edited != page
     path.write_bytes(sealed(edited))
-    (problem,) = verify(study).problems
-    assert problem.startswith("clinician.html") and "this evidence" in problem
+    drawn, *read = sorted(verify(study).problems)
+    assert drawn.startswith("clinician.html: is not the page that this evidence makes")
+    assert "clinician.html: shows another film than the one on record" in read
 
 
 def test_what_other_versions_drew_is_said_to_be_beyond_judging(tmp_path: Path) -> None:
@@ -74,8 +75,25 @@ def test_what_other_versions_drew_is_said_to_be_beyond_judging(tmp_path: Path) -
 def test_an_added_heading_is_found_though_the_seal_holds(study: Path) -> None:
     path = study / "patient.html"
     path.write_bytes(sealed(path.read_bytes().replace(b"</body>", b"<h2>All is well</h2></body>")))
-    (problem,) = verify(study).problems
-    assert problem.startswith("patient.html") and "this evidence" in problem
+    drawn, read = sorted(verify(study).problems)
+    assert drawn.startswith("patient.html: is not the page that this evidence makes")
+    assert read == "patient.html: says “All is well”, which is no part of such a page"
+
+
+def test_a_fact_altered_everywhere_on_a_page_is_named(study: Path) -> None:
+    """In the sentence, in the story that the page carries, and in its seal: the evidence stands against all three."""
+    path = study / "patient.html"
+    page = path.read_text(encoding="utf-8")
+    edited = page.replace("fluid around the lung", "a small spot in the lung")
+    assert edited != page
+    path.write_bytes(sealed(edited.encode()))
+    problems = verify(study).problems
+    assert any("prints “a small spot in the lung” where terms.Effusion.lay is fluid around the lung" in one for one in problems)
+
+
+def test_a_folder_of_studies_is_its_studies(study: Path, tmp_path: Path) -> None:
+    assert studies_in([tmp_path, study]) == [study]
+    assert studies_in([tmp_path / "nothing"]) == [tmp_path / "nothing"]
 
 
 def test_a_page_that_nobody_told_is_named(study: Path) -> None:

@@ -258,7 +258,7 @@ def release(
 
 @app.command()
 def verify(
-    folders: Annotated[list[Path], typer.Argument(help="Studies' folders, as `tell` wrote them.")],
+    folders: Annotated[list[Path], typer.Argument(help="Studies' folders, as `tell` wrote them, or a folder of studies.")],
     seal_key: SealKey = None,
     log: Log = None,
     log_key: LogKey = None,
@@ -266,20 +266,24 @@ def verify(
 ) -> None:
     """Check again, from the files alone, the hashes, citations and contradictions of what `tell` wrote.
 
-    Of several studies each is looked at, whatever is wrong with another. With the key that sealed them, evidence that was
-    altered and told anew is found too.
+    Every page is read back into facts, which are held against the evidence and the other readers' pages. Of several
+    studies each is looked at, whatever is wrong with another. With the key that sealed them, evidence that was altered and
+    told anew is found too.
 
     Example:  storyxai verify stories/study-*
     """
-    one, *others = folders
+    one, *others = studies = verifying.studies_in(folders)
     book = _opened_log(log, log_key)
-    found = [verifying.verify_any(folder, seal_key=seal_key) for folder in folders] if others else [
+    found = [verifying.verify_any(folder, seal_key=seal_key) for folder in studies] if others else [
         verifying.verify(one, seal_key=seal_key)
     ]
     if book:
         logging_to.log_verified(book, found)
     lines = [line for one in found for line in _verified_lines(one)]
     problems = [f"{one.folder}: {problem}" for one in found for problem in one.problems]
+    if others:
+        clean = sum(not one.problems for one in found)
+        lines.append(f"{len(found)} studies: {clean} clean, {len(found) - clean} with problems")
     _answer({"studies": [asdict(one) for one in found], "problems": problems}, lines, as_json)
     if problems:
         raise typer.Exit(2)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from storyxai import __version__
 from storyxai.errors import ArchiveError, StoryxaiError
-from storyxai.evidence.archive import read_archive, verify_hashes
+from storyxai.evidence.archive import EVIDENCE_NAME, read_archive, verify_hashes
 from storyxai.evidence.record import as_record
 from storyxai.evidence.seal import check_seal, read_key
 from storyxai.pages.story import render_html
-from storyxai.programs.release import check_release, released_as
+from storyxai.programs.release import PAGE, check_release, released_as
+from storyxai.proof.checking import Proof, Reader
+from storyxai.proof.checking import check_page as read_back
+from storyxai.proof.checking import contradictions as contradictions_read
 from storyxai.provenance import software_versions
-from storyxai.story.audiences.registry import known_audiences
+from storyxai.story.audiences.own import own_words
+from storyxai.story.audiences.registry import BUILT_IN, find_audience, known_audiences
 from storyxai.story.citations import check_page, contradictions, story_of_page
 from storyxai.story.tell import tell as tell_story
 from storyxai.types import Evidence, Story
 
-__all__ = ["Verified", "verify", "verify_any"]
+__all__ = ["Verified", "studies_in", "verify", "verify_any"]
 
 DRAWN_BY = ("storyxai", "numpy", "scipy", "pillow")
 """Packages that change a page's bytes: pictures are packed by other code than ours."""
@@ -47,29 +52,41 @@ class _Page:
 def verify(folder: Path, *, seal_key: Path | None = None) -> Verified:
     """What a fresh look at the files of one study finds.
 
-    Each page is told and drawn again from the archive and compared byte by byte, so that an edited picture is found too.
+    Each page is read back into facts from what stands on it, and these are held against the evidence and the other pages;
+    then it is told and drawn again from the archive and compared byte by byte.
     Evidence that was altered and told anew agrees with itself: only a seal made with the key in `seal_key` shows that.
     Raises: ArchiveError when there is no evidence in `folder`; InputError for a key that cannot be used.
     """
     key = None if seal_key is None else read_key(seal_key)
-    if not (folder / "evidence.json").is_file():
+    if not (folder / EVIDENCE_NAME).is_file():
         raise ArchiveError(str(folder), "holds no evidence.json", mend="name a study's folder that `tell` wrote")
     problems = verify_hashes(folder)
     evidence = None if problems else read_archive(folder)
     record = None if evidence is None else as_record(evidence)
     pages = [_page(folder, name, evidence, record) for name in known_audiences() if (folder / f"{name}.html").is_file()]
+    proofs = [] if evidence is None else _proofs(folder, [page.name for page in pages], evidence)
     problems += [problem for page in pages for problem in page.problems]
+    problems += [f"{name}: {problem}" for name, proof in proofs for problem in proof.problems]
     # A page that nobody told looks as if it had been checked with the others.
     strays = sorted({path.name for path in folder.glob("*.html")} - {page.name for page in pages})
     problems += [f"{name}: was not written by tell; it is not checked" for name in strays]
     if not pages:
         problems.append("no story stands beside the evidence")
     stories = [page.story for page in pages if page.story is not None]
-    problems += contradictions(stories)
+    problems += contradictions(stories) or contradictions_read([proof for _, proof in proofs])
     problems += [] if record is None else check_release(folder, record)
     problems += [] if key is None else check_seal(folder, key)
     sentences = sum(len(section.sentences) for story in stories for section in story.sections)
     return Verified(folder, tuple(page.name for page in pages), sentences, tuple(problems))
+
+
+def studies_in(folders: Iterable[Path]) -> list[Path]:
+    """The studies' folders: those given, and for a folder that holds no study itself the studies in it, by name."""
+    found: list[Path] = []
+    for folder in folders:
+        inside = [] if (folder / EVIDENCE_NAME).is_file() else sorted(path.parent for path in folder.glob(f"*/{EVIDENCE_NAME}"))
+        found += inside or [folder]
+    return list(dict.fromkeys(found))
 
 
 def verify_any(folder: Path, *, seal_key: Path | None = None) -> Verified:
@@ -78,6 +95,27 @@ def verify_any(folder: Path, *, seal_key: Path | None = None) -> Verified:
         return verify(folder, seal_key=seal_key)
     except ArchiveError as error:
         return Verified(folder, (), 0, (f"{error.why} — {error.mend}",))
+
+
+def _proofs(folder: Path, names: Sequence[str], evidence: Evidence) -> list[tuple[str, Proof]]:
+    """What each page says when it is read back from what stands on it; nothing where another version worded it."""
+    if evidence.provenance.get("version", __version__) != __version__:
+        return []
+    return [(name, read_back((folder / name).read_bytes(), evidence, _reader(folder, name))) for name in names]
+
+
+def _reader(folder: Path, name: str) -> Reader:
+    """What is known of a page's reader beside the language's file: words of one's own, and a release."""
+    key = name.removesuffix(".html")
+    try:
+        release = released_as(folder) if name == PAGE else None
+    except ArchiveError:  # said of the log itself
+        release = None
+    if key in BUILT_IN:
+        return Reader(release=release)
+    audience = find_audience(key)
+    sentences, texts = own_words(audience)
+    return Reader(sentences, (audience.title, *texts), is_known=bool(sentences or texts), release=release)
 
 
 def _page(folder: Path, audience: str, evidence: Evidence | None, record: Mapping[str, Any] | None) -> _Page:

@@ -38,7 +38,7 @@ from storyxai.story.audiences.contract import Audience, Style
 from storyxai.story.words import Teller, Template, check_template, load_words
 from storyxai.types import Section, Sentence
 
-__all__ = ["read_audience"]
+__all__ = ["own_words", "read_audience"]
 
 
 ALL_MAPS = "maps/<F>"
@@ -102,6 +102,13 @@ def read_audience(path: Path) -> Audience:
     return Audience(
         own.key, _Sections(own.sections), own.title, own.grade, own.sentence_words, own.maps, own.signed, own.style
     )
+
+
+def own_words(audience: Audience) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The texts of the sentence templates that a reader from a file brings, and its headings; none of another's."""
+    told = audience.sections.told if isinstance(audience.sections, _Sections) else ()
+    sentences = tuple(template.text for section in told for template in section.sentences)
+    return sentences, tuple(section.heading for section in told)
 
 
 def _section(t: Teller, own: _OwnSection) -> list[Section]:

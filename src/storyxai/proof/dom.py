@@ -1,0 +1,89 @@
+"""A page's elements as a small tree, made by Python's own HTML parser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Final
+
+__all__ = ["Element", "parse_html"]
+
+_VOID: Final = frozenset({
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr",
+})  # fmt: skip
+
+
+@dataclass(eq=False)
+class Element:
+    """One element: its tag, its attributes, and what stands in it, texts and elements in their order."""
+
+    tag: str
+    attributes: dict[str, str] = field(default_factory=dict)
+    children: list[Element | str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The words of its class attribute."""
+        return frozenset(self.attributes.get("class", "").split())
+
+    def text(self) -> str:
+        """All text in it, runs of white space as one space."""
+        return " ".join("".join(self._texts()).split())
+
+    def elements(self) -> Iterator[Element]:
+        """All elements in it, itself first, in the order of the page."""
+        yield self
+        for child in self.children:
+            if isinstance(child, Element):
+                yield from child.elements()
+
+    def all(self, tag: str = "", name: str = "") -> list[Element]:
+        """The elements in it of that tag and of that class; "" stands for any."""
+        return [one for one in self.elements() if (not tag or one.tag == tag) and (not name or name in one.classes)]
+
+    def first(self, tag: str = "", name: str = "") -> Element | None:
+        """The first of `all`, None where there is none."""
+        return next(iter(self.all(tag, name)), None)
+
+    def _texts(self) -> Iterator[str]:
+        for child in self.children:
+            if isinstance(child, str):
+                yield child
+            else:
+                yield from child._texts()
+                # What a line break parts is not one word.
+                yield " " if child.tag == "br" else ""
+
+
+class _Builder(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.root = Element("")
+        self._open = [self.root]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = Element(tag, {name: value or "" for name, value in attrs})
+        self._open[-1].children.append(element)
+        if tag not in _VOID:
+            self._open.append(element)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        # In SVG "<rect/>" ends itself; in HTML the slash means nothing, but our pages write it in SVG alone.
+        self._open[-1].children.append(Element(tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        tags = [element.tag for element in self._open]
+        if tag in tags[1:]:
+            del self._open[len(tags) - 1 - tags[::-1].index(tag) :]
+
+    def handle_data(self, data: str) -> None:
+        self._open[-1].children.append(data)
+
+
+def parse_html(page: bytes) -> Element:
+    """The page's tree. What is no UTF-8 stands as the replacement character."""
+    builder = _Builder()
+    builder.feed(page.decode("utf-8", errors="replace"))
+    builder.close()
+    return builder.root

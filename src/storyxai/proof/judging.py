@@ -1,0 +1,384 @@
+"""Whether what a sentence claims is what the record holds: values, names, tiers, outcomes of checks, lists and counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from storyxai.errors import CitationError
+from storyxai.evidence.record import resolve
+from storyxai.proof.lexicon import Lexicon, find_phrases, strings_in, words_of
+from storyxai.proof.printing import is_frequency, prints, prints_bounded, prints_number
+from storyxai.proof.templates import Claim, Reading
+
+__all__ = ["OUTCOMES", "problems_of", "tier_said", "tiers_cited"]
+
+OUTCOMES: Final[Mapping[str, tuple[str, bool]]] = {
+    "agree": ("methods_agree.passed", True),
+    "disagree": ("methods_agree.passed", False),
+    "short_disagree": ("methods_agree.passed", False),
+    "short_no_map": ("shown", False),
+    "all_withheld": ("shown", False),
+    "no_place": ("shown", False),
+    "withheld": ("shown", False),
+    "short_report": ("report_agrees.passed", False),
+    "report_line_backed": ("report_agrees.passed", True),
+    "report_line_against": ("report_agrees.passed", False),
+    "report_contradicts": ("report_agrees.passed", False),
+    "gate_all": ("passed", True),
+    "gate_failed": ("passed", False),
+    "gate": ("passed", False),
+    "check_failed": ("passed", False),
+    "side_doubt": ("passed", False),
+    "forced": ("settings.forced", True),
+    "synthetic": ("synthetic", True),
+}
+"""What a sentence of that name says of what it cites: the end of the path, and the value that must stand there."""
+UNSAID: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
+    "view_unknown": lambda record: record["study"]["image"]["view"] in (None, "", "unknown"),
+    "view_ap": lambda record: record["study"]["image"]["view"] == "AP",
+    "spacing_unknown": lambda record: record["study"]["image"]["spacing_mm"] is None,
+    "spacing_detector": lambda record: record["study"]["image"]["spacing_kind"] == "detector",
+    "nothing_withheld": lambda record: record["counts"]["maps_withheld"] == 0,
+    "cannot_any": lambda record: bool(record["doubts"]) or not _of_tiers(record, ("likely", "possible", "unlikely")),
+    "cannot_all": lambda record: not _of_tiers(record, ("likely", "possible", "unlikely")),
+    "none": lambda record: set(_of_tiers(record, ("unlikely",))) == set(record["findings"]),
+    "none_sure": lambda record: not [f for f in record["named"] if record["findings"][f]["tier"] in ("likely", "possible")],
+    "normal_all": lambda record: not record["named"] and set(_of_tiers(record, ("unlikely",))) == set(record["findings"]),
+    "normal": lambda record: not record["named"],
+    "cannot": lambda record: bool(_of_tiers(record, ("cannot_tell",))),
+    "more": lambda record: len(record["named"]) > 1,
+}
+"""What must hold of the record where a sentence of that name stands and nothing that it prints says so."""
+COUNTS: Final[Mapping[str, str]] = {
+    "counts.maps": "maps", "counts.shown": "maps_shown", "counts.withheld": "maps_withheld",
+    "gate_counts.asked": "gate_asked", "gate_counts.passed": "gate_passed",
+    "checks_passed.count": "checks_passed", "checks_failed.count": "checks_failed", "checks_unasked.count": "checks_unasked",
+}  # fmt: skip
+"""Where the record counts what a sentence's slot counts."""
+UNNAMED: Final = {
+    "more_likely": "likely", "more_possible": "possible", "more_cannot_tell": "cannot_tell", "more_scored": "likely",
+    "others_unlikely": "unlikely", "others_scored": "unlikely",
+}  # fmt: skip
+"""Sentences that count the findings of a tier that are not named in text."""
+WHOLE_TIER: Final = {"normal": "unlikely", "normal_all": "unlikely", "scores_low": "unlikely"}
+
+
+def problems_of(reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> list[str]:
+    """What is wrong with the sentence when it is read so, one line each; empty where the record backs all of it."""
+    record = lexicon.record
+    problems = [f"does not cite {path}, which it speaks of" for path in reading.missing]
+    lost = [path for path in cites if _value(record, path) is None]
+    problems += [f"cites {path}, which leads nowhere" for path in lost]
+    if problems:
+        return problems
+    for claim in reading.claims:
+        problems += _claim_problem(claim, reading, cites, lexicon)
+    problems += _tier_problems(reading, cites, lexicon)
+    problems += _outcome_problems(reading, cites, record)
+    problems += _movement_problems(reading, record)
+    return problems
+
+
+def tiers_cited(cites: Iterable[str]) -> list[str]:
+    """The findings whose tier is among what is cited."""
+    found = (re.fullmatch(r"findings\.(.+)\.tier", path) for path in cites)
+    return [match[1] for match in found if match]
+
+
+def tier_said(reading: Reading, lexicon: Lexicon) -> str:
+    """The tier that the form's own words put its findings in, "" where they put them in none."""
+    said = {hit.what for hit in find_phrases(reading.form.literal, lexicon.tiers)}
+    return said.pop() if len(said) == 1 else ""
+
+
+def _claim_problem(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> list[str]:
+    if claim.slot:
+        return _slot_problems(claim, reading, cites, lexicon)
+    if claim.variable:
+        return _name_problem(claim, reading.names[claim.variable], lexicon)
+    value = _value(lexicon.record, claim.path)
+    if value is None:
+        return [f"prints {claim.path}, which the record does not hold"]
+    parts = claim.path.split(".")
+    if parts[0] == "terms" and len(parts) == 3:
+        value = lexicon.term(parts[1], parts[2])
+    if prints(claim.text, value, claim.how, lexicon, claim.path):
+        return []
+    return [f"prints “{claim.text}” where {claim.path} is {_short(value)}"]
+
+
+def _name_problem(claim: Claim, name: str, lexicon: Lexicon) -> list[str]:
+    known = lexicon.methods.get(name, (name,)) if claim.variable == "M" else lexicon.findings.get(name, (name,))
+    if any(" ".join(claim.text.split()).casefold() == one.casefold() for one in known):
+        return []
+    return [f"names “{claim.text}” but cites {name}"]
+
+
+def _tier_problems(reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
+    said = tier_said(reading, lexicon)
+    for finding in tiers_cited(cites) if said else ():
+        tier = lexicon.record["findings"][finding]["tier"]
+        if tier != said:
+            yield f"says {said.replace('_', ' ')} of {finding}, which is {tier.replace('_', ' ')} on record"
+
+
+def _outcome_problems(reading: Reading, cites: Sequence[str], record: Mapping[str, Any]) -> Iterator[str]:
+    name = reading.form.name
+    if (holds := UNSAID.get(name)) and not holds(record):
+        yield f"is not so: the record does not bear out “{reading.form.key}”"
+    if name not in OUTCOMES:
+        return
+    end, meant = OUTCOMES[name]
+    found = [path for path in cites if path.endswith(f".{end}")]
+    if not found:
+        yield f"cites nothing that says whether it is so (…{end})"
+    for path in found:
+        if _value(record, path) is not meant:
+            yield f"says the opposite of {path}"
+
+
+def _movement_problems(reading: Reading, record: Mapping[str, Any]) -> Iterator[str]:
+    """Whether a what-if that is said to fall or rise does, and across the threshold."""
+    name = reading.form.name
+    if name not in ("what_if_below", "what_if_above", "what_if_same"):
+        return
+    finding = reading.names["F"]
+    before, limit = (record["findings"][finding][leaf] for leaf in ("probability", "threshold"))
+    after = record["counterfactuals"][finding][int(reading.names["I"])]["probability"]
+    holds = {"what_if_below": before >= limit > after, "what_if_above": before < limit <= after,
+             "what_if_same": abs(before - after) < 0.011}[name]  # fmt: skip
+    if not holds:
+        yield "says that the number moves as it does not"
+
+
+def _slot_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> list[str]:
+    judges = {
+        "names": _names_problems, "errors": _names_problems, "values": _names_problems, "count": _count_problems,
+        "maps": _maps_problems, "why": _quoted_problems, "check": _check_problems, "quantity": _quantity_problems,
+    }  # fmt: skip
+    if f"{reading.form.name}.{claim.slot}" in COUNTS:
+        return list(_counted_problems(claim, reading, lexicon))
+    return list(judges.get(claim.slot, _loose_problems)(claim, reading, cites, lexicon))
+
+
+def _counted_problems(claim: Claim, reading: Reading, lexicon: Lexicon) -> Iterator[str]:
+    meant = lexicon.record["counts"][COUNTS[f"{reading.form.name}.{claim.slot}"]]
+    if _counted(claim.text, lexicon) != meant:
+        yield f"counts {claim.text} where the record counts {meant}"
+
+
+def _count_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
+    name, record = reading.form.name, lexicon.record
+    if name in UNNAMED:
+        meant = [one for one in _of_tiers(record, (UNNAMED[name],)) if one not in record["named"]]
+    elif name in WHOLE_TIER:
+        meant = _of_tiers(record, (WHOLE_TIER[name],))
+    elif name == "gate_all":
+        meant = [one for one, check in record["gate"].items() if check["passed"] is not None]
+    else:
+        meant = tiers_cited(cites) or [path for path in cites if path.endswith(".passed")]
+    if _counted(claim.text, lexicon) != len(meant):
+        yield f"counts {claim.text} where the record has {len(meant)}"
+
+
+def _names_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
+    """Whether a list of findings names those that are cited, each with its number and its place."""
+    about = _findings_cited(cites, lexicon.record)
+    if not about:
+        yield from _loose_problems(claim, reading, cites, lexicon)
+        return
+    hits = find_phrases(claim.text, lexicon.findings)
+    named = [hit.what for hit in hits]
+    yield from (f"names {one}, which it does not cite" for one in dict.fromkeys(named) if one not in about)
+    yield from (f"cites {one} and does not name it" for one in about if one not in named)
+    meant = _meant(reading, lexicon)
+    if meant is not None:
+        yield from (f"leaves out {one}" for one in meant if one not in about)
+        yield from (f"lists {one}, which is not among them on record" for one in about if one not in meant)
+    if odd := [word for word in words_of(claim.text[: hits[0].start] if hits else "") if word not in lexicon.joins]:
+        yield f"says “{' '.join(odd)}” before the first finding"
+    starts = [hit.end for hit in hits]
+    for finding, start, end in zip(named, starts, [*(hit.start for hit in hits[1:]), len(claim.text)], strict=True):
+        yield from _item_problems(finding, claim.text[start:end], reading, cites, lexicon)
+
+
+def _item_problems(finding: str, text: str, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
+    """Whether what stands behind a finding's name in a list is its number and its place."""
+    paths = [path for path in cites if finding in _findings_cited([path], lexicon.record)]
+    place = _place_problems(finding, text, paths, lexicon)
+    yield from place
+    numbers = lexicon.numbers(text)
+    values = [float(value) for path in paths for value in _numbers_of(_value(lexicon.record, path))]
+    if numbers and not _numbers_back(text, values, lexicon):
+        recorded = ", ".join(f"{value:g}" for value in values) or "no number"
+        yield f"prints “{text.strip(' ,;')}” of {finding}, and the record has {recorded}"
+    if not numbers and reading.form.name.startswith(("verdict_", "also_", "highest", "scores_high")):
+        yield f"names {finding} without its number"
+    known = {word for path in paths for text_ in strings_in(_value(lexicon.record, path)) for word in words_of(text_)}
+    known |= {word for table in ("zone", "side", "lay_side") for said in lexicon.data["tables"].get(table, {}).values()
+              for word in words_of(said)}  # fmt: skip
+    if odd := [word for word in words_of(text) if word not in lexicon.joins and word not in known]:
+        yield f"says “{' '.join(odd)}” of {finding}, which nothing backs"
+
+
+def _place_problems(finding: str, text: str, paths: Collection[str], lexicon: Lexicon) -> list[str]:
+    """Whether the zones and the side that are told are those cited."""
+    record, problems = lexicon.record, []
+    zones = {zone: {zone, said} for zone, said in lexicon.data["tables"]["zone"].items()}
+    told = {hit.what for hit in find_phrases(text, zones)}
+    meant = {z.strip() for path in paths if path.endswith(".zones.value") for z in str(_value(record, path)).split(",")}
+    if told != meant:
+        problems.append(f"puts {finding} in {_list(told)} where the record has {_list(meant)}")
+    sides = lexicon.data["sides"]
+    bare = _without(text, [said for zone in told for said in zones[zone]])
+    said = {hit.what for hit in find_phrases(bare, sides)}
+    sided = {str(_value(record, path)) for path in paths if path.endswith(".side.value")} & set(sides)
+    if said != sided:
+        problems.append(f"puts {finding} {_list(said)} where the record has {_list(sided)}")
+    return problems
+
+
+def _meant(reading: Reading, lexicon: Lexicon) -> list[str] | None:
+    """The findings that a list of this form must hold, by the record; None where the record does not say."""
+    record, name = lexicon.record, reading.form.name
+    if name.startswith(("verdict_", "also_")):
+        tier = name.partition("_")[2]
+        return [one for one in record["named"] if record["findings"][one]["tier"] == tier]
+    if name.startswith("tier_"):
+        return _of_tiers(record, (name.removeprefix("tier_").removesuffix("_score"),))
+    if name == "highest":
+        return list(record["named"])
+    if name == "no_figures":
+        measured = record["model"].get("per_finding", {})
+        return [one for one in record["findings"] if measured.get(one, {}).get("auroc") is None]
+    return None
+
+
+def _maps_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
+    """Whether "Grad-CAM of Mass and Nodule; LIME of Mass" names the maps that are cited."""
+    phrases = {f"M:{key}": names for key, names in lexicon.methods.items()}
+    phrases |= {f"F:{key}": names for key, names in lexicon.findings.items()}
+    method, said = "", set()
+    for hit in find_phrases(claim.text, phrases):
+        kind, _, name = hit.what.partition(":")
+        method = name if kind == "M" else method
+        if kind == "F":
+            said.add((name, method))
+    meant = set()
+    for path in cites:
+        found = re.fullmatch(r"(?:checks|heatmaps)\.(.+)\.(\w+)\.(?:shown|withheld_because|\w+\.passed)", path)
+        if found:
+            meant.add((found[1], found[2]))
+    yield from (f"names the {m} map of {f}, which it does not cite" for f, m in sorted(said - meant))
+    yield from (f"cites the {m} map of {f} and does not name it" for f, m in sorted(meant - said))
+    for finding, kind in sorted(meant):
+        why = lexicon.record["heatmaps"].get(finding, {}).get(kind, {}).get("withheld_because")
+        reasons = [one.text for one in reading.claims if one.slot == "why"]
+        if reasons and why is not None and not prints(reasons[0], why, "text", lexicon):
+            yield f"gives another reason for the {kind} map of {finding} than the record"
+
+
+def _quoted_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
+    texts = [value for path in cites if isinstance(value := _value(lexicon.record, path), str)]
+    if not any(prints(claim.text, text, "text", lexicon) for text in texts):
+        yield f"says “{claim.text}”, which is no text that it cites"
+
+
+def _check_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
+    names = {match[1] for path in cites if (match := re.fullmatch(r"checks\..+\.(\w+)\.passed", path))}
+    if not any(claim.text.casefold() == lexicon.table("check", name).casefold() for name in names) or len(names) != 1:
+        yield f"speaks of the check “{claim.text}” and cites {_list(names)}"
+
+
+def _quantity_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
+    meant = str(lexicon.data["joins"]["score" if "calibration" in lexicon.record["gaps"] else "probability"])
+    if claim.text.casefold() != meant.casefold():
+        yield f"calls the model's number “{claim.text}” where it is a {meant}"
+
+
+def _loose_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
+    """Whether a slot of no known kind holds nothing but words that are worded or cited, and numbers that are cited."""
+    values = [_value(lexicon.record, path) for path in cites]
+    texts = {text for value in values for text in strings_in(value)}
+    worded = {said for text in texts for said in lexicon.tables_of(text)}
+    known = {word for text in texts | worded for word in words_of(text)} | lexicon.joins
+    if odd := [word for word in words_of(claim.text) if word not in known]:
+        yield f"says “{' '.join(odd)}”, which nothing that it cites backs"
+    rest = _without(claim.text, [*texts, *worded])
+    numbers = [float(number) for value in values for number in _numbers_of(value)]
+    if lexicon.numbers(rest) and not _numbers_back(rest, numbers, lexicon):
+        yield f"prints “{claim.text}”, a number that it does not cite"
+
+
+def _numbers_back(text: str, values: Sequence[float], lexicon: Lexicon) -> bool:
+    """Whether every number in `text` prints one of the values, alone or as "k in 100"."""
+    numbers = lexicon.numbers(text)
+    shares = [value for value in values if 0 <= value <= 1]
+    whole = [int(number.value) for number in numbers if not number.decimals]
+    for base in {10, 100, 1000} & set(whole) if len(whole) == len(numbers) == 2 else ():
+        inner = text[min(n.start for n in numbers) : max(n.end for n in numbers)]
+        if any(_is_share(text, inner, share, base, lexicon) for share in shares):
+            return True
+    return all(
+        any(prints_number(n, v, scale=100) if n.percent else prints_bounded(text, n, v, lexicon) for v in values)
+        for n in numbers
+    )
+
+
+def _is_share(text: str, inner: str, share: float, base: int, lexicon: Lexicon) -> bool:
+    joins = lexicon.data["joins"]
+    for word in ("about", "more_than", "fewer_than"):
+        pattern = re.escape(str(joins[word])).replace(r"\{\}", r"\d+")
+        if found := re.search(pattern, text, re.IGNORECASE):
+            return is_frequency(found[0], share, base, lexicon)
+    # "12 in 100", without the word "about".
+    form = str(joins.get("of_hundred", "{} in 100")).format(round(share * 100))
+    return base == 100 and form == inner and 0 < share < 1
+
+
+def _counted(text: str, lexicon: Lexicon) -> int | None:
+    if text.casefold() == str(lexicon.data["joins"]["one"]).casefold():
+        return 1
+    numbers = lexicon.numbers(text)
+    return int(numbers[0].value) if len(numbers) == 1 and not words_of(text) else None
+
+
+def _findings_cited(cites: Iterable[str], record: Mapping[str, Any]) -> list[str]:
+    found = [name for path in cites for name in record["terms"] if f".{name}." in f".{path}."]
+    return list(dict.fromkeys(found))
+
+
+def _of_tiers(record: Mapping[str, Any], tiers: Collection[str]) -> list[str]:
+    return [name for name, item in record["findings"].items() if item["tier"] in tiers]
+
+
+def _numbers_of(value: Any) -> list[float]:
+    if isinstance(value, bool):
+        return []
+    if isinstance(value, int | float):
+        return [float(value)]
+    return [number for item in value for number in _numbers_of(item)] if isinstance(value, list) else []
+
+
+def _without(text: str, phrases: Iterable[str]) -> str:
+    for phrase in sorted(phrases, key=len, reverse=True):
+        text = re.sub(re.escape(phrase), " ", text, flags=re.IGNORECASE) if phrase else text
+    return text
+
+
+def _value(record: Mapping[str, Any], path: str) -> Any:
+    try:
+        return resolve(record, path)
+    except CitationError:
+        return None
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) < 80 else f"{text[:77]}..."
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

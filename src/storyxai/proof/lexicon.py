@@ -1,0 +1,196 @@
+"""A language's words as a checker needs them: names, tiers, sides, zones and numbers, read from its catalogue as data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import resources
+from typing import Any, Final
+
+from storyxai.catalogue import load_catalogue
+from storyxai.modalities.registry import DEFAULT_MODALITY, is_built_in, modality_named
+from storyxai.modalities.words import LIST_MARK, english_words, flat_words
+
+__all__ = ["Found", "Lexicon", "Number", "find_phrases", "strings_in", "words_of"]
+
+Record = Mapping[str, Any]
+_MARK: Final = re.compile(r"\{\w*\}|\[[^\]|]+\|[^\]]+\]")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that a text prints: its value, its decimals, where it stands, and whether a percent sign follows."""
+
+    value: float
+    decimals: int
+    start: int
+    end: int
+    percent: bool
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """A phrase that stands in a text: what it names, and where."""
+
+    what: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """The words of one language for one record. `data` is the language's file."""
+
+    language: str
+    data: Mapping[str, Any]
+    labels: Mapping[str, Any]
+    record: Record
+
+    @classmethod
+    def of(cls, language: str, record: Record) -> Lexicon:
+        """The words of `language`. Raises: UnknownNameError naming the nearest language; InputError."""
+        data = load_catalogue(language).data
+        return cls(language, data, {**_own_labels(), **data.get("page", {})}, record)
+
+    @cached_property
+    def own(self) -> Mapping[str, str]:
+        """The words of the record's modality: names, and texts that it puts in the place of templates."""
+        provenance = self.record["provenance"]
+        told = provenance.get("words", {})
+        key = str(told.get("modality") or provenance.get("settings", {}).get("modality", DEFAULT_MODALITY))
+        own = _built_in_words(key, self.language) if is_built_in(key) else {**told.get("en", {}), **told.get(self.language, {})}
+        others = {} if key == DEFAULT_MODALITY else self.data.get("any_image", {})
+        return {**others, **own, **flat_words(self.data.get("modalities", {}).get(key, {}))}
+
+    @cached_property
+    def findings(self) -> Mapping[str, tuple[str, ...]]:
+        """All that each finding is called, longest first."""
+        return {name: self._names_of(name) for name in self.record["terms"]}
+
+    @cached_property
+    def methods(self) -> Mapping[str, tuple[str, ...]]:
+        """All that each method of explanation is called."""
+        keys = {method for maps in self.record["heatmaps"].values() for method in maps} | set(self.data["tables"]["method"])
+        shown = self.labels.get("methods", {})
+        said = self.data["tables"]["method"]
+        return {key: _longest([key, str(said.get(key, key)), str(shown.get(key, key))]) for key in keys}
+
+    @cached_property
+    def tiers(self) -> Mapping[str, tuple[str, ...]]:
+        """The phrases by which a text puts a finding in each tier."""
+        return {tier: tuple(phrases) for tier, phrases in self.data["tier_phrases"].items()}
+
+    @cached_property
+    def joins(self) -> frozenset[str]:
+        """The words that join names and numbers, and so say nothing of their own."""
+        return frozenset(word for text in self.data["joins"].values() for word in words_of(_MARK.sub(" ", str(text))))
+
+    def table(self, name: str, value: Any) -> str:
+        """`value` by one of the language's tables, as it is where the table lacks it."""
+        return str(self.data["tables"].get(name, {}).get(str(value), str(value).replace("_", " ")))
+
+    def tables_of(self, value: str) -> set[str]:
+        """What any table of the language calls `value`."""
+        return {str(table[value]) for table in self.data["tables"].values() if value in table}
+
+    def term(self, finding: str, leaf: str) -> Any:
+        """The finding's phrase, lay words or look-alikes, in this language where it has them."""
+        value = self.record["terms"].get(finding, {}).get(leaf)
+        if told := self.own.get(f"findings.{finding}.{leaf}"):
+            return told.split(LIST_MARK) if isinstance(value, list) else told
+        return self.data.get("terms", {}).get(finding, {}).get(leaf, value)
+
+    def numbers(self, text: str) -> list[Number]:
+        """The numbers in `text`, by the language's own marks."""
+        marks = self.data["numbers"]
+        return list(_numbers(text, marks["decimal"], marks["group"]))
+
+    def plain_numbers(self, text: str) -> list[Number]:
+        """The numbers in `text`, by the marks that computers write."""
+        return list(_numbers(text, ".", ","))
+
+    def vocabulary(self) -> set[str]:
+        """Every word that the language's file has, in small letters: nothing that is not in it was ever worded for a reader."""
+        return {word for text in strings_in(self.data) for word in words_of(_MARK.sub(" ", text))}
+
+    def _names_of(self, finding: str) -> tuple[str, ...]:
+        tables = (table for name, table in self.data["tables"].items() if name != "asked_first")
+        plain = [finding, finding.replace("_", " "), *(str(table[finding]) for table in tables if finding in table)]
+        start = f"findings.{finding}."
+        own = {key.removeprefix(start): text for key, text in self.own.items() if key.startswith(start)}
+        told = [text for leaf, text in own.items() if leaf != "look_alikes"]
+        told += [str(self.term(finding, leaf)) for leaf in ("phrase", "lay") if self.term(finding, leaf)]
+        quoted = [str(form).format(own.get("name", name)) for form in self.data.get("cases", {}).values() for name in plain]
+        return _longest([*plain, *told, *quoted])
+
+
+def find_phrases(text: str, phrases: Mapping[str, Iterable[str]]) -> list[Found]:
+    """Where the phrases stand in `text` as whole words; of those that overlap the longest, in the order of the text."""
+    hits = [Found(what, match.start(), match.end()) for what, many in phrases.items() for phrase in many if phrase.strip()
+            for match in _whole(phrase).finditer(text)]  # fmt: skip
+    hits.sort(key=lambda hit: (hit.start - hit.end, hit.start, hit.what))
+    kept: list[Found] = []
+    for hit in hits:
+        if all(hit.end <= other.start or hit.start >= other.end for other in kept):
+            kept.append(hit)
+    return sorted(kept, key=lambda hit: hit.start)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of `text` in small letters, without numbers and marks."""
+    return [word.strip("'’-").casefold() for word in re.findall(r"[^\W\d_][\w'’-]*", text) if word.strip("'’-")]
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Every text that stands anywhere in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from strings_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from strings_in(item)
+
+
+@lru_cache(maxsize=4096)
+def _whole(phrase: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)", re.IGNORECASE)
+
+
+def _longest(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({name for name in names if name.strip()}, key=lambda name: (-len(name), name)))
+
+
+def _numbers(text: str, decimal: str, group: str) -> Iterator[Number]:
+    point, comma = re.escape(decimal), re.escape(group)
+    grouped = rf"\d{{1,3}}(?:{comma}\d{{3}})+(?:{point}\d+)?|" if group else ""
+    pattern = re.compile(rf"(?<![\w])([-+−]?)({grouped}\d+(?:{point}\d+)?)(?!\w)")
+    for match in pattern.finditer(text):
+        digits = (match[2].replace(group, "") if group else match[2]).replace(decimal, ".")
+        negative = match[1] in ("-", "−")
+        after = text[match.end() :].lstrip()
+        yield Number(
+            -float(digits) if negative else float(digits), len(digits.partition(".")[2]), match.start(), match.end(),
+            after.startswith("%"), match[1] != "",
+        )
+
+
+@lru_cache(maxsize=16)
+def _built_in_words(key: str, language: str) -> Mapping[str, str]:
+    """The words of a built-in modality; the English ones of its structures, gate and remarks where this language lacks them."""
+    modality = modality_named(key)
+    ours = {name: text for name, text in english_words(modality).items() if not name.startswith("findings.")}
+    return {**ours, **modality.words.get(language, {})}
+
+
+@lru_cache(maxsize=1)
+def _own_labels() -> Mapping[str, Any]:
+    """The words of pages around their stories, from the file that stands beside the templates."""
+    text = (resources.files("storyxai.pages") / "templates" / "en.json").read_text(encoding="utf-8")
+    labels: Mapping[str, Any] = json.loads(text)
+    return labels

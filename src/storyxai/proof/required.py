@@ -1,0 +1,94 @@
+"""What a reader's page must not leave out: named findings, warnings, withheld maps, limits, and its fixed sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
+
+from storyxai.proof.lexicon import Lexicon
+
+__all__ = ["FIXED", "dropped"]
+
+Record = Mapping[str, Any]
+FIXED: Final[Mapping[str, tuple[str, ...]]] = {
+    "clinician": ("next",),
+    "patient": ("looked", "no_old", "tool", "mean_1", "mean_2", "next_1", "next_2", "help_1", "help_2", "ask_1", "ask_2",
+                "ask_3", "back_1"),
+    "practitioner": (),
+    "auditor": ("purpose", "who", "misuse", "oversight", "oversight_limits", "robustness", "no_claim", "logged", "same"),
+}  # fmt: skip
+"""Sentences that stand on every page of a reader."""
+_TECHNICAL: Final = ("clinician", "practitioner", "auditor")
+MOST_SIGNS: Final = 2
+"""Signs that a patient reads of one by one."""
+
+
+def dropped(audience: str, cited: set[str], keys: Collection[str], lexicon: Lexicon) -> Iterator[str]:
+    """What the page of `audience` does not say though the record holds it, one line each.
+
+    `cited` are all paths that its sentences cite, `keys` the forms of its sentences.
+    """
+    known = lexicon.data.get(audience)
+    for name in FIXED.get(audience, ()):
+        key = f"{audience}.{name}"
+        if isinstance(known, Mapping) and name in known and lexicon.own.get(key, "said") and key not in keys:
+            yield f"leaves out the sentence “{key}”, which stands on every such page"
+    for path, what in _must_cite(audience, lexicon.record):
+        if path not in cited:
+            yield f"leaves out {what}"
+    for finding in lexicon.record["named"] if audience == "clinician" else ():
+        maps = lexicon.record["heatmaps"].get(finding, {})
+        for why in {item["withheld_because"] for item in maps.values() if not item["shown"]}:
+            same = [f"heatmaps.{finding}.{method}.withheld_because" for method, item in maps.items()
+                    if item["withheld_because"] == why]  # fmt: skip
+            if not cited.intersection(same):
+                yield f"leaves out why maps of {finding} are withheld"
+
+
+def _must_cite(audience: str, record: Record) -> Iterator[tuple[str, str]]:
+    """Paths that some sentence must cite, and what each stands for."""
+    for name, check in record["gate"].items():
+        if check["passed"] is False and audience in (*_TECHNICAL, "patient"):
+            yield f"gate.{name}.passed", f"the warning that {name.removeprefix('gate.')} failed"
+    if audience in _TECHNICAL:
+        yield from ((f"findings.{name}.tier", f"the finding {name}") for name in record["findings"])
+    if audience == "clinician":
+        yield from _of_clinician(record)
+    if audience in ("practitioner", "auditor"):
+        yield from _of_all_maps(record)
+    if audience == "patient" and record["doubts"]:
+        yield from ((f"findings.{name}.tier", "that the computer cannot tell") for name in record["findings"])
+    elif audience == "patient":
+        signs = [name for name in record["named"] if record["findings"][name]["tier"] in ("likely", "possible")]
+        yield from ((f"findings.{name}.tier", f"the finding {name}") for name in signs[:MOST_SIGNS])
+    if audience in ("clinician", "auditor"):
+        limits = range(len(record["model"].get("limits") or ()))
+        yield from ((f"model.limits.{i}", f"the model's limit {i + 1}") for i in limits)
+        if record["model"].get("cannot_see"):
+            yield "model.cannot_see", "what the model was not made to find"
+        if record["provenance"].get("settings", {}).get("forced"):
+            yield "provenance.settings.forced", "that it was told because the caller forced it"
+
+
+def _of_clinician(record: Record) -> Iterator[tuple[str, str]]:
+    if record["doubts"]:
+        yield "doubts", "that nothing can be relied on"
+    for name in record["named"]:
+        yield f"findings.{name}.interval", f"the interval of {name}"
+        for method, item in record["heatmaps"].get(name, {}).items():
+            if not item["shown"]:
+                yield f"heatmaps.{name}.{method}.shown", f"that the {method} map of {name} is withheld"
+    yield "notices.research_use", "that it is for research use only"
+    for place in range(len(record["report"]["sentences"] if record.get("report") else ())):
+        yield f"report.sentences.{place}", f"sentence {place + 1} of the draft report"
+
+
+def _of_all_maps(record: Record) -> Iterator[tuple[str, str]]:
+    for finding, methods in record["heatmaps"].items():
+        for method, item in methods.items():
+            if not item["shown"]:
+                yield f"heatmaps.{finding}.{method}.shown", f"that the {method} map of {finding} is withheld"
+            for name, check in record["checks"].get(finding, {}).get(method, {}).items():
+                if check["passed"] is False:
+                    path = f"checks.{finding}.{method}.{name}.passed"
+                    yield path, f"that the {method} map of {finding} failed {name}"
