@@ -150,9 +150,9 @@ def _alike(frame: Sequence[float], box: Mapping[str, Any]) -> bool:
 def _read_by(form: str, text: str) -> dict[str, str]:
     """What stands in the places of a label ("{finding}: {method} map withheld"); nothing where the text is not of its form."""
     parts = _SLOT.split(form)
-    pattern = "".join(re.escape(part) if i % 2 == 0 else f"(?P<{part}>.+?)" for i, part in enumerate(parts))
-    match = re.fullmatch(pattern, text)
-    return match.groupdict() if match else {}
+    match = re.fullmatch("(.+?)".join(map(re.escape, parts[::2])), text)
+    names = [name or str(place) for place, name in enumerate(parts[1::2])]
+    return dict(zip(names, match.groups(), strict=True)) if match else {}
 
 
 class _Known:
