@@ -2,7 +2,7 @@
 
     import storyxai as sx
 
-    model = sx.TorchModel(net, layer=net.layer4, findings=["Effusion", "Edema"])
+    model = sx.TorchModel(net, layer=net.layer4, findings=["one", "other"])
     image = sx.read("film.dcm")
     evidence = sx.gather(model, image, methods=["grad_cam", "lime"])
     story = sx.tell(evidence, audience="practitioner")

@@ -4,7 +4,7 @@
     ├── EvidenceError                1  the evidence contradicts itself or a citation does not resolve
     │   └── CitationError            1  a sentence cites evidence that is not there
     ├── InputError                   2  the call or its input is at fault; `mend` says how to put it right
-    │   ├── ReadError                2  a file that cannot be read as a radiograph
+    │   ├── ReadError                2  a file that cannot be read as an image
     │   ├── UnknownNameError         2  a name that is not in a list; names the nearest one
     │   ├── UnsupportedMethodError   2  a method of explanation that this model cannot serve
     │   ├── RecipeError              2  a recipe that cannot work
@@ -68,7 +68,7 @@ class InputError(StoryxaiError):
 
 
 class ReadError(InputError):
-    """A file that cannot be read as a radiograph."""
+    """A file that cannot be read as an image."""
 
 
 class RecipeError(InputError):

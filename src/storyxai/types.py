@@ -86,7 +86,7 @@ MOST_NAMED = 5
 class Image:
     """One image as it is to be looked at.
 
-    Shapes: `pixels` float32 [H, W] in [0, 1], bright = dense in radiographs, or [H, W, 3] (RGB) in colour.
+    Shapes: `pixels` float32 [H, W] in [0, 1], bright = dense where the modality says so, or [H, W, 3] (RGB) in colour.
     Units: `spacing_mm` is (row, column) millimetres per
     pixel at the patient or detector, None where the file does not say. `sha256` is of the file's bytes. `source` is
     the file's name without its folder. `view` is "PA", "AP", "LATERAL", "OTHER" (oblique, decubitus) or "unknown".
@@ -177,8 +177,8 @@ class Box:
 class Prediction:
     """What the student says about one study.
 
-    Shapes: each mask bool [H, W], original frame. `masks` has the keys "left_lung", "right_lung" (the patient's left
-    and right), and "heart" where the student can draw it. `report` is the generated report, one sentence an entry.
+    Shapes: each mask bool [H, W], original frame. `masks` has a key for each structure that the
+    model drew (sides are the patient's). `report` is the generated report, one sentence an entry.
     `logits` are the uncalibrated log-odds by finding name.
     """
 
@@ -216,7 +216,7 @@ class Heatmap:
 class Concept:
     """One measured concept a clinician would use; `finding` is "" for a concept of the whole image.
 
-    `name` is one of: side, zones, perihilar, costophrenic, extent_share, cardiothoracic_ratio, lung_area_asymmetry...
+    `name` is the modality's word for it: side, zones, extent_share, ...
     `error` is the known uncertainty in the same unit, None where not known. `about` says how it was measured.
     """
 
@@ -311,7 +311,7 @@ class FindingFigures:
 
 @dataclass(frozen=True)
 class OutlineFigures:
-    """How the outlines of the lungs agree with reference outlines (Dice), on n images of `data`."""
+    """How the outlines of the paired structures agree with reference outlines (Dice), on n images of `data`."""
 
     dice: float | None = None
     interval: tuple[float, float] | None = None
@@ -395,7 +395,7 @@ class ModelFacts:
 class Evidence:
     """Everything that stories may state about one study, and nothing else.
 
-    `image` is the untouched radiograph. `gate` are the checks of the image itself. `model` is the part of the model
+    `image` is the untouched image. `gate` are the checks of the image itself. `model` is the part of the model
     card that stories cite. `provenance` holds versions, hashes, seed and settings (plain JSON).
     `gaps` names what the model did not bring, by the words of `GAPS`: stories are told without it and say so.
     """

@@ -77,7 +77,7 @@ def test_pixels_are_a_film(many: list[Phantom]) -> None:
         assert float(pixels.max()) <= 1
         lungs = one.masks["left_lung"] | one.masks["right_lung"]
         belly = pixels[-12:-6, SMALL // 3 : -SMALL // 3]
-        clear = lungs & ~np.logical_or.reduce([*one.lesion_masks.values(), one.masks["heart"]])
+        clear = lungs & ~np.logical_or.reduce([*one.sign_masks.values(), one.masks["heart"]])
         assert np.median(belly) > np.median(pixels[clear]) + 0.1, one.seed  # bright = dense
 
 
@@ -198,8 +198,8 @@ def test_cardiomegaly_is_the_ratio_above_the_limit_of_the_view(many: list[Phanto
 
 def test_boxes_are_the_tight_frames_of_the_lesions(many: list[Phantom]) -> None:
     for one in many:
-        assert {box.finding for box in one.boxes} == set(one.lesion_masks) == set(one.severity)
-        for finding, mask in one.lesion_masks.items():
+        assert {box.finding for box in one.boxes} == set(one.sign_masks) == set(one.severity)
+        for finding, mask in one.sign_masks.items():
             painted = np.zeros_like(mask)
             for box in (box for box in one.boxes if box.finding == finding):
                 assert box.score == 1.0
@@ -221,7 +221,7 @@ def test_facts_say_where_the_lesions_are(many: list[Phantom]) -> None:
             if not fact.present:
                 assert (fact.side, fact.zone, fact.severity) == ("", "", "")
                 continue
-            mask = one.lesion_masks[fact.finding]
+            mask = one.sign_masks[fact.finding]
             touched = {side for side in ("left", "right") if (mask & one.masks[f"{side}_lung"]).any()}
             if fact.side:
                 assert touched == ({"left", "right"} if fact.side == "bilateral" else {fact.side})
@@ -276,7 +276,7 @@ def test_written_phantoms_read_back(tmp_path: Path) -> None:
         assert np.abs(grey / 255 - one.image.pixels).max() <= 0.5 / 255 + 1e-6
         for name, mask in one.masks.items():
             assert ((np.asarray(Picture.open(out / "masks" / f"{row['id']}_{name}.png")) > 0) == mask).all()
-        for name, mask in one.lesion_masks.items():
+        for name, mask in one.sign_masks.items():
             assert ((np.asarray(Picture.open(out / "lesions" / f"{row['id']}__{name}.png")) > 0) == mask).all()
         assert row["labels"] == one.labels
         assert tuple(row["report"]) == one.report

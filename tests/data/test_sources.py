@@ -328,7 +328,7 @@ def test_phantoms_come_back_as_they_were_made(tmp_path: Path) -> None:
         assert np.array_equal(lungs, made.masks["left_lung"] | made.masks["right_lung"])
         for one, other in zip(table.boxes_of(row, height=96, width=96), made.boxes, strict=True):
             assert (one.finding, one.x, one.height) == (other.finding, pytest.approx(other.x), pytest.approx(other.height))
-        assert set(json.loads(row["masks"])) == {*made.lesion_masks, *made.masks}
+        assert set(json.loads(row["masks"])) == {*made.sign_masks, *made.masks}
     write(tmp_path / "phantoms" / "phantoms.json", '{"format": 1, "size": 96, "phantoms": [{"id": "phantom-3"}]}')
     with pytest.raises(TableError, match=r"phantoms\.json"):
         phantom.read_phantom(tmp_path / "phantoms")

@@ -266,7 +266,7 @@ def test_a_header_of_endless_elements_ends_soon(dicom_file: Write, ramp: np.ndar
         ({"PhotometricInterpretation": None}, "no photometric interpretation"),
         ({"Rows": None}, "holds no picture"),
         ({"Rows": 1, "Columns": 1}, "too small"),
-        ({"Rows": 20000, "Columns": 20000}, "larger than any radiograph"),
+        ({"Rows": 20000, "Columns": 20000}, "larger than any image"),
         ({"Rows": 65}, r"cut short \(8192 of 8320 bytes\)"),
         ({"PixelData": None}, "no pixel data"),
         ({"BitsAllocated": 32}, "8 and 16 are read"),

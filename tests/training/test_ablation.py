@@ -15,7 +15,7 @@ from storyxai.ablation import run as ablation
 from storyxai.ablation.figures import METRICS, Answers, References, ablation_record, conclusions
 from storyxai.ablation.page import render_ablation
 from storyxai.ablation.run import Cell, plan_cells, run_ablation
-from storyxai.ablation.truth import floors_of, ground_of, lesion_shares, map_figures
+from storyxai.ablation.truth import floors_of, ground_of, map_figures, place_shares
 from storyxai.errors import InputError, RecipeError, UnknownNameError
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.phantoms.generate import generate_phantom
@@ -57,13 +57,13 @@ def test_a_difference_is_that_of_the_means_and_seeds_are_averaged() -> None:
         (MASKS, "teachers", 0): said([0.6, 0.6, 0.8, 0.8]), (MASKS, "teachers", 1): said([0.7, 0.7, 0.7, 0.7]),
     }
     record = ablation_record(answers, references(LABELS), name="paper", min_positives=1, count=200)
-    gap = figure(record, "soft targets add", "lung_dice")
+    gap = figure(record, "soft targets add", "outline_dice")
     assert gap["by_seed"] == pytest.approx([0.1, 0.3], abs=1e-6)
     # Every patient gains the same, so what differs between patients cancels and the interval has no width.
     assert [gap["value"], gap["low"], gap["high"]] == pytest.approx([0.2] * 3, abs=1e-6)
     labels = next(cell for cell in record["cells"] if cell["arm"] == "labels")
-    assert labels["figures"]["lung_dice"]["value"] == pytest.approx(0.5, abs=1e-6)
-    assert labels["figures"]["lung_dice"]["low"] < 0.5 < labels["figures"]["lung_dice"]["high"]
+    assert labels["figures"]["outline_dice"]["value"] == pytest.approx(0.5, abs=1e-6)
+    assert labels["figures"]["outline_dice"]["low"] < 0.5 < labels["figures"]["outline_dice"]["high"]
 
 
 def test_only_seeds_that_both_have_are_compared() -> None:
@@ -72,7 +72,7 @@ def test_only_seeds_that_both_have_are_compared() -> None:
         (MASKS, "teachers", 0): said([0.6] * 4),
     }
     record = ablation_record(answers, references(LABELS), name="paper", min_positives=1, count=20)
-    assert figure(record, "soft targets add", "lung_dice")["by_seed"] == pytest.approx([0.1], abs=1e-6)
+    assert figure(record, "soft targets add", "outline_dice")["by_seed"] == pytest.approx([0.1], abs=1e-6)
 
 
 def test_auroc_and_pooled_maps_on_paper() -> None:
@@ -95,7 +95,7 @@ def test_which_task_helps_which() -> None:
     answers = {(MASKS, "labels", 0): said([0.5] * 4), (both, "labels", 0): said([0.8] * 4, np.array(LABELS) * 1.0)}
     record = ablation_record(answers, references(LABELS), name="paper", min_positives=2, count=20)
     (entry,) = record["transfer"]  # findings alone were not taught, so nothing is said of what masks do for them
-    assert (entry["judged"], entry["added"], entry["metric"]) == ("masks", ["findings"], "lung_dice")
+    assert (entry["judged"], entry["added"], entry["metric"]) == ("masks", ["findings"], "outline_dice")
     assert entry["difference"]["value"] == pytest.approx(0.3, abs=1e-6)
 
 
@@ -144,7 +144,7 @@ def test_every_page_says_what_it_is_for_and_is_the_same_twice() -> None:
 def test_maps_are_judged_where_the_finding_is() -> None:
     network, examples = tiny_network(), toy_examples(4)
     nowhere = np.full((4, len(FINDINGS), 4, 4), np.nan, dtype=np.float32)
-    ground = ground_of(examples, examples, examples, lesions=nowhere, real=True, domain="")
+    ground = ground_of(examples, examples, examples, drawn=nowhere, real=True, domain="")
     assert np.array_equal(ground.places[0, 0], examples.cells[0, 0] / np.float32(100))
     assert np.isnan(ground.places[0, 1]).all()  # the left square is not on the right
     found = map_figures(network, ground)
@@ -161,8 +161,8 @@ def test_maps_are_judged_where_the_finding_is() -> None:
         assert found["grid_hit"][row, own] == float(place.flat[grid[row, own].argmax()] > 0)
         assert np.isnan(found["cam_hit"][row, 1 - own])
         if total:
-            inside = (cam * ground.lungs[row]).sum() / total
-            assert found["inside_lungs"][row, own] == pytest.approx(inside, abs=1e-4)
+            inside = (cam * ground.pair[row]).sum() / total
+            assert found["inside_pair"][row, own] == pytest.approx(inside, abs=1e-4)
     # The square covers 4 of 16 cells, and the four cells about the middle are partly in it.
     floors = floors_of(ground)
     assert floors["cam_hit"] == {"random cell": 0.25, "middle cell": 0.5}
@@ -172,7 +172,7 @@ def test_maps_are_judged_where_the_finding_is() -> None:
 def test_findings_are_judged_on_one_set_and_phantoms_stand_apart_from_films() -> None:
     examples = dataclasses.replace(toy_examples(4), domain=("nih", "phantom", "kermany", "nih"))
     nowhere = np.full((4, len(FINDINGS), 4, 4), np.nan, dtype=np.float32)
-    ground = ground_of(examples, examples, examples, lesions=nowhere, real=True, domain="nih")
+    ground = ground_of(examples, examples, examples, drawn=nowhere, real=True, domain="nih")
     assert ground.phantoms.domain == ("phantom",) and ground.train.domain == ("nih", "kermany", "nih")
     assert np.isfinite(ground.labels[:, 0]).tolist() == [True, False, True]
     network = tiny_network()
@@ -181,16 +181,16 @@ def test_findings_are_judged_on_one_set_and_phantoms_stand_apart_from_films() ->
         network.finding_head.out.weight.abs_()
     found = map_figures(network, ground)  # the film of the other set lends its lungs and its place, nothing else
     assert np.isfinite(found["agreement"][:, 0]).tolist() == [True, False, False]
-    assert np.isfinite(found["inside_lungs"][:, 0]).tolist() == [True, True, False]
+    assert np.isfinite(found["inside_pair"][:, 0]).tolist() == [True, True, False]
     assert np.isfinite(found["grid_hit"][:, 0]).tolist() == [True, True, False]
-    synthetic = ground_of(examples, examples, examples, lesions=nowhere, real=False, domain="")
+    synthetic = ground_of(examples, examples, examples, drawn=nowhere, real=False, domain="")
     assert len(synthetic.phantoms) == 0 and synthetic.test.domain == ("phantom",)
 
 
 def test_a_lesion_keeps_its_area_on_the_grid() -> None:
-    seed = next(seed for seed in range(100) if generate_phantom(seed, size=64).lesion_masks)
-    shares = lesion_shares((f"phantom-{seed}", "nih-1"), size=64, phantom_size=128)
-    for finding, mask in generate_phantom(seed, size=128).lesion_masks.items():
+    seed = next(seed for seed in range(100) if generate_phantom(seed, size=64).sign_masks)
+    shares = place_shares((f"phantom-{seed}", "nih-1"), size=64, phantom_size=128)
+    for finding, mask in generate_phantom(seed, size=128).sign_masks.items():
         assert shares[0, NAMES.index(finding)].mean() == pytest.approx(mask.mean(), abs=1e-4)
     assert np.isnan(shares[1]).all()
 

@@ -65,7 +65,7 @@ METRICS = (
     Metric("average_precision", "mean average precision", "accuracy", "findings", True, "over the same findings"),
     Metric("ece", "calibration error", "accuracy", "findings", False,
            "ten bins of equal size, mean over findings, after calibration on the validation part"),
-    Metric("lung_dice", "lung Dice", "accuracy", "masks", True, "mean of the lungs that have a reference"),
+    Metric("outline_dice", "Dice of outlines", "accuracy", "masks", True, "mean of both sides that have a reference"),
     Metric("report_f1", "report finding F1", "accuracy", "report", True, "findings claimed in the text against the labels"),
     Metric("cam_hit", "Grad-CAM hit rate", "interpretability", "findings", True,
            "the cell of the highest value holds part of the finding's true place"),
@@ -74,15 +74,15 @@ METRICS = (
     Metric("grid_hit", "evidence grid hit rate", "interpretability", "findings", True, "as for Grad-CAM"),
     Metric("grid_energy", "evidence grid share in place", "interpretability", "findings", True,
            "share of the cells' probabilities inside the true place"),
-    Metric("inside_lungs", "Grad-CAM share in lungs", "interpretability", "findings", True,
-           "findings of the lungs and pleura, images with a lung reference"),
+    Metric("inside_pair", "Grad-CAM share where expected", "interpretability", "findings", True,
+           "findings expected inside the paired structures, images with a reference of them"),
     Metric("agreement", "agreement of Grad-CAM and grid", "interpretability", "findings", True,
            "correlation over the cells of an image"),
     Metric("overlap", "overlap with other findings' maps", "interpretability", "findings", False,
            "mean cosine with the maps of the other judged findings: high means that the maps say the same of all"),
 )
 _BY_NAME = {metric.name: metric for metric in METRICS}
-_MAIN = {"findings": "auroc", "masks": "lung_dice", "report": "report_f1"}
+_MAIN = {"findings": "auroc", "masks": "outline_dice", "report": "report_f1"}
 _MAPS = tuple(metric.name for metric in METRICS if metric.side == "interpretability")
 
 
@@ -90,7 +90,7 @@ _MAPS = tuple(metric.name for metric in METRICS if metric.side == "interpretabil
 class Answers:
     """What one trained network said of the test part; an empty array where it has no such head.
 
-    Shapes: logits [N, F], calibration [F, 2] (scale and bias, fitted on the validation part), dice [N, 2] of the lungs,
+    Shapes: logits [N, F], calibration [F, 2] (scale and bias, fitted on the validation part), dice [N, 2] of the pair's sides,
     claims [N, F] (1 = the text states it), maps by metric [N, F]; nan = not measured.
     """
 
@@ -226,7 +226,7 @@ def _statistics(
         known = np.isfinite(said.dice)
         both = np.divide(np.nansum(said.dice, axis=1), known.sum(axis=1), where=known.any(axis=1),
                          out=np.full(len(known), np.nan))
-        found["lung_dice"] = mean_statistic(both)
+        found["outline_dice"] = mean_statistic(both)
     if "report" in tasks and len(said.claims):
         found["report_f1"] = finding_f1_statistic(said.claims, references.report_labels, average="micro")
     return found
@@ -264,7 +264,7 @@ def _measured(answers: Mapping[Any, Answers], references: References) -> Plain:
     most: dict[str, int] = {}
     for said in answers.values():
         counts = {name: int(np.isfinite(values).sum()) for name, values in said.maps.items()}
-        counts["lung_dice"] = int(np.isfinite(said.dice).any(axis=1).sum()) if len(said.dice) else 0
+        counts["outline_dice"] = int(np.isfinite(said.dice).any(axis=1).sum()) if len(said.dice) else 0
         counts["report_f1"] = int(np.isfinite(references.report_labels).any(axis=1).sum()) if len(said.claims) else 0
         counts["auroc"] = int(np.isfinite(references.labels).any(axis=1).sum()) if len(said.logits) else 0
         counts["average_precision"] = counts["ece"] = counts["auroc"]
@@ -333,7 +333,7 @@ def conclusions(record: Plain) -> list[str]:
     fewest = min((len(item["seeds"]) for item in record["comparisons"]), default=0)
     if fewest < 3 and asked:
         said.append("Some comparisons rest on fewer than three seeds: what one seed shows, another may not.")
-    kind = "synthetic phantoms" if record["data"].get("synthetic") else "small sets of real radiographs"
+    kind = "synthetic phantoms" if record["data"].get("synthetic") else "small sets of real images"
     said.append(f"These figures are of {kind} and of small networks. {RESEARCH_USE}.")
     return said
 

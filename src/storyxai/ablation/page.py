@@ -36,7 +36,7 @@ def render_ablation(record: Plain) -> bytes:
 
 def _facts(record: Plain) -> tuple[str, ...]:
     data, settings = record["data"], record["settings"]
-    kind = "synthetic phantoms, not patients" if data.get("synthetic") else "real radiographs"
+    kind = "synthetic phantoms, not patients" if data.get("synthetic") else "real images"
     seeds = sorted({seed for cell in record["cells"] if cell["arm"] != "teacher" for seed in cell["seeds"]})
     facts = [
         f"Taught on {data['train_images']} images, judged on {data['test_images']} images of {data['test_patients']} "
@@ -112,7 +112,7 @@ def _transfer(record: Plain) -> list[Chapter]:
         return []
     figure = _picture(
         lambda: _matrix(record, entries), "Which task helps which",
-        "Each cell: the judged task's main figure (mean AUROC, lung Dice, report finding F1) of a student that also learns "
+        "Each cell: the judged task's main figure (mean AUROC, Dice, report finding F1) of a student that also learns "
         "the added tasks, minus that of a student of the judged task alone. Bold: the interval leaves out 0.",
     )
     return [Chapter("Which task helps which", (figure,))]

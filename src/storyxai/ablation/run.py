@@ -20,12 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.ablation.figures import ARMS, Answers, References, ablation_record
-from storyxai.ablation.truth import Ground, answers_of, floors_of, ground_of, lesion_shares
+from storyxai.ablation.truth import NAMES, Ground, answers_of, floors_of, ground_of, place_shares
 from storyxai.data.batches import Examples
 from storyxai.data.skipped import write_skipped
 from storyxai.errors import RecipeError, UnknownNameError
 from storyxai.files import write_whole
-from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.models.network import TASKS, Network
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
@@ -290,7 +289,7 @@ def _ground(recipe: Recipe, out: Path, progress: Progress | None) -> Ground:
             for part in ("train", "validation", "test") for item in fields(Examples)
         }
         side = recipe.data.size // 16
-        arrays["lesions"] = np.zeros((0, len(NAMES), side, side), np.float32) if real else lesion_shares(
+        arrays["places"] = np.zeros((0, len(NAMES), side, side), np.float32) if real else place_shares(
             parts.test.ids, size=recipe.data.size, phantom_size=recipe.data.phantom_size, progress=progress
         )
         _write_arrays(arrays, path)
@@ -298,7 +297,7 @@ def _ground(recipe: Recipe, out: Path, progress: Progress | None) -> Ground:
         arrays = {name: kept[name] for name in kept.files}
     train, validation, test = (_examples(arrays, part) for part in ("train", "validation", "test"))
     ground = ground_of(
-        train, validation, test, lesions=arrays["lesions"], real=real, domain=recipe.ablation.findings_domain
+        train, validation, test, drawn=arrays["places"], real=real, domain=recipe.ablation.findings_domain
     )
     check_parts(recipe, Parts(ground.train, ground.validation, ground.test))
     return ground

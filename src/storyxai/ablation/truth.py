@@ -1,6 +1,7 @@
 """What the students of an ablation are judged by: held-out references, true places of findings, and what a network says.
 
-Places and lungs are shares of the cells of the maps' grid (stride 16): exact for a coarse map, and free of resampling.
+Places and the modality's pair are shares of the cells of the maps' grid (stride 16): exact for a coarse map, and free of
+resampling.
 """
 
 from __future__ import annotations
@@ -18,20 +19,19 @@ from storyxai.explain.cam import grad_cam, grid_head_gradients
 from storyxai.imaging.geometry import model_frame
 from storyxai.metrics.calibration import fit_platt
 from storyxai.metrics.text import claims
-from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.modalities.chest_radiograph.grammar import detokenize
-from storyxai.modalities.chest_radiograph.labeler import label_report
+from storyxai.modalities.registry import modality_named
 from storyxai.models.network import Network
 from storyxai.phantoms.generate import generate_phantom
 from storyxai.progress import Progress
 from storyxai.training.outputs import network_outputs
 
-__all__ = ["Ground", "answers_of", "floors_of", "ground_of", "lesion_shares", "map_figures"]
+__all__ = ["NAMES", "Ground", "answers_of", "floors_of", "ground_of", "map_figures", "place_shares"]
 
 Floats = NDArray[np.float32]
 STRIDE = 16
-# The heart's and the stomach's shadows are not expected inside the lungs.
-NOT_IN_LUNGS = ("Cardiomegaly", "Hernia")
+KIND = modality_named()
+"""What ablations are of: the modality of the phantoms."""
+NAMES = KIND.names
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Ground:
 
     `phantoms` are those to learn from first where `train` is of real films, else empty. Shapes: `labels` [N, F] of the
     test part and `validation_labels`, nan = not stated or not of the judged domain; `places` [N, F, h, w] the share of
-    each cell inside the finding, nan = no place known; `lungs` [N, h, w], nan = no reference.
+    each cell inside the finding, nan = no place known; `pair` [N, h, w] that inside the modality's pair, nan = no reference.
     """
 
     train: Examples
@@ -50,15 +50,15 @@ class Ground:
     labels: Floats
     validation_labels: Floats
     places: Floats
-    lungs: Floats
+    pair: Floats
 
 
 def ground_of(
-    train: Examples, validation: Examples, test: Examples, *, lesions: Floats, real: bool, domain: str
+    train: Examples, validation: Examples, test: Examples, *, drawn: Floats, real: bool, domain: str
 ) -> Ground:
-    """The ground of a study of real films (phantoms apart) or of phantoms; `domain` "" judges findings on all images.
+    """The ground of a study of real images (phantoms apart) or of phantoms; `domain` "" judges findings on all images.
 
-    `lesions` are the phantoms' own lesion shares by row of `test` (nan for other rows); real places come from boxes.
+    `drawn` are the phantoms' own places by row of `test` (nan for other rows); real places come from boxes.
     """
 
     def rows(part: Examples, phantom: bool) -> NDArray[np.int64]:
@@ -67,17 +67,17 @@ def ground_of(
     phantoms = train.take(rows(train, True) if real else [])
     kept = rows(test, not real)
     train, validation, test = (part.take(rows(part, not real)) for part in (train, validation, test))
-    places = _places_from_cells(test) if real else lesions[kept]
+    places = _places_from_cells(test) if real else drawn[kept]
     return Ground(
         train, phantoms, validation, test, _judged(test, domain), _judged(validation, domain),
-        np.where((test.labels >= 0.5)[:, :, None, None], places, np.nan).astype(np.float32), _lungs(test),
+        np.where((test.labels >= 0.5)[:, :, None, None], places, np.nan).astype(np.float32), _inside_pair(test),
     )
 
 
-def lesion_shares(
+def place_shares(
     ids: Sequence[str], *, size: int, phantom_size: int, progress: Progress | None = None
 ) -> Floats:
-    """The share of each cell inside the lesion, from the phantoms' own masks; nan for images that are no phantoms.
+    """The share of each cell inside what a finding shows, from the phantoms' own masks; nan for images that are no phantoms.
 
     Shapes: float32 [N, F, size / 16, size / 16].
     """
@@ -88,7 +88,7 @@ def lesion_shares(
         if kind == "phantom" and seed.isdigit():
             phantom = generate_phantom(int(seed), size=phantom_size)
             frame = model_frame(*phantom.image.pixels.shape, size=size)
-            for finding, mask in phantom.lesion_masks.items():
+            for finding, mask in phantom.sign_masks.items():
                 shares[row, NAMES.index(finding)] = _cell_means(frame.mask_to_model(mask), STRIDE)
         if progress:
             progress("true places", row + 1, len(ids))
@@ -111,18 +111,25 @@ def answers_of(network: Network, ground: Ground) -> Answers:
     if said.dice is not None:
         dice = said.dice[:, :2].astype(np.float32)
     if said.words is not None:
-        read = {words: label_report(" ".join(detokenize(words))) for words in set(said.words)}
+        read = {words: _labels_in(words) for words in set(said.words)}
         claimed = claims([[read[words][name] for name in NAMES] for words in said.words]).astype(np.float32)
     return Answers(logits, calibration, dice, claimed, maps)
+
+
+def _labels_in(words: Sequence[str]) -> dict[str, float]:
+    """What a written report states, by finding."""
+    if KIND.grammar is None or KIND.labeller is None:
+        return dict.fromkeys(NAMES, float("nan"))
+    return KIND.labeller(" ".join(KIND.grammar.detokenize(words)))
 
 
 def map_figures(network: Network, ground: Ground, *, batch_size: int = 64) -> dict[str, Floats]:
     """The figures of Grad-CAM and of the evidence grid for every finding stated present, by metric, each [N, F].
 
-    Lungs and places count on every image of the test part that has them, the rest on the images that judge findings.
+    Pairs and places count on every image of the test part that has them, the rest on the images that judge findings.
     """
     test = ground.test
-    names = ("cam_hit", "cam_energy", "grid_hit", "grid_energy", "inside_lungs", "agreement", "overlap")
+    names = ("cam_hit", "cam_energy", "grid_hit", "grid_energy", "inside_pair", "agreement", "overlap")
     figures = {name: np.full(test.labels.shape, np.nan, dtype=np.float32) for name in names}
     judged = [int(f) for f in np.flatnonzero((ground.labels >= 0.5).any(axis=0))]
     asked = np.flatnonzero((test.labels >= 0.5).any(axis=1))
@@ -150,16 +157,16 @@ def floors_of(ground: Ground) -> dict[str, dict[str, float]]:
         even = {"even map": float(places.mean())}
         floors |= {"cam_energy": even, "grid_energy": even}
     judged = np.where((ground.labels >= 0.5).any(axis=0), ground.test.labels, np.nan)
-    inside = ground.lungs[np.isfinite(ground.lungs).all(axis=(1, 2)) & (_in_lungs(judged) >= 0.5).any(axis=1)]
+    inside = ground.pair[np.isfinite(ground.lungs).all(axis=(1, 2)) & (_expected_inside(judged) >= 0.5).any(axis=1)]
     if len(inside):
-        floors["inside_lungs"] = {"even map": float(inside.mean())}
+        floors["inside_pair"] = {"even map": float(inside.mean())}
     return floors
 
 
 def _measure(
     figures: dict[str, Floats], ground: Ground, row: int, cams: Floats, grid: Floats, judged: Sequence[int]
 ) -> None:
-    lungs = ground.lungs[row]
+    pair = ground.pair[row]
     norms = np.sqrt((cams.astype(np.float64) ** 2).sum(axis=(1, 2)))
     for f in np.flatnonzero(ground.test.labels[row] >= 0.5):
         place = ground.places[row, f]
@@ -169,9 +176,9 @@ def _measure(
                 figures[f"{kind}_energy"][row, f] = _share(values, place)
         if f not in judged:
             continue
-        if np.isfinite(lungs).all() and NAMES[f] not in NOT_IN_LUNGS and cams[f].any():
-            figures["inside_lungs"][row, f] = _share(cams[f], lungs)
-        if not ground.labels[row, f] >= 0.5:  # of a set that lends its lungs only
+        if np.isfinite(pair).all() and NAMES[f] not in KIND.beside_pair and cams[f].any():
+            figures["inside_pair"][row, f] = _share(cams[f], pair)
+        if not ground.labels[row, f] >= 0.5:  # of a set that lends its outlines only
             continue
         figures["agreement"][row, f] = _correlation(cams[f], grid[f])
         others = [g for g in judged if g != f and norms[g] > 0]
@@ -210,7 +217,7 @@ def _places_from_cells(examples: Examples) -> Floats:
     return np.where(known[:, :, None, None], examples.cells / 100.0, np.nan).astype(np.float32)
 
 
-def _lungs(examples: Examples) -> Floats:
+def _inside_pair(examples: Examples) -> Floats:
     both = examples.masks[:, :2]
     drawn, union = ((part >= 50) & (part != UNKNOWN_PIXEL) for part in (both, examples.union))
     inside = drawn.any(axis=1) | union
@@ -229,9 +236,9 @@ def _judged(examples: Examples, domain: str) -> Floats:
     return np.where(own[:, None], examples.labels, np.nan).astype(np.float32)
 
 
-def _in_lungs(labels: Floats) -> Floats:
+def _expected_inside(labels: Floats) -> Floats:
     kept = labels.copy()
-    kept[:, [column for column, name in enumerate(NAMES[: kept.shape[1]]) if name in NOT_IN_LUNGS]] = np.nan
+    kept[:, [column for column, name in enumerate(NAMES[: kept.shape[1]]) if name in KIND.beside_pair]] = np.nan
     return kept
 
 

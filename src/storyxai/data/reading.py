@@ -132,7 +132,7 @@ def require_folder(folder: Path, *inside: str) -> None:
 
 
 def image_files(folder: Path) -> list[str]:
-    """Paths (relative, sorted) of the radiograph files anywhere below `folder`; links are not followed."""
+    """Paths (relative, sorted) of the image files anywhere below `folder`; links are not followed."""
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")

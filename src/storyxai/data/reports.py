@@ -54,7 +54,7 @@ def report_sections(text: str) -> ReportSections:
 
     Headings may be in capitals or not, at a line's start or inside a line, with a colon or alone on their line; a section
     that comes twice is joined, and a heading of both ("FINDINGS AND IMPRESSION") counts as findings. Headings of organs
-    ("LUNGS:", "ET TUBE:") belong to the section they stand in. A report with neither findings nor impression has its last
+    (an organ, "ET TUBE:") belong to the section they stand in. A report with neither findings nor impression has its last
     paragraph as findings.
     """
     plain = _FURNITURE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))

@@ -1,4 +1,4 @@
-"""Who is learned from and who is tested on: whole patients, rare findings on both sides, no radiograph on two sides."""
+"""Who is learned from and who is tested on: whole patients, rare findings on both sides, no image on two sides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 PARTS = ("train", "test", "val")  # the order of dealing: of two patients one reaches the test part
-HASH_SIDE = 16  # 256 bits: radiographs of one kind share most of an 8 x 8 hash
+HASH_SIDE = 16  # 256 bits: images of one kind share most of an 8 x 8 hash
 NEAR_BITS = 12
 NEAR_CORRELATION = 0.99
 BLOCK = 2048

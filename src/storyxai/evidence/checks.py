@@ -120,7 +120,7 @@ def methods_agree(
 
     Shapes: maps [H, W] and segments [H, W] of one frame. Value: Spearman's rank correlation of the positive parts'
     means over superpixels; limit: the stated quantile under shuffling. None when a map has no positive part.
-    `within` keeps superpixels of which at least half lies in it: pass the chest, so that two methods do not seem to
+    `within` keeps superpixels of which at least half lies in it: pass the body, so that two methods do not seem to
     agree because neither looks at black borders.
     """
     name = "methods_agree"

@@ -1,6 +1,6 @@
 """Evidence and stories as plain nested dicts with stable named paths: what stories cite and what archives hold.
 
-A path is the keys joined by dots ("findings.Effusion.probability", "boxes.Effusion.0.width"); `evidence.schema` says which
+A path is the keys joined by dots ("findings.Mass.probability", "boxes.Mass.0.width"); `evidence.schema` says which
 there are. The record is exactly what evidence.json says: floats have six significant digits, keys are sorted, so that a
 story told from memory and one told from the archive are the same. Parts named `terms`, `counts`, `named`, `doubts`, `card_gaps`
 and `notices`, the `tier` of a finding and sizes in mm are derived, and are made anew when evidence is read back.
@@ -167,7 +167,7 @@ def resolve(record: Mapping[str, Any], path: str) -> Any:
 
 
 def figure_name(kind: str, *names: str) -> str:
-    """The name of a figure ("map/Effusion/lime"); a "/" within a name is written as "%2F"."""
+    """The name of a figure ("map/Mass/lime"); a "/" within a name is written as "%2F"."""
     return "/".join((kind, *(name.replace("%", "%25").replace("/", "%2F") for name in names)))
 
 

@@ -60,7 +60,7 @@ class WrittenReport(NamedTuple):
 class ExplainedModel(Protocol):
     """A model that can be explained.
 
-    Shapes: images float32 [B, C, H, W] in [0, 1], bright = dense for radiographs; C is `channels` (1 or 3) and H, W are
+    Shapes: images float32 [B, C, H, W] in [0, 1], bright = dense for projections; C is `channels` (1 or 3) and H, W are
     `input_size`, or any size where `input_size` is None.
     Promises: the same call gives the same numbers; neither images nor model are changed, hooks are gone afterwards.
     """

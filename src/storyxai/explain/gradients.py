@@ -85,7 +85,7 @@ class SmoothGrad:
 class IntegratedGradients:
     """Gradients integrated on the straight line from a baseline to the image, `steps` Gauss-Legendre nodes.
 
-    The baseline is `fill` (None: the scene's filling, else a blur): on a radiograph black would mean air. A map sums to
+    The baseline is `fill` (None: the scene's filling, else a blur): black often means something. A map sums to
     the logit's change from it; `details["gap"]` says how far it misses. Source: Sundararajan et al., ICML 2017.
     """
 

@@ -28,7 +28,7 @@ def slic_segments(
     Shapes: image [C, H, W], or [H, W] of one channel; `structures` [H, W] labels, whose borders no superpixel crosses: where
     one would, its parts are superpixels of their own, and parts too small to be seen join a neighbour of the same label.
     `compactness` weighs nearness against likeness of grey (grey in [0, 1]); larger is squarer. The defaults were chosen
-    by eye on real films at 224 pixels: borders of lungs, heart and body are followed, single ribs are not.
+    by eye on real films at 224 pixels: borders of organs and of the body are followed, single bones are not.
     Source: Achanta et al., SLIC, TPAMI 2012, as scikit-image computes it.
     Raises: InputError when `count` is below 2 or above the number of pixels.
     """

@@ -28,7 +28,7 @@ from storyxai.imaging.tags import PART_WORDS, age_years, items, numbers, text
 
 __all__ = ["Cleaned", "Identity", "burnt_in_doubt", "deidentify", "identity_of"]
 
-_RADIOGRAPH_OF_UNKNOWN_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture
+_UNKNOWN_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture
 _STANDARD_UIDS = "1.2.840.10008."
 # What an element of few words may hold (PS3.3; published files also write the views in the last line).
 _WORDS: Mapping[str, frozenset[str]] = {
@@ -66,7 +66,7 @@ _NUMBERS: Mapping[str, tuple[int, float]] = {
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 _UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-# Elements that a radiograph must have and that may be empty (type 2).
+# Elements that an image must have and that may be empty (type 2).
 _EMPTY = ("PatientBirthDate", "AccessionNumber", "StudyID", "StudyTime", "ReferringPhysicianName", "Manufacturer")
 _PIXEL_ELEMENTS = ("SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
                    "PixelRepresentation", "PixelData", "SOPClassUID", "NumberOfFrames", "SpecificCharacterSet")  # fmt: skip
@@ -250,7 +250,7 @@ def _moved(stated: str, days: int) -> str:
 def _put_pixels(header: Any, clean: Any, stored: NDArray[Any], bits: int) -> None:
     sop_class = text(header, "SOPClassUID")
     known = sop_class.startswith(_STANDARD_UIDS) and _is_named(sop_class)
-    clean.SOPClassUID = sop_class if known else _RADIOGRAPH_OF_UNKNOWN_CLASS
+    clean.SOPClassUID = sop_class if known else _UNKNOWN_CLASS
     clean.SamplesPerPixel = 1
     clean.PhotometricInterpretation = text(header, "PhotometricInterpretation")
     size = stored.dtype.itemsize

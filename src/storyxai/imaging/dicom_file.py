@@ -32,7 +32,7 @@ _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b
 _UNDEFINED = 0xFFFFFFFF
 _ITEM = 0xFFFEE000
 _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-# A radiograph's header has a few hundred elements of two or three reads each.
+# An image's header has a few hundred elements of two or three reads each.
 _MAX_HEADER_READS = 60_000
 _MAX_META_ELEMENTS = 200
 

@@ -1,4 +1,4 @@
-"""The model's square frame and the original radiograph's frame, and how pixels, maps, boxes and points pass between.
+"""The model's square frame and the original image's frame, and how pixels, maps, boxes and points pass between.
 
 Coordinates are continuous and measured from the outer corner of the top left pixel: pixel (row i, column j) covers
 [j, j + 1) x [i, i + 1) and has its centre at (j + 0.5, i + 0.5). A frame of any resolution covers the same square, so a

@@ -135,7 +135,7 @@ def file_bytes(path: Path) -> bytes:
             raise ReadError(path.name, "is empty", mend="export or copy the file again")
         if status.st_size > MAX_FILE_BYTES:
             limit = f"{MAX_FILE_BYTES >> 20} MiB"
-            raise ReadError(path.name, f"is larger than {limit}", mend="give a single radiograph below that size")
+            raise ReadError(path.name, f"is larger than {limit}", mend="give a single image below that size")
         return path.read_bytes()
     except FileNotFoundError as missing:
         raise ReadError(str(path), "no such file", mend="check the spelling of the path") from missing
@@ -153,13 +153,13 @@ def _read_picture(data: bytes, source: str, *, colour: bool) -> Image:
         raise ReadError(source, why, mend="give DICOM, PNG, JPEG or TIFF") from unknown
     except PillowImage.DecompressionBombError as bomb:
         mend = f"scale it to at most {MAX_PIXELS // 1_000_000} megapixels"
-        raise ReadError(source, "is far larger than any radiograph", mend=mend) from bomb
+        raise ReadError(source, "is far larger than any image that a model reads", mend=mend) from bomb
     planes = 1 if picture.mode in {"1", "L"} or picture.mode.startswith("I;16") else 3
     check_size(source, picture.height, picture.width, planes=planes)
     if picture.format == "JPEG" and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
         raise ReadError(source, "is a JPEG of far too many scans", mend="save it again as a plain JPEG or PNG")
     if _has_second_frame(picture):
-        raise ReadError(source, "holds several pictures", mend="export the one radiograph as a single image")
+        raise ReadError(source, "holds several pictures", mend="export the one image alone")
     notes = []
     # Asked before loading: Pillow turns a TIFF itself on loading, and then forgets the tag.
     orientation = picture.getexif().get(0x0112, 1)

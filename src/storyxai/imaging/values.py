@@ -26,9 +26,9 @@ def check_size(source: str, rows: int, columns: int, *, planes: int = 1) -> None
     """
     if min(rows, columns) < MIN_SIDE_PIXELS:
         why = f"is {columns} x {rows} pixels: too small to judge"
-        raise ReadError(source, why, mend=f"give the radiograph at {MIN_SIDE_PIXELS} pixels or more on each side")
+        raise ReadError(source, why, mend=f"give the image at {MIN_SIDE_PIXELS} pixels or more on each side")
     if rows * columns * planes > MAX_PIXELS:
-        why = f"is {columns} x {rows} pixels: larger than any radiograph"
+        why = f"is {columns} x {rows} pixels: larger than any image that a model reads"
         raise ReadError(source, why, mend=f"scale it to at most {MAX_PIXELS // planes // 1_000_000} megapixels")
 
 

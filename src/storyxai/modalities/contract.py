@@ -250,7 +250,8 @@ class Modality:
     what holds for any image (size, contrast). `filling` None: a blur. `grammar` and `labeller` None: no reports. `words` are
     the modality's own by language and key, looked up before the catalogue's (`storyxai.modalities.words` lists them). `limits`
     and `cannot_see` stand in the card of every student of the modality: where it ends, and what it was not made to find.
-    `pair` says that the first two structures belong together; `searched` are the findings whose absence is stated by a reader
+    `pair` says that the first two structures belong together, `beside_pair` which findings are not expected to show inside
+    them; `searched` are the findings whose absence is stated by a reader
     who marked everything that data sets of this kind mark and found nothing (`boxes_complete`). `normal_report` is what is
     written of an image that shows nothing: what a writer earns who looks at none.
     """
@@ -260,6 +261,7 @@ class Modality:
     name: str = ""
     structures: tuple[Structure, ...] = ()
     pair: Pair | None = None
+    beside_pair: tuple[str, ...] = ()
     searched: tuple[str, ...] = ()
     survey: SurveyImage | None = None
     gate: Gate | None = None
@@ -286,9 +288,9 @@ class Modality:
         if self.pair and len(self.structures) < 2:
             why = f"has the pair {self.pair.name} and fewer than two structures"
             raise InputError(what, why, mend="name its left and its right side first")
-        for name in self.searched:
+        for name in (*self.searched, *self.beside_pair):
             if name not in self.names:
-                raise UnknownNameError(f"{what}: searched finding", name, self.names)
+                raise UnknownNameError(f"{what}: finding", name, self.names)
         for name in (*(what_if.structure for what_if in self.what_ifs), *(self.filling.structures if self.filling else ())):
             if name not in self.structure_names:
                 raise UnknownNameError(f"{what}: structure", name, self.structure_names)

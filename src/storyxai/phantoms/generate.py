@@ -42,7 +42,7 @@ class Phantom:
     labels: Mapping[str, float]
     severity: Mapping[str, float]
     boxes: tuple[Box, ...]
-    lesion_masks: Mapping[str, Mask]
+    sign_masks: Mapping[str, Mask]
     masks: Mapping[str, Mask]
     cardiothoracic_ratio: float
     facts: tuple[Fact, ...]
@@ -229,7 +229,7 @@ def _write_pictures(folder: Path, phantom: Phantom) -> None:
     Picture.fromarray(grey).save(folder / "images" / f"{name}.png")
     for key, mask in phantom.masks.items():
         Picture.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{name}_{key}.png")
-    for finding, mask in phantom.lesion_masks.items():
+    for finding, mask in phantom.sign_masks.items():
         Picture.fromarray(mask.astype(np.uint8) * 255).save(folder / "lesions" / f"{name}__{finding}.png")
 
 

@@ -20,7 +20,7 @@ __all__ = ["check_data", "import_data", "list_sources", "make_phantoms"]
 
 
 def make_phantoms(out: Path, *, count: int, seed: int = 0, size: int = 512, progress: Progress | None = None) -> None:
-    """Write `count` synthetic radiographs with their references into `out`. Raises: OutputError."""
+    """Write `count` synthetic images with their references into `out`. Raises: OutputError."""
     step = None if progress is None else lambda done: progress("phantoms", done, count)
     write_phantoms(out, count=count, seed=seed, size=size, progress=step)
 

@@ -33,7 +33,7 @@ SHIPPED_MODEL = ModelChoice()
 
 
 def read_prevalence(text: str) -> dict[str, float]:
-    """Shares by finding, from "Effusion=0.2,Edema=0.1" or a TOML file of such lines. Raises: InputError naming what is none."""
+    """Shares by finding, from "Mass=0.2,Fibrosis=0.1" or a TOML file of such lines. Raises: InputError naming what is none."""
     if not text.endswith(".toml"):
         pairs: list[tuple[str, Any]] = [(name.strip(), share) for name, _, share in (
             part.rpartition("=") for part in text.split(",") if part.strip()
@@ -42,11 +42,11 @@ def read_prevalence(text: str) -> dict[str, float]:
         try:
             pairs = list(tomllib.loads(Path(text).read_text(encoding="utf-8")).items())
         except (OSError, ValueError) as error:
-            raise InputError(text, f"is not readable TOML ({error})", mend="write a line such as Effusion = 0.2") from error
+            raise InputError(text, f"is not readable TOML ({error})", mend="write a line such as Mass = 0.2") from error
     try:
         return {name: float(share) for name, share in pairs}
     except (TypeError, ValueError) as error:
-        raise InputError("prevalence", f"'{text}' is not understood", mend="write it as Effusion=0.2,Edema=0.1") from error
+        raise InputError("prevalence", f"'{text}' is not understood", mend="write it as Mass=0.2,Fibrosis=0.1") from error
 
 
 def open_model(choice: ModelChoice) -> ExplainedModel:

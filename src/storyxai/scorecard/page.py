@@ -67,7 +67,7 @@ def _document(scorecard: Plain, speed: Plain) -> Document:
 
 def _facts(scorecard: Plain) -> tuple[str, ...]:
     dataset, settings = scorecard["dataset"], scorecard["settings"]
-    kind = "synthetic phantoms, not patients" if dataset["synthetic"] else "real radiographs"
+    kind = "synthetic phantoms, not patients" if dataset["synthetic"] else "real images"
     facts = "; ".join(f"{words(name)}: {value}" for name, value in dataset["facts"].items())
     judged = (
         f"{dataset['images']} images of {dataset['patients']} patients ({kind}). Intervals hold {settings['level']:.0%}: "

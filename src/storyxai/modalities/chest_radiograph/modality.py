@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from storyxai.modalities.chest_radiograph.anatomy import heart_problem, survey_chest
+from storyxai.modalities.chest_radiograph.anatomy import MEDIASTINAL, heart_problem, survey_chest
 from storyxai.modalities.chest_radiograph.findings import CHEST
 from storyxai.modalities.chest_radiograph.gate import CHEST_GATE
 from storyxai.modalities.chest_radiograph.grammar import (
@@ -53,6 +53,7 @@ CHEST_RADIOGRAPH = Modality(
         Structure("heart", fault=heart_problem),
     ),
     pair=Pair("lungs", synonyms=("lung",)),
+    beside_pair=tuple(sorted(MEDIASTINAL)),
     searched=("Pneumonia",),  # RSNA's and our phantoms' readers marked every opacity
     survey=survey_chest,
     gate=CHEST_GATE,

@@ -1,7 +1,7 @@
 """A reader of one's own from a TOML file: sections that list templates of the language, and templates of one's own.
 
-    key = "radiographer"
-    title = "For the radiographer"
+    key = "technologist"
+    title = "For the technologist"
     maps = false
 
     [[sections]]
