@@ -62,14 +62,14 @@ QUIET_SECONDS = 1.0
 
 app = typer.Typer(
     name="storyxai",
-    help="Turn a chest radiograph into stories for four readers, each sentence backed by checked evidence.\n\n"
+    help="Turn a medical image into stories for four readers, each sentence backed by checked evidence.\n\n"
     "Research use only - not for diagnostic use.\n\n"
     "Start with:  storyxai data phantom --count 1 --out phantom && storyxai tell phantom/images --out stories",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(name="data", help="Make, import and check radiographs.", no_args_is_help=True)
+data_app = typer.Typer(name="data", help="Make, import and check images.", no_args_is_help=True)
 app.add_typer(data_app)
 log_app = typer.Typer(name="log", help="Look at the log of what was told, released and exported.", no_args_is_help=True)
 app.add_typer(log_app)
@@ -112,7 +112,7 @@ def start(
     """What holds for every command."""
 
 
-Images = Annotated[list[Path], typer.Argument(help="Radiographs (DICOM, PNG, JPEG, TIFF) or folders of them.")]
+Images = Annotated[list[Path], typer.Argument(help="Images (DICOM, PNG, JPEG, TIFF) or folders of them.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write into; made when absent.")]
 Model = Annotated[
     Path | None, typer.Option("--model", help="A student's folder, or an ONNX file. [default: the student that comes along]")
@@ -145,7 +145,7 @@ class _TellWords:
     seed: Seed = 0
     indication: Annotated[str, typer.Option(help="The question that was asked, if any.")] = ""
     prevalence: Annotated[
-        str, typer.Option(help="Share of your patients with a finding: Effusion=0.2,Edema=0.1, or a TOML file of such lines.")
+        str, typer.Option(help="Share of your patients with a finding: Mass=0.2,Fibrosis=0.1, or a TOML file of such lines.")
     ] = ""
     force: Annotated[bool, typer.Option(help="Tell even if the gate refuses; the warning stands on every page.")] = False
     seal_key: SealKey = None
@@ -157,7 +157,7 @@ class _TellWords:
 @app.command()
 @_taking_options(_TellWords)
 def tell(images: Images, out: Out, words: _TellWords) -> None:
-    """Tell four stories about each radiograph.
+    """Tell four stories about each image.
 
     Of several images, those that cannot be read or that the gate refuses are named and left out; the others are told.
 
@@ -166,7 +166,7 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
 
     Example:  storyxai tell film.dcm --out stories --audience clinician,patient
 
-    Example:  storyxai tell film.dcm --out stories --model net.onnx --findings Effusion,Edema
+    Example:  storyxai tell film.dcm --out stories --model net.onnx --findings Mass,Fibrosis
     """
     options = telling.TellOptions(
         audiences=_listed(words.audience), language=words.language,
@@ -360,14 +360,14 @@ class _ExplainWords:
 @app.command()
 @_taking_options(_ExplainWords)
 def explain(
-    image: Annotated[Path, typer.Argument(help="One radiograph.")],
-    finding: Annotated[str, typer.Option(help="Which finding to explain, such as Effusion.")],
+    image: Annotated[Path, typer.Argument(help="One image.")],
+    finding: Annotated[str, typer.Option(help="Which finding to explain, such as Mass.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write; the raw map goes beside it as .npy.")],
     words: _ExplainWords,
 ) -> None:
     """Draw one map of one finding beside the untouched image, with its scale and the checks it passed or failed.
 
-    Example:  storyxai explain film.png --method lime --finding Effusion --out effusion.png
+    Example:  storyxai explain film.png --method lime --finding Mass --out mass.png
     """
     options = explaining.ExplainOptions(
         finding, _method_key(words.method), _chosen(words.model, words.findings), words.samples, words.seed, words.force
@@ -520,7 +520,7 @@ def data_phantom(
     size: Annotated[int, typer.Option(help="Side of the square image in pixels.", min=64, max=2048)] = 512,
     as_json: Json = False,
 ) -> None:
-    """Make synthetic chest radiographs with exact references: findings, boxes, masks, reports.
+    """Make synthetic images with exact references: findings, boxes, masks, reports.
 
     Example:  storyxai data phantom --count 16 --out phantoms
     """
@@ -564,7 +564,7 @@ def data_import(
     The publisher's own train and test lists are kept where they are there; a patient or a picture on both sides of
     them is refused.
 
-    Example:  storyxai data import nih ChestX-ray14 --out nih.parquet
+    Example:  storyxai data import nih FOLDER --out nih.parquet
     """
     with _progress() as progress:
         report = data.import_data(

@@ -26,8 +26,9 @@ from storyxai.errors import InputError  # noqa: E402
 from storyxai.evidence.record import as_record  # noqa: E402
 from storyxai.export import hospital  # noqa: E402
 from storyxai.export.dicom import dicom_files, outline, read_source  # noqa: E402
-from storyxai.export.hospital import MEANINGS, STATES, STRUCTURES, Export, Source, require_package  # noqa: E402
-from storyxai.modalities.chest_radiograph.findings import CHEST  # noqa: E402
+from storyxai.export.hospital import STATES, Export, Source, require_package  # noqa: E402
+from storyxai.modalities.chest_radiograph.findings import CHEST, SNOMED  # noqa: E402
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH  # noqa: E402
 from storyxai.pages.figures import map_limit, pair_png  # noqa: E402
 from storyxai.provenance import sha256_bytes  # noqa: E402
 from storyxai.types import RESEARCH_USE, Release  # noqa: E402
@@ -40,6 +41,8 @@ PDF = b"%PDF-1.4 made up"
 def objects() -> dict[str, bytes]:
     return dicom_files(Export(EVIDENCE, {}), page_pdf=PDF)
 
+
+STRUCTURES = {one.name: one.codes[0] for one in CHEST_RADIOGRAPH.structures}
 
 def read(data: bytes) -> Any:
     return dcmread(io.BytesIO(data))
@@ -112,7 +115,7 @@ def test_the_segmentation_holds_the_masks(objects: Mapping[str, bytes]) -> None:
         segment = read_back.get_segment_description(number)
         pixels = read_back.get_pixels_by_source_instance([source], segment_numbers=[number])
         assert np.array_equal(pixels[0, :, :, 0].astype(bool), mask)
-        assert segment.segmented_property_type.value == STRUCTURES[name].code.value
+        assert segment.segmented_property_type.value == STRUCTURES[name].value
         assert segment.algorithm_identification.name == EVIDENCE.prediction.model_id
 
 
@@ -269,12 +272,13 @@ def test_a_film_that_states_what_no_object_may_hold_is_named() -> None:
 def test_codes_are_those_of_pydicoms_tables() -> None:
     for term in CHEST:
         known = [word for word, versions in concepts["SCT"].items() if term.snomed in versions]
-        assert not known or MEANINGS[term.snomed].split()[-1].lower() in " ".join(known).lower(), term.name
+        assert not known or SNOMED[term.snomed].split()[-1].lower() in " ".join(known).lower(), term.name
     assert next(term for term in CHEST if term.name == "Cardiomegaly").snomed == "8186001" != codes.SCT.Cardiomegaly.value
-    assert set(MEANINGS) >= {term.snomed for term in CHEST if term.snomed}
+    assert set(SNOMED) >= {term.snomed for term in CHEST if term.snomed}
     ours = [
         hospital.VISUAL_EXPLANATION, hospital.PROBABILITY, hospital.THRESHOLD, hospital.COMMENT, hospital.ARTIFICIAL,
-        hospital.LATERALITY, hospital.IMAGING, hospital.ANATOMY, hospital.ABNORMAL, *STATES.values(), *STRUCTURES.values(),
+        hospital.LATERALITY, hospital.IMAGING, hospital.ANATOMY, hospital.ABNORMAL, *STATES.values(),
+        *(hospital.Named(code, code.meaning) for code in STRUCTURES.values()),
         *hospital.SIDES.values(),
     ]
     unknown = set()

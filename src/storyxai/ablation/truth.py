@@ -157,7 +157,7 @@ def floors_of(ground: Ground) -> dict[str, dict[str, float]]:
         even = {"even map": float(places.mean())}
         floors |= {"cam_energy": even, "grid_energy": even}
     judged = np.where((ground.labels >= 0.5).any(axis=0), ground.test.labels, np.nan)
-    inside = ground.pair[np.isfinite(ground.lungs).all(axis=(1, 2)) & (_expected_inside(judged) >= 0.5).any(axis=1)]
+    inside = ground.pair[np.isfinite(ground.pair).all(axis=(1, 2)) & (_expected_inside(judged) >= 0.5).any(axis=1)]
     if len(inside):
         floors["inside_pair"] = {"even map": float(inside.mean())}
     return floors

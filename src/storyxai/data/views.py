@@ -1,4 +1,4 @@
-"""The view of a radiograph as tables write it, and which rows of a table are frontal films."""
+"""The view of an image as tables write it, and which rows of a table are frontal views."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from storyxai.data.table import Skipped, StudyTable
+from storyxai.modalities.registry import modality_named
 
 __all__ = ["NOT_FRONTAL", "frontal_rows", "known_view", "view_of"]
 
@@ -29,9 +30,12 @@ _OTHER = frozenset({
 })
 _LYING_ON_A_SIDE = frozenset({"decubitus", "lld", "rld"})  # named after the side the patient lies on; the beam is frontal
 _OBLIQUE = frozenset({"oblique", "obl", "obliqua", "oblicua", "exclude", "topogram", "scout", "localizer"})
-_FRONTAL = frozenset({"frontal", "portable", "bedside", "supine", "erect", "upright", "standing", "chest", "thorax", "front"})
+_FRONTAL = frozenset({
+    "frontal", "portable", "bedside", "supine", "erect", "upright", "standing", "front",
+    *(part.casefold() for part in modality_named().acquisition.body_parts),
+})
 _UNSTATED = frozenset({"", "unknown", "unk", "nan", "none", "null", "na", "notstated", "unspecified", "undefined"})
-_ALONE = {"l": "LATERAL", "f": "unknown"}  # a whole cell of one letter: PadChest's L, a frontal/lateral column's F
+_ALONE = {"l": "LATERAL", "f": "unknown"}  # a whole cell of one letter: an L for laterals, an F for frontal ones
 _BEAM = {
     "PA": ("posteroanterior", "posterioranterior", "posteriortoanterior", "posterioanterior", "backtofront"),
     "AP": ("anteroposterior", "anteriorposterior", "anteriortoposterior", "anterioposterior", "fronttoback"),

@@ -19,16 +19,11 @@ from PIL import Image as Picture
 from storyxai.errors import InputError
 from storyxai.export.dicom_report import box_line, coded, report_content
 from storyxai.export.hospital import (
-    ABNORMAL,
-    ANATOMY,
     ARTIFICIAL,
     OWN_SCHEME,
-    STRUCTURES,
     Export,
-    Named,
     Source,
     derive_uid,
-    own_code,
     require_package,
 )
 from storyxai.imaging.dicom_file import is_dicom, parse
@@ -256,7 +251,7 @@ def _segmentation(desk: _Desk, masks: Mapping[str, Mask]) -> Any:
 
     described = [
         hd.seg.SegmentDescription(
-            number, name.replace("_", " ")[:64], coded(_category(name)), coded(_structure(name)), "AUTOMATIC", desk.algorithm(),
+            number, name.replace("_", " ")[:64], *map(coded, desk.export.structure(name)), "AUTOMATIC", desk.algorithm(),
             tracking_uid=desk.export.uid("tracking", "structure", name), tracking_id=f"structure {name}"[:64],
         )
         for number, name in enumerate(masks, start=1)
@@ -268,15 +263,6 @@ def _segmentation(desk: _Desk, masks: Mapping[str, Mask]) -> Any:
     )  # fmt: skip
     made.PatientOrientation = desk.reference.get("PatientOrientation") or ""
     return made
-
-
-def _structure(name: str) -> Named:
-    return STRUCTURES.get(name) or own_code(name, name.replace("_", " "))
-
-
-def _category(name: str) -> Named:
-    """Anatomy for what is known as such; what is not known as an organ is something that was seen."""
-    return ANATOMY if name in STRUCTURES else ABNORMAL
 
 
 def _report(desk: _Desk, maps: list[Any]) -> Any:

@@ -15,13 +15,14 @@ from typing import Any, Final
 
 from storyxai.errors import InputError
 from storyxai.evidence.record import as_record, record_sha256
-from storyxai.modalities.contract import Code
+from storyxai.modalities.contract import Code, Modality
+from storyxai.modalities.registry import DEFAULT_MODALITY, modality_keys, modality_named
 from storyxai.provenance import sha256_bytes
 from storyxai.types import METHOD_NAMES, Evidence, Finding, Heatmap, Release
 
 __all__ = [
-    "ABNORMAL", "ANATOMY", "ARTIFICIAL", "BOX_SCORE", "COMMENT", "HIGH", "IMAGING", "LATERALITY", "LOW", "MEANINGS",
-    "OWN_SCHEME", "PROBABILITY", "SIDES", "STATES", "STRUCTURES", "THRESHOLD", "UNCALIBRATED", "VISUAL_EXPLANATION", "ZONE",
+    "ABNORMAL", "ANATOMY", "ARTIFICIAL", "BOX_SCORE", "COMMENT", "HIGH", "IMAGING", "LATERALITY", "LOW",
+    "OWN_SCHEME", "PROBABILITY", "SIDES", "STATES", "THRESHOLD", "UNCALIBRATED", "VISUAL_EXPLANATION", "ZONE",
     "Export", "Named", "Source", "derive_uid", "own_code", "require_package",
 ]  # fmt: skip
 
@@ -56,18 +57,6 @@ SIDES: Final[Mapping[str, Named]] = {
     "left": _sct("7771000", "Left"),
     "bilateral": _sct("51440002", "Right and left"),
 }
-STRUCTURES: Final[Mapping[str, Named]] = {
-    "left_lung": _sct("44029006", "Left lung"),
-    "right_lung": _sct("3341006", "Right lung"),
-    "heart": _sct("80891009", "Heart"),
-}
-MEANINGS: Final[Mapping[str, str]] = {
-    "46621007": "Atelectasis", "8186001": "Cardiomegaly", "60046008": "Pleural effusion",
-    "409609008": "Radiologic infiltrate of lung", "309529002": "Lung mass", "786838002": "Nodule of lung",
-    "233604007": "Pneumonia", "36118008": "Pneumothorax", "95436008": "Lung consolidation", "19242006": "Pulmonary edema",
-    "87433001": "Pulmonary emphysema", "51615001": "Fibrosis of lung", "39839004": "Diaphragmatic hernia",
-}
-"""What the codes of the chest's findings mean in SNOMED CT: a report's phrase is not always the concept's name."""
 ANATOMY, ABNORMAL = _sct("91723000", "Anatomical Structure"), _sct("49755003", "Morphologically Abnormal Structure")
 LATERALITY, IMAGING = _sct("272741003", "Laterality"), _sct("363679005", "Imaging procedure")
 ARTIFICIAL = Named(Code("123110", "DCM"), "Artificial Intelligence")
@@ -82,7 +71,7 @@ def own_code(name: str, meaning: str) -> Named:
     return Named(Code(value, OWN_SCHEME), meaning[:LONGEST_MEANING])
 
 
-ZONE = own_code("zone", "Zone of the lung where the map is strong")
+ZONE = own_code("zone", "Zone where the map is strong")
 BOX_SCORE = own_code("box_score", "Score of the box")
 UNCALIBRATED = own_code("score", "Score of the model, not calibrated")
 LOW = own_code("interval_low", "Lower end of the 90 % interval")
@@ -185,10 +174,25 @@ class Export:
     def calibrated(self) -> bool:
         return "calibration" not in self.evidence.gaps
 
+    @cached_property
+    def modality(self) -> Modality | None:
+        """The kind of image by name, None where it is not installed here."""
+        key = str(self.evidence.provenance.get("settings", {}).get("modality") or DEFAULT_MODALITY)
+        return modality_named(key) if key in modality_keys() else None
+
+    def structure(self, name: str) -> tuple[Named, Named]:
+        """What kind of thing a drawn structure is, and its own concept: an organ by its code, else something that was seen."""
+        named = {one.name: one.codes for one in self.modality.structures} if self.modality else {}
+        if codes := named.get(name):
+            return ANATOMY, Named(codes[0], codes[0].meaning or name.replace("_", " "))
+        return ABNORMAL, own_code(name, name.replace("_", " "))
+
     def codes(self, finding: str) -> tuple[Named, ...]:
         """The codes of a finding, the best known scheme first; one of our own where no vocabulary names it."""
         term = self.record["terms"][finding]
-        meaning = MEANINGS.get(term.get("snomed") or "", finding.replace("_", " "))[:LONGEST_MEANING]
+        described = self.modality.describe(finding).codes if self.modality else ()
+        meant = {code.value: code.meaning for code in described if code.meaning}
+        meaning = meant.get(term.get("snomed") or "", finding.replace("_", " "))[:LONGEST_MEANING]
         known = [Code(value, scheme) for scheme, key in (("SCT", "snomed"), ("RADLEX", "radlex")) if (value := term.get(key))]
         return tuple(Named(code, meaning) for code in known) or (own_code(finding, meaning),)
 

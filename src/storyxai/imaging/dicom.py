@@ -1,4 +1,4 @@
-"""DICOM radiographs: the picture as its file wants it shown, and what its tags say of view and patient."""
+"""DICOM images: the picture as its file wants it shown, and what its tags say of view and patient."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from storyxai.types import Array, Image
 __all__ = ["is_dicom", "read_dicom", "read_stored"]
 
 # DR and XR are no modalities of DICOM, and are written.
-_RADIOGRAPHS = {"CR", "DX", "DR", "RG", "XR"}
+_PROJECTIONS = {"CR", "DX", "DR", "RG", "XR"}
 # De-identified archives often say OT or nothing; the gate judges such pixels.
 _UNSTATED = {"", "OT", "SC"}
 _OTHERS = {
@@ -33,9 +33,9 @@ _OTHERS = {
 
 
 def read_dicom(data: bytes, *, source: str) -> Image:
-    """The radiograph in a DICOM file's bytes, upright and bright = dense, with what its tags say of view and patient.
+    """The image in a DICOM file's bytes, upright and bright = dense, with what its tags say of view and patient.
 
-    Raises: ReadError for what is no single grey projection radiograph or goes beyond the limits; the errors of pydicom
+    Raises: ReadError for what is no single grey projection or goes beyond the limits; the errors of pydicom
     and numpy for damaged files, which read_image turns into ReadError. Source: PS3.3 C.7.6.3, C.7.6.11, C.11.
     """
     with _damage_named(source):
@@ -83,8 +83,8 @@ def _read(data: bytes, file: DicomFile, source: str) -> Image:
     spacing_mm, kind, measured = spacing(header)
     pixels, spacing_mm, turned = _upright(pixels, spacing_mm, letters(header))
     seen_from, viewed = view(header)
-    if modality not in _RADIOGRAPHS:
-        notes.append(f"modality {modality or 'not stated'}: the file does not say that this is a radiograph")
+    if modality not in _PROJECTIONS:
+        notes.append(f"modality {modality or 'not stated'}: the file does not say that this is a projection")
     return Image(
         pixels=np.ascontiguousarray(pixels),
         sha256=sha256_bytes(data),
@@ -99,11 +99,11 @@ def _read(data: bytes, file: DicomFile, source: str) -> Image:
 
 
 def _checked_shape(header: Any, modality: str, source: str) -> tuple[int, int]:
-    """Rows and columns. Raises: ReadError for what is no single grey picture of a projection radiograph."""
-    mend = "give a frontal chest radiograph (CR or DX)"
-    if modality not in _RADIOGRAPHS | _UNSTATED:
+    """Rows and columns. Raises: ReadError for what is no single grey projection."""
+    mend = "give a single projection (CR or DX)"
+    if modality not in _PROJECTIONS | _UNSTATED:
         said = _OTHERS.get(modality, "another kind of object")
-        raise ReadError(source, f"is {said} (modality {modality[:16]}), not a projection radiograph", mend=mend)
+        raise ReadError(source, f"is {said} (modality {modality[:16]}), not a projection", mend=mend)
     return _grey_shape(header, source, mend=mend)
 
 
@@ -114,7 +114,7 @@ def _grey_shape(header: Any, source: str, *, mend: str = "give a single grey ima
         raise ReadError(source, "holds no picture", mend="give the file of the image itself")
     frames = whole(header, "NumberOfFrames") or 1
     if frames > 1:
-        raise ReadError(source, f"holds {frames} frames, not a single projection radiograph", mend=mend)
+        raise ReadError(source, f"holds {frames} frames, not a single projection", mend=mend)
     photometric = text(header, "PhotometricInterpretation")
     if not photometric:
         why = "does not say how its values are to be seen (no photometric interpretation)"
@@ -122,7 +122,7 @@ def _grey_shape(header: Any, source: str, *, mend: str = "give a single grey ima
     samples = whole(header, "SamplesPerPixel") or 1
     if samples != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}:
         why = f"has colour pixels ({photometric[:16]}, {samples} to a pixel), no grey ones"
-        raise ReadError(source, why, mend="give the radiograph in grey values")
+        raise ReadError(source, why, mend="give the image in grey values")
     check_size(source, rows, columns)
     return rows, columns
 

@@ -33,7 +33,7 @@ _VIEW_WORDS = {
     "AP": r"AP(?:SUP\w*|PORT\w*|ERECT|UPRIGHT|SITTING|BED\w*)?|ANTEROPOSTERIOR|ANTERIORPOSTERIOR|VENTRODORSAL",
 }
 _VIEW_PATTERNS = {name: re.compile(words) for name, words in _VIEW_WORDS.items()}
-# A side alone, as PadChest and others write their laterals, is a view only where a view is asked for.
+# A side alone, as some sets write their laterals, is a view only where a view is asked for.
 _SIDES_ALONE = frozenset({"L", "R", "LT", "RT", "LEFT", "RIGHT"})
 # Codes of views and of the patient's position: SNOMED CT, and SNOMED RT as older files write it (PS3.16 CID 4010, 20).
 _VIEW_CODES = {

@@ -25,10 +25,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Code:
-    """A code and the scheme that gives it its meaning, by DICOM's designator: "SCT" (SNOMED CT), "RADLEX", ..."""
+    """A code and the scheme that gives it its meaning, by DICOM's designator: "SCT" (SNOMED CT), "RADLEX", ...
+
+    `meaning` is the concept's own name in that scheme, "" where it was not looked up: a report's phrase is not always that.
+    """
 
     value: str
     scheme: str
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,15 @@ class Structure:
     """Something that a model can draw: an organ, a lesion.
 
     `fault` looks at all drawn masks (original frame) and says in words why this one is no such structure, "" where it is
-    one; a mask with a fault is shown to nobody. `one_piece`: only the largest connected piece of a drawing is kept.
+    one; a mask with a fault is shown to nobody. `one_piece`: only the largest connected piece of a drawing is kept. One with
+    `codes` is an organ by name; one without is something that was seen.
     """
 
     name: str
     phrase: str = ""
     lay: str = ""
     one_piece: bool = True
+    codes: tuple[Code, ...] = ()
     fault: Callable[[Mapping[str, Mask]], str] | None = None
 
     def __post_init__(self) -> None:

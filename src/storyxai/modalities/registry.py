@@ -109,7 +109,8 @@ def _read(what: str, data: bytes) -> Modality:
             name=str(record.get("name", "")),
             findings=tuple(_finding(what, item) for item in _tables(what, record, "findings")),
             structures=tuple(
-                _built(Structure, what, item, "structures", leave=("fault",)) for item in _tables(what, record, "structures")
+                _built(Structure, what, item, "structures", leave=("fault", "codes"))
+                for item in _tables(what, record, "structures")
             ),
             what_ifs=tuple(_built(WhatIf, what, item, "what_ifs") for item in _tables(what, record, "what_ifs")),
             gate=gate_within(_built(GateLimits, what, _table(what, record, "gate"), "gate")) if "gate" in record else None,

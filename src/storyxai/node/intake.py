@@ -38,7 +38,7 @@ SYNTAXES: Final = {
 }
 """The transfer syntaxes that the node takes: those that are read, without deflated and big endian ones."""
 MOST_HEAD_BYTES = 4 << 20
-"""A radiograph's header is some kilobytes; what is longer than this is not looked through."""
+"""An image's header is some kilobytes; what is longer than this is not looked through."""
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _MEND = "send the object as its maker wrote it"
 

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from storyxai.errors import UnknownNameError
 from storyxai.modalities.contract import Code, FindingTerm, folded_name
 
-__all__ = ["CHEST", "NAMES", "find_term", "match_name"]
+__all__ = ["CHEST", "NAMES", "SNOMED", "find_term", "match_name"]
+
+
+SNOMED: Mapping[str, str] = {
+    "46621007": "Atelectasis", "8186001": "Cardiomegaly", "60046008": "Pleural effusion",
+    "409609008": "Radiologic infiltrate of lung", "309529002": "Lung mass", "786838002": "Nodule of lung",
+    "233604007": "Pneumonia", "36118008": "Pneumothorax", "95436008": "Lung consolidation", "19242006": "Pulmonary edema",
+    "87433001": "Pulmonary emphysema", "51615001": "Fibrosis of lung", "39839004": "Diaphragmatic hernia",
+}
+"""What the codes mean in SNOMED CT."""
 
 
 def _term(
@@ -15,7 +24,7 @@ def _term(
     focal: bool = True,
 ) -> FindingTerm:
     """A term with its codes by scheme."""
-    in_schemes = tuple(Code(value, scheme) for scheme, value in codes.items())
+    in_schemes = tuple(Code(value, scheme, SNOMED.get(value, "")) for scheme, value in codes.items())
     return FindingTerm(name, phrase, lay, look_alikes, synonyms, in_schemes, focal)
 
 

@@ -18,7 +18,7 @@ from storyxai.modalities.chest_radiograph.grammar import (
     write_report,
 )
 from storyxai.modalities.chest_radiograph.labeler import label_report
-from storyxai.modalities.contract import Acquisition, Modality, NeutralFilling, Pair, Structure, WhatIf
+from storyxai.modalities.contract import Acquisition, Code, Modality, NeutralFilling, Pair, Structure, WhatIf
 from storyxai.modalities.words import LanguageFiles
 
 __all__ = ["CHEST_RADIOGRAPH"]
@@ -47,10 +47,10 @@ CHEST_RADIOGRAPH = Modality(
     name="chest radiograph",
     findings=CHEST,
     structures=(
-        Structure("left_lung"),
-        Structure("right_lung"),
+        Structure("left_lung", codes=(Code("44029006", "SCT", "Left lung"),)),
+        Structure("right_lung", codes=(Code("3341006", "SCT", "Right lung"),)),
         # On real films the drawing often is no heart: nothing may rest on it then, and no one is to see it.
-        Structure("heart", fault=heart_problem),
+        Structure("heart", codes=(Code("80891009", "SCT", "Heart"),), fault=heart_problem),
     ),
     pair=Pair("lungs", synonyms=("lung",)),
     beside_pair=tuple(sorted(MEDIASTINAL)),
