@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PYTHONHASHSEED := 0
 
-.PHONY: setup story pipeline test test-all check bench clean
+.PHONY: setup story pipeline test test-all check hospital bench clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ test-all: check
 	@mkdir -p build
 	$(PYTEST) --cov --cov-report=
 	@$(BIN)/python tests/house.py
+
+# A hospital in small: Orthanc gets a film and sends it to a node, which answers; stays up until Ctrl-C to be looked at.
+hospital: $(STAMP)
+	$(BIN)/python tests/node/hospital.py
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -554,8 +554,9 @@ def test_phantoms_import_and_evaluate_on_a_small_scale(call: Call, student: Path
 
 
 VERBS = (
-    "tell", "index", "compare", "release", "verify", "export", "explain", "evaluate", "pipeline", "teach", "distil",
+    "tell", "index", "compare", "release", "verify", "export", "deidentify", "explain", "evaluate", "pipeline", "teach", "distil",
     "ablate", "crossvalidate", "log verify", "serve-dicom", "watch-folder",
+    "dicomweb find", "dicomweb fetch", "dicomweb store",
     "data phantom", "data import", "data check", "data weights",
 )
 
@@ -564,6 +565,7 @@ def test_every_verb_is_in_the_list_of_verbs(call: Call) -> None:
     listed = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
     listed |= {f"data {command.name}" for command in cli.data_app.registered_commands}
     listed |= {f"log {command.name}" for command in cli.log_app.registered_commands}
+    listed |= {f"dicomweb {command.name}" for command in cli.dicomweb_app.registered_commands}
     assert listed == set(VERBS)
 
 

@@ -73,6 +73,8 @@ data_app = typer.Typer(name="data", help="Make, import and check images.", no_ar
 app.add_typer(data_app)
 log_app = typer.Typer(name="log", help="Look at the log of what was told, released and exported.", no_args_is_help=True)
 app.add_typer(log_app)
+dicomweb_app = typer.Typer(name="dicomweb", help="Find, fetch and store at a DICOMweb service.", no_args_is_help=True)
+app.add_typer(dicomweb_app)
 
 
 def _taking_options(kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -631,6 +633,57 @@ def watch_folder(
     Example:  storyxai watch-folder inbox --queue queue
     """
     _node().watch_folder(folder, settings, _say, queue=queue)
+
+
+Url = Annotated[str, typer.Argument(help="The service, such as http://127.0.0.1:8042/dicom-web.")]
+Allowed = Annotated[list[str] | None, typer.Option("--allow", help="A host beyond this machine that may be spoken to (https).")]
+
+
+def _web(url: str, allowed: list[str] | None) -> Any:
+    return import_module("storyxai.node.dicomweb").DicomWeb(url, allowed_hosts=tuple(allowed or ()))
+
+
+@dicomweb_app.command("find")
+def dicomweb_find(
+    url: Url,
+    match: Annotated[list[str] | None, typer.Option(help="An attribute and its value; may be repeated.")] = None,
+    most: Annotated[int, typer.Option(help="How many studies at most.", min=1)] = 100,
+    allow: Allowed = None,
+    as_json: Json = False,
+) -> None:
+    """List the studies that match (QIDO-RS): UID, date and modalities.
+
+    Example:  storyxai dicomweb find http://127.0.0.1:8042/dicom-web --match PatientID=17
+    """
+    lines = import_module("storyxai.node.dicomweb").find_lines(_web(url, allow), match or [], most=most)
+    _answer({"studies": [line.split("  ")[0] for line in lines]}, lines, as_json)
+
+
+@dicomweb_app.command("fetch")
+def dicomweb_fetch(
+    url: Url, study: Annotated[str, typer.Argument(help="The study's UID.")], out: Out,
+    series: Annotated[str, typer.Option(help="The UID of one of its series.")] = "",
+    allow: Allowed = None, as_json: Json = False,
+) -> None:
+    """Fetch a study's or a series' files (WADO-RS).
+
+    Example:  storyxai dicomweb fetch http://127.0.0.1:8042/dicom-web 1.2.3 --out films
+    """
+    files = import_module("storyxai.node.dicomweb").fetch_into(_web(url, allow), out, study, series)
+    _answer({"files": files}, [str(path) for path in files], as_json)
+
+
+@dicomweb_app.command("store")
+def dicomweb_store(
+    url: Url, files: Annotated[list[Path], typer.Argument(help="DICOM files, such as `export` writes.")],
+    allow: Allowed = None, as_json: Json = False,
+) -> None:
+    """Store files (STOW-RS): all of them in one request.
+
+    Example:  storyxai dicomweb store http://127.0.0.1:8042/dicom-web objects/*.dcm
+    """
+    _web(url, allow).store(files)
+    _answer({"stored": len(files)}, [f"{len(files)} files stored"], as_json)
 
 
 def main() -> None:

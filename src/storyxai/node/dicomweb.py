@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from storyxai.errors import InputError
+from storyxai.errors import InputError, printable
+from storyxai.files import replace_files
 
-__all__ = ["LOOPBACK", "DicomWeb", "multipart_parts"]
+__all__ = ["LOOPBACK", "DicomWeb", "fetch_into", "find_lines", "multipart_parts"]
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MOST_BYTES = 512 << 20
@@ -76,14 +77,16 @@ class DicomWeb:
     def store(self, objects: Sequence[Path]) -> None:
         """Store files, all in one request (STOW-RS). Raises: InputError where the service did not take every one."""
         boundary = uuid.uuid4().hex
-        body = b"".join(_part(path.read_bytes(), boundary) for path in objects) + f"--{boundary}--\r\n".encode()
+        body = b"".join(_part(_bytes(path), boundary) for path in objects) + f"--{boundary}--\r\n".encode()
         kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
         headers = {"Content-Type": kind, "Accept": "application/dicom+json"}
         status, _, answer = self._ask("POST", "/studies", headers, body, most=MOST_JSON_BYTES)
         if status not in (200, 202):
             raise self._refused("store", status)
-        # 202: some were taken with warnings or not at all; the answer lists those that failed.
-        if b"00081198" in answer or b"FailedSOPSequence" in answer:
+        # The answer lists what failed; Orthanc lists nothing where nothing did. 202 says that something was amiss.
+        told = _json(answer)
+        failed = told.get("00081198", {}) if isinstance(told, dict) else {}
+        if (isinstance(failed, dict) and failed.get("Value")) or (status == 202 and not isinstance(told, dict)):
             raise InputError(self._host, "did not take every object", mend=_LOOK)
 
     @property
@@ -130,6 +133,28 @@ def _read(answer: http.client.HTTPResponse, most: int) -> bytes:
     return b"".join(blocks)
 
 
+def find_lines(service: DicomWeb, match: Sequence[str], *, most: int = 100) -> list[str]:
+    """A line for each study that matches: its UID, date and modalities, as far as the service tells. Raises: InputError."""
+    pairs = [one.partition("=") for one in match]
+    if odd := next((key for key, sign, _ in pairs if not sign or not key), None):
+        raise InputError("match", f"'{odd}' is not understood", mend="write it as PatientID=17")
+    found = service.find({key: value for key, _, value in pairs}, most=most)
+    return ["  ".join(filter(None, (_values(one, tag) for tag in ("0020000D", "00080020", "00080061")))) for one in found]
+
+
+def _values(found: Mapping[str, Any], tag: str) -> str:
+    element = found.get(tag)
+    values = element.get("Value") if isinstance(element, dict) else None
+    return printable(",".join(str(one) for one in values)) if isinstance(values, list) else ""
+
+
+def fetch_into(service: DicomWeb, out: Path, study: str, series: str = "") -> list[Path]:
+    """The files of a study or a series, now in `out` as object-1.dcm and so on. Raises: InputError; nothing is written then."""
+    files = {f"object-{number}.dcm": data for number, data in enumerate(service.fetch(study, series), start=1)}
+    replace_files(out, files)
+    return [out / name for name in files]
+
+
 def multipart_parts(content_type: str, body: bytes) -> list[bytes]:
     """The parts of a multipart/related body (RFC 2046 5.1) without their headers. Raises: InputError for what is none."""
     found = re.search(r'boundary="?([^";,\s]{1,70})"?', content_type, re.IGNORECASE)
@@ -148,6 +173,13 @@ def _contents(pieces: Iterable[bytes]) -> Iterable[bytes]:
         if not line or len(head) > 1 << 14:
             raise InputError("answer", "has a part without a header", mend=_LOOK)
         yield content
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read ({error.strerror})", mend="name DICOM files") from error
 
 
 def _part(data: bytes, boundary: str) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from storyxai.errors import InputError, StoryxaiError
 from storyxai.export.hospital import require_package
 from storyxai.node.answer import sender_of
+from storyxai.node.commitment import Commitments
 from storyxai.node.node import Desk, Node
 from storyxai.node.queue import DiskQueue, QueueLimits
 from storyxai.node.receive import Receiver
@@ -104,7 +105,11 @@ def running_node(
         node.start()
         running = Running(node, queue, reports)
         if settings.receive is not None:
-            receiver = Receiver(settings.receive, queue, reports, tls=context)
+            commitments = Commitments(queue, reports, settings.peers, title=settings.receive.called_title)
+            commitments.start()
+            parts.callback(commitments.stop)
+            commit = commitments.ask if settings.peers else None
+            receiver = Receiver(settings.receive, queue, reports, tls=context, commit=commit)
             receiver.start()
             parts.callback(receiver.stop)
             running = replace(running, port=receiver.port)

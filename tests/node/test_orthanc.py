@@ -1,0 +1,95 @@
+"""Against a real archive: a film goes from Orthanc to the node, and the answer is stored, read back equal and found valid."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from node_films import file_bytes
+from node_tellers import FakeTeller
+from node_tools import wait_for
+from orthanc import ABSENT, PLUGIN, PROGRAM, free_port, orthanc
+from pydicom import dcmread
+
+from storyxai.imaging.read import read_image
+from storyxai.logbook import verify_log
+from storyxai.node.dicomweb import DicomWeb
+from storyxai.node.serve import running_node
+from storyxai.node.settings import AnswerSettings, DicomPlace, QueueSettings, ReceiveSettings, Settings, TellSettings, WebPlace
+
+pytestmark = pytest.mark.skipif(PROGRAM is None or PLUGIN is None, reason=ABSENT)
+FILM = Path(__file__).resolve().parents[2] / "src" / "storyxai" / "examples" / "nih_00006004_000.jpg"
+CHECKS = {"dcmdump": ["dcmdump", "-q"], "dciodvfy": ["dciodvfy"]}
+TOLD = {
+    "PatientBirthDate": "19500102", "PatientSex": "F", "StudyDate": "20260101", "StudyTime": "101500", "AccessionNumber": "A9",
+    "StudyID": "7", "ReferringPhysicianName": "Who^Doctor", "SeriesNumber": "1", "InstanceNumber": "1", "ViewPosition": "PA",
+}  # fmt: skip
+
+
+def film() -> bytes:
+    """A real chest film that comes along, as a hospital keeps it."""
+    pixels = np.rint(read_image(FILM).pixels * 255).astype(np.uint8)
+    pixels = pixels[:, : pixels.shape[1] // 2 * 2]
+    rows, columns = pixels.shape
+    return file_bytes(1, Rows=rows, Columns=columns, PixelData=pixels.tobytes(), **TOLD)
+
+
+def complaints(path: Path) -> list[str]:
+    """What dcmtk and dicom3tools find wrong with a file; tools that are absent find nothing."""
+    found = []
+    for name, command in CHECKS.items():
+        if shutil.which(name):
+            done = subprocess.run([*command, str(path)], capture_output=True, text=True, timeout=60, errors="replace")
+            said = (done.stdout + done.stderr).splitlines()
+            found += [f"{name}: {line}" for line in said if line.startswith(("Error", "E: "))]
+    if dcmread(path).Modality == "SR" and shutil.which("dsrdump"):
+        done = subprocess.run(["dsrdump", str(path)], capture_output=True, text=True, timeout=60, errors="replace")
+        found += [f"dsrdump: {line}" for line in done.stderr.splitlines() if line.startswith("E: ")]
+        assert "Comprehensive" in done.stdout
+    return found
+
+
+def test_a_film_goes_to_the_node_and_the_answer_comes_back_whole(tmp_path: Path, lines: list[str]) -> None:
+    port = free_port()
+    with orthanc(tmp_path / "orthanc", node_port=port) as archive:
+        settings = Settings(
+            ReceiveSettings(("ORTHANC",), port=port, complete_after_seconds=0.2), QueueSettings(least_free_mib=0),
+            TellSettings(audiences=("clinician",), samples=100),
+            AnswerSettings("dicom", DicomPlace("ORTHANC", "127.0.0.1", archive.dicom), retry_seconds=0.5), home=tmp_path,
+        )
+        (tmp_path / "film.dcm").write_bytes(film())
+        DicomWeb(archive.web).store([tmp_path / "film.dcm"])
+        with running_node(settings, lines.append) as running:
+            archive.ask("/modalities/storyxai/echo", {})
+            archive.ask("/modalities/storyxai/store", archive.ask("/instances"))
+            wait_for(lambda: running.queue.counts()["answered"] or running.node.fault, 240)
+        kept = archive.instances()
+    objects = sorted((tmp_path / "queue" / "answered").glob("*/objects/*/*.dcm"))
+    assert len(objects) >= 4 and len(kept) == len(objects) + 1, lines
+    assert {"SR", "SEG"} <= {modality for modality, _ in kept.values()}
+    for path in objects:
+        ours = dcmread(path)
+        assert dcmread(io.BytesIO(kept[ours.SOPInstanceUID][1])) == ours  # the data set, equal element by element
+        assert ours.StudyInstanceUID == "1.2.3.1" and complaints(path) == []
+    assert verify_log(tmp_path / "storyxai.log").problems == ()
+    assert not any("PLANTED" in line for line in (*lines, (tmp_path / "storyxai.log").read_text(encoding="utf-8")))
+
+
+def test_dicomweb_finds_fetches_and_stores_what_the_node_answers(tmp_path: Path, lines: list[str]) -> None:
+    with orthanc(tmp_path / "orthanc", node_port=free_port()) as archive:
+        answer = AnswerSettings("dicomweb", dicomweb=WebPlace(archive.web))
+        settings = Settings(None, QueueSettings(least_free_mib=0), answer=answer, home=tmp_path)
+        inbox = tmp_path / "inbox"
+        inbox.mkdir()
+        (inbox / "film.dcm").write_bytes(file_bytes(4, **TOLD))
+        with running_node(settings, lines.append, folder=inbox, teller=FakeTeller()) as running:
+            wait_for(lambda: running.queue.counts()["answered"], 60)
+        service = DicomWeb(archive.web)
+        (found,) = service.find({"StudyInstanceUID": "1.2.3.4"})
+        assert found["0020000D"]["Value"] == ["1.2.3.4"] and service.find({"PatientID": "NOBODY"}) == []
+        (fetched,) = service.fetch("1.2.3.4")
+    assert dcmread(io.BytesIO(fetched)) == dcmread(inbox / "film.dcm")
