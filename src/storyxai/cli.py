@@ -138,7 +138,11 @@ class _TellWords:
         str, typer.Option(help="Who reads: clinician, practitioner, patient, auditor, emergency, student, or a TOML file.")
     ] = "clinician,practitioner,patient,auditor"
     language: Annotated[str, typer.Option(help="Language of the stories; yours from the folder STORYXAI_LANGUAGES.")] = "en"
-    model: Model = None
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A student's folder, an ONNX file, or 'auto' (whose gate accepts). [default: the shipped student]"),
+    ] = None
+    models: Annotated[str, typer.Option(help="For --model auto: folders of further students, with commas.")] = ""
     findings: Findings = ""
     method: Annotated[
         str, typer.Option(help="Methods that draw maps, such as grad_cam, lime, occlusion; several with commas.")
@@ -169,10 +173,15 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
     Example:  storyxai tell film.dcm --out stories --audience clinician,patient
 
     Example:  storyxai tell film.dcm --out stories --model net.onnx --findings Mass,Fibrosis
+
+    Example:  storyxai tell FOLDER --out stories --model auto --models students/a,students/b
     """
     options = telling.TellOptions(
         audiences=_listed(words.audience), language=words.language,
-        model=opening.ModelChoice(words.model, _listed(words.findings), opening.read_prevalence(words.prevalence)),
+        model=opening.ModelChoice(
+            words.model, _listed(words.findings), opening.read_prevalence(words.prevalence),
+            tuple(map(Path, _listed(words.models))),
+        ),
         methods=tuple(_method_key(name) for name in _listed(words.method)), samples=words.samples, seed=words.seed,
         indication=words.indication, force=words.force, seal_key=words.seal_key,
     )
@@ -185,7 +194,7 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
     left_out = [item for item in answers if isinstance(item, telling.NotTold)]
     for item in left_out:
         sys.stderr.write(f"storyxai: {item.not_told}\n")
-    lines = [line for item in told for line in _told_lines(item)]
+    lines = [line for item in told for line in _told_lines(item, named=words.model == opening.AUTO)]
     if left_out:
         lines.append(f"{len(told)} of {len(answers)} images told, {len(left_out)} left out")
     if told and indexing.is_ours(out / indexing.INDEX_NAME):
@@ -758,8 +767,10 @@ def _chosen(path: Path | None, findings: str) -> opening.ModelChoice:
     return opening.ModelChoice(path, _listed(findings))
 
 
-def _told_lines(item: telling.Told) -> list[str]:
-    return [f"{item.source}: {item.summary}", *(f"  {item.folder}/{page}" for page in item.pages)]
+def _told_lines(item: telling.Told, *, named: bool = False) -> list[str]:
+    """What was told of an image, and with `named` by which model."""
+    by = f" (by {item.model})" if named else ""
+    return [f"{item.source}: {item.summary}{by}", *(f"  {item.folder}/{page}" for page in item.pages)]
 
 
 def _verified_lines(found: verifying.Verified) -> list[str]:

@@ -14,19 +14,24 @@ from storyxai.models.adapters.onnx_model import OnnxModel
 from storyxai.models.card import at_prevalence
 from storyxai.models.runtime import load_student
 
-__all__ = ["SHIPPED_MODEL", "ModelChoice", "open_model", "read_prevalence"]
+__all__ = ["AUTO", "SHIPPED_MODEL", "ModelChoice", "open_model", "read_prevalence"]
+
+AUTO = Path("auto")
+"""Stands for the one of the known students whose gate accepts an image; a folder of that name is "./auto"."""
 
 
 @dataclass(frozen=True)
 class ModelChoice:
     """A student's folder or an ONNX file, None for the student that comes along; `findings` name an ONNX file's outputs.
 
-    `prevalence` is the share of the reader's own patients with a finding, for those findings that it names.
+    `prevalence` is the share of the reader's own patients with a finding, for those findings that it names. With the path
+    `AUTO` a telling chooses for each image among the student that comes along and those in the folders `known`.
     """
 
     path: Path | None = None
     findings: Sequence[str] = ()
     prevalence: Mapping[str, float] = field(default_factory=dict)
+    known: Sequence[Path] = ()
 
 
 SHIPPED_MODEL = ModelChoice()
@@ -55,6 +60,10 @@ def open_model(choice: ModelChoice) -> ExplainedModel:
     Raises: InputError where its findings are not named, or are named although it names them itself; WeightsError.
     """
     path, findings = choice.path, tuple(choice.findings)
+    if path == AUTO:
+        raise InputError("model 'auto'", "chooses a student for each image told, and none was asked for", mend="name a model")
+    if choice.known:
+        raise InputError("models", "are named, and one model was chosen", mend="say --model auto, or leave --models out")
     if path is None or path.suffix.lower() != ".onnx":
         if findings:
             raise InputError("findings", "are named, but a student names its own", mend="leave --findings out")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from storyxai.errors import GateRefusal, InputError, OutputError, StoryxaiError
@@ -16,8 +17,9 @@ from storyxai.explain.registry import known_methods, method_named
 from storyxai.files import MORE_ROOM, replace_files
 from storyxai.imaging.read import find_images, read_image
 from storyxai.pages.story import render_html
+from storyxai.programs.auto import known_students, student_for
 from storyxai.programs.index import INDEX_NAME, index, is_ours
-from storyxai.programs.models import SHIPPED_MODEL, ModelChoice, open_model
+from storyxai.programs.models import AUTO, SHIPPED_MODEL, ModelChoice, open_model
 from storyxai.programs.places import output_folder
 from storyxai.progress import Progress
 from storyxai.story.audiences.registry import find_audience, known_audiences
@@ -69,7 +71,7 @@ class TellOptions:
 
 @dataclass(frozen=True)
 class Told:
-    """One study that was told: where it lies, its pages, its findings, and one line of summary."""
+    """One study that was told: where it lies, its pages, its findings, one line of summary, and which model spoke."""
 
     source: str
     folder: Path
@@ -77,6 +79,7 @@ class Told:
     summary: str
     findings: Mapping[str, Mapping[str, str | float]]
     maps_withheld: tuple[str, ...] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,10 @@ def tell(
     paths = find_images(images)
     told: list[Told | NotTold] = []
     with output_folder(out):
-        model = open_model(options.model)
+        open_for = _opened(options)
         for done, path in enumerate(paths, start=1):
             try:
-                told.append(tell_one(model, path, out, options))
+                told.append(tell_one(open_for(path), path, out, options))
             except (InputError, GateRefusal) as error:
                 if len(paths) == 1 or isinstance(error, OutputError):
                     raise
@@ -115,6 +118,18 @@ def tell(
                 progress("telling", done, len(paths))
         _index(out, sum(isinstance(one, Told) for one in told), options.language)
     return told
+
+
+def _opened(options: TellOptions) -> Callable[[Path], ExplainedModel]:
+    """Which model speaks about the image at a path: always the one that was chosen, or the one whose gate accepts it."""
+    if options.model.path != AUTO:
+        model = open_model(options.model)
+        return lambda path: model
+    if options.model.findings or options.model.prevalence or options.force:
+        why = "goes with no --findings, --prevalence or --force: they speak of one model"
+        raise InputError("model 'auto'", why, mend="leave them out, or name the model")
+    students = known_students(options.model.known)
+    return partial(student_for, students=students, settings=GatherSettings(options.samples, options.seed))
 
 
 def _index(out: Path, told: int, language: str) -> None:
@@ -189,6 +204,7 @@ def _told(evidence: Evidence, folder: Path, pages: Sequence[str]) -> Told:
         evidence.image.source, folder, tuple(pages), ", ".join(named) or "no finding reached its threshold",
         {f.name: {"tier": tiers[f.name], "probability": round(f.probability, 4)} for f in findings},
         tuple(f"{h.finding} {h.method}: {h.withheld_because}" for h in evidence.heatmaps if not h.shown),
+        evidence.prediction.model_id,
     )
 
 
