@@ -53,7 +53,7 @@ ALLOWED: dict[str, str] = {
     "pages": "errors types catalogue provenance imaging data evidence",
     "proof": "errors types catalogue modalities evidence",
     "export": "errors types files provenance modalities imaging evidence pages",
-    "scorecard": "errors types progress modalities imaging metrics data models evidence pages",
+    "scorecard": "errors types progress modalities imaging metrics explain data models evidence pages",
     "ablation": "errors types files progress provenance modalities imaging metrics explain data models phantoms training pages",
     "programs": "errors types files progress provenance modalities imaging metrics explain data models phantoms training"
                 " evidence story pages proof export scorecard ablation logbook",
@@ -128,7 +128,6 @@ def test_permissions_lead_downwards() -> None:
 # Each of these lists and numbers may only shrink.
 WIDE = {
     "data/importing.py:import_source", "evidence/checks.py:methods_agree", "evidence/gather.py:_draw", "evidence/maps.py:draw",
-    "metrics/faithfulness.py:faithfulness", "metrics/faithfulness.py:road_curve",
     "training/calibrate.py:calibrate", "training/distil.py:train_student", "training/fit.py:fit",
     "training/rounds.py:train_in_rounds", "training/soft_targets.py:cache_targets",
 }

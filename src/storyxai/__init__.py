@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from storyxai.models.adapters.onnx_model import OnnxModel
     from storyxai.models.adapters.torch_model import TorchModel
     from storyxai.models.runtime import load_student
-    from storyxai.programs.evaluate import evaluate
+    from storyxai.programs.evaluate import evaluate, evaluate_explanations
     from storyxai.programs.verify import verify
     from storyxai.story.tell import tell
 
 __all__ = [
-    "FunctionModel", "GatherSettings", "OnnxModel", "TorchModel", "__version__", "evaluate", "explain", "gather",
-    "load_evidence", "load_student", "read", "render", "save_evidence", "tell", "verify",
+    "FunctionModel", "GatherSettings", "OnnxModel", "TorchModel", "__version__", "evaluate", "evaluate_explanations", "explain",
+    "gather", "load_evidence", "load_student", "read", "render", "save_evidence", "tell", "verify",
 ]
 
 __version__ = "0.1.0"
@@ -46,6 +46,7 @@ _PLACES = {
     "OnnxModel": "storyxai.models.adapters.onnx_model:OnnxModel",
     "TorchModel": "storyxai.models.adapters.torch_model:TorchModel",
     "evaluate": "storyxai.programs.evaluate:evaluate",
+    "evaluate_explanations": "storyxai.programs.evaluate:evaluate_explanations",
     "gather": "storyxai.evidence.gather:gather",
     "load_evidence": "storyxai.evidence.archive:read_archive",
     "load_student": "storyxai.models.runtime:load_student",

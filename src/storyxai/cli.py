@@ -401,6 +401,16 @@ class _EvaluateWords:
     split: Annotated[str, typer.Option(help="unseen (patients the student never met), train, val, test or all.")] = "unseen"
     bootstrap: Annotated[int, typer.Option(help="Patient-level bootstrap replicates.")] = 1000
     laterals: Annotated[bool, typer.Option("--laterals", help="Judge the views that are not frontal too.")] = False
+    explanations: Annotated[
+        bool, typer.Option("--explanations", help="Judge the maps too; of an ONNX file (--findings A,B) the maps alone.")
+    ] = False
+    findings: Findings = ""
+    images: Annotated[int, typer.Option(help="Images of which maps are judged, boxed ones first.")] = 24
+    methods: Annotated[str, typer.Option(help="Methods whose maps are judged, with commas.")] = "grad_cam,lime"
+    samples: Annotated[int, typer.Option(help="Perturbed images of a method that perturbs, a map.")] = 500
+    write_card: Annotated[
+        bool, typer.Option("--write-card", help="Put the maps' faithfulness and robustness into the card in --model's folder.")
+    ] = False
     seed: Seed = 0
     as_json: Json = False
 
@@ -414,14 +424,21 @@ def evaluate(
 ) -> None:
     """Judge a student on a study table: scorecard.json and scorecard.html, every figure with its n and interval.
 
+    With --explanations the maps of any model are judged: where they lie, what the model makes of what they mark, what noise
+    and shuffled weights change of them, beside maps that know nothing.
+
     Example:  storyxai data import nih folder --out nih.parquet && storyxai evaluate --data nih.parquet --out score
     """
+    plan = judging.ExplanationPlan(
+        tuple(_method_key(one) for one in _listed(words.methods)), words.images, samples=words.samples
+    ) if words.explanations else None
     options = judging.EvaluateOptions(
-        words.model, words.beside or (), words.split, bootstrap=words.bootstrap, seed=words.seed, laterals=words.laterals
+        words.model, words.beside or (), words.split, bootstrap=words.bootstrap, seed=words.seed, laterals=words.laterals,
+        findings=_listed(words.findings), explanations=plan, write_card=words.write_card,
     )
     with _progress() as progress:
         result = judging.evaluate(data_table, out, options, progress=progress)
-    _answer(asdict(result), [*result.lines, f"{out}/scorecard.html"], words.as_json)
+    _answer(asdict(result), [*result.lines, str(result.page)], words.as_json)
 
 
 @app.command()

@@ -39,7 +39,9 @@ __all__ = [
     "HitRate",
     "Image",
     "Labels",
+    "MapFaithfulness",
     "MapHits",
+    "MapRobustness",
     "ModelFacts",
     "OutlineFigures",
     "Prediction",
@@ -371,10 +373,45 @@ class MapHits:
 
 
 @dataclass(frozen=True)
+class MapFaithfulness:
+    """By how much one method's maps say better what a model looks at than the best of the maps that know nothing.
+
+    Log-odds of the finding on n maps of `data`, above zero where the method's maps are better: `deletion` and `insertion` of
+    the strongest parts first, `road` the same with parts filled in from their neighbours. Each with a 95 % interval.
+    """
+
+    deletion: float | None = None
+    deletion_interval: tuple[float, float] | None = None
+    insertion: float | None = None
+    insertion_interval: tuple[float, float] | None = None
+    road: float | None = None
+    road_interval: tuple[float, float] | None = None
+    n: int | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True)
+class MapRobustness:
+    """How much noise of at most `radius` grey changes one method's maps, on n maps of `data`.
+
+    `change` is the largest change of a map as a share of it, `randomised` the rank correlation of maps with those of the same
+    network after all its weights were shuffled (0: the map was of the model).
+    """
+
+    change: float | None = None
+    interval: tuple[float, float] | None = None
+    radius: float | None = None
+    randomised: float | None = None
+    n: int | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What stories may say of a model: the part of its card that they cite. Empty or None: not known.
 
-    `per_finding` and `agreement` are by finding, `subgroups` by attribute ("sex") and group, `map_hits` by method.
+    `per_finding` and `agreement` are by finding, `subgroups` by attribute ("sex") and group, `map_hits`, `faithfulness` and
+    `robustness` by method.
     """
 
     name: str = ""
@@ -389,6 +426,8 @@ class ModelFacts:
     agreement: Mapping[str, AgreementFigures] = field(default_factory=dict)
     subgroups: Mapping[str, Mapping[str, GroupFigures]] = field(default_factory=dict)
     map_hits: Mapping[str, MapHits] = field(default_factory=dict)
+    faithfulness: Mapping[str, MapFaithfulness] = field(default_factory=dict)
+    robustness: Mapping[str, MapRobustness] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,30 +1,36 @@
-"""Faithfulness figures on a model that is linear in the pixels, where every curve is known on paper."""
+"""Faithfulness figures on models that are linear in the pixels, where every curve is known on paper, and beside plain loops."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from storyxai.errors import InputError
 from storyxai.metrics.faithfulness import (
+    DEFAULT_MASKING,
+    Masking,
     baseline_maps,
     deletion_curve,
     energy_inside,
     faithfulness,
     gini,
+    hit_share,
     insertion_curve,
     iou_of_top,
     localisation,
     max_sensitivity,
     noisy_imputation,
-    pointing_hit,
     road_curve,
 )
 
 RNG = np.random.default_rng(7)
 SIDE = 16
-IMAGE = RNG.uniform(0.2, 1.0, (SIDE, SIDE)).astype(np.float32)
+GREY = RNG.uniform(0.2, 1.0, (SIDE, SIDE)).astype(np.float32)
+IMAGE = GREY[None]
 BLACK = np.zeros_like(IMAGE)
+STEPS_16 = Masking(steps=16)
 WEIGHT = np.zeros((SIDE, SIDE), dtype=np.float32)
 WEIGHT[3:7, 9:13] = 1.0
 REGION = WEIGHT > 0
@@ -38,15 +44,15 @@ def predict(batch: np.ndarray) -> np.ndarray:
 
 def test_deletion_and_insertion_on_paper() -> None:
     # 16 of 256 pixels carry the whole score: with 16 steps the true map deletes all of it in the first step.
-    total = float((IMAGE * WEIGHT).sum())
-    deleted = deletion_curve(predict, IMAGE, WEIGHT, column=1, background=BLACK, steps=16)
-    np.testing.assert_allclose(deleted.scores, [total] + [0] * 16, atol=1e-5)
-    assert deleted.area == pytest.approx(total / 32, rel=1e-5)
-    inserted = insertion_curve(predict, IMAGE, WEIGHT, column=1, background=BLACK, steps=16)
-    np.testing.assert_allclose(inserted.scores, [0] + [total] * 16, atol=1e-4)
-    assert inserted.area == pytest.approx(total * (1 - 1 / 32), rel=1e-5)
-    worst = deletion_curve(predict, IMAGE, -WEIGHT, column=1, background=BLACK, steps=16)
-    assert worst.area == pytest.approx(total * (1 - 1 / 32), rel=1e-5)
+    total = float((GREY * WEIGHT).sum())
+    deleted = deletion_curve(predict, IMAGE, WEIGHT, background=BLACK, masking=STEPS_16)
+    np.testing.assert_allclose(deleted.scores[:, 1], [total] + [0] * 16, atol=1e-5)
+    assert deleted.area[1] == pytest.approx(total / 32, rel=1e-5)
+    inserted = insertion_curve(predict, IMAGE, WEIGHT, background=BLACK, masking=STEPS_16)
+    np.testing.assert_allclose(inserted.scores[:, 1], [0] + [total] * 16, atol=1e-4)
+    assert inserted.area[1] == pytest.approx(total * (1 - 1 / 32), rel=1e-5)
+    worst = deletion_curve(predict, IMAGE, -WEIGHT, background=BLACK, masking=STEPS_16)
+    assert worst.area[1] == pytest.approx(total * (1 - 1 / 32), rel=1e-5)
 
 
 def test_curves_do_not_depend_on_the_batch_and_use_real_ones() -> None:
@@ -56,20 +62,59 @@ def test_curves_do_not_depend_on_the_batch_and_use_real_ones() -> None:
         sizes.append(len(batch))
         return predict(batch)
 
-    first = deletion_curve(watching, IMAGE, WEIGHT, column=1, background=BLACK, steps=10, batch=4)
+    first = deletion_curve(watching, IMAGE, WEIGHT, background=BLACK, masking=Masking(steps=10, batch=4))
     assert sizes == [4, 4, 3]
-    again = deletion_curve(predict, IMAGE, WEIGHT, column=1, background=BLACK, steps=10, batch=64)
+    again = deletion_curve(predict, IMAGE, WEIGHT, background=BLACK, masking=Masking(steps=10, batch=64))
     assert (first.scores == again.scores).all()
     assert (first.shares[[0, -1]] == [0, 1]).all()
 
 
 def test_the_true_map_beats_every_baseline() -> None:
-    figures = faithfulness(predict, IMAGE, WEIGHT, column=1, background=BLACK)
-    assert set(figures) == {"map", "random", "centre", "edge"}
-    for name in ("random", "centre", "edge"):
-        assert figures["map"].deletion < figures[name].deletion
-        assert figures["map"].insertion > figures[name].insertion
-        assert figures["map"].gini > figures[name].gini
+    mine = faithfulness(predict, IMAGE, WEIGHT, background=BLACK)
+    for values in baseline_maps(GREY).values():
+        blind = faithfulness(predict, IMAGE, values, background=BLACK)
+        assert mine.deletion[1] < blind.deletion[1] and mine.insertion[1] > blind.insertion[1]
+        assert mine.deletion[0] == blind.deletion[0] == 0
+        assert gini(WEIGHT) > gini(values)
+
+
+def test_a_model_that_is_one_pixel() -> None:
+    """Its logit is 10 x the pixel: with a step a pixel the right map deletes it in the first of 256 steps, the worst last."""
+    place = (5, 11)
+
+    def one_pixel(batch: np.ndarray) -> np.ndarray:
+        return 10 * batch[:, 0, place[0], place[1], None]
+
+    right = np.zeros((SIDE, SIDE), dtype=np.float32)
+    right[place] = 1
+    masking = Masking(steps=256, shares=(0.25, 0.75), noise=0.0)
+    whole = 10 * float(GREY[place])
+    best = faithfulness(one_pixel, IMAGE, right, background=BLACK, masking=masking)
+    worst = faithfulness(one_pixel, IMAGE, -right, background=BLACK, masking=masking)
+    # The curve is `whole` at share 0 and 0 from 1/256 on: half a step of area.
+    assert best.deletion[0] == pytest.approx(whole * (0.5 / 256 - 1), rel=1e-5)
+    assert best.insertion[0] == pytest.approx(-whole * 0.5 / 256, rel=1e-4)
+    assert worst.deletion[0] == pytest.approx(-whole * 0.5 / 256, rel=1e-4)
+    assert localisation(right, right > 0) == (1.0, 1.0, 1.0)
+    assert best.road[0] == -worst.road[0] != 0
+
+
+def test_curves_are_those_of_a_plain_loop_on_colour_images() -> None:
+    colour = RNG.uniform(0, 1, (3, 6, 5)).astype(np.float32)
+    behind = RNG.uniform(0, 1, (3, 6, 5)).astype(np.float32)
+    values = RNG.normal(size=(6, 5)).astype(np.float32)
+    weights = RNG.normal(size=(2, 3, 6, 5))
+
+    def score(images: np.ndarray) -> np.ndarray:
+        return np.einsum("bchw,fchw->bf", images, weights)
+
+    found = deletion_curve(score, colour, values, background=behind, masking=Masking(steps=30, batch=7))
+    changed, expected = colour.copy(), [score(colour[None])[0]]
+    for place in sorted(np.ndindex(6, 5), key=lambda at: -values[at]):
+        changed[:, place[0], place[1]] = behind[:, place[0], place[1]]
+        expected.append(score(changed[None])[0])
+    np.testing.assert_allclose(found.scores, expected, atol=1e-5)
+    np.testing.assert_allclose(found.area, np.trapezoid(expected, dx=1 / 30, axis=0), atol=1e-5)
 
 
 def test_imputation_solves_for_the_neighbour_mean() -> None:
@@ -77,10 +122,10 @@ def test_imputation_solves_for_the_neighbour_mean() -> None:
     gone = np.zeros((12, 12), dtype=bool)
     gone[4:8, 3:9] = True
     # A plane is its own neighbour mean away from the border, so the gap fills in exactly.
-    filled = noisy_imputation(ramp, gone, generator=np.random.default_rng(0), noise=0)
-    np.testing.assert_allclose(filled, ramp, atol=1e-5)
+    filled = noisy_imputation(ramp[None], gone, generator=np.random.default_rng(0), noise=0)
+    np.testing.assert_allclose(filled[0], ramp, atol=1e-5)
     holes = RNG.random((12, 12)) < 0.5
-    filled = noisy_imputation(ramp, holes, generator=np.random.default_rng(0), noise=0).astype(np.float64)
+    filled = noisy_imputation(ramp[None], holes, generator=np.random.default_rng(0), noise=0)[0].astype(np.float64)
     for row, column in np.argwhere(holes):
         total = weighed = 0.0
         for r in range(max(0, row - 1), min(12, row + 2)):
@@ -93,33 +138,43 @@ def test_imputation_solves_for_the_neighbour_mean() -> None:
 
 def test_imputation_noise_and_edges() -> None:
     gone = np.ones((40, 40), dtype=bool)
-    image = np.full((40, 40), 0.5, dtype=np.float32)
+    image = np.full((2, 40, 40), 0.5, dtype=np.float32)
     filled = noisy_imputation(image, gone, generator=np.random.default_rng(0), noise=0.05)
-    assert filled.mean() == pytest.approx(0.5, abs=4 * 0.05 / 40)
+    assert filled.mean() == pytest.approx(0.5, abs=4 * 0.05 / 57)
     assert filled.std() == pytest.approx(0.05, rel=0.1)
     assert (noisy_imputation(image, ~gone, generator=np.random.default_rng(0)) == image).all()
 
 
 def test_road_tells_the_true_map_from_its_opposite() -> None:
-    dark = np.full((SIDE, SIDE), 0.2, dtype=np.float32)
-    dark[REGION] = 0.9
-    most = road_curve(predict, dark, WEIGHT, column=1)
-    least = road_curve(predict, dark, WEIGHT, column=1, order="least")
-    assert most.area < 0.5 * least.area
+    dark = np.full((1, SIDE, SIDE), 0.2, dtype=np.float32)
+    dark[:, REGION] = 0.9
+    most = road_curve(predict, dark, WEIGHT)
+    least = road_curve(predict, dark, WEIGHT, order="least")
+    assert most.area[1] < 0.5 * least.area[1]
     # Filled in from dark neighbours the lesion scores about 16 x 0.2.
-    assert most.scores[0] == pytest.approx(16 * 0.2, abs=0.5)
-    assert least.scores[0] == pytest.approx(16 * 0.9, abs=1e-3)
-    assert (road_curve(predict, dark, WEIGHT, column=1).scores == most.scores).all()
+    assert most.scores[0, 1] == pytest.approx(16 * 0.2, abs=0.5)
+    assert least.scores[0, 1] == pytest.approx(16 * 0.9, abs=1e-3)
+    assert (road_curve(predict, dark, WEIGHT).scores == most.scores).all()
+
+
+def test_noise_hides_no_more_than_a_hundredth_of_itself() -> None:
+    """The solution that noise allows beside the exact one."""
+    holes = np.random.default_rng(3).random((48, 48)) < 0.7
+    smooth = np.add.outer(np.sin(np.arange(48) / 7), np.cos(np.arange(48) / 5)).astype(np.float32)[None]
+    exact = noisy_imputation(smooth, holes, generator=np.random.default_rng(0), noise=0)
+    rough = noisy_imputation(smooth, holes, generator=np.random.default_rng(0), noise=0.01)
+    noise = np.random.default_rng(0).normal(0, 0.01, int(holes.sum()))
+    assert np.abs(rough[0][holes] - noise - exact[0][holes]).max() < 1e-3
 
 
 def test_pointing_on_paper() -> None:
     values = np.zeros((SIDE, SIDE), dtype=np.float32)
     values[3, 9] = 1
-    assert pointing_hit(values, REGION)
+    assert hit_share(values, REGION) == 1
     values[3, 5] = 2
-    assert not pointing_hit(values, REGION)
-    assert pointing_hit(values, REGION, tolerance_px=4)
-    assert not pointing_hit(values, REGION, tolerance_px=3)
+    assert hit_share(values, REGION) == 0
+    values[3, 5], values[9, 9], values[4, 9] = 0, 1, 1
+    assert hit_share(values, REGION) == pytest.approx(2 / 3)
 
 
 def test_energy_and_iou_on_paper() -> None:
@@ -130,9 +185,8 @@ def test_energy_and_iou_on_paper() -> None:
     shifted = np.roll(WEIGHT, 2, axis=1)
     assert iou_of_top(shifted, REGION) == pytest.approx(8 / 24)
     assert iou_of_top(-WEIGHT, REGION) == 0.0
-    beside = localisation(IMAGE, WEIGHT, REGION)
-    assert beside["map"] == {"pointing_hit": 1.0, "energy_inside": 1.0, "iou_of_top": 1.0}
-    assert all(beside[name]["energy_inside"] < 0.5 for name in ("random", "centre", "edge"))
+    assert localisation(WEIGHT, REGION) == (1.0, 1.0, 1.0)
+    assert all(localisation(values, REGION).energy < 0.5 for values in baseline_maps(GREY).values())
 
 
 def test_gini_on_paper() -> None:
@@ -146,22 +200,28 @@ def test_gini_on_paper() -> None:
 
 def test_max_sensitivity_on_paper() -> None:
     # A map that is the image itself moves by at most radius x sqrt(n) / |image|; one that ignores it, not at all.
-    grey = np.full((10, 10), 0.5, dtype=np.float32)
-    value = max_sensitivity(lambda image: image, grey, radius=0.1, count=20)
+    grey = np.full((1, 10, 10), 0.5, dtype=np.float32)
+
+    def maps(image: np.ndarray) -> np.ndarray:
+        return np.stack([image[0], 0 * image[0] + 1, 0 * image[0]])
+
+    value, still, empty = max_sensitivity(maps, grey, radius=0.1, count=20)
     assert 0.5 * 0.2 < value < 0.2
-    assert max_sensitivity(lambda image: WEIGHT, IMAGE) == 0.0
-    assert value == max_sensitivity(lambda image: image, grey, radius=0.1, count=20)
-    with pytest.raises(InputError, match="empty"):
-        max_sensitivity(lambda image: 0 * image, grey)
+    assert still == 0.0 and np.isnan(empty)
+    assert value == max_sensitivity(maps, grey, radius=0.1, count=20)[0]
+    generator, worst = np.random.default_rng(0), 0.0
+    for _ in range(5):
+        worst = max(worst, float(np.linalg.norm(generator.uniform(-0.1, 0.1, grey.shape))) / 5.0)
+    assert max_sensitivity(maps, grey, radius=0.1, count=5)[0] == pytest.approx(worst, rel=1e-6)
 
 
 def test_baselines_know_nothing_of_the_model() -> None:
-    maps = baseline_maps(IMAGE)
+    maps = baseline_maps(GREY)
     assert list(maps) == ["random", "centre", "edge"]
-    centre = np.unravel_index(maps["centre"].argmax(), IMAGE.shape)
+    centre = np.unravel_index(maps["centre"].argmax(), GREY.shape)
     assert set(centre) <= {7, 8}
-    assert (maps["random"] == baseline_maps(IMAGE)["random"]).all()
-    assert (maps["random"] != baseline_maps(IMAGE, seed=1)["random"]).any()
+    assert (maps["random"] == baseline_maps(GREY)["random"]).all()
+    assert (maps["random"] != baseline_maps(GREY, seed=1)["random"]).any()
     step = np.zeros((20, 20), dtype=np.float32)
     step[:, 10:] = 1
     assert set(baseline_maps(step)["edge"].argmax(axis=1)) <= {9, 10}
@@ -169,8 +229,10 @@ def test_baselines_know_nothing_of_the_model() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(InputError, match="one frame"):
-        deletion_curve(predict, IMAGE, WEIGHT[1:], column=1, background=BLACK)
+        deletion_curve(predict, IMAGE, WEIGHT[1:], background=BLACK)
+    with pytest.raises(InputError, match="background"):
+        deletion_curve(predict, IMAGE, WEIGHT, background=GREY)
     with pytest.raises(InputError, match="logits"):
-        deletion_curve(predict, IMAGE, WEIGHT, column=2, background=BLACK)
+        deletion_curve(lambda batch: batch[:, 0], IMAGE, WEIGHT, background=BLACK)
     with pytest.raises(InputError, match="steps"):
-        insertion_curve(predict, IMAGE, WEIGHT, column=1, background=BLACK, steps=0)
+        insertion_curve(predict, IMAGE, WEIGHT, background=BLACK, masking=replace(DEFAULT_MASKING, steps=0))

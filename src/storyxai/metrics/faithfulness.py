@@ -1,12 +1,14 @@
 """How faithful a map is to its model, always beside maps that know nothing: random, centre and edge.
 
 Deletion and insertion show the model images off its distribution, and ROAD favours blurry maps: read two families.
-Everything here takes a callable and arrays. Scores are whatever `predict` returns for one finding, usually logits.
+Everything here takes a callable and arrays. Scores are whatever `predict` returns, usually logits, one column a finding: what
+is hidden of an image does not depend on the finding, so that one pass serves all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,142 +18,180 @@ from storyxai.errors import InputError
 from storyxai.types import Array, Mask
 
 __all__ = [
+    "DEFAULT_MASKING",
     "Curve",
     "Faithfulness",
+    "Localisation",
+    "Masking",
     "baseline_maps",
     "deletion_curve",
     "energy_inside",
     "faithfulness",
     "gini",
+    "hit_share",
     "insertion_curve",
     "iou_of_top",
     "localisation",
     "max_sensitivity",
     "noisy_imputation",
-    "pointing_hit",
     "road_curve",
 ]
 
 Predict: TypeAlias = Callable[[Array], Array]
 Order: TypeAlias = Literal["most", "least"]
+_Float64: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How images are changed: `steps` of deletion and insertion, `shares` of pixels that ROAD fills in and its `noise`.
+
+    `noise` is the standard deviation of what is added to a filled pixel; `batch` images are asked at a time.
+    """
+
+    steps: int = 20
+    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    noise: float = 0.01
+    batch: int = 32
+    seed: int = 0
+
+
+DEFAULT_MASKING = Masking()
 
 
 class Curve(NamedTuple):
-    """Scores at growing shares of changed pixels. Shapes: [P] each, from share 0 to 1; `area` by the trapezoid rule."""
+    """Scores at growing shares of changed pixels. Shapes: shares [P], scores [P, F]; `area` [F] by the trapezoid rule."""
 
-    shares: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    area: float
+    shares: _Float64
+    scores: _Float64
+    area: _Float64
 
 
 class Faithfulness(NamedTuple):
-    """The figures of one map. Good: deletion low, insertion high, road (most - least relevant first) low."""
+    """The figures of one map for each of F findings, [F] each: means of the score less that of the unchanged image.
 
-    deletion: float
-    insertion: float
-    road: float
-    gini: float
+    Good: deletion low, insertion high, road (the most minus the least relevant filled in) low.
+    """
+
+    deletion: _Float64
+    insertion: _Float64
+    road: _Float64
+
+
+class Localisation(NamedTuple):
+    """How a map lies on a region, shares in [0, 1]: `hit_share`, `energy_inside`, `iou_of_top`."""
+
+    hit: float
+    energy: float
+    iou: float
 
 
 def deletion_curve(
-    predict: Predict, image: Array, values: Array, *, column: int, background: Array, steps: int = 20, batch: int = 32
+    predict: Predict, image: Array, values: Array, *, background: Array, masking: Masking = DEFAULT_MASKING
 ) -> Curve:
-    """The score of finding `column` as the strongest pixels are replaced by `background`, strongest first.
+    """The scores as the strongest pixels are replaced by `background`, strongest first.
 
-    Shapes: image, values, background [H, W]. Equal pixels go in reading order. A good map falls fast: low area.
+    Shapes: image, background [C, H, W]; values [H, W]. Equal pixels go in reading order. A good map falls fast: low area.
     Source: Petsiuk et al., BMVC 2018 (RISE).
     """
-    return _replacing(predict, image, background, values, column=column, steps=steps, batch=batch)
+    return _replacing(predict, image, background, values, masking)
 
 
 def insertion_curve(
-    predict: Predict, image: Array, values: Array, *, column: int, background: Array, steps: int = 20, batch: int = 32
+    predict: Predict, image: Array, values: Array, *, background: Array, masking: Masking = DEFAULT_MASKING
 ) -> Curve:
-    """The score of finding `column` as pixels of the image enter the `background`, strongest first: high area is good.
+    """The scores as pixels of the image enter the `background`, strongest first: high area is good.
 
-    Shapes: image, values, background [H, W]. Source: Petsiuk et al., BMVC 2018 (RISE).
+    Shapes: image, background [C, H, W]; values [H, W]. Source: Petsiuk et al., BMVC 2018 (RISE).
     """
-    return _replacing(predict, background, image, values, column=column, steps=steps, batch=batch)
+    return _replacing(predict, background, image, values, masking)
 
 
 def road_curve(
-    predict: Predict,
-    image: Array,
-    values: Array,
-    *,
-    column: int,
-    seed: int = 0,
-    noise: float = 0.01,
-    order: Order = "most",
-    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    batch: int = 32,
+    predict: Predict, image: Array, values: Array, *, order: Order = "most", masking: Masking = DEFAULT_MASKING
 ) -> Curve:
-    """The score as the most (or least) relevant pixels are filled in from their neighbours with a little noise.
+    """The scores as the most (or least) relevant pixels are filled in from their neighbours with a little noise.
 
-    Deviates from the paper in one thing: the curve's area is over the given shares, without the unchanged image.
-    Source: Rong et al., ICML 2022 (ROAD: remove and debias).
+    Shapes: image [C, H, W], values [H, W]. Deviates from the paper in one thing: the curve's area is over the given shares,
+    without the unchanged image. Source: Rong et al., ICML 2022 (ROAD: remove and debias).
     """
-    _same_shape(image, values)
+    _check_frames(image, values)
     ranked = np.argsort(-values.ravel() if order == "most" else values.ravel(), kind="stable")
-    generator = np.random.default_rng(seed)
-    images = np.empty((len(shares), *image.shape), dtype=np.float32)
-    for index, share in enumerate(shares):
-        gone = np.zeros(image.size, dtype=bool)
-        gone[ranked[: round(share * image.size)]] = True
-        filled = noisy_imputation(image, gone.reshape(image.shape), generator=generator, noise=noise)
+    generator = np.random.default_rng(masking.seed)
+    images = np.empty((len(masking.shares), *image.shape), dtype=np.float32)
+    for index, share in enumerate(masking.shares):
+        gone = np.zeros(values.size, dtype=bool)
+        gone[ranked[: round(share * values.size)]] = True
+        filled = noisy_imputation(image, gone.reshape(values.shape), generator=generator, noise=masking.noise)
         images[index] = np.clip(filled, 0, 1)
-    return _curve(np.array(shares), _scores(predict, images, column=column, batch=batch))
+    return _curve(np.array(masking.shares), _scores(predict, images, masking.batch))
 
 
 def noisy_imputation(image: Array, gone: Mask, *, generator: np.random.Generator, noise: float = 0.01) -> Array:
-    """The image with each missing pixel the weighted mean of its eight neighbours, plus normal noise, float32 [H, W].
+    """The image with each missing pixel the weighted mean of its eight neighbours, plus normal noise, float32.
 
-    Direct neighbours weigh 1/6, diagonal ones 1/12, renormalised at the border; all missing pixels are solved at once.
-    `noise` is its standard deviation. Where every pixel is missing the image's mean takes their place.
-    Source: Rong et al., ICML 2022.
+    Shapes: image [C, H, W], gone [H, W]. Direct neighbours weigh 1/6, diagonal ones 1/12, renormalised at the border; all
+    missing pixels are solved at once, to a hundredth of `noise`, the standard deviation of what is added. Where every pixel
+    is missing each channel's mean takes their place. Source: Rong et al., ICML 2022.
     """
-    from scipy.sparse import csr_array, identity
-    from scipy.sparse.linalg import spsolve
-
-    _same_shape(image, gone)
-    if not gone.any():
-        return image.astype(np.float32, copy=True)
+    _check_frames(image, gone)
     filled = image.astype(np.float64)
-    if gone.all():
-        filled[:] = filled.mean()
-    else:
-        number = np.full(image.shape, -1)
-        number[gone] = np.arange(gone.sum())
-        rows, columns, weights = [], [], []
-        known, total = np.zeros(gone.sum()), np.zeros(gone.sum())
-        padded = {"image": np.pad(filled, 1), "number": np.pad(number, 1, constant_values=-2)}
-        height, width = image.shape
-        for down in (-1, 0, 1):
-            for right in (-1, 0, 1):
-                if down == right == 0:
-                    continue
-                weight = 1 / 6 if 0 in (down, right) else 1 / 12
-                window = np.s_[1 + down : 1 + down + height, 1 + right : 1 + right + width]
-                other, grey = padded["number"][window][gone], padded["image"][window][gone]
-                total += weight * (other >= -1)
-                known += np.where(other == -1, weight * grey, 0)
-                missing = np.flatnonzero(other >= 0)
-                rows.append(missing)
-                columns.append(other[missing])
-                weights.append(np.full(len(missing), weight))
-        size = int(gone.sum())
-        row = np.concatenate(rows)
-        link = csr_array((np.concatenate(weights) / total[row], (row, np.concatenate(columns))), shape=(size, size))
-        filled[gone] = spsolve((identity(size, format="csr") - link).tocsc(), known / total)
-    filled[gone] += generator.normal(0, noise, int(gone.sum())) if noise else 0
+    for channel in filled:
+        if gone.all():
+            channel[:] = channel.mean()
+        elif gone.any():
+            channel[:] = _solved(channel, gone, tolerance=max(1e-9, noise / 100))
+        channel[gone] += generator.normal(0, noise, int(gone.sum())) if noise else 0
     return filled.astype(np.float32)
+
+
+def _solved(grey: _Float64, gone: Mask, *, tolerance: float) -> _Float64:
+    """The image whose missing pixels are means of their neighbours, by conjugate gradients preconditioned with the diagonal.
+
+    The nearest known pixel is where it starts; `tolerance` is on the residual, relative to the right-hand side.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    padded = np.zeros((grey.shape[0] + 2, grey.shape[1] + 2))
+    total = _neighbours(np.ones_like(grey), padded)
+    given = np.where(gone, _neighbours(np.where(gone, 0, grey), padded), 0)
+    nearest = distance_transform_edt(gone, return_distances=False, return_indices=True)
+    found = np.where(gone, grey[tuple(nearest)], 0)
+
+    def applied(values: _Float64) -> _Float64:
+        return np.where(gone, total * values - _neighbours(values, padded), 0)
+
+    rest = given - applied(found)
+    scaled = rest / total
+    direction, length = scaled.copy(), float((rest * scaled).sum())
+    enough = tolerance * float(np.sqrt((given**2).sum()))
+    for _ in range(4 * grey.size):
+        if float(np.sqrt((rest**2).sum())) <= enough:
+            break
+        forward = applied(direction)
+        step = length / float((direction * forward).sum())
+        found += step * direction
+        rest -= step * forward
+        scaled = rest / total
+        before, length = length, float((rest * scaled).sum())
+        direction = scaled + length / before * direction
+    return np.where(gone, found, grey)
+
+
+def _neighbours(values: _Float64, padded: _Float64) -> _Float64:
+    """The weighted sum of each pixel's eight neighbours; `padded` is a buffer with a border of zeros."""
+    padded[1:-1, 1:-1] = values
+    down = padded[:-2] + 2 * padded[1:-1] + padded[2:]
+    # The separable sum counts the pixel itself four times.
+    around: _Float64 = (down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:] - 4 * values) / 12
+    return around
 
 
 def baseline_maps(image: Array, *, seed: int = 0) -> dict[str, Array]:
     """Maps that know nothing of the model, float32 [H, W] each: "random", "centre" (a Gaussian hill), "edge".
 
-    A method whose figures do not beat these says nothing. "random" is smooth noise no finer than a superpixel;
-    "edge" is the size of the image's own grey gradient.
+    Shapes: image [H, W]. A method whose figures do not beat these says nothing. "random" is smooth noise no finer than a
+    superpixel; "edge" is the size of the image's own grey gradient.
     """
     from scipy.ndimage import gaussian_filter, sobel
 
@@ -169,47 +209,33 @@ def baseline_maps(image: Array, *, seed: int = 0) -> dict[str, Array]:
 
 
 def faithfulness(
-    predict: Predict,
-    image: Array,
-    values: Array,
-    *,
-    column: int,
-    background: Array,
-    seed: int = 0,
-    steps: int = 20,
-    batch: int = 32,
-) -> dict[str, Faithfulness]:
-    """The figures of the map under "map", and of the three baselines beside it. Shapes: [H, W] each."""
-    found = {}
-    for name, candidate in {"map": values, **baseline_maps(image, seed=seed)}.items():
-        common = {"column": column, "batch": batch}
-        deleted = deletion_curve(predict, image, candidate, background=background, steps=steps, **common)
-        inserted = insertion_curve(predict, image, candidate, background=background, steps=steps, **common)
-        road = [
-            road_curve(predict, image, candidate, column=column, seed=seed, order=order, batch=batch).area
-            for order in ("most", "least")
-        ]
-        found[name] = Faithfulness(deleted.area, inserted.area, road[0] - road[1], gini(candidate))
-    return found
+    predict: Predict, image: Array, values: Array, *, background: Array, masking: Masking = DEFAULT_MASKING
+) -> Faithfulness:
+    """Deletion, insertion and ROAD of one map for every finding. Shapes: image, background [C, H, W]; values [H, W]."""
+    whole = _scores(predict, image[None], masking.batch)[0]
+    deleted, inserted = (
+        curve(predict, image, values, background=background, masking=masking) for curve in (deletion_curve, insertion_curve)
+    )
+    most, least = (road_curve(predict, image, values, order=order, masking=masking) for order in _ORDERS)
+    return Faithfulness(deleted.area - whole, inserted.area - whole, most.area - least.area)
 
 
-def pointing_hit(values: Array, region: Mask, *, tolerance_px: int = 0) -> bool:
-    """True when the map's largest pixel (the first, if several) lies in the region or within `tolerance_px` of it.
+_ORDERS: tuple[Order, ...] = ("most", "least")
 
-    Source: Zhang et al., ECCV 2016 (pointing game), which allows 15 pixels.
+
+def hit_share(values: Array, region: Mask) -> float:
+    """The share of the map's strongest point that lies in the region: 1 or 0, in between where several are as strong.
+
+    All of a superpixel is equally strong. Source: the pointing game of Zhang et al., ECCV 2016, without its tolerance.
     """
-    from scipy.ndimage import distance_transform_edt
-
-    _same_shape(values, region)
-    place = np.unravel_index(int(values.argmax()), values.shape)
-    if tolerance_px == 0 or not region.any():
-        return bool(region[place])
-    return bool(distance_transform_edt(~region)[place] <= tolerance_px)
+    _check_frames(values, region)
+    top = float(values.max())
+    return float(region[values >= top - 1e-6 * abs(top)].mean())
 
 
 def energy_inside(values: Array, region: Mask) -> float:
     """Share of the positive map inside the region, 0 for a map without a positive part. Units: share."""
-    _same_shape(values, region)
+    _check_frames(values, region)
     positive = np.maximum(values, 0).astype(np.float64)
     total = float(positive.sum())
     return float(positive[region].sum()) / total if total > 0 else 0.0
@@ -217,7 +243,7 @@ def energy_inside(values: Array, region: Mask) -> float:
 
 def iou_of_top(values: Array, region: Mask) -> float:
     """Intersection over union of the region and as many of the map's strongest positive pixels. Units: share."""
-    _same_shape(values, region)
+    _check_frames(values, region)
     size = int(region.sum())
     top = np.zeros(values.size, dtype=bool)
     top[np.argsort(-values.ravel(), kind="stable")[:size]] = True
@@ -226,16 +252,9 @@ def iou_of_top(values: Array, region: Mask) -> float:
     return float((chosen & region).sum()) / union if union else 0.0
 
 
-def localisation(image: Array, values: Array, region: Mask, *, seed: int = 0) -> dict[str, Mapping[str, float]]:
-    """Pointing hit (0 or 1), energy and IoU of the map under "map", and of the three baselines beside it."""
-    return {
-        name: {
-            "pointing_hit": float(pointing_hit(candidate, region)),
-            "energy_inside": energy_inside(candidate, region),
-            "iou_of_top": iou_of_top(candidate, region),
-        }
-        for name, candidate in {"map": values, **baseline_maps(image, seed=seed)}.items()
-    }
+def localisation(values: Array, region: Mask) -> Localisation:
+    """How the map lies on the region. Shapes: [H, W] each."""
+    return Localisation(hit_share(values, region), energy_inside(values, region), iou_of_top(values, region))
 
 
 def gini(values: Array) -> float:
@@ -253,62 +272,64 @@ def gini(values: Array) -> float:
 
 def max_sensitivity(
     explain: Callable[[Array], Array], image: Array, *, radius: float = 0.02, count: int = 10, seed: int = 0
-) -> float:
-    """The largest change of the map, relative to the map, under uniform pixel noise of at most `radius`.
+) -> _Float64:
+    """The largest change of each map, relative to the map, under uniform pixel noise of at most `radius`, [F].
 
-    `explain` gives one finding's map [H, W]. Compare methods on the same seed; 0 means that noise changes nothing.
-    Source: Yeh et al., NeurIPS 2019.
+    `explain` gives the maps [F, h, w] of an image of any shape. Compare methods on the same seed; 0 means that noise changes
+    nothing, nan that the map was empty. Source: Yeh et al., NeurIPS 2019.
     """
     whole = explain(image).astype(np.float64)
-    size = float(np.sqrt((whole**2).sum()))
-    if size <= 0:
-        raise InputError("map", "is empty, its sensitivity is not defined", mend="check it with not_empty first")
+    size = _lengths(whole)
     generator = np.random.default_rng(seed)
-    changes = []
+    changes = np.zeros(len(whole))
     for _ in range(count):
         noisy = np.clip(image + generator.uniform(-radius, radius, image.shape), 0, 1).astype(np.float32)
-        changes.append(float(np.sqrt(((explain(noisy) - whole) ** 2).sum())) / size)
-    return max(changes)
+        changes = np.maximum(changes, _lengths(explain(noisy) - whole))
+    relative: _Float64 = np.divide(changes, size, out=np.full(len(whole), np.nan), where=size > 0)
+    return relative
 
 
-def _replacing(
-    predict: Predict, first: Array, second: Array, values: Array, *, column: int, steps: int, batch: int
-) -> Curve:
+def _lengths(maps: _Float64) -> _Float64:
+    lengths: _Float64 = np.sqrt((maps.reshape(len(maps), -1) ** 2).sum(axis=1))
+    return lengths
+
+
+def _replacing(predict: Predict, first: Array, second: Array, values: Array, masking: Masking) -> Curve:
     """Scores as pixels of `first` give way to those of `second`, strongest of `values` first."""
-    _same_shape(first, values)
-    _same_shape(first, second)
-    if steps < 1:
-        raise InputError("steps", f"{steps}", mend="use at least 1, better 20")
+    _check_frames(first, values)
+    if first.shape != second.shape:
+        raise InputError("background", f"{second.shape} for {first.shape}", mend="give one of the image's shape")
+    if masking.steps < 1:
+        raise InputError("steps", f"{masking.steps}", mend="use at least 1, better 20")
     order = np.empty(values.size, dtype=np.int64)
     order[np.argsort(-values.ravel(), kind="stable")] = np.arange(values.size)
     place = order.reshape(values.shape)
-    counts = np.round(np.linspace(0, values.size, steps + 1)).astype(np.int64)
+    counts = np.round(np.linspace(0, values.size, masking.steps + 1)).astype(np.int64)
     scores = [
-        _scores(
-            predict, np.where(place < part[:, None, None], second, first).astype(np.float32), column=column, batch=batch
-        )
-        for part in np.split(counts, range(batch, len(counts), batch))
+        _scores(predict, np.where(place < part[:, None, None, None], second, first).astype(np.float32), masking.batch)
+        for part in np.split(counts, range(masking.batch, len(counts), masking.batch))
     ]
     return _curve(counts / values.size, np.concatenate(scores))
 
 
-def _scores(predict: Predict, images: Array, *, column: int, batch: int) -> NDArray[np.float64]:
+def _scores(predict: Predict, images: Array, batch: int) -> _Float64:
+    """The scores [N, F] of images [N, C, H, W]."""
     parts = []
     for start in range(0, len(images), batch):
-        part = images[start : start + batch, None]
+        part = images[start : start + batch]
         answer = np.asarray(predict(part), dtype=np.float64)
-        if answer.ndim != 2 or len(answer) != len(part) or not 0 <= column < answer.shape[1]:
+        if answer.ndim != 2 or len(answer) != len(part):
             raise InputError("predict", f"returned {answer.shape} for {len(part)} images", mend="return logits [B, F]")
-        parts.append(answer[:, column])
+        parts.append(answer)
     return np.concatenate(parts)
 
 
-def _curve(shares: NDArray[np.float64], scores: NDArray[np.float64]) -> Curve:
+def _curve(shares: _Float64, scores: _Float64) -> Curve:
     width = float(shares[-1] - shares[0])
-    area = float(np.trapezoid(scores, shares)) / width if width > 0 else float(scores[0])
-    return Curve(shares, scores, area)
+    area = np.trapezoid(scores, shares, axis=0) / width if width > 0 else scores[0]
+    return Curve(shares, scores, np.asarray(area, dtype=np.float64))
 
 
-def _same_shape(first: NDArray[np.generic], second: NDArray[np.generic]) -> None:
-    if first.shape != second.shape or first.ndim != 2:
-        raise InputError("map", f"shapes {first.shape} and {second.shape}", mend="give both in one frame [H, W]")
+def _check_frames(image: NDArray[np.generic], values: NDArray[np.generic]) -> None:
+    if image.shape[-2:] != values.shape or values.ndim != 2 or image.ndim not in (2, 3):
+        raise InputError("map", f"shapes {image.shape} and {values.shape}", mend="give both in one frame [H, W]")

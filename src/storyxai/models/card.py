@@ -20,7 +20,9 @@ from storyxai.types import (
     DataSet,
     FindingFigures,
     GroupFigures,
+    MapFaithfulness,
     MapHits,
+    MapRobustness,
     ModelFacts,
     OutlineFigures,
     ReportFigures,
@@ -61,7 +63,7 @@ class Calibration:
     prevalence: float | None = None
 
 
-CITED = ("per_finding", "lungs", "report", "agreement", "subgroups", "map_hits")
+CITED = ("per_finding", "lungs", "report", "agreement", "subgroups", "map_hits", "faithfulness", "robustness")
 """The figures of a card that stories may cite."""
 
 
@@ -75,6 +77,8 @@ class CardFigures:
     agreement: Mapping[str, AgreementFigures] = field(default_factory=dict)
     subgroups: Mapping[str, Mapping[str, GroupFigures]] = field(default_factory=dict)
     map_hits: Mapping[str, MapHits] = field(default_factory=dict)
+    faithfulness: Mapping[str, MapFaithfulness] = field(default_factory=dict)
+    robustness: Mapping[str, MapRobustness] = field(default_factory=dict)
     phantom_per_finding: Mapping[str, FindingFigures] = field(default_factory=dict)
 
 

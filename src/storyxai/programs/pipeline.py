@@ -257,12 +257,20 @@ def _speeds(run: DistilledRun) -> dict[str, Any]:
     return network_speeds({"student": run.student, **teachers}, run.parts.test, clock=time.perf_counter)
 
 
-def write_scorecard(record: Mapping[str, Any], out: Path, *, speed: Mapping[str, Any] | None = None) -> None:
-    """Write scorecard.json and scorecard.html into `out`; measured times go to speed.json, apart from what is hashed."""
+def write_scorecard(
+    record: Mapping[str, Any], out: Path, *, speed: Mapping[str, Any] | None = None,
+    explanations: Mapping[str, Any] | None = None,
+) -> None:
+    """Write scorecard.json and scorecard.html into `out`; measured times go to speed.json, apart from what is hashed.
+
+    The figures of maps go to explanations.json and onto the page.
+    """
     require_writable(out)
-    files = {"scorecard.json": canonical_json(dict(record)), "scorecard.html": render_scorecard(dict(record), speed=speed)}
-    if speed is not None:
-        files["speed.json"] = canonical_json(dict(speed))
+    page = render_scorecard(dict(record), speed=speed, explanations=explanations)
+    files = {"scorecard.json": canonical_json(dict(record)), "scorecard.html": page}
+    for name, more in (("speed.json", speed), ("explanations.json", explanations)):
+        if more is not None:
+            files[name] = canonical_json(dict(more))
     replace_files(out, files)
 
 

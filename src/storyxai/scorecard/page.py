@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
 from storyxai.errors import InputError
 from storyxai.pages.layout import data_uri, render_document, render_fragment
-from storyxai.pages.views import Block, Cell, Chapter, Document, Fold, Listing, Part, Plot, Row, Table, Text, cell
+from storyxai.pages.views import Block, Cell, Chapter, Document, Fold, Listing, Plot, Text, cell
+from storyxai.scorecard.cells import Line, Plain
+from storyxai.scorecard.cells import beside as _beside
+from storyxai.scorecard.cells import estimate_cell as _estimate
+from storyxai.scorecard.cells import gap_cell as _gap
+from storyxai.scorecard.cells import plain_words as _plain
+from storyxai.scorecard.cells import signed as _signed
+from storyxai.scorecard.cells import table as _table
+from storyxai.scorecard.explanations_page import explanation_chapters, explanation_facts
 from storyxai.scorecard.plots import dice_plot, forest, looks, reliability, unique, words
 
-__all__ = ["glance_html", "render_scorecard"]
+__all__ = ["glance_html", "render_explanations", "render_scorecard"]
 
-Plain = Mapping[str, Any]
-Line = tuple[str, Sequence["Cell | str | int"], str]
-"""A row: its name, its cells, its look."""
 _DISTANCES = {
     "average_px": "Outlines apart, px",
     "hausdorff_95_px": "Hausdorff 95 %, px",
@@ -34,26 +36,39 @@ _REPORT_SCORES = (
 )
 
 
-def render_scorecard(scorecard: Plain, *, speed: Plain | None = None) -> bytes:
+def render_scorecard(scorecard: Plain, *, speed: Plain | None = None, explanations: Plain | None = None) -> bytes:
     """The page as UTF-8 HTML: no script, no outside file, no date. `scorecard` is `Scorecard.as_dict()`.
 
-    `speed` are measured times, which differ from run to run: with them, so does the page.
+    `speed` are measured times, which differ from run to run: with them, so does the page. `explanations` are the figures of
+    the model's maps (`judge_explanations`).
     Raises: InputError where `scorecard` is of another format.
     """
     if scorecard.get("format") != "storyxai-scorecard/1":
         why = f"format '{scorecard.get('format')}' is not storyxai-scorecard/1"
         raise InputError("scorecard", why, mend="make it again with `storyxai evaluate`")
-    return render_document(_document(scorecard, speed or {}))
+    return render_document(_document(scorecard, speed or {}, explanations or {}))
+
+
+def render_explanations(explanations: Plain) -> bytes:
+    """The figures of a model's maps as a page of their own, UTF-8 HTML, for a model that has no scorecard."""
+    return render_document(_explanations(explanations))
+
+
+def _explanations(record: Plain) -> Document:
+    chapters = tuple(explanation_chapters(record))
+    return Document("Explanations", record["dataset"]["name"], explanation_facts(record), chapters)
 
 
 def glance_html(scorecard: Plain) -> str:
-    """What the scorecard says at a glance, as HTML to stand in a notebook."""
-    whole = _document(scorecard, {})
+    """What the scorecard (or the figures of maps alone) says at a glance, as HTML to stand in a notebook."""
+    if "methods" in scorecard:
+        return render_fragment("fragment.html", _explanations(scorecard))
+    whole = _document(scorecard, {}, {})
     short = Document(whole.kind, whole.title, whole.facts, whole.chapters[:1], whole.language)
     return render_fragment("fragment.html", short)
 
 
-def _document(scorecard: Plain, speed: Plain) -> Document:
+def _document(scorecard: Plain, speed: Plain, explanations: Plain) -> Document:
     tell = (
         _summary, _told, _findings, _calibration, _own_metrics, _masks, _detection, _reports, _differences, _subgroups,
         _agreement,
@@ -61,7 +76,7 @@ def _document(scorecard: Plain, speed: Plain) -> Document:
     chapters = [chapter for part in tell for chapter in part(scorecard)]
     return Document(
         "Scorecard", scorecard["dataset"]["name"], _facts(scorecard),
-        (*chapters, *_speed(speed), *_reading(scorecard)),
+        (*chapters, *explanation_chapters(explanations), *_speed(speed), *_reading(scorecard)),
     )
 
 
@@ -448,60 +463,14 @@ def _reading(scorecard: Plain) -> list[Chapter]:
     return [Chapter("The data, and how to read this page", (Listing(tuple(lines)), *tables))]
 
 
-def _table(heads: Sequence[str], rows: Iterable[Line], *, tight: bool = False) -> Table:
-    """`tight` puts intervals on lines of their own."""
-    body = tuple(
-        Row(cell(name), tuple(c if isinstance(c, Cell) else cell(c) for c in cells), kind) for name, cells, kind in rows
-    )
-    return Table(tuple(heads), body, kind="tight" if tight else "numbers")
-
-
 def _figure(svg: bytes, alt: str, caption: str) -> Plot:
     return Plot(data_uri(svg, "image/svg+xml"), alt, caption)
-
-
-def _beside(found: Cell, small: str) -> Cell:
-    """The cell with a smaller remark behind it, as it is where there is none."""
-    return Cell((*found.parts, Part(small, kind="small")), found.kind) if small else found
-
-
-def _estimate(found: Plain | None, *, digits: int = 3) -> Cell:
-    if found is None or found["value"] is None:
-        return cell("–")
-    if found.get("low") is None:
-        return cell(_number(found["value"], digits))
-    value, low, high = (_number(found[name], digits) for name in ("value", "low", "high"))
-    return cell(value, f"({low} to {high})")
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def _distance(found: Plain | None, images: int) -> Cell:
     if found is None:
         return cell("–")
     return _beside(_estimate(found, digits=1), f"n = {found['images']}" if found["images"] != images else "")
-
-
-def _gap(found: Plain) -> Cell:
-    if found["value"] is None:
-        return cell("–")
-    span = "" if found.get("low") is None else f"({_signed(found['low'])} to {_signed(found['high'])})"
-    return cell(_signed(found["value"]), span)
-
-
-def _signed(value: float) -> str:
-    text = f"{value:+.3f}".replace("-", "−")
-    return "0.000" if text in {"+0.000", "−0.000"} else text
-
-
-def _plain(value: object) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-    return str(value)
 
 
 def _fact(value: object) -> str:
