@@ -35,18 +35,17 @@ from storyxai.evidence.gather import told_findings
 from storyxai.evidence.maps import draw, maps_of, values_of
 from storyxai.evidence.predict import OneLook, Seen, predict, view_of
 from storyxai.evidence.trust import TRUST_NAME, Trust, write_trust
-from storyxai.explain.cam import grid_head_gradients
-from storyxai.explain.contract import Budget, Look, Method
+from storyxai.explain.contract import Budget, Method
 from storyxai.explain.registry import method_named
 from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
 from storyxai.metrics.calibration import fit_platt
-from storyxai.metrics.faithfulness import baseline_maps, energy_inside
+from storyxai.metrics.faithfulness import baseline_maps, energy_inside, hit_share
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
-from storyxai.modalities.contract import Modality
-from storyxai.models.card import Calibration, ModelCard, card_figures, read_card, write_card
+from storyxai.models.card import Calibration, card_figures, read_card, write_card
 from storyxai.models.export import load_network
 from storyxai.models.network import Network
+from storyxai.models.network_model import NetworkModel
 from storyxai.models.runtime import SHIPPED, Student, load_student
 from storyxai.phantoms.generate import generate_phantom
 from storyxai.provenance import canonical_json, sha256_file
@@ -130,68 +129,13 @@ def boxed_cases(data: Path, patients: Mapping[str, int]) -> Iterator[Case]:
             yield Case(str(row["patient_id"]), image, tuple(table.boxes_of(row, height=height, width=width)))
 
 
-@dataclass(frozen=True, eq=False)
-class FoldStudent:
-    """A network that was trained without one fold, as a model that can be explained: as the shipped student in all it gives.
-
-    `outlines` draws the structures of a network that was taught none.
-    """
-
-    net: Network
-    card: ModelCard
-    outlines: Student | None = None
-    model_id: str = "fold"
-    channels: int = 1
-    modality: Modality = CHEST
-
-    @property
-    def findings(self) -> tuple[str, ...]:
-        return self.net.spec.findings
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        return self.net.spec.size, self.net.spec.size
-
-    def logits(self, images: Array) -> Array:
-        with torch.inference_mode():
-            found = self.net(torch.from_numpy(images)).logits
-        assert found is not None
-        return np.asarray(found.numpy(), dtype=np.float32)
-
-    def look(self, image: Array, columns: Sequence[int] | None = None) -> Look:
-        with torch.inference_mode():
-            said = self.net(torch.from_numpy(np.ascontiguousarray(image[None])))
-        head, picked = self.net.finding_head, slice(None) if columns is None else list(columns)
-        features = said.features[0].numpy()
-        _, gradients = grid_head_gradients(
-            features, head.hidden.weight.detach().numpy()[:, :, 0, 0], head.hidden.bias.detach().numpy(),
-            head.out.weight.detach().numpy()[picked, :, 0, 0], head.out.bias.detach().numpy()[picked],
-            head.sharpness().detach().numpy()[picked],
-        )
-        return Look(said.logits[0].numpy(), features, gradients, said.grid[0].numpy(), "fused features at stride 16")
-
-    def input_gradients(self, images: Array, columns: Sequence[int] | None = None) -> None:
-        """None: not asked here."""
-
-    def structures(self, image: Array) -> Mapping[str, Array] | None:
-        if self.outlines is not None:
-            frame = model_frame(*image.shape[1:], size=self.outlines.size)
-            return self.outlines.structures(frame.to_model(image[0])[None])
-        with torch.inference_mode():
-            drawn = self.net(torch.from_numpy(np.ascontiguousarray(image[None]))).masks
-        return None if drawn is None else dict(zip(self.net.spec.structures, torch.sigmoid(drawn[0]).numpy(), strict=True))
-
-    def report(self, image: Array) -> None:
-        """None: not asked here."""
-
-
-def fold_student(network: Network) -> FoldStudent:
+def fold_student(network: Network) -> NetworkModel:
     """The network, not yet calibrated."""
     outlines = None if "masks" in network.spec.tasks else load_student()
-    return FoldStudent(network, ModelCard("fold", "0", {}, {}, {}, (), (), ()), outlines)
+    return NetworkModel(network, outlines=outlines, model_id="fold")
 
 
-def calibrated_student(student: FoldStudent, data: Path, patients: Mapping[str, int]) -> FoldStudent:
+def calibrated_student(student: NetworkModel, data: Path, patients: Mapping[str, int]) -> NetworkModel:
     """The student with its findings calibrated on CALIBRATING films that it has not met."""
     films = [(t, row) for t in _tables(data) for row in t.frame.to_dict("records") if str(row["patient_id"]) in patients]
     chosen = np.random.default_rng(0).permutation(len(films))[:CALIBRATING]
@@ -215,7 +159,7 @@ def platt(findings: Sequence[str], logits: Array, labels: NDArray[np.float64]) -
     return fitted
 
 
-def rows_of_case(student: FoldStudent | Student, case: Case, *, lime: bool = False, theirs: bool = False) -> list[Row]:
+def rows_of_case(student: NetworkModel | Student, case: Case, *, lime: bool = False, theirs: bool = False) -> list[Row]:
     """One row a map of each finding that is boxed or told, by each method."""
     once = OneLook(student, view_of(student, case.image)[0])
     seen = predict(once, case.image, CHEST)
@@ -229,11 +173,11 @@ def rows_of_case(student: FoldStudent | Student, case: Case, *, lime: bool = Fal
             {"patient": case.patient, "image": case.image.source, "told": row["finding"] in told, **row}
             for row in _drawn(once, seen, keys, wanted, regions, case.image)
         ]
-    if theirs and isinstance(student, FoldStudent):
+    if theirs and isinstance(student, NetworkModel):
         maps = their_grad_cam(student.net, seen, student.findings, tuple(sorted(boxed)))
         for row in rows:
             if row["method"] == "grad_cam" and row["finding"] in maps:
-                row["their_hit"] = _hit(maps[row["finding"]], regions[row["finding"]])
+                row["their_hit"] = hit_share(maps[row["finding"]], regions[row["finding"]])
     return rows
 
 
@@ -337,16 +281,10 @@ def _once(method: Method) -> Method:
 def _against(values: Array, region: Mask, image: Image) -> Row:
     """Hit and energy of a map and of those that know nothing."""
     blind = baseline_maps(image.pixels, seed=int(image.sha256[:8], 16))
-    row: Row = {"hit": _hit(values, region), "energy": energy_inside(values, region)}
+    row: Row = {"hit": hit_share(values, region), "energy": energy_inside(values, region)}
     for name in ("centre", "random"):
-        row |= {f"{name}_hit": _hit(blind[name], region), f"{name}_energy": energy_inside(blind[name], region)}
+        row |= {f"{name}_hit": hit_share(blind[name], region), f"{name}_energy": energy_inside(blind[name], region)}
     return row
-
-
-def _hit(values: Array, region: Mask) -> float:
-    """The share of the strongest point that lies in the region: all of LIME's strongest superpixel is equally strong."""
-    top = float(values.max())
-    return float(region[values >= top - 1e-6 * abs(top)].mean())
 
 
 def _tables(data: Path) -> list[StudyTable]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from scipy.ndimage import gaussian_filter, zoom
 from torch import nn
 
+from evidence_example import example_evidence
 from storyxai.data.table import StudyTable, read_table
 from storyxai.errors import InputError, UnknownNameError, UnsupportedMethodError
 from storyxai.explain.cam import grad_cam
@@ -20,11 +22,14 @@ from storyxai.explain.contract import Look
 from storyxai.imaging.read import read_image
 from storyxai.models.adapters.function import FunctionModel
 from storyxai.models.adapters.torch_model import TorchModel
+from storyxai.models.card import card_figures, read_card
 from storyxai.models.randomise import randomised_models
+from storyxai.models.runtime import SHIPPED
 from storyxai.programs.data import import_data, make_phantoms
 from storyxai.programs.evaluate import EvaluateOptions, ExplanationPlan, evaluate, evaluate_explanations
 from storyxai.scorecard.explanations import card_parts, judge_explanations
 from storyxai.scorecard.page import render_explanations
+from storyxai.story.tell import tell
 from storyxai.types import Array
 
 SIDE = 64
@@ -196,3 +201,30 @@ def test_an_empty_map_counts_in_no_figure(table: Path) -> None:
     record = judge_explanations(Empty(3, 5), table, PLAN)
     assert (record["methods"][0]["empty"], record["methods"][0]["figures"]) == (6, [])
     assert b"6 empty" in render_explanations(record)
+
+
+def test_what_the_card_holds_of_maps_is_told_to_the_practitioner() -> None:
+    evidence = example_evidence()
+    parts = card_figures({
+        "faithfulness": {"lime": {"deletion": 0.5, "deletion_interval": [0.25, 0.75], "n": 30, "data": "made-up"}},
+        "robustness": {"lime": {"change": 0.43, "interval": [0.3, 0.5], "radius": 0.02, "n": 10, "data": "made-up"}},
+    })
+    told = replace(evidence, model=replace(evidence.model, faithfulness=parts.faithfulness, robustness=parts.robustness))
+    text = " ".join(line.text for part in tell(told, audience="practitioner").sections for line in part.sentences)
+    assert "On 30 maps (made-up) hiding first what LIME marks changes the finding's log-odds by +0.50 more" in text
+    assert "Noise of 0.02 of the grey scale changes a map by LIME by 0.43 of itself" in text
+    assert "faithfulness of the maps" not in text and "robustness of the maps" not in text
+
+
+def test_a_students_card_takes_them_in(table: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    shutil.copytree(SHIPPED, folder)
+    plan = replace(PLAN, images=6, methods=("evidence_grid",), robust_every=1)
+    options = EvaluateOptions(model=folder, split="all", bootstrap=50, explanations=plan, write_card=True)
+    done = evaluate(table, tmp_path / "out", options)
+    figures = read_card(folder).figures
+    maps = json.loads((tmp_path / "out" / "explanations.json").read_bytes())
+    change = {found["figure"]: found for found in maps["methods"][0]["figures"]}["change"]
+    assert figures.robustness["evidence_grid"].change == change["map"]["value"]
+    assert figures.faithfulness["evidence_grid"].n == maps["methods"][0]["maps"]
+    assert "Explanations" in done.page.read_text(encoding="utf-8")

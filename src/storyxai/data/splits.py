@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from storyxai.data.patients import join_people
 from storyxai.data.table import StudyTable
 from storyxai.errors import StoryxaiError, TableError
+from storyxai.imaging.read import read_image
 from storyxai.progress import Progress
 
 __all__ = [
@@ -225,8 +226,6 @@ def grey_of(table: StudyTable, record: dict[str, str]) -> NDArray[np.float32]:
                 return np.asarray(picture.convert("L"), dtype=np.float32)
         except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
             raise TableError(path.name, "cannot be read as a picture", mend="fetch the file again") from error
-    from storyxai.imaging.read import read_image
-
     return read_image(path).pixels
 
 

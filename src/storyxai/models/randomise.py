@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storyxai.explain.contract import ExplainedModel
+from storyxai.models.adapters.torch_layers import layer_named
 from storyxai.models.adapters.torch_model import TorchModel
 from storyxai.models.runtime import Student
 
@@ -52,8 +53,6 @@ def randomised_models(
 
 def _opened(model: ExplainedModel) -> tuple[TorchModel | NetworkModel, nn.Module] | None:
     if isinstance(model, TorchModel):
-        from storyxai.models.adapters.torch_layers import layer_named
-
         # A layer that was given as a module is of the caller's network: in a copy it is found by its name.
         named = None if model.layer is None else layer_named(model.module, model.layer)[0]
         return replace(model, layer=named), model.module

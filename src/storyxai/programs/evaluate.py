@@ -78,7 +78,11 @@ class Evaluated:
     scorecard: Path
     headline: Mapping[str, Any]
     lines: tuple[str, ...]
-    page: Path
+
+    @property
+    def page(self) -> Path:
+        """The page beside the figures."""
+        return self.scorecard.with_suffix(".html")
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""
@@ -109,7 +113,7 @@ def evaluate(table: Path, out: Path, options: EvaluateOptions | None = None, *, 
         if maps is not None and options.write_card:
             write_card(_with_maps(read_card(student.folder), maps), student.folder)
     lines = (*score_lines(record), *(() if maps is None else explanation_lines(maps)))
-    return Evaluated(out / "scorecard.json", headline(record), lines, out / "scorecard.html")
+    return Evaluated(out / "scorecard.json", headline(record), lines)
 
 
 def evaluate_explanations(
@@ -123,7 +127,7 @@ def evaluate_explanations(
     with name_full_disk(out):
         record = judge_explanations(model, table, plan or ExplanationPlan(), progress=progress)
         replace_files(out, {"explanations.json": canonical_json(record), "explanations.html": render_explanations(record)})
-    return Evaluated(out / "explanations.json", {}, explanation_lines(record), out / "explanations.html")
+    return Evaluated(out / "explanations.json", {}, explanation_lines(record))
 
 
 def explanation_lines(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -166,5 +166,7 @@ def _checks(t: Teller) -> list[Section]:
         return []
     lines = [t.say("practitioner.checks_what")]
     lines += [t.say("practitioner.map_hits", {"M": method}) for method in t.names("model.map_hits")]
+    for part in ("faithfulness", "robustness"):
+        lines += [t.say(f"practitioner.{part}", {"M": method}) for method in t.names(f"model.{part}")]
     lines += failed_checks(t, "practitioner")
     return t.section(t.words.heading("practitioner.checks"), lines, figures=("table/checks",))
