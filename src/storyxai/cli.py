@@ -546,6 +546,7 @@ def data_phantom(
     count: Annotated[int, typer.Option(help="How many images.", min=1, max=1_000_000)] = 16,
     seed: Seed = 0,
     size: Annotated[int, typer.Option(help="Side of the square image in pixels.", min=64, max=2048)] = 512,
+    modality: Annotated[str, typer.Option(help="What they are of: chest_radiograph or dermoscopy.")] = "chest_radiograph",
     as_json: Json = False,
 ) -> None:
     """Make synthetic images with exact references: findings, boxes, masks, reports.
@@ -553,7 +554,7 @@ def data_phantom(
     Example:  storyxai data phantom --count 16 --out phantoms
     """
     with _progress() as progress:
-        data.make_phantoms(out, count=count, seed=seed, size=size, progress=progress)
+        data.make_phantoms(out, count=count, seed=seed, size=size, modality=modality, progress=progress)
     result = {"out": out, "count": count, "seed": seed, "size": size, "synthetic": True}
     _answer(result, [f"{out}: {count} phantoms (synthetic, {size} px)"], as_json)
 

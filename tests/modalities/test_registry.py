@@ -123,7 +123,7 @@ def test_a_package_brings_a_modality_by_entry_point(tmp_path: Path, monkeypatch:
     monkeypatch.syspath_prepend(tmp_path)
     installed(monkeypatch, ("skin", "their_skin:SKIN"), ("broken", "their_broken:IT"), ("other", "their_skin:SKIN"))
     assert modality_named("skin").names == ("Nevus",)
-    assert modality_keys() == ("broken", "chest_radiograph", "other", "skin")
+    assert modality_keys() == ("broken", "chest_radiograph", "dermoscopy", "other", "skin")
     with pytest.raises(InputError, match=r"'broken': cannot be imported from their_broken:IT .ModuleNotFoundError"):
         modality_named("broken")
     with pytest.raises(InputError, match="let it be a Modality whose key is 'other'"):

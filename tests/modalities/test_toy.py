@@ -248,7 +248,7 @@ def test_a_recipe_asks_no_more_than_its_modality_has(run: Path, tmp_path: Path) 
     text = (run / "spots.toml").read_text(encoding="utf-8")
     for old, new, said in (
         ("deepest = 16", 'tasks = ["findings", "masks"]', "'masks', .*which has no structures.*leave it out"),
-        ("phantom_train = 0", "phantom_train = 2", "phantoms are of 'chest_radiograph'"),
+        ("phantom_train = 0", "phantom_train = 2", "which has no phantoms"),
         ('modality = "', 'modality = "chest_radiogaph" #', "'modality': .*did you mean 'chest_radiograph'"),
     ):
         path = tmp_path / "bad.toml"

@@ -18,30 +18,32 @@ from storyxai.data.views import frontal_rows
 from storyxai.errors import TableError
 from storyxai.imaging.geometry import ModelFrame, model_frame, model_view
 from storyxai.modalities.contract import Modality
-from storyxai.modalities.registry import modality_named
-from storyxai.phantoms.generate import Phantom, generate_phantom
+from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
+from storyxai.phantoms.registry import phantom_maker
 from storyxai.progress import Progress
 from storyxai.types import Box, Mask
 
 __all__ = ["examples_from_phantoms", "examples_from_table"]
 
 Encode = Callable[[Sequence[str]], NDArray[np.int64]]
-_PHANTOMS = modality_named()
-"""What phantoms are of."""
 
 
 def examples_from_phantoms(
-    seeds: Sequence[int], *, size: int, phantom_size: int, encode: Encode, shares: bool = False, workers: int = 2,
-    progress: Progress | None = None,
+    seeds: Sequence[int], *, size: int, phantom_size: int, encode: Encode, modality: str = DEFAULT_MODALITY,
+    shares: bool = False, workers: int = 2, progress: Progress | None = None,
 ) -> Examples:
     """The phantoms of the given seeds as examples; findings that a phantom cannot have are not stated.
+
+    `modality` is the key of what they are of.
 
     `encode` turns the words of a report into numbers. With `shares` a mask's pixel holds the share that is covered, else
     what the majority of it is.
     """
     rows: list[_Row] = []
     with ProcessPoolExecutor(max_workers=workers) as pool:
-        for row in pool.map(_phantom_row, seeds, repeat(size), repeat(phantom_size), repeat(shares), chunksize=16):
+        for row in pool.map(
+            _phantom_row, seeds, repeat(size), repeat(phantom_size), repeat(shares), repeat(modality), chunksize=16
+        ):
             rows.append(row)
             if progress:
                 progress("phantoms", len(rows), len(seeds))
@@ -97,20 +99,20 @@ class _Row:
     words: Sequence[str]
 
 
-def _phantom_row(seed: int, size: int, phantom_size: int, shares: bool) -> _Row:
-    phantom: Phantom = generate_phantom(seed, size=phantom_size)
-    pixels = phantom.image.pixels
-    frame = model_frame(*pixels.shape, size=size)
+def _phantom_row(seed: int, size: int, phantom_size: int, shares: bool, modality: str) -> _Row:
+    kind, phantom = modality_named(modality), phantom_maker(modality)(seed, size=phantom_size)
+    height, width = phantom.image.pixels.shape[:2]
+    frame = model_frame(height, width, size=size)
     return _Row(
         image_id=f"phantom-{seed}",
         patient_id=f"phantom-{phantom.patient_id}",
         domain="phantom",
-        image=_bytes(frame.to_model(pixels)),
-        labels=_label_row(phantom.labels, _PHANTOMS),
-        masks=np.stack([_small(frame, phantom.masks[name], size, shares=shares) for name in _PHANTOMS.structure_names]),
+        image=_image(phantom.image.pixels, frame, kind),
+        labels=_label_row(phantom.labels, kind),
+        masks=np.stack([_small(frame, phantom.masks[name], size, shares=shares) for name in kind.structure_names]),
         union=_unknown(size // 4, size // 4),
-        cells=_cells(frame, phantom.boxes, _stated(phantom.labels, _PHANTOMS), size, complete=frozenset(phantom.labels)),
-        words=_tokens(phantom.report, _PHANTOMS),
+        cells=_cells(frame, phantom.boxes, _stated(phantom.labels, kind), size, complete=frozenset(phantom.labels)),
+        words=_tokens(phantom.report, kind),
     )
 
 

@@ -16,7 +16,6 @@ from storyxai.data.splits import DuplicatePair, check_no_leak, near_duplicates, 
 from storyxai.data.table import Skipped, StudyTable
 from storyxai.errors import InputError, OutputError, StoryxaiError, TableError
 from storyxai.modalities.contract import Modality
-from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.progress import Progress
 
 __all__ = ["ImportReport", "import_source", "read_source"]
@@ -85,13 +84,13 @@ def _read(
     reader = reader_of(source)
     if modality is not None and source.key == "manifest":
         reader = partial(reader, modality=modality)
-    elif modality is not None and modality.key != DEFAULT_MODALITY:
-        why = f"brings findings of its own, not those of the modality '{modality.key}'"
-        raise InputError(f"source '{source.key}'", why, mend="write a table of your own and import it as 'manifest'")
     table = reader(folder, journal=journal, progress=progress) if source.key == "dicom-folder" else reader(folder)
     if not isinstance(table, StudyTable):
         why = f"gives {type(table).__name__} where a StudyTable is wanted"
         raise InputError(f"the reader of source '{source.key}'", why, mend="mend or remove the package that brings it")
+    if modality is not None and table.schema.modality != modality.key:
+        why = f"brings findings of its own, not those of the modality '{modality.key}'"
+        raise InputError(f"source '{source.key}'", why, mend="write a table of your own and import it as 'manifest'")
     return table
 
 

@@ -15,6 +15,10 @@ from storyxai.types import Array, Mask
 __all__ = ["Painted", "neutral_filling", "scene_of"]
 
 
+RING = (0.08, 0.3)
+"""Where the tone around a region is taken, as shares of the region's size (the root of its area)."""
+
+
 class Painted(NamedTuple):
     """An image to hide with. Shapes: image float32 [C, S, S]; `tone` is the value of each channel in the structures."""
 
@@ -30,7 +34,10 @@ def neutral_filling(seen: Seen, modality: Modality) -> Painted | None:
     region = _region(seen, filling.structures)
     if region is None:
         return None
-    tone = tuple(round(float(np.quantile(channel[region], filling.quantile)), 3) for channel in seen.pixels)
+    taken = _ring(region) if filling.around else region
+    if not taken.any():
+        return None
+    tone = tuple(round(float(np.quantile(channel[taken], filling.quantile)), 3) for channel in seen.pixels)
     shown = np.array(tone, dtype=np.float32)[:, None, None]
     return Painted(np.where(region, shown, hidden_image(seen.pixels, fill="blur")), tone)
 
@@ -42,6 +49,14 @@ def scene_of(seen: Seen, modality: Modality) -> Scene:
         return Scene()
     tone = " / ".join(f"{value:g}" for value in painted.tone)
     return Scene(filling=painted.image, filling_words=modality.filling.words.format(tone=tone))
+
+
+def _ring(region: Mask) -> Mask:
+    """What surrounds the region, from a tenth of its size to a third of it, bool [S, S]."""
+    from scipy.ndimage import distance_transform_edt
+
+    away, size = distance_transform_edt(~region), float(np.sqrt(region.sum()))
+    return np.asarray((away > RING[0] * size) & (away <= RING[1] * size), dtype=np.bool_)
 
 
 def _region(seen: Seen, structures: tuple[str, ...]) -> Mask | None:

@@ -89,6 +89,8 @@ def gather(
     heatmaps: list[Heatmap] = []
     map_checks: list[Check] = []
     concepts = [] if drawings.survey is None else list(drawings.survey.image_concepts())
+    if modality.measure is not None:
+        concepts += modality.measure(image, seen.prediction.masks, mask_pixel=seen.mask_pixel)
     for finding in model.findings:
         for heatmap, found in maps_of(drawings, finding):
             heatmaps.append(heatmap)

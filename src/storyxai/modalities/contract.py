@@ -18,8 +18,9 @@ from storyxai.errors import InputError, UnknownNameError
 from storyxai.types import Array, Concept, Image, Mask
 
 __all__ = [
-    "Acquisition", "Code", "FindingTerm", "Gate", "GateRule", "LabelReport", "MeasureGate", "Modality", "NameHardRules",
-    "NeutralFilling", "Pair", "Place", "ReportGrammar", "Structure", "Survey", "SurveyImage", "WhatIf", "folded_name",
+    "Acquisition", "Code", "FindingTerm", "Gate", "GateRule", "LabelReport", "MeasureGate", "MeasureImage", "Modality",
+    "NameHardRules", "NeutralFilling", "Pair", "Place", "ReportGrammar", "Structure", "Survey", "SurveyImage", "WhatIf",
+    "folded_name",
 ]
 
 
@@ -134,6 +135,14 @@ class Survey(Protocol):
         ...
 
 
+class MeasureImage(Protocol):
+    """The function of a modality that measures what needs the image's own values, such as its colours."""
+
+    def __call__(self, image: Image, masks: Mapping[str, Mask], *, mask_pixel: float) -> tuple[Concept, ...]:
+        """Concepts of the whole image. Shapes: masks bool [H, W], original frame; `mask_pixel` as for the survey."""
+        ...
+
+
 class SurveyImage(Protocol):
     """The function of a modality that finds the regions of one image."""
 
@@ -150,7 +159,7 @@ class NeutralFilling:
 
     In the drawn `structures` together the value that the share `quantile` of their pixels lies below, channel by channel;
     elsewhere a blur. `key` names it in options and records, `words` holds "{tone}" for that value; `mixed` names what covers
-    a region that may lie partly in the structures.
+    a region that may lie partly in the structures. With `around` the value is taken from a ring around the structures.
     """
 
     key: str
@@ -158,6 +167,7 @@ class NeutralFilling:
     quantile: float
     words: str
     mixed: str
+    around: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,7 +262,8 @@ class Acquisition:
 class Modality:
     """One kind of image. `findings` in the order of a model's logits.
 
-    `survey` None: the whole image is one region and nothing is measured in it but the extent of a map. `gate` None: only
+    `survey` None: the whole image is one region and nothing is measured in it but the extent of a map. `measure` adds
+    what is measured on the image's own values. `gate` None: only
     what holds for any image (size, contrast). `filling` None: a blur. `grammar` and `labeller` None: no reports. `words` are
     the modality's own by language and key, looked up before the catalogue's (`storyxai.modalities.words` lists them). `limits`
     and `cannot_see` stand in the card of every student of the modality: where it ends, and what it was not made to find.
@@ -270,6 +281,7 @@ class Modality:
     beside_pair: tuple[str, ...] = ()
     searched: tuple[str, ...] = ()
     survey: SurveyImage | None = None
+    measure: MeasureImage | None = None
     gate: Gate | None = None
     filling: NeutralFilling | None = None
     what_ifs: tuple[WhatIf, ...] = ()

@@ -29,7 +29,10 @@ DEFAULT_MODALITY = "chest_radiograph"
 """The modality of a model whose card names none."""
 ENTRY_POINTS = "storyxai.modalities"
 MODALITY_FILE = "modality.toml"
-_BUILT_IN: Mapping[str, str] = {"chest_radiograph": "storyxai.modalities.chest_radiograph.modality:CHEST_RADIOGRAPH"}
+_BUILT_IN: Mapping[str, str] = {
+    "chest_radiograph": "storyxai.modalities.chest_radiograph.modality:CHEST_RADIOGRAPH",
+    "dermoscopy": "storyxai.modalities.dermoscopy.modality:DERMOSCOPY",
+}
 _PARTS = (
     "key", "name", "words", "acquisition", "findings", "structures", "what_ifs", "gate", "filling", "limits", "cannot_see",
 )

@@ -13,8 +13,10 @@ from PIL import Image as Picture
 from storyxai.errors import InputError, OutputError
 from storyxai.files import fresh_folder
 from storyxai.modalities.chest_radiograph.grammar import Fact, write_report
+from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.phantoms.film import develop, devices_mm, line_integral
 from storyxai.phantoms.findings import INSERTED, Insertion, Shadow, insert
+from storyxai.phantoms.registry import AnyPhantom, phantom_maker
 from storyxai.phantoms.thorax import SIDES, Anatomy, Body, Grid, build_anatomy
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.types import Box, Image, Mask
@@ -48,6 +50,13 @@ class Phantom:
     facts: tuple[Fact, ...]
     report: tuple[str, ...]
     devices: tuple[str, ...]
+
+    def known(self) -> dict[str, Any]:
+        """What is known of it beside labels, boxes and masks."""
+        return {
+            "devices": self.devices, "cardiothoracic_ratio": self.cardiothoracic_ratio,
+            "facts": [vars(fact) for fact in self.facts],
+        }
 
 
 def generate_phantom(seed: int, *, size: int = 256) -> Phantom:
@@ -199,13 +208,16 @@ def _zone(anatomy: Anatomy, side: str, mask: Mask) -> str:
 
 
 def write_phantoms(
-    out: Path, *, count: int, seed: int, size: int = 256, progress: Callable[[int], None] | None = None,
+    out: Path, *, count: int, seed: int, size: int = 256, modality: str = DEFAULT_MODALITY,
+    progress: Callable[[int], None] | None = None,
 ) -> None:
     """`count` phantoms (seeds `seed`, `seed` + 1, ...) in the new folder `out`: images, masks, lesions, phantoms.json.
 
-    The folder appears whole or not at all. `progress` is called with the number done after each phantom.
-    Raises: OutputError when `out` holds something already or cannot be written; InputError as `generate_phantom`.
+    They are of `modality`. The folder appears whole or not at all. `progress` is called with the number done after each.
+    Raises: OutputError when `out` holds something already or cannot be written; InputError as `generate_phantom`;
+    UnknownNameError for a modality without phantoms.
     """
+    make = phantom_maker(modality)
     if count < 1:
         raise InputError(f"phantom count {count}", "makes no image", mend="ask for 1 or more")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -213,32 +225,31 @@ def write_phantoms(
     with fresh_folder(out, mend="choose a folder of yours with room") as work:
         for part in ("images", "masks", "lesions"):
             (work / part).mkdir()
-        records = []
+        records, kind = [], {} if modality == DEFAULT_MODALITY else {"modality": modality}
         for done in range(count):
-            phantom = generate_phantom(seed + done, size=size)
+            phantom = make(seed + done, size=size)
             _write_pictures(work, phantom)
             records.append(_record(phantom))
             if progress is not None:
                 progress(done + 1)
-        (work / "phantoms.json").write_bytes(canonical_json({"format": 1, "size": size, "phantoms": records}))
+        (work / "phantoms.json").write_bytes(canonical_json({**kind, "format": 1, "size": size, "phantoms": records}))
 
 
-def _write_pictures(folder: Path, phantom: Phantom) -> None:
+def _write_pictures(folder: Path, phantom: AnyPhantom) -> None:
     name = phantom.patient_id
-    grey = np.round(phantom.image.pixels * 255).astype(np.uint8)
-    Picture.fromarray(grey).save(folder / "images" / f"{name}.png")
+    eight = np.round(phantom.image.pixels * 255).astype(np.uint8)
+    Picture.fromarray(eight).save(folder / "images" / f"{name}.png")
     for key, mask in phantom.masks.items():
         Picture.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{name}_{key}.png")
     for finding, mask in phantom.sign_masks.items():
         Picture.fromarray(mask.astype(np.uint8) * 255).save(folder / "lesions" / f"{name}__{finding}.png")
 
 
-def _record(phantom: Phantom) -> dict[str, Any]:
+def _record(phantom: AnyPhantom) -> dict[str, Any]:
     image = phantom.image
     return {
         "id": phantom.patient_id, "patient_id": phantom.patient_id, "seed": phantom.seed, "view": image.view,
         "sex": image.sex, "age_years": image.age_years, "spacing_mm": image.spacing_mm, "sha256": image.sha256,
-        "labels": phantom.labels, "severity": phantom.severity, "devices": phantom.devices, "report": phantom.report,
-        "cardiothoracic_ratio": phantom.cardiothoracic_ratio,
-        "boxes": [vars(replace(box)) for box in phantom.boxes], "facts": [vars(fact) for fact in phantom.facts],
+        "labels": phantom.labels, "severity": phantom.severity, "report": phantom.report,
+        "boxes": [vars(replace(box)) for box in phantom.boxes], **phantom.known(),
     }

@@ -10,7 +10,7 @@ from storyxai.data.sources import known_sources, source_named
 from storyxai.data.table import read_table
 from storyxai.errors import InputError
 from storyxai.files import write_whole
-from storyxai.modalities.registry import modality_of
+from storyxai.modalities.registry import DEFAULT_MODALITY, modality_of
 from storyxai.pages.data_check import render_data_check
 from storyxai.phantoms.generate import write_phantoms
 from storyxai.programs.places import output_folder
@@ -19,10 +19,12 @@ from storyxai.progress import Progress
 __all__ = ["check_data", "import_data", "list_sources", "make_phantoms"]
 
 
-def make_phantoms(out: Path, *, count: int, seed: int = 0, size: int = 512, progress: Progress | None = None) -> None:
-    """Write `count` synthetic images with their references into `out`. Raises: OutputError."""
+def make_phantoms(
+    out: Path, *, count: int, seed: int = 0, size: int = 512, modality: str = DEFAULT_MODALITY, progress: Progress | None = None
+) -> None:
+    """Write `count` synthetic images of a modality with their references into `out`. Raises: OutputError, UnknownNameError."""
     step = None if progress is None else lambda done: progress("phantoms", done, count)
-    write_phantoms(out, count=count, seed=seed, size=size, progress=step)
+    write_phantoms(out, count=count, seed=seed, size=size, modality=modality, progress=step)
 
 
 def import_data(

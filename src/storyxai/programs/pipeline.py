@@ -22,6 +22,7 @@ from storyxai.modalities.registry import MODALITY_FILE, modality_bytes
 from storyxai.models.card import Calibration, ModelCard, card_figures, read_card, write_card
 from storyxai.models.runtime import Student, load_student
 from storyxai.models.tokens import decode_tokens
+from storyxai.phantoms.registry import phantom_maker
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.build import References, Scorecard, TaskOutputs, build_scorecard
@@ -192,8 +193,8 @@ def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: P
         facts={"outlines": "measured in pixels of each network's own view"}, modality=kind,
     )
     if phantoms:
-        boxes, views = _phantom_truth(test.ids, findings, recipe.data.phantom_size, progress)
-        references = replace(references, boxes=boxes, subgroups={"view": views})
+        boxes, views = _phantom_truth(test.ids, findings, recipe.data.phantom_size, kind, progress)
+        references = replace(references, boxes=boxes, subgroups={"view": views} if kind.acquisition.views else {})
         blind = [blind_boxes(frame, seed=recipe.seed ^ row) for row in range(len(test))]
         outputs += [
             TaskOutputs(name, "control", test.ids, boxes={finding: [row[name] for row in blind] for finding in findings})
@@ -231,15 +232,14 @@ def _drawn_boxes(
 
 
 def _phantom_truth(
-    ids: Sequence[str], findings: Sequence[str], size: int, progress: Progress | None
+    ids: Sequence[str], findings: Sequence[str], size: int, kind: Modality, progress: Progress | None
 ) -> tuple[dict[str, list[NDArray[np.float64]]], list[str]]:
     """The true boxes [K, 4] of each phantom by finding, and its view: drawn again from the seed that its id names."""
-    from storyxai.phantoms.generate import generate_phantom
-
+    make = phantom_maker(kind.key)
     boxes: dict[str, list[NDArray[np.float64]]] = {finding: [] for finding in findings}
     views = []
     for row, name in enumerate(ids):
-        phantom = generate_phantom(int(name.removeprefix("phantom-")), size=size)
+        phantom = make(int(name.removeprefix("phantom-")), size=size)
         views.append(str(phantom.image.view))
         for finding in findings:
             mine = [(b.x, b.y, b.width, b.height) for b in phantom.boxes if b.finding == finding]

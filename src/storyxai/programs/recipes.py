@@ -103,7 +103,7 @@ def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> Pi
     count = min(read.evaluation.stories, read.data.phantom_test)
     if count:
         if not (out / "held_out").exists():  # a run that was cut short goes on
-            make_phantoms(out / "held_out", count=count, seed=first, size=512)
+            make_phantoms(out / "held_out", count=count, seed=first, size=512, modality=read.kind().key)
         tell([out / "held_out" / "images"], out / "stories", TellOptions(model=ModelChoice(out / "model")), progress=progress)
     return Piped(out, headline(record), tuple(score_lines(record)))
 

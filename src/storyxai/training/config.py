@@ -14,6 +14,7 @@ from storyxai.data.augmentation import ViewSettings
 from storyxai.errors import InputError, RecipeError, nearest_name
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_of
+from storyxai.phantoms.registry import phantom_keys
 
 __all__ = [
     "LEARNING_PARTS", "AblationRecipe", "CalibrationRecipe", "DataRecipe", "DesignRecipe", "DistillationRecipe",
@@ -133,9 +134,10 @@ class StudentRecipe:
     """The student: one encoder (a timm name), a head for each of `tasks`.
 
     `deepest` = 16 leaves the encoder's stages behind stride 16 out, for a smaller and faster student; `fine_width` is that of
-    the branch that draws outlines. `epochs`, `learning_rate`, `weights` and `frozen_stride` are as for a teacher. `start`
-    says where a part (encoder, neck, findings, masks, report) takes the weights that fit it: from "teacher_findings" (or the
-    table of another task; of several members the first), or from the model folder of an earlier student.
+    the branch that draws outlines, `decoder_width` and `decoder_layers` are of the one that writes reports.
+    `epochs`, `learning_rate`, `weights` and `frozen_stride` are as for a teacher. `start` says where a part (encoder, neck,
+    findings, masks, report) takes the weights that fit it: from "teacher_findings" (or the table of another task; of
+    several members the first), or from the model folder of an earlier student.
     """
 
     encoder: str
@@ -147,6 +149,8 @@ class StudentRecipe:
     weights: str = ""
     frozen_stride: int = 8
     fine_width: int = 40
+    decoder_width: int = 128
+    decoder_layers: int = 2
     deepest: int = 32
     tasks: tuple[str, ...] = ("findings", "masks", "report")
     start: Mapping[str, str] = field(default_factory=dict)
@@ -385,9 +389,8 @@ def _check_modality(recipe: Recipe, file: str) -> None:
             raise RecipeError(file, f"'student.tasks' names '{task}', and the recipe {why}", mend="leave it out")
     if modality.key == DEFAULT_MODALITY:
         return
-    if data.phantom_train or data.phantom_validation or data.phantom_test:
-        why = f"{what}, and phantoms are of '{DEFAULT_MODALITY}'"
-        raise RecipeError(file, why, mend="set data.phantom_* to 0 and name tables")
+    if modality.key not in phantom_keys() and (data.phantom_train or data.phantom_validation or data.phantom_test):
+        raise RecipeError(file, f"{what}, which has no phantoms", mend="set data.phantom_* to 0 and name tables")
     if data.soft_targets:
         raise RecipeError(file, f"{what}, and data.soft_targets are of '{DEFAULT_MODALITY}'", mend="leave them out")
 

@@ -172,7 +172,7 @@ def gather_examples(recipe: Recipe, *, progress: Progress | None = None) -> Part
     for count in (data.phantom_train, data.phantom_validation, data.phantom_test):
         phantoms = [examples_from_phantoms(
             range(first, first + count), size=data.size, phantom_size=data.phantom_size, encode=encode,
-            shares=data.mask_shares, progress=progress,
+            modality=kind.key, shares=data.mask_shares, progress=progress,
         )] if count else []
         made.append(phantoms)
         first += count
@@ -272,7 +272,10 @@ def new_network(
         vocabulary=words_of(kind), width=shape.width, hidden=shape.hidden, channels=kind.acquisition.channels,
     )
     if isinstance(shape, StudentRecipe):
-        spec = replace(spec, fine_width=shape.fine_width, deepest=shape.deepest)
+        spec = replace(
+            spec, fine_width=shape.fine_width, deepest=shape.deepest, decoder_width=shape.decoder_width,
+            decoder_layers=shape.decoder_layers,
+        )
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     try:

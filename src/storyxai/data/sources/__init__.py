@@ -132,8 +132,19 @@ OURS: tuple[Source, ...] = (
     Source("coco", "a COCO file of one's own", "storyxai.data.sources.coco:read_coco"),
     Source("dicom-folder", "a folder of DICOM files", "storyxai.data.sources.dicom_folder:read_dicom_folder"),
     Source(
-        "ph2", "PH2, dermoscopy", "", "PH2: research and education, with citation", "Mendonca T et al., EMBC 2013",
+        "ph2", "PH2, dermoscopy", "storyxai.data.sources.ph2:read_ph2", "PH2: research and education, with citation",
+        "Mendonca T et al., EMBC 2013",
+        limits=("PH2 has lesions of light skin from one hospital under one dermatoscope.",), weights_may_be_shipped=False,
+    ),
+    Source(
+        "ham10000", "HAM10000, dermoscopy", "storyxai.data.sources.isic:read_ham10000", "CC BY-NC 4.0",
+        "Tschandl P et al., Scientific Data 2018;5:180161",
+        limits=("HAM10000 states a diagnosis and no criteria; half of it was never looked at under a microscope.",),
         weights_may_be_shipped=False,
+    ),
+    Source(
+        "isic", "ISIC challenges, dermoscopy", "storyxai.data.sources.isic:read_isic",
+        "ISIC: each image's own (CC0, CC BY, CC BY-NC)", "Codella N et al., arXiv:1902.03368", weights_may_be_shipped=False,
     ),
     Source(
         "busi", "BUSI, breast ultrasound", "", "BUSI: terms not settled", "Al-Dhabyani W et al., Data in Brief 2020;28:104863",

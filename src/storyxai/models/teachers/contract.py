@@ -80,7 +80,7 @@ class Teacher(Protocol):
         """Side of the square it works at, in pixels; 0 = any."""
 
     def answers(self, images: Tensor, tokens: Tensor | None = None) -> TeacherAnswers:
-        """What it says. Shapes: images float32 [B, 1, S, S] in [0, 1], bright = dense; tokens int64 [B, T] references."""
+        """What it says. Shapes: images float32 [B, C, S, S] in [0, 1], bright = dense; tokens int64 [B, T] references."""
 
 
 @runtime_checkable
@@ -140,12 +140,12 @@ def network_hash(network: Network) -> str:
 
 
 def check_images(images: Tensor) -> None:
-    """Raises: WeightsError unless `images` are float32 [B, 1, S, S] in [0, 1]."""
-    if images.ndim != 4 or images.shape[1] != 1 or images.dtype != torch.float32:
+    """Raises: WeightsError unless `images` are float32 [B, C, S, S], C = 1 or 3, in [0, 1]."""
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype != torch.float32:
         why = f"was shown {tuple(images.shape)} of {images.dtype}"
-        raise WeightsError("a teacher", why, mend="show it float32 [B, 1, S, S] in [0, 1]")
+        raise WeightsError("a teacher", why, mend="show it float32 [B, C, S, S] in [0, 1]")
     if images.numel() and not (float(images.min()) >= 0 and float(images.max()) <= 1):
-        raise WeightsError("a teacher", "was shown pixels outside [0, 1]", mend="show it float32 [B, 1, S, S] in [0, 1]")
+        raise WeightsError("a teacher", "was shown pixels outside [0, 1]", mend="show it float32 [B, C, S, S] in [0, 1]")
 
 
 def resized(images: Tensor, size: int) -> Tensor:
