@@ -546,7 +546,7 @@ def data_phantom(
     count: Annotated[int, typer.Option(help="How many images.", min=1, max=1_000_000)] = 16,
     seed: Seed = 0,
     size: Annotated[int, typer.Option(help="Side of the square image in pixels.", min=64, max=2048)] = 512,
-    modality: Annotated[str, typer.Option(help="What they are of: chest_radiograph or dermoscopy.")] = "chest_radiograph",
+    modality: Annotated[str, typer.Option(help="The key of the modality that they are of; without it the default one.")] = "",
     as_json: Json = False,
 ) -> None:
     """Make synthetic images with exact references: findings, boxes, masks, reports.

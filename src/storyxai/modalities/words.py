@@ -12,6 +12,7 @@ that every other language can be held against it. A key is one of
     structures.<S>                      what is hidden in a what-if ("the right lung")
     gate.<rule>.fine, .seen, .mend      the outcome of a rule of the gate, and what to do
     remarks.<code>                      the modality's own remarks on maps, regions and measurements
+    tables.<table>.<value>              what a value on record is called (a "side", a "fill", a "check"), beside the language's
     quotes.<text>                       a text of a card (a limit, a data set's name), for languages other than the card's
     <room>.<name>                       a text in place of that of a template of the language's file
 
@@ -25,14 +26,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+from typing import Any
 
 from storyxai.errors import InputError
 from storyxai.modalities.contract import Modality
 
-__all__ = ["LIST_MARK", "WORD_ROOMS", "LanguageFiles", "english_words", "flat_words"]
+__all__ = ["LIST_MARK", "WORD_ROOMS", "LanguageFiles", "english_words", "flat_words", "with_own_tables"]
 
 LIST_MARK = "; "
-WORD_ROOMS = ("findings", "structures", "gate", "remarks", "quotes")
+WORD_ROOMS = ("findings", "structures", "gate", "remarks", "quotes", "tables")
 """Rooms of keys that stand for no template."""
 _SUFFIX = ".json"
 
@@ -51,6 +53,17 @@ def flat_words(nested: Mapping[str, object], before: str = "") -> dict[str, str]
         else:
             raise InputError(f"words: {path}", f"is {value!r}", mend="write a text, a list of texts or a table of these")
     return found
+
+
+def with_own_tables(data: Mapping[str, Any], own: Mapping[str, str]) -> Mapping[str, Any]:
+    """A language's file with the entries that a modality has for its tables."""
+    tables = {name: dict(entries) for name, entries in data["tables"].items()}
+    for key, text in own.items():
+        room, _, rest = key.partition(".")
+        table, _, value = rest.partition(".")
+        if room == "tables" and table in tables and value:
+            tables[table][value] = text
+    return {**data, "tables": tables}
 
 
 @dataclass(frozen=True)

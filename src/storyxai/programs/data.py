@@ -20,11 +20,11 @@ __all__ = ["check_data", "import_data", "list_sources", "make_phantoms"]
 
 
 def make_phantoms(
-    out: Path, *, count: int, seed: int = 0, size: int = 512, modality: str = DEFAULT_MODALITY, progress: Progress | None = None
+    out: Path, *, count: int, seed: int = 0, size: int = 512, modality: str = "", progress: Progress | None = None
 ) -> None:
     """Write `count` synthetic images of a modality with their references into `out`. Raises: OutputError, UnknownNameError."""
     step = None if progress is None else lambda done: progress("phantoms", done, count)
-    write_phantoms(out, count=count, seed=seed, size=size, modality=modality, progress=step)
+    write_phantoms(out, count=count, seed=seed, size=size, modality=modality or DEFAULT_MODALITY, progress=step)
 
 
 def import_data(

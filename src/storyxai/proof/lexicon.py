@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any, Final
 
 from storyxai.catalogue import load_catalogue
 from storyxai.modalities.registry import DEFAULT_MODALITY, is_built_in, modality_named
-from storyxai.modalities.words import LIST_MARK, english_words, flat_words
+from storyxai.modalities.words import LIST_MARK, english_words, flat_words, with_own_tables
 
 __all__ = ["Found", "Lexicon", "Number", "find_phrases", "strings_in", "words_of"]
 
@@ -54,7 +54,8 @@ class Lexicon:
     def of(cls, language: str, record: Record) -> Lexicon:
         """The words of `language`. Raises: UnknownNameError naming the nearest language; InputError."""
         data = load_catalogue(language).data
-        return cls(language, data, {**_own_labels(), **data.get("page", {})}, record)
+        plain = cls(language, data, {**_own_labels(), **data.get("page", {})}, record)
+        return replace(plain, data=with_own_tables(data, plain.own))
 
     @cached_property
     def own(self) -> Mapping[str, str]:

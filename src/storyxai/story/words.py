@@ -24,7 +24,7 @@ from storyxai.errors import CitationError, InputError
 from storyxai.evidence.record import digits_apart, figure_name, resolve
 from storyxai.evidence.schema import unknown_part
 from storyxai.modalities.registry import DEFAULT_MODALITY, is_built_in, modality_named
-from storyxai.modalities.words import LIST_MARK, WORD_ROOMS, english_words, flat_words
+from storyxai.modalities.words import LIST_MARK, WORD_ROOMS, english_words, flat_words, with_own_tables
 from storyxai.types import Section, Sentence
 
 __all__ = ["Teller", "Template", "Words", "check_template", "load_words"]
@@ -317,14 +317,15 @@ def load_words(language: str, record: Mapping[str, Any] | None = None) -> Words:
     own = _modality_words(key, language) if is_built_in(key) else {**told.get("en", {}), **told.get(language, {})}
     _check_own(words, own, key)
     others = {} if key == DEFAULT_MODALITY else words.data[_ANY_IMAGE]
-    return replace(words, own={**others, **own, **flat_words(words.data.get("modalities", {}).get(key, {}))})
+    own = {**others, **own, **flat_words(words.data.get("modalities", {}).get(key, {}))}
+    return replace(words, own=own, data=with_own_tables(words.data, own))
 
 
 @lru_cache(maxsize=16)
 def _modality_words(key: str, language: str) -> Mapping[str, str]:
     """The words of a built-in modality; the English ones of its parts where this language lacks them."""
     modality = modality_named(key)
-    kept = ("structures", "gate", "remarks")  # the English names of findings stand on record
+    kept = ("structures", "gate", "remarks", "tables")  # the English names of findings stand on record
     ours = {name: text for name, text in english_words(modality).items() if name.partition(".")[0] in kept}
     return {**ours, **modality.words.get(language, {})}
 
