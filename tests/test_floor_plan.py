@@ -47,7 +47,7 @@ ALLOWED: dict[str, str] = {
     "data": "errors types files progress provenance modalities imaging metrics phantoms",
     "models": "errors types files provenance modalities imaging explain",
     "phantoms": "errors types files provenance modalities",
-    "training": "errors types files progress modalities metrics data models",
+    "training": "errors types files progress modalities metrics data models phantoms",
     "evidence": "errors types files provenance modalities imaging explain models",
     "story": "errors types catalogue modalities evidence",
     "pages": "errors types catalogue provenance imaging data evidence",
