@@ -28,9 +28,13 @@ __all__ = ["examples_from_phantoms", "examples_from_table"]
 Encode = Callable[[Sequence[str]], NDArray[np.int64]]
 
 
+WORKERS = 2
+"""Processes that draw phantoms side by side."""
+
+
 def examples_from_phantoms(
     seeds: Sequence[int], *, size: int, phantom_size: int, encode: Encode, modality: str = DEFAULT_MODALITY,
-    shares: bool = False, workers: int = 2, progress: Progress | None = None,
+    shares: bool = False, progress: Progress | None = None,
 ) -> Examples:
     """The phantoms of the given seeds as examples; findings that a phantom cannot have are not stated.
 
@@ -40,7 +44,7 @@ def examples_from_phantoms(
     what the majority of it is.
     """
     rows: list[_Row] = []
-    with ProcessPoolExecutor(max_workers=workers) as pool:
+    with ProcessPoolExecutor(max_workers=WORKERS) as pool:
         for row in pool.map(
             _phantom_row, seeds, repeat(size), repeat(phantom_size), repeat(shares), repeat(modality), chunksize=16
         ):
