@@ -7,7 +7,8 @@ the SHA-256 of itself. Sentences stand in the story's order, so that a checker c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,7 @@ from storyxai.errors import CitationError
 from storyxai.evidence.record import as_record, figure_name, figure_parts, story_as_record
 from storyxai.pages import figures as draw
 from storyxai.pages.layout import data_uri, labels_of, render_template
+from storyxai.pages.plots import Forest, Plane, plot_of
 from storyxai.pages.tables import format_value, table_of, value_part
 from storyxai.pages.views import Part, Table
 from storyxai.provenance import sha256_bytes
@@ -34,6 +36,8 @@ LONG_TABLE = 6
 """Tables of more rows than this are folded."""
 LINE = 320
 """Units of a gauge's line."""
+SAFE_NAME = re.compile(r"[\w .,()+@=-]+")
+"""File names that mean nothing else in a shell or in Python: others are not put into code to copy."""
 MANY = 4
 """From so many short sentences on, a list reads better than sentences run together."""
 
@@ -111,6 +115,8 @@ class _Part:
     gauges: tuple[_Gauge, ...]
     rows: tuple[tuple[_Tile, ...], ...]
     tables: tuple[tuple[Table, bool], ...]
+    plots: tuple[Forest | Plane, ...] = ()
+    code: tuple[tuple[str, ...], ...] = ()
 
     @property
     def listed(self) -> bool:
@@ -227,17 +233,31 @@ class _Builder:
             kind = name.split("/")[0]
             if kind in _PICTURES:
                 pictures.append((_subject(name), name))
-            elif kind not in ("gauge", "table"):
+            elif kind not in ("gauge", "table", "plot", "code"):
                 raise CitationError(f"figure '{name}' is of no known kind")
         held = self.story.signed and not (self.release and self.release.with_picture)
         rows = {} if held else {of: [name for whose, name in pictures if whose == of] for of, _ in pictures}
+        plots = [plot_of(n.split("/")[1], self.record, self.labels) for n in section.figures if n.startswith("plot/")]
         tables = [table_of(n.split("/")[1], self.record, self.labels) for n in section.figures if n.startswith("table/")]
         return _Part(
             id=f"s{number}", heading=section.heading, said=tuple(map(self._said, section.sentences)),
             gauges=tuple(self._gauge(figure_parts(n)[1]) for n in section.figures if n.startswith("gauge/")),
             rows=tuple(tuple(self._tiles(names)) for names in rows.values()),
             tables=tuple((table, len(table.rows) > LONG_TABLE) for table in tables if table is not None),
+            plots=tuple(plot for plot in plots if plot is not None),
+            code=tuple(self._again()) if "code/again" in section.figures else (),
         )
+
+    def _again(self) -> Iterator[tuple[str, ...]]:
+        """What makes this evidence again, to copy: for the command line, and for Python where the shipped student spoke."""
+        record, study = self.record, self.record["study"]
+        words = {
+            "source": study["image"]["source"], "methods": ", ".join(record["provenance"].get("methods", {})),
+            "samples": record["provenance"].get("samples"), "seed": record["provenance"].get("seed"),
+            "weights": record["model"]["weights_sha256"], "input": study["image"]["sha256"],
+        }
+        if all(value not in ("", None) for value in words.values()) and SAFE_NAME.fullmatch(str(words["source"])):
+            yield from (tuple(line.format(**words) for line in lines) for lines in self.labels["again"])
 
     def _said(self, sentence: Sentence) -> _Said:
         return _Said(sentence.text, self.notes.setdefault(tuple(sorted(sentence.cites)), len(self.notes) + 1))

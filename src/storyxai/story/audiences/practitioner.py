@@ -9,34 +9,42 @@ __all__ = ["failed_checks", "gaps", "practitioner_sections", "smallest_change", 
 
 
 def practitioner_sections(t: Teller) -> tuple[Section, ...]:
-    """The sections of the practitioner's story."""
+    """The sections of the practitioner's story, in the order of what a reviewer of a model asks."""
     said = t.words.heading
-    told = t.told()
-    sections = t.section(said("practitioner.in_short"), [t.say("practitioner.model"), *t.lacks("gap"), _map_counts(t)])
-    if t.names("model.per_finding"):
-        lines = [t.say("practitioner.mean_auroc", {"F": name}) for name in told]
-        lines += [_calibration(t), t.say("practitioner.intervals")]
-        tables: tuple[str, ...] = ("table/performance",)
-        if t.names("model.subgroups"):
-            lines.append(t.say("practitioner.groups"))
-            tables += ("table/subgroups",)
-        sections += t.section(said("practitioner.performance"), lines, figures=tables)
+    in_short = [t.say("practitioner.model"), *t.lacks("gap"), _map_counts(t), gaps(t, "practitioner")]
+    sections = t.section(said("practitioner.in_short"), in_short)
+    sections += _performance(t)
+    sections += _checks(t)
+    sections += _maps(t)
+    if t.names("model.subgroups"):
+        figures = ("plot/groups", "table/subgroups")
+        sections += t.section(said("practitioner.fair"), [t.say("practitioner.groups")], figures=figures)
     if t.names("model.agreement"):
-        lines = [t.say("practitioner.agreement")]
-        sections += t.section(said("practitioner.students"), lines, figures=("table/agreement",))
+        figures = ("plot/agreement", "table/agreement")
+        sections += t.section(said("practitioner.students"), [t.say("practitioner.agreement")], figures=figures)
     scores = [t.say("practitioner.dice") or t.say("practitioner.dice_plain"), t.say("practitioner.report")]
-    scores.append(gaps(t, "practitioner"))
     sections += t.section(said("practitioner.lungs"), scores)
     failed = [name for name, check in t.record["gate"].items() if check["passed"] is False]
     lines = [t.say("practitioner.gate_failed", {"G": name}) for name in failed]
     lines += [*tiers(t, "practitioner"), t.say("practitioner.logits") if t.calibrated else []]
     sections += t.section(said("practitioner.prediction"), lines, figures=("table/findings",))
-    sections += _maps(t)
-    sections += _checks(t)
     sections += t.section(said("practitioner.changes"), _changes(t))
     lines = [t.say(f"practitioner.{key}") for key in ("seed", "software", "weights", "input", "research")]
-    sections += t.section(said("practitioner.reproduce"), lines, figures=("table/provenance",))
+    sections += t.section(said("practitioner.reproduce"), lines, figures=("code/again", "table/provenance"))
     return tuple(sections)
+
+
+def _performance(t: Teller) -> list[Section]:
+    """Whether the model ranks right, and whether its probabilities are calibrated, as its card measured."""
+    if not t.names("model.per_finding"):
+        return []
+    said = t.words.heading
+    lines = [t.say("practitioner.mean_auroc", {"F": name}) for name in t.told()] + [t.say("practitioner.intervals")]
+    figures = ("plot/auroc", "plot/operating", "table/performance")
+    sections = t.section(said("practitioner.performance"), lines, figures=figures)
+    measured = [name for name in t.names("model.per_finding") if t.value(f"model.per_finding.{name}.ece") is not None]
+    figures = ("plot/calibration",) if len(measured) > 1 else ()
+    return sections + t.section(said("practitioner.calibrated"), [_calibration(t)], figures=figures)
 
 
 def tiers(t: Teller, audience: str) -> list[list[Sentence]]:

@@ -1,0 +1,75 @@
+"""A model's figures as drawings: each mark lies where its value says, and a figure that is not known is not drawn."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+
+from evidence_example import example_evidence, normal_evidence
+from storyxai.errors import CitationError
+from storyxai.evidence.record import as_record
+from storyxai.pages.layout import labels_of
+from storyxai.pages.plots import AXIS_PX, LABEL_PX, PLOTS, SIDE_PX, Forest, Plane, plot_of
+from storyxai.pages.story import render_html
+from storyxai.story.tell import tell
+
+RECORD, LABELS = as_record(example_evidence()), labels_of("en")
+
+
+def test_a_value_lies_between_its_ticks_in_proportion() -> None:
+    forest = plot_of("auroc", RECORD, LABELS)
+    assert isinstance(forest, Forest)
+    for mark in forest.marks:
+        item = RECORD["model"]["per_finding"][mark.label.replace(" ", "_")]
+        low, high = item["auroc_interval"]
+        for at, value in ((mark.x, item["auroc"]), (mark.low, low), (mark.high, high)):
+            assert at == pytest.approx(LABEL_PX + AXIS_PX * (value - 0.4) / 0.6, abs=0.051)
+        assert mark.strong == (mark.label.replace(" ", "_") in RECORD["named"])
+    assert [mark.y for mark in forest.marks] == sorted(mark.y for mark in forest.marks)
+    assert [mark.x for mark in forest.marks] == sorted((mark.x for mark in forest.marks), reverse=True), "best first"
+    assert forest.reference == pytest.approx(LABEL_PX + AXIS_PX / 6, abs=0.051)
+
+
+def test_an_operating_point_lies_at_its_sensitivity_and_specificity() -> None:
+    plane = plot_of("operating", RECORD, LABELS)
+    assert isinstance(plane, Plane) and len(plane.marks) == 3, "of the fourth nothing was measured"
+    for mark in plane.marks:
+        item = RECORD["model"]["per_finding"][mark.label.replace(" ", "_")]
+        assert mark.x == pytest.approx(SIDE_PX * (1 - item["specificity"]), abs=0.051)
+        assert mark.y == pytest.approx(SIDE_PX * (1 - item["sensitivity"]), abs=0.051)
+
+
+def test_what_is_not_measured_is_not_drawn() -> None:
+    bare = as_record(normal_evidence())
+    assert [plot_of(name, bare, LABELS) for name in PLOTS] == [None] * len(PLOTS)
+    with pytest.raises(CitationError, match="plot 'roc' is not known"):
+        plot_of("roc", RECORD, LABELS)
+
+
+def test_the_practitioner_reads_what_a_reviewer_asks_in_that_order() -> None:
+    story = tell(example_evidence(), "practitioner")
+    asked = [section.heading for section in story.sections if section.heading.endswith("?")]
+    assert asked == [
+        "Is it right on data like this?", "Is it calibrated?", "Are its maps faithful?", "Is it fair?",
+        "How does the student differ from its teacher?", "How do I make this again?",
+    ]  # fmt: skip
+    page = render_html(story, example_evidence()).decode()
+    assert page.count('<figure class="chart">') >= 3
+
+
+def test_the_code_to_copy_names_the_very_image_and_settings() -> None:
+    page = render_html(tell(example_evidence(), "practitioner"), example_evidence()).decode()
+    assert "methods" not in RECORD["provenance"], "the example was drawn, not gathered"
+    assert '<pre class="code"' not in page
+    record = example_evidence()
+    told = type(record)(**{**vars(record), "provenance": {**record.provenance, "methods": {"grad_cam": {}, "lime": {}}}})
+    blocks = re.findall(r"<pre class=.code.*?</pre>", render_html(tell(told, "practitioner"), told).decode(), re.S)
+    shell, python = ([html.unescape(line) for line in re.findall("<code>(.*?)</code>", block)] for block in blocks)
+    assert shell == ["storyxai tell 'example.png' --out again --method 'grad_cam, lime' --samples 1000 --seed 0"]
+    assert "settings = sx.GatherSettings(samples=1000, seed=0)" in python
+    compile("\n".join(python), "again.py", "exec")
+    image = type(record.image)(**{**vars(record.image), "source": "x'; rm -rf ~; '.png"})
+    nasty = type(record)(**{**vars(told), "image": image})
+    assert '<pre class="code"' not in render_html(tell(nasty, "practitioner"), nasty).decode()
