@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from node_films import dataset, file_bytes
 from node_tools import associate, wait_for
+from pynetdicom import evt
 from pynetdicom.sop_class import Verification
 
 from storyxai.node import queue as queues
@@ -138,6 +139,22 @@ def test_a_peer_that_hangs_or_talks_something_else_holds_nothing(
     if reason:
         wait_for(lambda: any(f"reason={reason}" in line for line in lines))
     assert send(port, dataset(2)) == [0x0000]
+
+
+def test_a_broken_command_ends_its_connection_alone(receive: Start, queue: DiskQueue, lines: list[str]) -> None:
+    """Found by benchmarks/fuzz_node.py: pynetdicom's thread died of a command without CommandDataSetType and hung."""
+    port, said = receive(peer_timeout_seconds=30.0).port, list[bytes]()
+    hear = (evt.EVT_DATA_SENT, lambda one: said.append(bytes(one.data)))
+    association = associate(port, [(CR, EXPLICIT)], evt_handlers=[hear])
+    assert association.send_c_store(dataset(1)).Status == 0x0000
+    association.release()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(said[0])
+        assert connection.recv(4096)[:1] == b"\2"
+        connection.sendall(said[1].replace(b"\0\0\0\x08\2\0\0\0", b"\0\0\1\x08\2\0\0\0"))
+        assert connection.recv(4096) == b""
+    wait_for(lambda: any("broken_message" in line for line in lines))
+    assert send(port, dataset(2)) == [0x0000] and len(stored(queue)) == 2
 
 
 @pytest.mark.skipif(shutil.which("storescu") is None, reason="dcmtk's storescu absent")

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +21,10 @@ from pydicom.dataset import Dataset
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
 from pynetdicom.dsutils import create_file_meta
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from storyxai.errors import InputError
 from storyxai.node.intake import SOP_CLASSES, SYNTAXES, Unfit, film_of_object
@@ -133,6 +135,32 @@ def _release(guard: _Guard | None) -> None:
         guard.answered()
 
 
+class _Handler(RequestHandler):
+    """pynetdicom's handler of a connection, whose threads end it in order when a broken message makes them fail."""
+
+    server: _Server
+
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        for thread in (association, association.dul):
+            thread.run = self._guarded(thread.run, association)  # type: ignore[method-assign]
+        return association
+
+    def _guarded(self, run: Callable[[], None], association: Association) -> Callable[[], None]:
+        def guarded() -> None:
+            try:
+                run()
+            except Exception:  # what a broken command set makes pynetdicom raise is no short list
+                self.server.receiver.refuse_connection("broken_message")
+                with suppress(OSError):
+                    self.request.shutdown(socket.SHUT_RDWR)
+                self.request.close()
+                if threading.current_thread() is association:
+                    association.kill()
+
+        return guarded
+
+
 class _Server(ThreadedAssociationServer):
     """pynetdicom's server with guarded connections; the TLS handshake holds up no other peer."""
 
@@ -219,7 +247,10 @@ class Receiver:
         ]
         where = (self.settings.host, self.settings.port)
         try:
-            server = _Server(entity, where, self.settings.called_title, entity.supported_contexts, evt_handlers=handlers)
+            server = _Server(
+                entity, where, self.settings.called_title, entity.supported_contexts, evt_handlers=handlers,
+                request_handler=_Handler,
+            )
         except OSError as error:
             mend = "name another port in [receive], or stop what listens there"
             raise InputError(f"{where[0]}:{where[1]}", f"cannot be listened at ({error.strerror})", mend=mend) from error

@@ -1,0 +1,207 @@
+"""Studies sent by several senders to a node that is killed again and again: what came of them. For a test and a benchmark.
+
+The node is a process of its own (fake_node.py) that tells with a fake teller: what is measured is the queue, not the student.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from node_films import dataset
+from node_tools import associate
+from orthanc import free_port
+from pynetdicom import AE, evt
+
+from storyxai.logbook import verify_log
+
+CR, EXPLICIT = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.1.2.1"
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass
+class Result:
+    """What came of it: told and answered counted by study, problems of the log, what lies half-done, seconds, and memory."""
+
+    told: Counter[str]
+    answered: Counter[str]
+    problems: tuple[str, ...]
+    left: dict[str, int]
+    seconds: float
+    kills: int
+    most_mib: float
+    refusals: int = 0
+
+
+@dataclass
+class _Ground:
+    home: Path
+    port: int
+    studies: int
+    films: int
+    process: subprocess.Popen[bytes] | None = None
+    refusals: int = 0
+    most_mib: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def run(home: Path, *, studies: int, senders: int, kills: int, films: int = 1, seconds: float = 0.0, seed: int = 0) -> Result:
+    """Send `studies` of so many `films`, kill the node so often while it works, and wait until all is answered."""
+    ground = _Ground(home, free_port(), studies, films)
+    with _place() as (place_port, answered):
+        _write_settings(ground, place_port, seconds)
+        began = time.monotonic()
+        _start(ground)
+        threads = [threading.Thread(target=_send_all, args=(ground, range(one, studies, senders))) for one in range(senders)]
+        for thread in threads:
+            thread.start()
+        killer = threading.Thread(target=_kill_all, args=(ground, kills, random.Random(seed)))
+        killer.start()
+        for thread in (*threads, killer):
+            thread.join()
+        _wait_until_done(ground)
+        taken = time.monotonic() - began
+        _stop(ground)
+    log = home / "storyxai.log"
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    told = Counter(line["study"] for line in lines if line["event"] == "told")
+    states = ("incoming", "queued", "telling", "told", "failed")
+    left = {state: len(list((home / "queue" / state).iterdir())) for state in states}
+    return Result(told, answered, verify_log(log).problems, left, taken, kills, ground.most_mib, ground.refusals)
+
+
+@contextmanager
+def _place() -> Iterator[tuple[int, Counter[str]]]:
+    """Where answers go, and how often each object came."""
+    came: Counter[str] = Counter()
+
+    def store(event: Any) -> int:
+        came[str(event.request.AffectedSOPInstanceUID)] += 1
+        return 0x0000
+
+    entity = AE(ae_title="PLACE")
+    entity.add_supported_context(CR)
+    entity.maximum_associations = 50
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    assert server is not None
+    yield server.server_address[1], came
+    server.shutdown()
+
+
+def _write_settings(ground: _Ground, place_port: int, seconds: float) -> None:
+    (ground.home / "node.toml").write_text(f"""
+[receive]
+calling_titles = ["SENDER"]
+port = {ground.port}
+complete_after_seconds = 1.0
+complete_on_release = {"true" if ground.films == 1 else "false"}
+most_objects_per_minute = 1000000
+[queue]
+least_free_mib = 0
+[answer]
+to = "dicom"
+retry_seconds = 0.5
+[answer.dicom]
+title = "PLACE"
+host = "127.0.0.1"
+port = {place_port}
+""", encoding="utf-8")
+    (ground.home / "seconds").write_text(str(seconds), encoding="utf-8")
+
+
+def _start(ground: _Ground) -> None:
+    command = [sys.executable, str(HERE / "fake_node.py"), str(ground.home / "node.toml")]
+    with (ground.home / "node.out").open("ab") as out:
+        ground.process = subprocess.Popen(command, stdout=out, stderr=out)
+
+
+def _stop(ground: _Ground) -> None:
+    assert ground.process is not None
+    ground.process.send_signal(signal.SIGTERM)
+    ground.process.wait(60)
+
+
+def _kill_all(ground: _Ground, kills: int, chance: random.Random) -> None:
+    """Kill and restart at moments spread over the work, by how much is answered."""
+    for number in range(kills):
+        goal = (number + 1) * ground.studies / (kills + 1) * chance.uniform(0.6, 1.0)
+        while _ended(ground) < goal:
+            _measure(ground)
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0.0, 0.3))
+        assert ground.process is not None
+        ground.process.kill()
+        ground.process.wait()
+        _start(ground)
+
+
+def _measure(ground: _Ground) -> None:
+    """The node's memory and its tellers', at most, in MiB."""
+    if ground.process is not None:
+        ground.most_mib = max(ground.most_mib, resident_mib(ground.process.pid))
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process and its children."""
+    pages = 0
+    children = [pid]
+    try:
+        children += [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children += [int(one) for one in (task / "children").read_text().split()]
+    except OSError:
+        pass
+    for one in set(children):
+        try:
+            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+        except (OSError, IndexError):
+            continue
+    return pages * 4096 / 2**20
+
+
+def _ended(ground: _Ground) -> int:
+    folder = ground.home / "queue" / "answered"
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
+def _wait_until_done(ground: _Ground) -> None:
+    busy = [ground.home / "queue" / state for state in ("incoming", "queued", "telling", "told")]
+    ends = time.monotonic() + 600
+    while any(any(folder.iterdir()) for folder in busy):
+        _measure(ground)
+        assert time.monotonic() < ends, {folder.name: len(list(folder.iterdir())) for folder in busy}
+        time.sleep(0.05)
+
+
+def _send_all(ground: _Ground, numbers: Sequence[int]) -> None:
+    for number in numbers:
+        for film in range(1, ground.films + 1):
+            while not _sent(ground.port, dataset(number + 1, film)):
+                with ground.lock:
+                    ground.refusals += 1
+                time.sleep(0.1)
+
+
+def _sent(port: int, one: Any) -> bool:
+    """Whether the node says that it has the object."""
+    association = associate(port, [(CR, EXPLICIT)])
+    if not association.is_established:
+        return False
+    try:
+        status = association.send_c_store(one)
+        if association.is_established:
+            association.release()
+    except (RuntimeError, ValueError):
+        return False
+    return bool(status) and status.get("Status") == 0x0000
