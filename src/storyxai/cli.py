@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from storyxai.programs import log as logging_to
     from storyxai.programs import models as opening
     from storyxai.programs import release as releasing
+    from storyxai.programs import rewrite as rewriting
     from storyxai.programs import tell as telling
     from storyxai.programs import verify as verifying
 else:
@@ -54,7 +55,7 @@ else:
     explaining, telling, verifying, opening = _Later("explain"), _Later("tell"), _Later("verify"), _Later("models")
     exporting, releasing, removing = _Later("export"), _Later("release"), _Later("deidentify")
     indexing, logging_to = _Later("index"), _Later("log")
-    comparing = _Later("compare")
+    comparing, rewriting = _Later("compare"), _Later("rewrite")
 
 __all__ = ["app", "main"]
 
@@ -155,6 +156,11 @@ class _TellWords:
     ] = ""
     force: Annotated[bool, typer.Option(help="Tell even if the gate refuses; the warning stands on every page.")] = False
     seal_key: SealKey = None
+    rewrite_with: Annotated[
+        str,
+        typer.Option(help="Let a language model on this machine reword pages: its address, http://127.0.0.1:8080/v1 or so."),
+    ] = ""
+    rewrite_model: Annotated[str, typer.Option(help="The model's name at that address.")] = "default"
     log: Log = None
     log_key: LogKey = None
     as_json: Json = False
@@ -184,6 +190,7 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
         ),
         methods=tuple(_method_key(name) for name in _listed(words.method)), samples=words.samples, seed=words.seed,
         indication=words.indication, force=words.force, seal_key=words.seal_key,
+        rewriter=rewriting.LanguageModel(words.rewrite_with, words.rewrite_model) if words.rewrite_with else None,
     )
     log = _opened_log(words.log, words.log_key)
     with _progress() as progress:
@@ -788,7 +795,8 @@ def _chosen(path: Path | None, findings: str) -> opening.ModelChoice:
 def _told_lines(item: telling.Told, *, named: bool = False) -> list[str]:
     """What was told of an image, and with `named` by which model."""
     by = f" (by {item.model})" if named else ""
-    return [f"{item.source}: {item.summary}{by}", *(f"  {item.folder}/{page}" for page in item.pages)]
+    reworded = [f"  {audience}: {said}" for audience, said in item.rewording.items()]
+    return [f"{item.source}: {item.summary}{by}", *(f"  {item.folder}/{page}" for page in item.pages), *reworded]
 
 
 def _verified_lines(found: verifying.Verified) -> list[str]:

@@ -15,6 +15,8 @@ from storyxai.evidence.record import as_record, record_sha256
 from storyxai.files import replace_files
 from storyxai.logbook import START, broken_links, link_of
 from storyxai.pages.story import render_html
+from storyxai.proof.lexicon import Lexicon
+from storyxai.proof.rewording import reworded_story, rewording_of
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.story.citations import story_of_page
 from storyxai.story.tell import tell as tell_story
@@ -49,7 +51,7 @@ def release(folder: Path, *, by: str, with_picture: bool = False, time: str = ""
         raise ArchiveError(str(folder), problems[0], mend="tell the study again; altered evidence is not released")
     evidence = read_archive(folder)
     one = Release(" ".join(by.split()), time or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), with_picture)
-    page = _drawn(evidence, (folder / PAGE).read_bytes(), one)
+    page = _drawn(evidence, folder, (folder / PAGE).read_bytes(), one)
     log = _read_log(folder)
     line = {
         **asdict(one), "evidence_sha256": record_sha256(as_record(evidence)), "page_sha256": sha256_bytes(page),
@@ -86,9 +88,11 @@ def check_release(folder: Path, record: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _drawn(evidence: Evidence, page: bytes, one: Release) -> bytes:
+def _drawn(evidence: Evidence, folder: Path, page: bytes, one: Release) -> bytes:
     """The patient's page, in the language that it was told in, as it is released."""
     story = tell_story(evidence, "patient", story_of_page(page).language)
+    if reworded := rewording_of(folder, "patient", story.language):
+        story = reworded_story(story, reworded, Lexicon.of(story.language, as_record(evidence)))
     return render_html(story, evidence, release=one)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from storyxai.errors import GateRefusal, InputError, OutputError, StoryxaiError
+from storyxai.errors import ArchiveError, GateRefusal, InputError, OutputError, StoryxaiError
 from storyxai.evidence.archive import archive_files, as_archived
 from storyxai.evidence.gather import METHODS, GatherSettings, gather, modality_for
 from storyxai.evidence.record import as_record, record_sha256
@@ -21,7 +21,9 @@ from storyxai.programs.auto import known_students, student_for
 from storyxai.programs.index import INDEX_NAME, index, is_ours
 from storyxai.programs.models import AUTO, SHIPPED_MODEL, ModelChoice, open_model
 from storyxai.programs.places import output_folder
+from storyxai.programs.rewrite import LanguageModel, reword
 from storyxai.progress import Progress
+from storyxai.proof.rewording import REWORDING_NAME, Rewording, read_rewording
 from storyxai.story.audiences.registry import find_audience, known_audiences
 from storyxai.story.citations import contradictions, story_of_page
 from storyxai.story.tell import AUDIENCES
@@ -40,7 +42,7 @@ class TellOptions:
 
     `audiences` name the readers; `model` says which model speaks; `methods` draw its maps, the first one every finding's;
     `samples` are the perturbed images of a method that perturbs; `force` tells even what the gate refuses, with its warning
-    on every page; `seal_key` is a file whose bytes seal each study (`evidence.seal`).
+    on every page; `seal_key` is a file whose bytes seal each study (`evidence.seal`); `rewriter` rewords the pages.
     """
 
     audiences: Sequence[str] = AUDIENCES
@@ -52,6 +54,7 @@ class TellOptions:
     indication: str = ""
     force: bool = False
     seal_key: Path | None = None
+    rewriter: LanguageModel | None = None
 
     def check(self) -> None:
         """Raise UnknownNameError or InputError if an option cannot be used: before any image is read."""
@@ -60,6 +63,8 @@ class TellOptions:
         if not self.audiences:
             raise InputError("audience", "is empty", mend=f"name one or more of {', '.join(AUDIENCES)}")
         load_words(self.language)
+        if self.rewriter is not None:
+            self.rewriter.check()
         if self.seal_key is not None:
             read_key(self.seal_key)
         require_samples(self.samples)
@@ -71,7 +76,7 @@ class TellOptions:
 
 @dataclass(frozen=True)
 class Told:
-    """One study that was told: where it lies, its pages, its findings, one line of summary, and which model spoke."""
+    """One study that was told: where it lies, its pages, its findings, a line of summary, which model spoke, what was reworded."""
 
     source: str
     folder: Path
@@ -80,6 +85,7 @@ class Told:
     findings: Mapping[str, Mapping[str, str | float]]
     maps_withheld: tuple[str, ...] = ()
     model: str = ""
+    rewording: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,14 +170,32 @@ def _study_files(evidence: Evidence, folder: Path, options: TellOptions) -> dict
     """Everything that telling writes into the study's folder, by name."""
     kept = as_archived(evidence)  # so that every story can be told and drawn again from the files, byte by byte
     asked = [tell_story(kept, audience, options.language) for audience in options.audiences]
+    asked, rewording = _reworded(asked, kept, folder, options.rewriter)
     stories = {story.audience: story for story in asked}
     for audience, language in _outdated_pages(kept, folder, list(stories)):
         stories[audience] = tell_story(kept, audience, language)
     if clash := contradictions(list(stories.values())):
         raise StoryxaiError(f"the stories contradict one another: {'; '.join(clash)}")
     pages = {f"{audience}.html": render_html(story, kept) for audience, story in stories.items()}
-    files = {**archive_files(evidence), **pages}
+    files = {**archive_files(evidence), **pages, **rewording}
     return files if options.seal_key is None else {**files, SEAL_NAME: _sealed(folder, files, read_key(options.seal_key))}
+
+
+def _reworded(
+    stories: list[Story], evidence: Evidence, folder: Path, rewriter: LanguageModel | None
+) -> tuple[list[Story], dict[str, bytes]]:
+    """The stories as they stand on their pages, and the file that says what was reworded where anything was or is."""
+    mark = record_sha256(as_record(evidence))
+    try:
+        before = read_rewording(folder)
+    except ArchiveError:  # what cannot be read is written anew
+        before = Rewording(mark, {})
+    if rewriter is None and before is None:
+        return stories, {}
+    kept = (before or Rewording(mark, {})).without([story.audience for story in stories], mark)
+    told = [] if rewriter is None else [reword(story, evidence, rewriter) for story in stories]
+    pages = {story.audience: page for story, page in told}
+    return [story for story, _ in told] or stories, {REWORDING_NAME: Rewording(mark, {**kept.pages, **pages}).to_bytes()}
 
 
 def _sealed(folder: Path, files: Mapping[str, bytes], key: bytes) -> bytes:
@@ -197,6 +221,7 @@ def _outdated_pages(evidence: Evidence, folder: Path, asked: Sequence[str]) -> I
 
 
 def _told(evidence: Evidence, folder: Path, pages: Sequence[str]) -> Told:
+    rewording = read_rewording(folder)
     findings = evidence.prediction.findings
     tiers = {name: item["tier"] for name, item in as_record(evidence)["findings"].items()}
     named = [f"{f.name} {tiers[f.name].replace('_', ' ')} ({f.probability:.2f})" for f in _named(findings)]
@@ -205,6 +230,7 @@ def _told(evidence: Evidence, folder: Path, pages: Sequence[str]) -> Told:
         {f.name: {"tier": tiers[f.name], "probability": round(f.probability, 4)} for f in findings},
         tuple(f"{h.finding} {h.method}: {h.withheld_because}" for h in evidence.heatmaps if not h.shown),
         evidence.prediction.model_id,
+        {} if rewording is None else {audience: page.summary for audience, page in rewording.pages.items()},
     )
 
 

@@ -17,6 +17,8 @@ from storyxai.programs.release import PAGE, check_release, released_as
 from storyxai.proof.checking import Proof, Reader
 from storyxai.proof.checking import check_page as read_back
 from storyxai.proof.checking import contradictions as contradictions_read
+from storyxai.proof.lexicon import Lexicon
+from storyxai.proof.rewording import REWORDING_NAME, read_rewording, reworded_story, rewording_of
 from storyxai.provenance import software_versions
 from storyxai.story.audiences.own import own_words
 from storyxai.story.audiences.registry import BUILT_IN, find_audience, known_audiences
@@ -75,6 +77,7 @@ def verify(folder: Path, *, seal_key: Path | None = None) -> Verified:
     stories = [page.story for page in pages if page.story is not None]
     problems += contradictions(stories) or contradictions_read([proof for _, proof in proofs])
     problems += [] if record is None else check_release(folder, record)
+    problems += [] if record is None else _rewording_problems(folder, record)
     problems += [] if key is None else check_seal(folder, key)
     sentences = sum(len(section.sentences) for story in stories for section in story.sections)
     return Verified(folder, tuple(page.name for page in pages), sentences, tuple(problems))
@@ -109,13 +112,15 @@ def _reader(folder: Path, name: str) -> Reader:
     key = name.removesuffix(".html")
     try:
         release = released_as(folder) if name == PAGE else None
-    except ArchiveError:  # said of the log itself
-        release = None
+        rewording = read_rewording(folder)
+    except ArchiveError:  # said of the file itself
+        release = rewording = None
+    said = rewording.pages[key].said if rewording is not None and key in rewording.pages else {}
     if key in BUILT_IN:
-        return Reader(release=release)
+        return Reader(release=release, reworded=said)
     audience = find_audience(key)
     sentences, texts = own_words(audience)
-    return Reader(sentences, (audience.title, *texts), is_known=bool(sentences or texts), release=release)
+    return Reader(sentences, (audience.title, *texts), is_known=bool(sentences or texts), release=release, reworded=said)
 
 
 def _page(folder: Path, audience: str, evidence: Evidence | None, record: Mapping[str, Any] | None) -> _Page:
@@ -127,9 +132,27 @@ def _page(folder: Path, audience: str, evidence: Evidence | None, record: Mappin
     except StoryxaiError as error:
         return _Page(name, None, (*problems, f"{name}: {error}"))
     if evidence is not None and not problems:
-        again = tell_story(evidence, audience, story.language)
+        again = _told_again(folder, evidence, audience, story.language)
         problems += [f"{name}: {other}"] if (other := _drawn_otherwise(data, again, folder, evidence)) else []
     return _Page(name, story, tuple(problems))
+
+
+def _told_again(folder: Path, evidence: Evidence, audience: str, language: str) -> Story:
+    """The page's story as its evidence and what was reworded make it."""
+    again = tell_story(evidence, audience, language)
+    try:
+        page = rewording_of(folder, audience, language)
+    except ArchiveError:  # said of the file itself
+        page = None
+    return again if page is None else reworded_story(again, page, Lexicon.of(language, as_record(evidence)))
+
+
+def _rewording_problems(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    try:
+        found = read_rewording(folder)
+    except ArchiveError as error:
+        return [f"{REWORDING_NAME}: {error.why} — {error.mend}"]
+    return [] if found is None else [f"{REWORDING_NAME}: {problem}" for problem in found.problems(record)]
 
 
 def _drawn_otherwise(page: bytes, again: Story, folder: Path, evidence: Evidence) -> str:

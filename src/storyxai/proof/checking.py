@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from storyxai.errors import CitationError, StoryxaiError
 from storyxai.evidence.record import as_record, record_sha256, resolve
 from storyxai.proof.judging import problems_of, tier_said, tiers_cited
 from storyxai.proof.lexicon import Lexicon, find_phrases, words_of
-from storyxai.proof.page import Page, Said, read_page
+from storyxai.proof.page import Page, read_page
 from storyxai.proof.pictures import picture_problems
 from storyxai.proof.printing import prints_cell
 from storyxai.proof.required import dropped
@@ -33,13 +33,15 @@ class Reader:
     """What is known of a page's reader beside the language's file.
 
     `sentences` are templates of a reader of one's own, `texts` its title and headings. `is_known` is False where somebody's
-    code words the story: what no template explains is then left to the check of citations. `release` is the one in force.
+    code words the story: what no template explains is then left to the check of citations. `release` is the one in force,
+    `reworded` what was told, by the text that a language model put in its place and that was found to say the same.
     """
 
     sentences: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     is_known: bool = True
     release: Release | None = None
+    reworded: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,13 @@ def check_page(data: bytes, evidence: Evidence, reader: Reader | None = None) ->
     for said in page.said:
         cites = page.cites(said)
         cited.update(cites)
-        best, found = _judged(said, cites, forms, lexicon)
+        best, found = _judged(reader.reworded.get(said.text, said.text), cites, forms, lexicon)
         problems += [f"“{said.text}” {problem}" for problem in found if best is not None or not cites or reader.is_known]
         if best is not None:
             keys.add(best.form.key)
             _collect(best, cites, lexicon, facts)
+    if reader.reworded and not any(key.startswith("rewording.") for key in keys):
+        problems.append("does not say that a language model reworded it")
     problems += dropped(page.audience, cited, keys, lexicon)
     problems += _note_problems(page, lexicon)
     problems += surrounding_problems(page, lexicon, reader.release, reader.texts if reader.is_known else None)
@@ -103,12 +107,12 @@ def _ordered(forms: Sequence[Form], audience: str, own: Collection[str]) -> list
     return [*given, *sorted(forms, key=lambda form: form.room != audience)]
 
 
-def _judged(said: Said, cites: Sequence[str], forms: Sequence[Form], lexicon: Lexicon) -> tuple[Reading | None, list[str]]:
+def _judged(text: str, cites: Sequence[str], forms: Sequence[Form], lexicon: Lexicon) -> tuple[Reading | None, list[str]]:
     """The best reading of a sentence, and what is wrong with it."""
     if not cites:
         return None, ["cites no evidence"]
     tried = []
-    for reading in readings(said.text, cites, forms, lexicon.record):
+    for reading in readings(text, cites, forms, lexicon.record):
         problems = problems_of(reading, cites, lexicon)
         if not problems:
             return reading, []

@@ -39,7 +39,7 @@ _ANY_IMAGE = "any_image"
 """Texts that stand in for those of the templates of the same name where the image is not of the default modality."""
 _NAME = re.compile(r"<(\w+)>")
 _NAMES = ("name", "within", "case")
-_OPTIONAL = ("terms", "page", "modalities", "quotes")
+_OPTIONAL = ("terms", "page", "modalities", "quotes", "rewording")
 """Rooms of a language's file that may lack what ours has."""
 _SIDE_RULES = ("gate.mirrored", "gate.lung_sides")
 
@@ -348,7 +348,7 @@ def _checked_words(language: str, source: str, text: str) -> Words:
     ours = load_catalogue("en")
     for room, entries in ours.data.items():
         lacking = set(entries) - set(catalogue.data.get(room, ())) if isinstance(entries, dict) else set()
-        if room not in catalogue.data or (lacking and room not in _OPTIONAL):
+        if room not in _OPTIONAL and (room not in catalogue.data or lacking):
             named = f"{room}.{min(lacking)}" if lacking else room
             raise InputError(source, f"lacks '{named}'", mend="add it; our own en.json has all that is needed")
     for key in catalogue.data[_ANY_IMAGE]:
