@@ -76,7 +76,7 @@ class TellOptions:
 
 @dataclass(frozen=True)
 class Told:
-    """One study that was told: where it lies, its pages, its findings, a line of summary, which model spoke, what was reworded."""
+    """One told study: where it lies, its pages, its findings, a line of summary, which model spoke, what was reworded."""
 
     source: str
     folder: Path
