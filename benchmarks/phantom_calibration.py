@@ -1,6 +1,6 @@
 """Calibration and conformal coverage of the shipped student on phantoms, whose labels are exact.
 
-    python benchmarks/phantom_calibration.py [--count 6000] [--workers 2]
+    python benchmarks/phantom_calibration.py [--count 6000]
 
 Half of `--count` fresh phantoms calibrate (scaling and class-conditional limits), the other half judge. The card's own
 calibration is for NIH films; this one says whether the procedure keeps its promise where n is large. ECE has ten bins of equal
@@ -31,7 +31,7 @@ FIRST_SEED = 12_000_000
 SPLITS = 200
 
 
-def said_of(count: int, workers: int) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[str, ...]]:
+def said_of(count: int) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[str, ...]]:
     """Logits and labels of fresh phantoms, some hundred at a time so that memory stays small."""
     network = load_network(SHIPPED / "student.safetensors")
     words = full_vocabulary(vocabulary())
@@ -42,7 +42,7 @@ def said_of(count: int, workers: int) -> tuple[NDArray[np.float32], NDArray[np.f
     logits, labels, patients = [], [], []
     for start in range(0, count, 500):
         seeds = range(FIRST_SEED + start, FIRST_SEED + min(start + 500, count))
-        made = examples_from_phantoms(seeds, size=network.spec.size, phantom_size=256, encode=encode, workers=workers)
+        made = examples_from_phantoms(seeds, size=network.spec.size, phantom_size=256, encode=encode)
         said = network_outputs(_only(network, "findings"), made).logits
         assert said is not None
         logits.append(said)
@@ -74,9 +74,8 @@ def main() -> None:
     """Print a row per finding."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=6000)
-    parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    logits, labels, patients = said_of(given.count, given.workers)
+    logits, labels, patients = said_of(given.count)
     half = given.count // 2
     fitted = calibrate(logits[:half], labels[:half], patients[:half], findings=NAMES, data="phantoms")
     sys.stdout.write(f"{half} phantoms calibrate, {given.count - half} judge\n")

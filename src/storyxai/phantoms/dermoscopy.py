@@ -309,9 +309,8 @@ def _smooth(values: Array) -> Array:
 def _clouds(size: int, rng: np.random.Generator, *, cells: int) -> Array:
     """Smooth variation of mean 0 and size about 1, [size, size]."""
     coarse = rng.standard_normal((cells + 3, cells + 3)).astype(np.float32)
-    fine = ndimage.zoom(coarse, size / (cells + 1), order=3, mode="nearest", grid_mode=False)
-    start = (fine.shape[0] - size) // 2
-    return np.asarray(fine[start : start + size, start : start + size].clip(-2, 2) * 0.8, dtype=np.float32)
+    fine = Picture.fromarray(coarse).resize((size, size), Picture.Resampling.BICUBIC, box=(1, 1, cells + 2, cells + 2))
+    return np.asarray(np.asarray(fine).clip(-2, 2) * 0.8, dtype=np.float32)
 
 
 def _grown(mask: Mask, size: int) -> Mask:
