@@ -16,9 +16,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[teach,hospital,dev]'
 	touch $@
 
-# Four stories about each of three real films that come along and of a synthetic one (and of yours: make story IMAGE=film.dcm).
+# Four stories about each of three real films that come along and of a synthetic one (and of yours: make story IMAGE=film.dcm);
+# with MODALITY=dermoscopy about two synthetic lesions (and of yours: make story MODALITY=dermoscopy IMAGE=lesion.jpg).
 story: $(STAMP)
-	@if [ -n "$(IMAGE)" ]; then $(BIN)/storyxai tell "$(IMAGE)" --out out/story; \
+	@if [ -n "$(IMAGE)" ]; then $(BIN)/storyxai tell "$(IMAGE)" $(if $(MODALITY),--model $(MODALITY)) --out out/story; \
+	elif [ -n "$(MODALITY)" ]; then rm -rf out/phantom-$(MODALITY) && \
+	$(BIN)/storyxai data phantom --modality $(MODALITY) --count 2 --seed 7 --size 384 --out out/phantom-$(MODALITY) && \
+	$(BIN)/storyxai tell out/phantom-$(MODALITY)/images --model $(MODALITY) --out out/story-$(MODALITY); \
 	else rm -rf out/phantom && $(BIN)/storyxai data phantom --count 1 --seed 7 --out out/phantom && \
 	$(BIN)/storyxai tell src/storyxai/examples out/phantom/images --out out/story; fi
 

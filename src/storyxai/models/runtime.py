@@ -19,16 +19,19 @@ from storyxai.explain.cam import grid_head_gradients
 from storyxai.explain.contract import Look, WrittenReport
 from storyxai.imaging.distance import DISTANCE_NAME, GateDistance, read_distance
 from storyxai.modalities.contract import Modality
-from storyxai.modalities.registry import modality_of
-from storyxai.models.card import ModelCard, read_card
+from storyxai.modalities.registry import DEFAULT_MODALITY, modality_of
+from storyxai.models.card import CARD_NAME, ModelCard, read_card
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
 from storyxai.types import Array
 
-__all__ = ["GRAPHS", "HEADS", "SHIPPED", "Answer", "Student", "load_student", "open_graph"]
+__all__ = [
+    "GRAPHS", "HEADS", "SHIPPED", "Answer", "Student", "load_student", "open_graph",
+    "shipped_students",
+]
 
 GRAPHS: Mapping[str, str] = {"look": "look.onnx", "findings": "findings.onnx", "words": "words.onnx"}
 SHIPPED = Path(__file__).parent / "shipped"
-"""The folder of the student that comes with the package."""
+"""The folder of the student that comes with the package; one of another modality lies beside it, "shipped_<key>"."""
 TASKS = ("findings", "masks", "report")
 HEADS: Mapping[str, str] = {"masks": "masks", "report": "memory"}
 """What the graph "look" gives of a task beside the findings."""
@@ -210,6 +213,12 @@ class Student:
         if name not in self._sessions:
             self._sessions[name] = open_graph(self.folder / GRAPHS[name])
         return self._sessions[name]
+
+
+def shipped_students() -> dict[str, Path]:
+    """The folders of the students that come with the package, by the key of their modality."""
+    beside = {path.name.removeprefix(f"{SHIPPED.name}_"): path for path in SHIPPED.parent.glob(f"{SHIPPED.name}_*")}
+    return {DEFAULT_MODALITY: SHIPPED, **{key: path for key, path in sorted(beside.items()) if (path / CARD_NAME).is_file()}}
 
 
 def load_student(folder: Path | None = None) -> Student:

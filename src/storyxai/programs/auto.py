@@ -10,7 +10,7 @@ from storyxai.errors import GateRefusal, InputError
 from storyxai.evidence.gather import GatherSettings, look_at
 from storyxai.imaging.read import read_image
 from storyxai.models.card import CARD_NAME
-from storyxai.models.runtime import SHIPPED, Student, load_student
+from storyxai.models.runtime import Student, load_student, shipped_students
 
 __all__ = ["known_students", "student_for"]
 
@@ -25,11 +25,11 @@ class _Opinion:
 
 
 def known_students(folders: Sequence[Path] = ()) -> tuple[Student, ...]:
-    """The student that comes along and those in `folders`, each a student's own folder or one that holds such folders.
+    """The students that come along and those in `folders`, each a student's own folder or one that holds such folders.
 
     Raises: InputError for a folder without a student; WeightsError for a damaged one.
     """
-    found = {SHIPPED.resolve(): load_student(None)}
+    found = {folder.resolve(): load_student(folder) for folder in shipped_students().values()}
     for folder in folders:
         inside = [folder] if (folder / CARD_NAME).is_file() else sorted(card.parent for card in folder.glob(f"*/{CARD_NAME}"))
         if not inside:

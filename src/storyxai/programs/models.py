@@ -12,7 +12,7 @@ from storyxai.errors import InputError
 from storyxai.explain.contract import ExplainedModel
 from storyxai.models.adapters.onnx_model import OnnxModel
 from storyxai.models.card import at_prevalence
-from storyxai.models.runtime import load_student
+from storyxai.models.runtime import load_student, shipped_students
 
 __all__ = ["AUTO", "SHIPPED_MODEL", "ModelChoice", "open_model", "read_prevalence"]
 
@@ -23,6 +23,8 @@ AUTO = Path("auto")
 @dataclass(frozen=True)
 class ModelChoice:
     """A student's folder or an ONNX file, None for the student that comes along; `findings` name an ONNX file's outputs.
+
+    The key of a modality, where no folder has that name, is the student of that modality that comes along.
 
     `prevalence` is the share of the reader's own patients with a finding, for those findings that it names. With the path
     `AUTO` a telling chooses for each image among the student that comes along and those in the folders `known`.
@@ -64,6 +66,8 @@ def open_model(choice: ModelChoice) -> ExplainedModel:
         raise InputError("model 'auto'", "chooses a student for each image told, and none was asked for", mend="name a model")
     if choice.known:
         raise InputError("models", "are named, and one model was chosen", mend="say --model auto, or leave --models out")
+    if path is not None and not path.exists():
+        path = shipped_students().get(str(path), path)
     if path is None or path.suffix.lower() != ".onnx":
         if findings:
             raise InputError("findings", "are named, but a student names its own", mend="leave --findings out")
