@@ -96,9 +96,19 @@ class Logbook:
         What a crash left of a line at the end was never answered for: it is cut off, and the next line says so.
         Raises: ArchiveError for a log that does not hold together at its end, or that another key keeps; OutputError.
         """
-        with locked(self.path.with_name(self.path.name + ".lock")):
+        with locked(self._lock):
             number, before = self._end(time)
             self._add(number, before, {"time": time, **{name: value for name, value in asdict(entry).items() if value}})
+
+    def check(self) -> None:
+        """Raise ArchiveError where no line may be added, OutputError where none can be: to be asked before work begins."""
+        with locked(self._lock):
+            if self.path.is_file() and self.path.stat().st_size:
+                self._require_ours(_last_line(self.path))
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_name(self.path.name + ".lock")
 
     def lacking(self, entries: Sequence[Entry], job: str) -> list[Entry]:
         """Those of a job's entries that no line tells of yet: what a crash kept from being written."""
@@ -250,7 +260,8 @@ def _torn_bytes(path: Path) -> int:
 
 
 def _last_line(path: Path) -> dict[str, Any]:
-    lines = _tail(path).splitlines()
+    tail = _tail(path)
+    lines = tail[: tail.rfind(b"\n") + 1].splitlines()
     try:
         line = json.loads(lines[-1])
         if int(line["number"]) > 0 and isinstance(line["before"], str):

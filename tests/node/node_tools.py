@@ -9,7 +9,7 @@ from typing import Any
 from pynetdicom import AE
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
     """What `what` returns once it is true; the test fails when that takes too long."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:

@@ -14,7 +14,8 @@ from node_films import file_bytes
 from node_tellers import FakeTeller, break_down, die, hang, refuse
 from node_tools import wait_for
 
-from storyxai.logbook import Logbook, verify_log
+from storyxai.errors import ArchiveError, OutputError
+from storyxai.logbook import Entry, Logbook, verify_log
 from storyxai.node.answer import NotDelivered
 from storyxai.node.intake import film_of_file
 from storyxai.node.node import Desk, Node
@@ -134,3 +135,35 @@ def test_what_is_old_is_dropped_and_may_come_again(queue: DiskQueue, reports: Re
     queue._limits = replace(queue._limits, keep_days=1.0)
     assert queue.drop_old(1e12) == 1 and jobs(queue) == {} and not queue.holds("1.2.3.1.1")
     assert queue.receive(film_of_file(file_bytes(1))) is Received.KEPT
+
+
+def test_a_disk_that_is_full_for_a_while_delays_and_doubles_nothing(
+    queue: DiskQueue, reports: Reports, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves, move = list[str](), queue.move
+
+    def fail_first(job: str, source: str, target: str) -> None:
+        moves.append(target)
+        if moves.count(target) == 1 and target in ("told", "answered"):
+            raise OutputError("queue", "cannot be written (No space left on device)", mend="free some")
+        move(job, source, target)
+
+    monkeypatch.setattr(queue, "move", fail_first)
+    queue.receive(film_of_file(file_bytes(1)))
+    with running(queue, reports, FakeTeller()) as log:
+        wait_for(lambda: jobs(queue) == {"answered": 1})
+    assert events(log) == ["opened", "told", "answered"]
+    assert any("telling_waits" in line for line in lines) and any("answer_waits" in line for line in lines)
+
+
+def test_a_log_that_was_altered_stops_the_node_before_it_would_hide_it(queue: DiskQueue, reports: Reports) -> None:
+    log = Logbook(queue.root.parent / "log")
+    for _ in range(3):
+        log.append(Entry("told"), time="2026-11-29T12:00:00Z")
+    log.path.write_bytes(b"".join(log.path.read_bytes().splitlines(keepends=True)[:-1]))
+    queue.receive(film_of_file(file_bytes(1)))
+    node = Node(Desk(queue, log, reports, FakeTeller()))
+    node.start()
+    wait_for(lambda: node.stopped)
+    node.stop()
+    assert isinstance(node.fault, ArchiveError) and jobs(queue) == {"telling": 1}

@@ -50,7 +50,7 @@ class Node:
         self._threads: list[threading.Thread] = []
         self._workers: list[Worker] = []
         self._begun = desk.queue.jobs("telling")
-        self._doubtful = frozenset({*self._begun, *desk.queue.jobs("told")})
+        self._doubtful = {*self._begun, *desk.queue.jobs("told")}
         self._lock = threading.Lock()
         self.fault: Exception | None = None
 
@@ -100,6 +100,7 @@ class Node:
             except OutputError as error:  # a full disk: the study stays where it is
                 self._desk.reports.line("telling_waits", job=job, why=error.why)
                 with self._lock:
+                    self._doubtful.add(job)
                     self._begun.append(job)
                 self._stop.wait(self._answer.retry_seconds)
         worker.stop()
@@ -192,6 +193,7 @@ class Node:
             self._write_log(job, [entry])
             self._desk.queue.move(job, "told", "answered")
         except OutputError as error:
+            self._doubtful.add(job)
             self._desk.reports.line("answer_waits", job=job, why=error.why)
             return False
         self._desk.reports.count("studies_answered")
@@ -199,8 +201,10 @@ class Node:
         return True
 
     def _write_log(self, job: str, entries: Sequence[Entry]) -> None:
-        """Add lines to the log; of a job that was under way at the start, those that are not there yet: a stop may have fallen
-        between a line and the move that it tells of."""
+        """Add lines to the log: of a job that was under way at the start or met a full disk, those that are not there yet.
+
+        Its stop may have fallen between a line and the move that it tells of.
+        """
         told = [replace(entry, by=self._desk.by) for entry in entries]
         for entry in self._desk.log.lacking(told, job) if job in self._doubtful else told:
             self._desk.log.append(entry, time=utc())

@@ -31,10 +31,15 @@ class LogChoice:
 
 
 def open_log(choice: LogChoice) -> Logbook | None:
-    """The log that was chosen. Raises: InputError for a key that cannot be used: before any work is done."""
+    """The log that was chosen, looked at before any work is done.
+
+    Raises: InputError for a key or a log that cannot be used, ArchiveError for a log that does not end as it should.
+    """
     if choice.path is None:
         return None
-    return Logbook(choice.path, b"" if choice.key is None else read_key(choice.key))
+    log = Logbook(choice.path, b"" if choice.key is None else read_key(choice.key))
+    log.check()
+    return log
 
 
 def subject_of(study: Path) -> Entry:
