@@ -18,6 +18,7 @@ from storyxai.types import (
     Finding,
     Heatmap,
     Image,
+    LearnedConcept,
     ModelFacts,
     Prediction,
     SmallestChange,
@@ -103,6 +104,11 @@ def example_evidence() -> Evidence:
             "packages": {"numpy": "2.0.0", "onnxruntime": "1.20.0"},
         },
         indication="Breathless for three days; fluid?",
+        learned=(
+            LearnedConcept("fluid_level", "Effusion", "rests_on", 0.82, 0.7, 0.9, 0.41, 0.01, 0.2, 0.8, 20, 40, 0.98, 0.31),
+            LearnedConcept("line", "Effusion", "chance", 0.49, 0.4, 0.6, 0.02, 1.0, 0.2, 0.8, 20, 40, 0.81, -0.02),
+            LearnedConcept("dense_focus", "Consolidation", "unseen", 0.6, 0.4, 0.8, 0.01, 0.7, 0.2, 0.8, 20, 40, 0.55),
+        ),
         smallest_changes=(
             SmallestChange("Effusion", "blur", 0.5, 60, 71, False, 3, 0.064, 0.41),
             SmallestChange("Consolidation", "blur", 0.5, 60, 500, False),

@@ -30,6 +30,7 @@ from storyxai.progress import Progress
 if TYPE_CHECKING:
     from storyxai import logbook
     from storyxai.programs import compare as comparing
+    from storyxai.programs import concepts as conceiving
     from storyxai.programs import data, recipes
     from storyxai.programs import deidentify as removing
     from storyxai.programs import evaluate as judging
@@ -56,6 +57,7 @@ else:
     exporting, releasing, removing = _Later("export"), _Later("release"), _Later("deidentify")
     indexing, logging_to = _Later("index"), _Later("log")
     comparing, rewriting = _Later("compare"), _Later("rewrite")
+    conceiving = _Later("concepts")
 
 __all__ = ["app", "main"]
 
@@ -163,6 +165,9 @@ class _TellWords:
     rewrite_model: Annotated[str, typer.Option(help="The model's name at that address.")] = "default"
     log: Log = None
     log_key: LogKey = None
+    concepts: Annotated[
+        Path | None, typer.Option(help="A file of `storyxai concepts`. [default: concepts.json beside the model, if any]")
+    ] = None
     as_json: Json = False
 
 
@@ -191,6 +196,7 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
         methods=tuple(_method_key(name) for name in _listed(words.method)), samples=words.samples, seed=words.seed,
         indication=words.indication, force=words.force, seal_key=words.seal_key,
         rewriter=rewriting.LanguageModel(words.rewrite_with, words.rewrite_model) if words.rewrite_with else None,
+        concepts=words.concepts,
     )
     log = _opened_log(words.log, words.log_key)
     with _progress() as progress:
@@ -397,6 +403,49 @@ def explain(
         lines.append(f"  tell would withhold this map: {result.withheld_because}")
     lines += [f"  {name.replace('_', ' ')}: {about}" for name, about in result.checks.items()]
     _answer(asdict(result), lines, words.as_json)
+
+
+@dataclass(frozen=True)
+class _ConceptWords:
+    model: Annotated[Path | None, typer.Argument(help="A student's folder, or an ONNX file; ours where none is named.")] = None
+    folder: Annotated[
+        list[str] | None, typer.Option(help="NAME=DIR, or DIR, of images that show a concept; may be repeated.")
+    ] = None
+    others: Annotated[Path | None, typer.Option(help="Folder of images of the same kind without the concepts.")] = None
+    films: Annotated[
+        Path | None, typer.Option(help="Folder of images on which findings are judged. [default: the others]")
+    ] = None
+    findings: Findings = ""
+    phantoms: Annotated[int, typer.Option(help="Without folders: phantoms drawn for each of our own concepts.")] = 40
+    any_size: Annotated[bool, typer.Option("--any-size", help="Take folders of images of several sizes.")] = False
+    controls: Annotated[int, typer.Option(help="Sets of images without the concept, a vector each.")] = 20
+    chance: Annotated[int, typer.Option(help="Vectors of random sets that a concept must exceed.")] = 400
+    seed: Seed = 0
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write. [default: concepts.json beside the model]")
+    ] = None
+    as_json: Json = False
+
+
+@app.command()
+@_taking_options(_ConceptWords)
+def concepts(words: _ConceptWords) -> None:
+    """Test what a model's findings rest on: concept vectors (TCAV) beside vectors of random image sets.
+
+    Without folders our own concepts are drawn as phantoms: dense focus, line, fluid level, enlarged heart. `tell` says what
+    the file holds.
+
+    Example:  storyxai concepts runs/phantom/model --folder wires=films/wires --others films/plain
+    """
+    named = [(name, Path(folder)) if name else (Path(folder).name, Path(folder))
+             for name, _, folder in (given.rpartition("=") for given in words.folder or ())]
+    options = conceiving.ConceptOptions(
+        _chosen(words.model, words.findings), dict(named), words.others, words.films, words.phantoms, words.any_size,
+        conceiving.TcavSettings(words.controls, words.chance, seed=words.seed),
+    )
+    with _progress() as progress:
+        result = conceiving.make_concepts(words.out, options, progress=progress)
+    _answer(asdict(result), [f"{result.path}", *(f"  {line}" for line in result.lines)], words.as_json)
 
 
 @dataclass(frozen=True)

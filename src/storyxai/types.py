@@ -39,6 +39,7 @@ __all__ = [
     "HitRate",
     "Image",
     "Labels",
+    "LearnedConcept",
     "MapFaithfulness",
     "MapHits",
     "MapRobustness",
@@ -284,6 +285,35 @@ class SmallestChange:
 
 
 @dataclass(frozen=True)
+class LearnedConcept:
+    """What a concept that the model was tested for (TCAV) is to `finding`, over images and on this one.
+
+    `verdict`: the finding "rests_on" it, it "speaks_against" it, both no more than by "chance", or the model has it "unseen".
+    `score` is the share of `films` images whose logit grows along the concept's vector, `low` and `high` its spread over
+    control sets, `chance_low` and `chance_high` what 95 % of random sets reach; `effect` is the change of
+    the logit from images without it to images with it, to first order, and `p_value` that of this effect,
+    adjusted for all findings and concepts. `images` show the concept; `separable` is the AUROC at which features tell
+    them. `here` is the derivative on
+    this image, in logits per step along the vector, None where it is not known.
+    """
+
+    concept: str
+    finding: str
+    verdict: str
+    score: float
+    low: float
+    high: float
+    effect: float
+    p_value: float
+    chance_low: float
+    chance_high: float
+    films: int
+    images: int
+    separable: float
+    here: float | None = None
+
+
+@dataclass(frozen=True)
 class DataSet:
     """One data set that a model learned from. None: not stated. `limits` are sentences about it that its source states."""
 
@@ -451,6 +481,7 @@ class Evidence:
     indication: str = ""
     gaps: tuple[str, ...] = ()
     smallest_changes: tuple[SmallestChange, ...] = ()
+    learned: tuple[LearnedConcept, ...] = ()
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""

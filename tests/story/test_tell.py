@@ -159,7 +159,7 @@ def test_every_template_is_used_and_cites() -> None:
     source = "".join(p.read_text(encoding="utf-8") for p in sorted(Path(tell.__code__.co_filename).parent.rglob("*.py")))
     indexed = {f"patient.{stem}_" for stem in ("next", "help", "ask", "back")}
     indexed |= {f"clinician.{stem}_" for stem in ("verdict", "also", "more", "report_line", "smallest")}
-    indexed.add("practitioner.smallest_")
+    indexed |= {"practitioner.smallest_", "practitioner.learned_", "clinician.learned_"}
     parts = {"likely", "possible", "unlikely", "tell", "passed", "failed", "unasked", "score"}
     for audience in AUDIENCES:
         for key in words.data[audience]:
@@ -367,3 +367,16 @@ def test_the_smallest_change_is_told_with_its_direction_and_where_none_was_found
             for s in section.sentences]
     assert any("rises from 0.83 to 0.91, above 0.90 (61 passes)" in text for text in told)
     assert "Every smaller set was tried: Effusion." in told
+
+
+def test_concepts_are_told_with_numbers_to_the_practitioner_and_in_words_to_the_clinician() -> None:
+    told = {audience: [s.text for section in tell(example_evidence(), audience).sections for s in section.sentences]
+            for audience in AUDIENCES}  # fmt: skip
+    assert "The model's effusion rests on: fluid level (+0.41 logits, 0.82 of images, p 0.01)." in told["practitioner"]
+    chance = "No more than chance for effusion: lines and devices (0.49 of images, random sets 0.20 to 0.80)."
+    assert chance in told["practitioner"]
+    assert "On this image the logit of effusion grows along: fluid level." in told["practitioner"]
+    assert "Tested on other images, this model's answer on effusion rests most on: fluid level." in told["clinician"]
+    assert not any("dense focus" in text for text in told["clinician"]), "what the features do not see is no clinician's matter"
+    assert not any("fluid level" in text for text in told["patient"])
+    assert any("results recorded here: 3" in text for text in told["auditor"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from storyxai.errors import InputError, UnsupportedMethodError
+from storyxai.evidence.learned import LearnedConcepts, learned_here
 from storyxai.evidence.maps import Drawings, draw, maps_of
 from storyxai.evidence.predict import MOST_GRADIENTS, OneLook, Seen, card_of, distance_of, predict, view_of
 from storyxai.evidence.smallest_change import smallest_changes
@@ -50,7 +51,8 @@ class GatherSettings:
     """How evidence is gathered.
 
     `samples` a method that perturbs may draw, `seed` of all that is random. `passes` of the model the search for the smallest
-    change may take for all findings together (None: half as many as samples). `modality` None: the one that the model names,
+    change may take for all findings together (None: half as many as samples).
+    `concepts` are those that this model was tested for. `modality` None: the one that the model names,
     else as `modality_for` says. `force` passes over a refusal by the gate; the failed check then stays in the evidence and on
     every page. `indication` is the question that was asked, `study_id` the study's name ("": from the file's hash).
     """
@@ -62,6 +64,7 @@ class GatherSettings:
     indication: str = ""
     study_id: str = ""
     passes: int | None = None
+    concepts: LearnedConcepts | None = None
 
     @property
     def most_passes(self) -> int:
@@ -111,6 +114,7 @@ def gather(
         smallest_changes=smallest_changes(
             model, seen, modality, told, segments=drawings.segments, passes=settings.most_passes
         ),
+        learned=learned_here(settings.concepts, model, seen.look, told),
     )
 
 
@@ -274,9 +278,18 @@ def _provenance(
         "methods_left_out": {key: list(needs) for key, needs in drawings.left_out.items()},
         "told": list(drawings.told),
         **_vocabulary(model, modality),
+        **({} if settings.concepts is None else {"concepts": _concepts_from(settings.concepts)}),
         "inputs": [{"source": image.source, "sha256": image.sha256}],
         "model_files": {} if card is None else dict(card.files),
         "packages": software_versions("numpy", "scipy", "scikit-image", "pillow", "onnxruntime", "pydicom"),
+    }
+
+
+def _concepts_from(learned: LearnedConcepts) -> dict[str, object]:
+    """Which images the concepts that are told rest on."""
+    return {
+        "others_sha256": learned.others_sha256, "films_sha256": learned.films_sha256, "seed": learned.seed,
+        "images_sha256": {name: concept.images_sha256 for name, concept in learned.concepts.items()},
     }
 
 

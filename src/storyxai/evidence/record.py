@@ -28,6 +28,7 @@ from storyxai.evidence.schema import (
     FindingRecord,
     HeatmapRecord,
     ImageRecord,
+    LearnedRecord,
     MaskRecord,
     Order,
     ReportRecord,
@@ -49,6 +50,7 @@ from storyxai.types import (
     Finding,
     Heatmap,
     Image,
+    LearnedConcept,
     Prediction,
     Section,
     Sentence,
@@ -290,6 +292,7 @@ def _record(evidence: Evidence) -> EvidenceRecord:
         provenance=evidence.provenance,
         order=_order(evidence),
         smallest_changes=_keyed((((c.finding,), _smallest_record(c)) for c in evidence.smallest_changes), "smallest changes"),
+        learned=_keyed((((c.finding, c.concept), _learned_record(c)) for c in evidence.learned), "learned concepts"),
     )
 
 
@@ -303,6 +306,7 @@ def _order(evidence: Evidence) -> Order:
         checks=tuple((c.finding, c.method, c.name) for c in evidence.checks),
         counterfactuals=tuple(c.finding for c in evidence.counterfactuals),
         smallest_changes=tuple(c.finding for c in evidence.smallest_changes),
+        learned=tuple((c.finding, c.concept) for c in evidence.learned),
     )
 
 
@@ -335,6 +339,7 @@ def _evidence(record: EvidenceRecord, arrays: Mapping[str, NDArray[Any]]) -> Evi
         indication=study.indication,
         gaps=record.gaps,
         smallest_changes=tuple(_smallest(name, record.smallest_changes[name]) for name in order.smallest_changes),
+        learned=tuple(_learned(f, name, record.learned[f][name]) for f, name in order.learned),
     )
 
 
@@ -442,6 +447,20 @@ def _smallest(finding: str, record: SmallestChangeRecord) -> SmallestChange:
     return SmallestChange(
         finding, record.fill, record.limit, record.of, record.passes, record.smallest, record.superpixels, record.share,
         record.probability,
+    )
+
+
+def _learned_record(one: LearnedConcept) -> LearnedRecord:
+    return LearnedRecord(
+        one.concept.replace("_", " "), one.verdict, one.score, one.low, one.high, one.effect, one.p_value, one.chance_low,
+        one.chance_high, one.films, one.images, one.separable, one.here,
+    )
+
+
+def _learned(finding: str, concept: str, record: LearnedRecord) -> LearnedConcept:
+    return LearnedConcept(
+        concept, finding, record.verdict, record.score, record.low, record.high, record.effect, record.p_value,
+        record.chance_low, record.chance_high, record.films, record.images, record.separable, record.here,
     )
 
 

@@ -15,7 +15,8 @@ from storyxai.types import ModelFacts, Tier, Value
 
 __all__ = [
     "BoxRecord", "CheckRecord", "ConceptRecord", "Counts", "EvidenceRecord", "FindingRecord", "HeatmapRecord", "ImageRecord",
-    "MaskRecord", "Order", "ReportRecord", "SmallestChangeRecord", "StudyRecord", "TermRecord", "WhatIfRecord", "unknown_part",
+    "LearnedRecord", "MaskRecord", "Order", "ReportRecord", "SmallestChangeRecord", "StudyRecord", "TermRecord", "WhatIfRecord",
+    "unknown_part",
 ]
 
 
@@ -158,6 +159,25 @@ class SmallestChangeRecord:
 
 
 @dataclass(frozen=True)
+class LearnedRecord:
+    """`types.LearnedConcept` without the finding that its path gives; `name` is the concept's as it is quoted."""
+
+    name: str
+    verdict: str
+    score: float
+    low: float
+    high: float
+    effect: float
+    p_value: float
+    chance_low: float
+    chance_high: float
+    films: int
+    images: int
+    separable: float
+    here: float | None = None
+
+
+@dataclass(frozen=True)
 class Counts:
     """Sums that stories state: a story counts nothing itself."""
 
@@ -183,6 +203,7 @@ class Order:
     checks: tuple[tuple[str, str, str], ...]
     counterfactuals: tuple[str, ...]
     smallest_changes: tuple[str, ...] = ()
+    learned: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -211,6 +232,7 @@ class EvidenceRecord:
     provenance: Mapping[str, Any]
     order: Order
     smallest_changes: Mapping[str, SmallestChangeRecord] = field(default_factory=dict)
+    learned: Mapping[str, Mapping[str, LearnedRecord]] = field(default_factory=dict)
 
 
 def unknown_part(path: str) -> str:

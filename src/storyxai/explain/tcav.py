@@ -2,15 +2,19 @@
 
 Source: Kim et al., Interpretability beyond feature attribution, ICML 2018. Where we deviate: features are the mean over the
 cells of the layer, so that a step along a vector adds it to every cell; the linear classifier is a ridge regression on
-standardised features, in closed form; significance is the single-step maxT permutation of Westfall & Young (1993) over
-findings, with Bonferroni over concepts, on the mean derivative: the share of positive derivatives, which TCAV reports, is
-all or nothing for a model that is linear behind the layer, and then no test of it can tell a concept from chance.
+standardised features, in closed form; beside the share of positive derivatives, which TCAV reports, stands the effect: by how
+much a logit moves, to first order, on the way from images without the concept to images with it. The effect is what is tested,
+by the single-step maxT of Westfall & Young (1993) over findings with Bonferroni over concepts: where a model is nearly linear
+behind the layer the share is all or nothing for random sets too, and no test of it could tell a concept from chance. The
+effect must also differ from zero by more than the images of the concept, drawn anew, would move it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +51,9 @@ class ConceptScores:
     """What one concept is to each of F findings.
 
     Shapes: `vector` float64 [K] of length one; all others [F]. `score` is the share of images whose logit grows along the
-    vector, the mean over the control sets, `low` and `high` its 2.5th and 97.5th percentile over them; `derivative` the mean
-    derivative along the vector; `p_value` adjusted for all findings and concepts. `chance_low` and `chance_high` hold 95 %
+    vector, the mean over the control sets, `low` and `high` its 2.5th and 97.5th percentile over them; `effect` the change
+    of the logit, to first order, from the mean image without the concept to the mean image with it; `p_value` is that of the
+    effect, adjusted for all findings and concepts. `chance_low` and `chance_high` hold 95 %
     of the scores of random sets. `separable` is the AUROC, on images left out, at which the features tell images with the
     concept from images without.
     """
@@ -58,7 +63,7 @@ class ConceptScores:
     score: Float64
     low: Float64
     high: Float64
-    derivative: Float64
+    effect: Float64
     p_value: Float64
     chance_low: Float64
     chance_high: Float64
@@ -121,23 +126,23 @@ def tcav(
     settings = settings or TcavSettings()
     size = _set_size(concepts, others)
     rng = np.random.default_rng(settings.seed)
-    chance = np.stack([_vector_of_chance(others, size, rng, settings) for _ in range(settings.chance)])
-    chance_score, chance_mean = _scores(derivatives(gradients, chance), judged)
-    spread = np.sqrt((chance_mean**2).mean(axis=0))
+    chance = _Sets([_split(others, others, size, rng, settings) for _ in range(settings.chance)], gradients, judged)
+    spread = np.sqrt((chance.effect**2).mean(axis=0))
     spread = np.where(spread > 0, spread, 1.0)
-    largest = np.abs(chance_mean / spread).max(axis=1)
+    largest = np.abs(chance.effect / spread).max(axis=1)
+    chance_low, chance_high = np.percentile(chance.score, (2.5, 97.5), axis=0)
     found = {}
     for name, features in concepts.items():
-        vectors, separable = _vectors(features, others, rng, settings)
-        score, mean = _scores(derivatives(gradients, vectors), judged)
-        size_of = np.abs(mean.mean(axis=0) / spread)
-        exceeded = (largest[:, None] >= size_of[None, :]).sum(axis=0)
-        p_value = np.minimum(1.0, len(concepts) * (1 + exceeded) / (1 + settings.chance))
-        low, high = np.percentile(score, (2.5, 97.5), axis=0)
-        chance_low, chance_high = np.percentile(chance_score, (2.5, 97.5), axis=0)
+        number = min(len(features), len(others) // 2)
+        sets = _Sets([_split(features, others, number, rng, settings) for _ in range(settings.controls)], gradients, judged)
+        effect = sets.effect.mean(axis=0)
+        exceeded = (largest[:, None] >= np.abs(effect / spread)[None, :]).sum(axis=0)
+        low, high = np.percentile(sets.score, (2.5, 97.5), axis=0)
+        by_chance = len(concepts) * (1 + exceeded) / (1 + settings.chance)
+        p_value = np.minimum(1.0, np.maximum(by_chance, len(concepts) * sets.p_of_no_effect()))
         found[name] = ConceptScores(
-            _unit(vectors.mean(axis=0)), separable, score.mean(axis=0), low, high, mean.mean(axis=0), p_value, chance_low,
-            chance_high,
+            _unit(np.mean([one.vector for one in sets.splits], axis=0)), float(np.mean([one.auroc for one in sets.splits])),
+            sets.score.mean(axis=0), low, high, effect, p_value, chance_low, chance_high,
         )
     return found
 
@@ -155,32 +160,49 @@ def _set_size(concepts: Mapping[str, Float64], others: Float64) -> int:
     return size
 
 
-def _vector_of_chance(others: Float64, size: int, rng: np.random.Generator, settings: TcavSettings) -> Float64:
-    drawn = rng.permutation(len(others))
-    return concept_vector(others[drawn[:size]], others[drawn[size : 2 * size]], ridge=settings.ridge)
+class _Split(NamedTuple):
+    """A vector of all drawn images; the difference of the means of half of them [K]; the AUROC of a vector of one half on the
+    other."""
+
+    vector: Float64
+    apart: Float64
+    auroc: float
 
 
-def _vectors(
-    features: Float64, others: Float64, rng: np.random.Generator, settings: TcavSettings
-) -> tuple[Float64, float]:
-    """One vector for each control set, and how well vectors of half the images tell the other half, the mean AUROC."""
-    vectors, aurocs = [], []
-    size = min(len(features), len(others) // 2)
-    for _ in range(settings.controls):
-        ours, theirs = rng.permutation(len(features))[:size], rng.permutation(len(others))[:size]
-        vectors.append(concept_vector(features[ours], others[theirs], ridge=settings.ridge))
-        half = size // 2
-        learnt = concept_vector(features[ours[:half]], others[theirs[:half]], ridge=settings.ridge)
-        left_out = (features[ours[half:]], others[theirs[half:]])
-        aurocs.append(_auroc(*(np.einsum("nk,k->n", part, learnt) for part in left_out)))
-    return np.stack(vectors), float(np.mean(aurocs))
+def _split(
+    features: Float64, others: Float64, number: int, rng: np.random.Generator, settings: TcavSettings
+) -> _Split:
+    """`number` images with the concept against as many without, none on both sides where both are drawn from the same."""
+    order = rng.permutation(len(others))
+    theirs = others[order[:number]]
+    ours = others[order[number : 2 * number]] if features is others else features[rng.permutation(len(features))[:number]]
+    middle = number // 2
+    half = concept_vector(ours[:middle], theirs[:middle], ridge=settings.ridge)
+    with_it, without = (np.einsum("nk,k->n", part[middle:], half) for part in (ours, theirs))
+    vector = concept_vector(ours, theirs, ridge=settings.ridge)
+    return _Split(vector, ours[middle:].mean(axis=0) - theirs[middle:].mean(axis=0), _auroc(with_it, without))
 
 
-def _scores(along: Float64, judged: NDArray[np.bool_]) -> tuple[Float64, Float64]:
-    """Share of positive derivatives and mean derivative over the judged images, [V, F] each."""
-    counted = np.maximum(judged.sum(axis=0), 1)
-    positive = ((along > 0) & judged[None]).sum(axis=1) / counted
-    return positive, np.einsum("vmf,mf->vf", along, judged.astype(np.float64)) / counted
+class _Sets:
+    """Many splits beside the gradients. Shapes: `score` and `effect` [V, F]."""
+
+    def __init__(self, splits: Sequence[_Split], gradients: Float64, judged: NDArray[np.bool_]) -> None:
+        self.splits = splits
+        counted = np.maximum(judged.sum(axis=0), 1)
+        along = derivatives(gradients, np.stack([one.vector for one in splits]))
+        self.score: Float64 = ((along > 0) & judged[None]).sum(axis=1) / counted
+        along = derivatives(gradients, np.stack([one.apart for one in splits]))
+        self.effect: Float64 = np.einsum("vmf,mf->vf", along, judged.astype(np.float64)) / counted
+
+    def p_of_no_effect(self) -> Float64:
+        """Two-sided, that the mean effect is zero, times the number of findings, [F].
+
+        The deviation over halves is that of the whole (delete-half jackknife).
+        """
+        error, size = self.effect.std(axis=0), np.abs(self.effect.mean(axis=0))
+        z = np.divide(size, error, out=np.zeros_like(size), where=error > 0)
+        tail: Float64 = np.array([math.erfc(value / math.sqrt(2)) for value in z])
+        return tail * len(z)
 
 
 def _auroc(positive: Float64, negative: Float64) -> float:

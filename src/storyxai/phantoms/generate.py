@@ -21,7 +21,7 @@ from storyxai.phantoms.thorax import SIDES, Anatomy, Body, Grid, build_anatomy
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.types import Box, Image, Mask
 
-__all__ = ["FINDINGS", "Phantom", "generate_phantom", "write_phantoms"]
+__all__ = ["FINDINGS", "Phantom", "generate_phantom", "planned", "write_phantoms"]
 
 FINDINGS: tuple[str, ...] = tuple(INSERTED)
 SMALLEST_SIZE = 64
@@ -67,9 +67,7 @@ def generate_phantom(seed: int, *, size: int = 256) -> Phantom:
     if seed < 0 or size < SMALLEST_SIZE:
         mend = f"use a seed of 0 or more and a size of {SMALLEST_SIZE} or more"
         raise InputError(f"phantom seed {seed}, size {size}", "cannot be made", mend=mend)
-    plan_rng, shape_rng, film_rng, texture_rng, word_rng = (
-        np.random.default_rng(sequence) for sequence in np.random.SeedSequence([seed, 2410]).spawn(5)
-    )
+    plan_rng, shape_rng, film_rng, texture_rng, word_rng = _streams(seed)
     view = "AP" if plan_rng.random() < 0.35 else "PA"
     insertions = _plan(view, plan_rng)
     body = _body(view, insertions, plan_rng)
@@ -90,6 +88,20 @@ def generate_phantom(seed: int, *, size: int = 256) -> Phantom:
         _boxes(shadows), {shadow.finding: _union(shadow, size) for shadow in shadows}, _masks(anatomy), body.ratio,
         facts, write_report(facts, word_rng, view=view, devices=devices), devices,
     )
+
+
+def planned(seed: int) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The findings and devices of the phantom of `seed`, without drawing it."""
+    plan_rng = _streams(seed)[0]
+    view = "AP" if plan_rng.random() < 0.35 else "PA"
+    insertions = _plan(view, plan_rng)
+    _body(view, insertions, plan_rng)
+    return frozenset(insertion.finding for insertion in insertions), _devices(view, plan_rng)[0]
+
+
+def _streams(seed: int) -> list[np.random.Generator]:
+    """The random numbers of the plan, of shapes, film, texture and words."""
+    return [np.random.default_rng(sequence) for sequence in np.random.SeedSequence([seed, 2410]).spawn(5)]
 
 
 def _plan(view: str, rng: np.random.Generator) -> tuple[Insertion, ...]:

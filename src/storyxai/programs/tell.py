@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from storyxai.errors import ArchiveError, GateRefusal, InputError, OutputError, StoryxaiError
 from storyxai.evidence.archive import archive_files, as_archived
 from storyxai.evidence.gather import METHODS, GatherSettings, gather, modality_for
+from storyxai.evidence.learned import CONCEPTS_NAME, LearnedConcepts, read_concepts
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.evidence.seal import SEAL_NAME, read_key, seal_of
 from storyxai.explain.contract import ExplainedModel
@@ -42,7 +43,8 @@ class TellOptions:
 
     `audiences` name the readers; `model` says which model speaks; `methods` draw its maps, the first one every finding's;
     `samples` are the perturbed images of a method that perturbs; `force` tells even what the gate refuses, with its warning
-    on every page; `seal_key` is a file whose bytes seal each study (`evidence.seal`); `rewriter` rewords the pages.
+    on every page; `seal_key` is a file whose bytes seal each study (`evidence.seal`); `rewriter` rewords the pages. `concepts`
+    is a file of `storyxai concepts` (None: the one beside the model, where there is one).
     """
 
     audiences: Sequence[str] = AUDIENCES
@@ -55,6 +57,7 @@ class TellOptions:
     force: bool = False
     seal_key: Path | None = None
     rewriter: LanguageModel | None = None
+    concepts: Path | None = None
 
     def check(self) -> None:
         """Raise UnknownNameError or InputError if an option cannot be used: before any image is read."""
@@ -68,6 +71,8 @@ class TellOptions:
         if self.seal_key is not None:
             read_key(self.seal_key)
         require_samples(self.samples)
+        if self.concepts is not None:
+            read_concepts(self.concepts)
         if not self.methods:
             raise InputError("method", "is empty", mend=f"name one or more of {', '.join(known_methods())}")
         for method in self.methods:
@@ -155,6 +160,7 @@ def require_samples(samples: int) -> None:
 def tell_one(model: ExplainedModel, path: Path, out: Path, options: TellOptions) -> Told:
     """What a model that is open tells of one image, in a folder under `out`. Raises: InputError, GateRefusal, OutputError."""
     settings = GatherSettings(options.samples, options.seed, force=options.force, indication=options.indication)
+    settings = replace(settings, concepts=_concepts_of(options))
     image = read_image(path, colour=modality_for(model).acquisition.colour)
     evidence = gather(model, image, methods=options.methods, settings=settings)
     folder = out / evidence.prediction.study_id
@@ -164,6 +170,14 @@ def tell_one(model: ExplainedModel, path: Path, out: Path, options: TellOptions)
     except OutputError as error:
         raise OutputError(str(out), error.why, mend=MORE_ROOM) from error
     return _told(evidence, folder, [f"{find_audience(audience).key}.html" for audience in options.audiences])
+
+
+def _concepts_of(options: TellOptions) -> LearnedConcepts | None:
+    """The concepts that the model was tested for: the file that was named, or the one beside the model."""
+    model = options.model.path
+    beside = None if model is None else (model if model.is_dir() else model.parent) / CONCEPTS_NAME
+    path = options.concepts or (beside if beside is not None and beside.is_file() else None)
+    return None if path is None else read_concepts(path)
 
 
 def _study_files(evidence: Evidence, folder: Path, options: TellOptions) -> dict[str, bytes]:

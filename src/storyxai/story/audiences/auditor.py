@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from storyxai.story.audiences.learned import learned_tested
 from storyxai.story.audiences.practitioner import failed_checks, gaps, tiers, withheld_maps
 from storyxai.story.words import Teller
 from storyxai.types import Section, Sentence
@@ -82,4 +83,4 @@ def _prediction(t: Teller) -> list[list[Sentence]]:
         lines.append(t.say("auditor.nothing_withheld"))
     if t.record["counterfactuals"]:
         lines.append(t.say("auditor.what_if"))
-    return lines
+    return [*lines, learned_tested(t)]
