@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from storyxai.evidence.record import as_record
 from storyxai.evidence.seal import check_seal, read_key
 from storyxai.pages.story import render_html
 from storyxai.programs.release import PAGE, check_release, released_as
-from storyxai.proof.checking import Proof, Reader
+from storyxai.proof.checking import Proof, Reader, check_read
 from storyxai.proof.checking import check_page as read_back
 from storyxai.proof.checking import contradictions as contradictions_read
+from storyxai.proof.forms import FORMS, read_form, text_problems
 from storyxai.proof.lexicon import Lexicon
 from storyxai.proof.rewording import REWORDING_NAME, read_rewording, reworded_story, rewording_of
 from storyxai.provenance import software_versions
@@ -75,6 +76,7 @@ def verify(folder: Path, *, seal_key: Path | None = None) -> Verified:
     if not pages:
         problems.append("no story stands beside the evidence")
     stories = [page.story for page in pages if page.story is not None]
+    problems += [] if evidence is None else _form_problems(folder, proofs, evidence)
     problems += contradictions(stories) or contradictions_read([proof for _, proof in proofs])
     problems += [] if record is None else check_release(folder, record)
     problems += [] if record is None else _rewording_problems(folder, record)
@@ -105,6 +107,19 @@ def _proofs(folder: Path, names: Sequence[str], evidence: Evidence) -> list[tupl
     if evidence.provenance.get("version", __version__) != __version__:
         return []
     return [(name, read_back((folder / name).read_bytes(), evidence, _reader(folder, name))) for name in names]
+
+
+def _form_problems(folder: Path, proofs: Sequence[tuple[str, Proof]], evidence: Evidence) -> Iterator[str]:
+    """What is wrong with the stories in other forms that lie beside their pages."""
+    for name, proof in proofs:
+        stem, page = name.removesuffix(".html"), proof.page
+        for path in (folder / f"{stem}{form}" for form in FORMS):
+            read = read_form(path.read_bytes(), path.suffix, audience=stem, language=page.language) if path.is_file() else None
+            if read is not None:
+                problems = check_read(read, evidence, _reader(folder, name)).problems
+                yield from (f"{path.name}: {problem}" for problem in problems)
+        if (path := folder / f"{stem}.txt").is_file():
+            yield from (f"{path.name}: {problem}" for problem in text_problems(path.read_bytes(), page))
 
 
 def _reader(folder: Path, name: str) -> Reader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from storyxai.errors import CitationError, StoryxaiError
 from storyxai.evidence.record import as_record, record_sha256, resolve
@@ -17,7 +18,7 @@ from storyxai.proof.surroundings import surrounding_problems
 from storyxai.proof.templates import Form, Reading, forms_of, readings
 from storyxai.types import Evidence, Release
 
-__all__ = ["Facts", "Proof", "Reader", "check_page", "contradictions"]
+__all__ = ["Facts", "Proof", "Reader", "check_page", "check_read", "contradictions"]
 
 
 @dataclass
@@ -55,7 +56,12 @@ class Proof:
 
 def check_page(data: bytes, evidence: Evidence, reader: Reader | None = None) -> Proof:
     """What a rendered page says, and what of it the evidence does not hold, one line each."""
-    page, record, reader = read_page(data), as_record(evidence), reader or Reader()
+    return check_read(read_page(data), evidence, reader)
+
+
+def check_read(page: Page, evidence: Evidence, reader: Reader | None = None) -> Proof:
+    """As `check_page`, of a page of any form that was read back."""
+    record, reader = as_record(evidence), reader or Reader()
     try:
         lexicon = Lexicon.of(page.language, record)
     except StoryxaiError as error:
@@ -145,8 +151,10 @@ def _collect(reading: Reading, cites: Sequence[str], lexicon: Lexicon, facts: Fa
 def _note_problems(page: Page, lexicon: Lexicon) -> Iterator[str]:
     """What is wrong with the notes, and with every cell that says which value it prints."""
     for number, rows in sorted(page.notes.items()):
-        for path, text in rows:
+        for path, text in rows if page.form == ".html" else ():
             yield from (f"note {number}: {one}" for one in _cell_problems(path, text, lexicon))
+    for path, value in page.values.items():
+        yield from _value_problems(path, value, lexicon)
     for path, text in page.cells:
         yield from _cell_problems(path, text, lexicon)
     told = {said.note for said in page.said}
@@ -154,6 +162,16 @@ def _note_problems(page: Page, lexicon: Lexicon) -> Iterator[str]:
     yield from (f"note {number} belongs to no sentence" for number in sorted(set(page.notes) - told))
     if (digest := record_sha256(lexicon.record)) not in page.other:
         yield f"does not say that it was told from the evidence {digest[:12]}"
+
+
+def _value_problems(path: str, value: Any, lexicon: Lexicon) -> Iterator[str]:
+    try:
+        meant = resolve(lexicon.record, path)
+    except CitationError as error:
+        yield str(error)
+        return
+    if value != meant:
+        yield f"states {str(value)[:80]} where {path} is {str(meant)[:80]}"
 
 
 def _cell_problems(path: str, text: str, lexicon: Lexicon) -> Iterator[str]:

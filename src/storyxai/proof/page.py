@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from storyxai.proof.dom import Element, parse_html
 
@@ -65,10 +65,11 @@ class Row:
 
 @dataclass
 class Page:
-    """Everything that one page shows."""
+    """Everything that one page shows. `form` is the ending of its file; `values` are those that a story in JSON states."""
 
     audience: str = ""
     language: str = ""
+    form: str = ".html"
     said: list[Said] = field(default_factory=list)
     notes: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
     cells: list[tuple[str, str]] = field(default_factory=list)
@@ -82,6 +83,7 @@ class Page:
     other: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
 
     def cites(self, said: Said) -> tuple[str, ...]:
         """The paths of the note that the sentence leads to."""

@@ -35,7 +35,7 @@ def surrounding_problems(
         yield "lacks the line that it is for research use only, at its head or its foot"
     yield from (f"hides “{text}” from its reader" for text in page.hidden)
     yield from (f"holds {what}" for what in page.foreign)
-    yield from _release_problems(page, released)
+    yield from _release_problems(page, released) if page.form == ".html" else ()
     for chip in page.chips:
         yield from _chip_problems(chip, lexicon)
     if page.chips:

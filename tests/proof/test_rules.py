@@ -1,0 +1,34 @@
+"""What the checker must know of each template, held against the language's own file."""
+
+from __future__ import annotations
+
+import pytest
+
+from storyxai.catalogue import load_catalogue
+from storyxai.proof.judging import OUTCOMES
+from storyxai.proof.lexicon import find_phrases
+from storyxai.proof.required import FIXED
+
+TEMPLATES = {
+    f"{room}.{name}": entry if isinstance(entry, dict) else {"text": entry, "cites": []}
+    for room, entries in load_catalogue("en").data.items() if isinstance(entries, dict)
+    for name, entry in entries.items() if isinstance(entry, str) or (isinstance(entry, dict) and "text" in entry)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", [
+    key for key, entry in TEMPLATES.items()
+    if any(path.endswith((".passed", ".shown", ".forced", ".synthetic")) for path in entry["cites"])
+])  # fmt: skip
+def test_a_sentence_that_rests_on_yes_or_no_says_which(key: str) -> None:
+    assert key.partition(".")[2] in OUTCOMES, f"say in OUTCOMES what {key} claims of what it cites"
+
+
+@pytest.mark.parametrize("key", [f"{room}.{name}" for room, names in FIXED.items() for name in names])
+def test_every_fixed_sentence_is_one_of_the_language(key: str) -> None:
+    assert key in TEMPLATES
+
+
+def test_overlapping_phrases_are_read_as_the_longest() -> None:
+    phrases = {"lower": ["right lower"], "mid": ["right lower mid"], "left": ["left"]}
+    assert [hit.what for hit in find_phrases("the right lower mid zone, left", phrases)] == ["mid", "left"]
