@@ -316,7 +316,7 @@ def verify(
 @app.command()
 def export(
     study: Annotated[Path, typer.Argument(help="A study's folder, as `tell` wrote it.")],
-    to: Annotated[str, typer.Option(help="dicom (SEG, SR, maps, marks, PDF), fhir (one R5 bundle) or fhir-r4.")],
+    to: Annotated[str, typer.Option(help="dicom, fhir (R5), fhir-r4, applied-model-card or eu-ai-act.")],
     out: Out,
     source: Annotated[
         Path | None, typer.Option(help="The DICOM film that the study was told from: it names the patient and the study.")
@@ -325,11 +325,15 @@ def export(
     log_key: LogKey = None,
     as_json: Json = False,
 ) -> None:
-    """Write a told study as DICOM objects or as a FHIR bundle: preliminary until it is released, research use only.
+    """Write a told study as DICOM objects (SEG, SR, maps, marks, PDF) or a FHIR bundle, or documents about its model.
 
-    The study is verified first; maps that failed their checks stay behind. Needs storyxai[hospital].
+    Objects are preliminary until the study is released, research use only. The study is verified first; maps that failed their
+    checks stay behind. DICOM and FHIR need storyxai[hospital]. Documents (CHAI's Applied Model Card, the headings of Annex IV
+    of the EU AI Act; Markdown and JSON) mark what only people can fill, and claim no conformity.
 
     Example:  storyxai export stories/study-1 --to dicom --source film.dcm --out objects
+
+    Example:  storyxai export stories/study-1 --to eu-ai-act --out documents
     """
     book = _opened_log(log, log_key)
     done = exporting.export_study(study, out, to=to, source=source)

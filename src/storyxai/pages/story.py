@@ -155,6 +155,8 @@ class _StoryView:
     untouched: _Tile
     beside: _Tile | None
     notes: tuple[tuple[int, tuple[tuple[str, Part], ...]], ...]
+    downloads: tuple[tuple[str, str, str], ...] = ()
+    held: Markup | str = ""
 
 
 def render_html(story: Story, evidence: Evidence | None = None, *, release: Release | None = None) -> bytes:
@@ -192,6 +194,10 @@ class _Builder:
         return self.story.style == CALM
 
     @cached_property
+    def layered(self) -> bool:
+        return self.story.style == "layered"
+
+    @cached_property
     def maps(self) -> dict[str, Heatmap]:
         return {figure_name("map", h.finding, h.method): h for h in self.evidence.heatmaps}
 
@@ -218,7 +224,17 @@ class _Builder:
             released=self._released(), one_screen=one_screen, size=(height_width[1], height_width[0]),
             film=data_uri(draw.page_image_png(self.evidence.image)) if drawn else "", parts=parts, focuses=focuses,
             untouched=self._untouched, beside=self._beside(parts) if one_screen else None,
-            store=tuple(self.store.values()), notes=self._notes(),
+            store=tuple(self.store.values()), notes=self._notes(), downloads=self._downloads(),
+            held=_in_script(self.record) if self.layered else "",
+        )
+
+    def _downloads(self) -> tuple[tuple[str, str, str], ...]:
+        """What a layered page offers to save, the record and the story: the file's name, its place on the page, its words."""
+        if not self.layered:
+            return ()
+        study = self.record["study"]["study_id"]
+        return tuple(
+            (f"{study}-{name}.json", f"storyxai-{name}", str(self.labels[f"save_{name}"])) for name in ("evidence", "story")
         )
 
     def _released(self) -> str:
@@ -243,7 +259,7 @@ class _Builder:
             id=f"s{number}", heading=section.heading, said=tuple(map(self._said, section.sentences)),
             gauges=tuple(self._gauge(figure_parts(n)[1]) for n in section.figures if n.startswith("gauge/")),
             rows=tuple(tuple(self._tiles(names)) for names in rows.values()),
-            tables=tuple((table, len(table.rows) > LONG_TABLE) for table in tables if table is not None),
+            tables=tuple((table, self.layered or len(table.rows) > LONG_TABLE) for table in tables if table is not None),
             plots=tuple(plot for plot in plots if plot is not None),
             code=tuple(self._again()) if "code/again" in section.figures else (),
         )
@@ -390,9 +406,13 @@ def _told_alone(story: Story) -> _StoryView:
 
 
 def _embedded(story: Story) -> Markup:
-    """The story as JSON to stand in a script element, where no "<" may, whatever a file was called."""
-    text = json.dumps(story_as_record(story), ensure_ascii=False, sort_keys=True, indent=1)
-    return Markup(text.replace("<", "\\u003c"))
+    """The story as JSON to stand in a script element."""
+    return _in_script(story_as_record(story))
+
+
+def _in_script(value: Mapping[str, Any]) -> Markup:
+    """`value` as JSON to stand in a script element, where no "<" may, whatever a file was called."""
+    return Markup(json.dumps(value, ensure_ascii=False, sort_keys=True, indent=1).replace("<", "\\u003c"))
 
 
 def _subject(name: str) -> str:

@@ -1,9 +1,13 @@
-"""From a told study to what hospitals keep: DICOM objects or a FHIR bundle. The study is verified before anything leaves."""
+"""From a told study to what others keep: DICOM objects, a FHIR bundle, or documents about the model.
+
+The study is verified before anything leaves.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +23,7 @@ from storyxai.programs.release import released_as
 from storyxai.programs.verify import verify
 from storyxai.provenance import sha256_bytes
 from storyxai.story.audiences.registry import find_audience
+from storyxai.story.documents import DOCUMENTS, fill_document, render_document_json, render_document_markdown
 from storyxai.types import Evidence
 
 __all__ = ["FORMS", "Exported", "export_study"]
@@ -46,10 +51,12 @@ def export_study(study: Path, out: Path, *, to: str, source: Path | None = None)
         raise UnknownNameError("form", to, FORMS)
     export = _opened(study, source)
     files, remarks = FORMS[to](export)
-    _require_no_others(out, files)
+    if to not in DOCUMENTS:
+        _require_no_others(out, files)
+        remarks = (*_remarks(export), *remarks)
     with output_folder(out):
         replace_files(out, files)
-    return Exported(out, tuple(files), (*_remarks(export), *remarks))
+    return Exported(out, tuple(files), remarks)
 
 
 def _opened(study: Path, source: Path | None) -> Export:
@@ -99,6 +106,15 @@ def _fhir_r4(export: Export) -> tuple[dict[str, bytes], tuple[str, ...]]:
     return {"bundle.json": fhir_bundle(export, version="R4")}, ()
 
 
+def _document(key: str, export: Export) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """The document as Markdown and as JSON, and how much of it people must fill."""
+    document = fill_document(key, export.evidence)
+    counts = document.counts()
+    remark = f"{counts['filled']} fields filled, {counts['partly']} in part, {counts['not_filled']} not: people must fill these"
+    files = {f"{key}.md": render_document_markdown(document), f"{key}.json": render_document_json(document)}
+    return files, (remark, "a layout, no claim of conformity")
+
+
 def _remarks(export: Export) -> tuple[str, ...]:
     withheld = sum(not one.shown for one in export.evidence.heatmaps)
     made_up = "patient and study are pseudonyms, dates are not known: name the film with --source"
@@ -116,5 +132,6 @@ def _require_no_others(out: Path, files: Mapping[str, bytes]) -> None:
 
 FORMS: Final[Mapping[str, Callable[[Export], tuple[dict[str, bytes], tuple[str, ...]]]]] = {
     "dicom": _dicom, "fhir": _fhir, "fhir-r4": _fhir_r4,
+    **{key: partial(_document, key) for key in DOCUMENTS},
 }
 """What each word after --to makes of a study."""

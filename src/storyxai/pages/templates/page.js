@@ -15,6 +15,15 @@
   cites?.addEventListener("change", showCites);
   if (cites) showCites();
 
+  // What the page holds as JSON, saved as a file.
+  for (const button of all("[data-save]")) button.addEventListener("click", () => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([one(button.dataset.save).textContent], { type: "application/json" }));
+    link.download = button.dataset.name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+
   // A link into a folded part opens it; on paper every part is open.
   const reveal = () => {
     const target = location.hash && document.getElementById(location.hash.slice(1));

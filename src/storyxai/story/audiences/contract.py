@@ -11,7 +11,7 @@ from storyxai.types import Section
 
 __all__ = ["Audience", "Style", "TellSections"]
 
-Style: TypeAlias = Literal["technical", "calm", "brief", "folded"]
+Style: TypeAlias = Literal["technical", "calm", "brief", "folded", "layered"]
 TellSections: TypeAlias = Callable[[Teller], tuple[Section, ...]]
 
 
@@ -23,7 +23,8 @@ class Audience:
     Flesch-Kincaid grade and `sentence_words` the longest mean sentence that a story may have, None where that is not asked
     (grades are counted in English alone). Without `maps` no map of an explanation is among the figures. `signed`: the page is
     held back until a clinician has signed it. `style`: "calm" pages draw one plain frame where "technical" ones draw all;
-    "brief" ones run a section's sentences together; "folded" ones show their first section and fold the others.
+    "brief" ones run a section's sentences together; "folded" ones show their first section and fold the others;
+    "layered" ones nest each section in the one before it, tables folded, and offer what they hold as files.
     """
 
     key: str

@@ -22,6 +22,7 @@ figure "maps/<F>" stands for all maps of a finding. `grade`, `sentence_words`, `
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from storyxai.errors import InputError
 from storyxai.evidence.record import figure_name
 from storyxai.story.audiences.clinician import BLOCKS
 from storyxai.story.audiences.contract import Audience, Style
-from storyxai.story.words import Teller, Template, check_template, load_words
+from storyxai.story.words import Teller, Template, Words, check_template, load_words
 from storyxai.types import Section, Sentence
 
 __all__ = ["own_words", "read_audience"]
@@ -99,9 +100,28 @@ def read_audience(path: Path) -> Audience:
             if name not in words.data.get(room, ()):
                 where = f"{path}, line {source.line_of(key)}"
                 raise InputError(where, f"there is no template '{key}'", mend="take one from a language's file")
+        _require_fillable(section, path, source, words)
     return Audience(
         own.key, _Sections(own.sections), own.title, own.grade, own.sentence_words, own.maps, own.signed, own.style
     )
+
+
+def _require_fillable(section: _OwnSection, path: Path, source: Catalogue, words: Words) -> None:
+    """Raise InputError for a template whose places this section cannot fill: those of code, and a finding without `each`."""
+    told = [(key, words.template(key).text) for key in section.say] + [(one.text, one.text) for one in section.sentences]
+    for name, text in told:
+        where = f"{path}, line {source.line_of(name)}"
+        if slots := set(_SLOT.findall(text)) - {"quantity"}:
+            why = f"template '{name}' has a place {{{min(slots)}}} that only a block fills"
+            raise InputError(where, why, mend=f"take a block that tells it: {', '.join(BLOCKS)}")
+        if others := set(_OF.findall(text)) - ({"F"} if section.each else set()):
+            mend = "give the section each = \"named\"" if others == {"F"} else "take another template"
+            raise InputError(where, f"template '{name}' is told of one {_KINDS.get(min(others), 'thing')}", mend=mend)
+
+
+_SLOT = re.compile(r"\{(\w+)\}")
+_OF = re.compile(r"(?:<|\[)([A-Z])(?:>|\|)")
+_KINDS = {"F": "finding", "M": "method", "G": "check", "I": "entry"}
 
 
 def own_words(audience: Audience) -> tuple[tuple[str, ...], tuple[str, ...]]:

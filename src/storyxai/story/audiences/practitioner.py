@@ -45,8 +45,8 @@ def _performance(t: Teller) -> list[Section]:
     figures = ("plot/auroc", "plot/operating", "table/performance")
     sections = t.section(said("practitioner.performance"), lines, figures=figures)
     measured = [name for name in t.names("model.per_finding") if t.value(f"model.per_finding.{name}.ece") is not None]
-    figures = ("plot/calibration",) if len(measured) > 1 else ()
-    return sections + t.section(said("practitioner.calibrated"), [_calibration(t)], figures=figures)
+    drawn = ["plot/calibration"] if len(measured) > 1 else []
+    return sections + t.section(said("practitioner.calibrated"), [_calibration(t)], figures=drawn)
 
 
 def tiers(t: Teller, audience: str) -> list[list[Sentence]]:

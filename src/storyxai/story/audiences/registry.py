@@ -33,7 +33,7 @@ BUILT_IN: Final = {
             "patient", patient_sections, grade=GRADE_REFUSED, sentence_words=WORDS_REFUSED, maps=False, signed=True,
             style="calm",
         ),
-        Audience("auditor", auditor_sections),
+        Audience("auditor", auditor_sections, style="layered"),
     )
 }
 
