@@ -1,0 +1,113 @@
+"""The student of dermoscopy that comes along: synthetic, small, told to four readers in fitting words, refused and refusing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from storyxai.errors import GateRefusal
+from storyxai.evidence.gather import GatherSettings, gather
+from storyxai.models.runtime import Student, load_student, shipped_students
+from storyxai.phantoms.dermoscopy import SkinPhantom, generate_skin_phantom
+from storyxai.phantoms.generate import generate_phantom
+from storyxai.programs.auto import known_students, student_for
+from storyxai.programs.data import make_phantoms
+from storyxai.programs.models import ModelChoice, open_model
+from storyxai.programs.tell import TellOptions, tell
+from storyxai.programs.verify import verify
+from storyxai.story.tell import AUDIENCES
+from storyxai.types import Evidence
+
+CHEST = re.compile(r"\blungs?\b|\bheart\b|\bchest\b|x-ray|\bfilms?\b|radiograph|\btubes\b", re.IGNORECASE)
+LARGEST_BYTES = 3_200_000
+
+
+@pytest.fixture(scope="module")
+def student() -> Student:
+    folder = shipped_students().get("dermoscopy")
+    if folder is None:
+        pytest.skip("the shipped student of dermoscopy is absent: src/storyxai/models/shipped_dermoscopy")
+    return load_student(folder)
+
+
+@pytest.fixture(scope="module")
+def lesion() -> SkinPhantom:
+    """A melanoma whose veil and regression were planted."""
+    found = (generate_skin_phantom(seed, size=160) for seed in range(910_000, 910_200))
+    return next(one for one in found if {"Melanoma", "Blue_Whitish_Veil", "Regression"} <= set(one.severity))
+
+
+def test_it_is_small_and_its_card_says_that_it_is_synthetic(student: Student) -> None:
+    assert sum(path.stat().st_size for path in student.folder.iterdir()) <= LARGEST_BYTES
+    card = student.card
+    assert card.modality == "dermoscopy" and card.trained_on and all(one.synthetic for one in card.trained_on)
+    assert not card.training["patients"] and card.licence == "Apache-2.0"
+    assert any("ynthetic" in limit for limit in card.limits) and set(student.tasks) == {"findings", "masks", "report"}
+
+
+def test_it_sees_what_was_planted(student: Student) -> None:
+    """On lesions that it did not learn from its scores rank each criterion, and its outline is the lesion's."""
+    phantoms = [generate_skin_phantom(seed, size=128) for seed in range(911_000, 911_060)]
+    views = np.stack([one.image.pixels.transpose(2, 0, 1) for one in phantoms])
+    small = np.stack(
+        [[np.asarray(Picture.fromarray(c).resize((student.size,) * 2, Picture.Resampling.BILINEAR)) for c in v] for v in views]
+    )
+    logits = student.logits(small)
+    for name in ("Melanoma", "Atypical_Network", "Blue_Whitish_Veil"):
+        truth = np.array([one.labels[name] for one in phantoms]) >= 0.5
+        column = logits[:, student.findings.index(name)]
+        assert (column[truth][:, None] > column[~truth][None]).mean() > 0.8, name
+
+
+@pytest.fixture(scope="module")
+def evidence(student: Student, lesion: SkinPhantom) -> Evidence:
+    return gather(student, lesion.image, settings=GatherSettings(samples=120))
+
+
+def test_the_lesion_is_drawn_and_measured(evidence: Evidence, lesion: SkinPhantom) -> None:
+    drawn, truth = evidence.prediction.masks["lesion"], lesion.masks["lesion"]
+    assert 2 * (drawn & truth).sum() / (drawn.sum() + truth.sum()) > 0.85
+    measured = {one.name: one for one in evidence.concepts if not one.finding}
+    assert {"lesion_asymmetry", "border_irregularity", "lesion_diameter", "colour_count"} <= set(measured)
+    diameter = measured["lesion_diameter"]
+    assert diameter.value is not None and diameter.error is not None
+    assert float(diameter.value) == pytest.approx(lesion.diameter_mm, rel=0.15)
+
+
+def test_four_stories_of_a_lesion_say_nothing_of_a_chest(student: Student, lesion: SkinPhantom, tmp_path: Path) -> None:
+    Picture.fromarray(np.rint(lesion.image.pixels * 255).astype(np.uint8)).save(tmp_path / "lesion.png")
+    tell([tmp_path / "lesion.png"], tmp_path / "told", TellOptions(model=ModelChoice(Path("dermoscopy")), samples=120))
+    (study,) = (tmp_path / "told").iterdir()
+    found = verify(study)
+    assert found.problems == () and len(found.pages) == len(AUDIENCES)
+    for page in study.glob("*.html"):
+        shown = re.sub(r"<(script|style).*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.S)
+        said = re.sub(r"<[^>]+>", " ", shown)
+        assert not CHEST.search(said), (page.name, CHEST.search(said))
+    patient = (study / "patient.html").read_text(encoding="utf-8")
+    assert "spot" in patient and "See a doctor soon" in patient
+
+
+def test_skin_and_chest_are_told_apart(student: Student, lesion: SkinPhantom, tmp_path: Path) -> None:
+    Picture.fromarray(np.rint(lesion.image.pixels * 255).astype(np.uint8)).resize((256, 256)).save(tmp_path / "lesion.png")
+    Picture.fromarray(np.rint(generate_phantom(4, size=256).image.pixels * 255).astype(np.uint8)).save(tmp_path / "film.png")
+    students, settings = known_students(), GatherSettings(samples=120)
+    chosen = {
+        name: student_for(tmp_path / name, students, settings=settings).modality.key for name in ("lesion.png", "film.png")
+    }
+    assert chosen == {"lesion.png": "dermoscopy", "film.png": "chest_radiograph"}
+    with pytest.raises(GateRefusal, match="no colour"):
+        tell([tmp_path / "film.png"], tmp_path / "out", TellOptions(model=ModelChoice(Path("dermoscopy")), samples=120))
+    with pytest.raises(GateRefusal, match="colour"):
+        tell([tmp_path / "lesion.png"], tmp_path / "out", TellOptions(samples=120))
+
+
+def test_a_modality_s_key_names_the_student_that_comes_along(student: Student, tmp_path: Path) -> None:
+    opened = open_model(ModelChoice(Path("dermoscopy")))
+    assert isinstance(opened, Student) and opened.folder == student.folder
+    make_phantoms(tmp_path / "set", count=1, seed=7, size=96, modality="dermoscopy")
+    assert Picture.open(next((tmp_path / "set" / "images").iterdir())).mode == "RGB"
