@@ -74,7 +74,7 @@ OURS: tuple[Source, ...] = (
     ),
     Source(
         "phantom", "storyxai phantoms (synthetic)", "storyxai.data.sources.phantom:read_phantom", "Apache-2.0",
-        limits=("Synthetic films are drawn, not taken: what was learnt from them alone may not hold on films of people.",),
+        limits=("Synthetic images are drawn, not taken: what was learnt from them alone may not hold on images of people.",),
         synthetic=True, weights_may_be_shipped=True,
     ),
     Source(
