@@ -30,7 +30,7 @@ pipeline: $(STAMP)
 	$(BIN)/storyxai pipeline recipes/phantom.toml --out runs/phantom
 
 check: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks recipes
+	$(BIN)/ruff check src tests benchmarks recipes examples
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_floor_plan.py
 

@@ -153,12 +153,14 @@ OURS: tuple[Source, ...] = (
     ),
 )
 SOURCES: Mapping[str, Source] = {source.key: source for source in OURS}
+_READ_HERE = frozenset(source.key for source in OURS if source.reader)
+"""Of a set that we name and do not read, such as one whose terms we only state, another package's reader is the source."""
 
 
 def known_sources() -> tuple[str, ...]:
     """The names of all sets that can be read, ours first, no reader loaded."""
     ours = [source.key for source in OURS if source.reader]
-    return (*ours, *sorted({point.name for point in entry_points(group=GROUP)} - set(SOURCES)))
+    return (*ours, *sorted({point.name for point in entry_points(group=GROUP)} - _READ_HERE))
 
 
 def source_named(key: str) -> Source:
@@ -167,9 +169,9 @@ def source_named(key: str) -> Source:
     Raises: UnknownNameError, naming the nearest; InputError where another package's entry is none.
     """
     points = tuple(entry_points(group=GROUP, name=key))
-    if key not in SOURCES and points:
+    if key not in _READ_HERE and points:
         return _load(points[0])
-    if key not in SOURCES or not SOURCES[key].reader:
+    if key not in _READ_HERE:
         raise UnknownNameError("source", key, known_sources())
     return SOURCES[key]
 
@@ -179,7 +181,7 @@ def source_of(domain: str) -> Source | None:
 
     One whose package does not load is not known: what was learned for hours is written all the same.
     """
-    if domain not in SOURCES and any(point.name == domain for point in entry_points(group=GROUP)):
+    if domain not in _READ_HERE and any(point.name == domain for point in entry_points(group=GROUP)):
         with suppress(InputError):
             return source_named(domain)
     parts = (name for name in SOURCES if re.fullmatch(rf"{name}([^a-z].*)?", domain))

@@ -1,0 +1,1 @@
+"""Breast ultrasound as a modality of storyxai, and the published set BUSI as a source."""
