@@ -50,7 +50,7 @@ ALLOWED: dict[str, str] = {
     "training": "errors types files progress modalities metrics data models phantoms",
     "evidence": "errors types files provenance modalities imaging explain models",
     "story": "errors types catalogue modalities evidence",
-    "pages": "errors types catalogue provenance imaging data evidence",
+    "pages": "errors types catalogue provenance modalities imaging data evidence",
     "proof": "errors types catalogue modalities evidence",
     "export": "errors types files provenance modalities imaging evidence pages",
     "scorecard": "errors types progress modalities imaging metrics explain data models evidence pages",

@@ -498,7 +498,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, its sentences, and the figures to stand with it ("image", "map/<finding>/<method>", "boxes", "lungs")."""
+    """A heading, its sentences, and the figures to stand with it ("image", "map/<finding>/<method>", "boxes", "outlines")."""
 
     heading: str
     sentences: tuple[Sentence, ...]

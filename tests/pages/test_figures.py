@@ -129,6 +129,6 @@ def test_outlines_run_along_the_mask_inside_it() -> None:
     mask = np.zeros((100, 100), dtype=np.bool_)
     mask[30:60, 20:50] = True
     drawn = laid_over(image, figure.outlines_png({"left_lung": mask}, long_side=100))
-    coloured = (drawn == np.array(figure.LUNG_COLOUR)).all(axis=2)
+    coloured = (drawn == np.array(figure.MAIN_COLOUR)).all(axis=2)
     assert coloured[30, 20:50].all() and coloured[59, 20:50].all() and coloured[30:60, 20].all()
     assert not coloured[~mask].any() and not coloured[40:50, 30:40].any()

@@ -27,7 +27,7 @@ from storyxai.story.tell import AUDIENCES
 
 HERE = Path(__file__).resolve().parents[1]
 SIZE, COUNT = 96, 36
-CHEST = re.compile(r"lung|heart|chest|x-ray|\brib\b|radiograph|\bfilms?\b", re.IGNORECASE)
+CHEST = re.compile(r"lung|heart|chest|x-ray|radiograph|\bfilms?\b", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from storyxai.errors import InputError
 from storyxai.evidence.record import as_record, record_sha256
+from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.types import Evidence, Tier
 
 __all__ = ["Comparison", "FindingPair", "Kind", "MeasurePair", "PlacePair", "Reading", "Side", "Told", "compare"]
@@ -22,7 +23,6 @@ Reading: TypeAlias = Literal["same", "within", "higher", "lower", "untold", "one
 of them cannot be told or has no interval; only one study has it."""
 HALF_PRINTED = 0.005
 """Probabilities that lie nearer than this print alike."""
-MEASURES = ("cardiothoracic_ratio", "lung_area_asymmetry")
 PLACES = ("side", "zones")
 Record: TypeAlias = Mapping[str, Any]
 
@@ -141,7 +141,7 @@ def compare(a: Evidence, b: Evidence) -> Comparison:
     return Comparison(
         kind, _side(first), _side(second), tuple(findings),
         tuple(pair for found in findings if found.told for pair in _places(found.name, first, second)),
-        tuple(pair for name in MEASURES for pair in _measure(name, first, second)),
+        tuple(pair for name in _measured_names(first, second) for pair in _measure(name, first, second)),
         tuple(_remarks(kind, first, second)),
     )
 
@@ -165,7 +165,7 @@ def _kind(a: Record, b: Record) -> Kind:
 
 
 def _modality(record: Record) -> str:
-    return str(record["provenance"].get("settings", {}).get("modality", "chest_radiograph"))
+    return str(record["provenance"].get("settings", {}).get("modality", DEFAULT_MODALITY))
 
 
 def _side(record: Record) -> Side:
@@ -208,6 +208,11 @@ def _places(finding: str, a: Record, b: Record) -> Iterator[PlacePair]:
         first, second = (_concept(record, finding, what).get("value") for record in (a, b))
         if first is not None or second is not None:
             yield PlacePair(finding, what, *(None if value is None else str(value) for value in (first, second)))
+
+
+def _measured_names(a: Record, b: Record) -> list[str]:
+    """What the modality measures of an image as a whole, in either study."""
+    return sorted({*a["concepts"].get("image", {}), *b["concepts"].get("image", {})})
 
 
 def _measure(name: str, a: Record, b: Record) -> Iterator[MeasurePair]:

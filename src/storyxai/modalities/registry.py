@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from storyxai.errors import InputError, UnknownNameError, nearest_name
 from storyxai.modalities.any_image import GateLimits, gate_within, plain_filling
@@ -22,7 +22,7 @@ from storyxai.modalities.words import flat_words
 
 __all__ = [
     "DEFAULT_MODALITY", "ENTRY_POINTS", "MODALITY_FILE", "is_built_in", "modality_bytes", "modality_keys", "modality_named",
-    "modality_of", "read_modality",
+    "modality_of", "read_modality", "words_on_record",
 ]
 
 DEFAULT_MODALITY = "chest_radiograph"
@@ -48,6 +48,15 @@ def modality_keys() -> tuple[str, ...]:
 def is_built_in(key: str) -> bool:
     """Whether the modality called `key` is one of ours, whose words need not go with the evidence."""
     return key in _BUILT_IN
+
+
+def words_on_record(record: Mapping[str, Any], language: str) -> Mapping[str, str]:
+    """The words of the modality that an evidence record tells of: of a built-in one our own, else those on record."""
+    told = record["provenance"].get("words", {})
+    key = told.get("modality") or record["provenance"].get("settings", {}).get("modality", DEFAULT_MODALITY)
+    if is_built_in(key):
+        return modality_named(key).words.get(language, {})
+    return {**told.get("en", {}), **told.get(language, {})}
 
 
 def modality_named(key: str = DEFAULT_MODALITY) -> Modality:

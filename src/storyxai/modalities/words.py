@@ -14,6 +14,7 @@ that every other language can be held against it. A key is one of
     remarks.<code>                      the modality's own remarks on maps, regions and measurements
     tables.<table>.<value>              what a value on record is called (a "side", a "fill", a "check"), beside the language's
     quotes.<text>                       a text of a card (a limit, a data set's name), for languages other than the card's
+    page.<name>                         a text of the page around the story ("page.untouched_alt"; `pages/templates/en.json`)
     <room>.<name>                       a text in place of that of a template of the language's file
 
 A list is written as its items with "; " between them.
@@ -34,7 +35,7 @@ from storyxai.modalities.contract import Modality
 __all__ = ["LIST_MARK", "WORD_ROOMS", "LanguageFiles", "english_words", "flat_words", "with_own_tables"]
 
 LIST_MARK = "; "
-WORD_ROOMS = ("findings", "structures", "gate", "remarks", "quotes", "tables")
+WORD_ROOMS = ("findings", "structures", "gate", "remarks", "quotes", "tables", "page")
 """Rooms of keys that stand for no template."""
 _SUFFIX = ".json"
 

@@ -118,10 +118,14 @@ class _Says:
         first, second = self.both(pair)
         return f"{self.finding(pair.name)}: {first} | {second}; {self.words['readings'][pair.reading]}"
 
+    def measure_name(self, pair: MeasurePair) -> str:
+        """What the modality's measurement is called."""
+        return str(self.words["measure"].get(pair.name, pair.name.replace("_", " ")))
+
     def measure_line(self, pair: MeasurePair) -> str:
         """One measurement on one line of text."""
         first, second = (self.measured(*one) for one in ((pair.a, pair.error_a), (pair.b, pair.error_b)))
-        return f"{self.words['measure'][pair.name]}: {first} | {second}; {self.measure_reading(pair)}"
+        return f"{self.measure_name(pair)}: {first} | {second}; {self.measure_reading(pair)}"
 
     def measured(self, value: float | None, error: float | None) -> str:
         """A measurement with its error, where that is known."""
@@ -201,7 +205,7 @@ def _places(says: _Says) -> Table:
 def _measures(says: _Says) -> Table:
     columns = tuple(says.words["columns"][key] for key in ("measure", "a", "b", "difference", "reading"))
     rows = tuple(
-        Row(cell(says.words["measure"][pair.name]), (
+        Row(cell(says.measure_name(pair)), (
             cell(says.measured(pair.a, pair.error_a)), cell(says.measured(pair.b, pair.error_b)),
             cell(says.number(pair.difference, "+.2f")), cell(says.measure_reading(pair)),
         ))

@@ -26,6 +26,7 @@ __all__ = [
     "image_png",
     "is_signed",
     "layer_png",
+    "main_outlines",
     "map_limit",
     "map_png",
     "outlines_png",
@@ -45,7 +46,7 @@ LAYER_SIDE_PX = 400
 THUMBNAIL_SIDE_PX = 112
 STRONGEST_COVER = 0.72
 """How much of the image the map's strongest colour hides."""
-LUNG_COLOUR, HEART_COLOUR = (126, 214, 223), (214, 196, 126)
+MAIN_COLOUR, OTHER_COLOUR = (126, 214, 223), (214, 196, 126)
 Colours = NDArray[np.uint8]
 _DRAWN: WeakKeyDictionary[Image, bytes] = WeakKeyDictionary()
 """The image of one study stands on four pages and is packed once; it is forgotten with the study."""
@@ -105,11 +106,18 @@ def outlines_png(masks: Mapping[str, Mask], *, long_side: int = LONG_SIDE_PX) ->
     """The outlines of the masks alone, to lie over the image. Raises: ValueError where there is no mask."""
     shape = display_size(*next(iter(masks.values())).shape, long_side=long_side)
     steps = np.zeros(shape, dtype=np.uint8)
+    main = main_outlines(masks)
     for name, mask in masks.items():
         if mask.any():
-            steps[_outline(mask, shape)] = 2 if name == "heart" else 1
-    palette = np.array([(0, 0, 0), LUNG_COLOUR, HEART_COLOUR], dtype=np.uint8)
+            steps[_outline(mask, shape)] = 1 if name in main else 2
+    palette = np.array([(0, 0, 0), MAIN_COLOUR, OTHER_COLOUR], dtype=np.uint8)
     return _indexed(steps, palette, np.array([0, 255, 255], dtype=np.uint8))
+
+
+def main_outlines(masks: Mapping[str, Mask]) -> dict[str, Mask]:
+    """The masks that stand with every map: those with a side, of which there is a pair, else the first by name."""
+    sided = {name: mask for name, mask in masks.items() if name.startswith(("left_", "right_"))}
+    return sided or dict(sorted(masks.items())[:1])
 
 
 def scale_png(*, signed: bool, width: int = 240, height: int = 12) -> bytes:
@@ -126,7 +134,7 @@ def pair_png(image: Image, heatmap: Heatmap, *, limit: float | None = None, mask
     """
     top = map_limit([heatmap]) if limit is None else limit
     left = _colour(_untouched(image, long_side))
-    right = np.asarray(_outlined(_overlay(left, heatmap, top), _lungs(masks or {})))
+    right = np.asarray(_outlined(_overlay(left, heatmap, top), main_outlines(masks or {})))
     signed = is_signed(heatmap)
     height, width = left.shape[:2]
     gap, size = 16, 15
@@ -219,20 +227,16 @@ def _scale_bar(signed: bool, width: int, height: int) -> Colours:
 
 def _outlined(picture: Colours, masks: Mapping[str, Mask]) -> Colours:
     """The picture with the outline of each mask, two pixels wide on a large picture."""
-    drawn = picture.copy()
+    drawn, main = picture.copy(), main_outlines(masks)
     for name, mask in masks.items():
         if not mask.any():
             continue
-        drawn[_outline(mask, picture.shape[:2])] = HEART_COLOUR if name == "heart" else LUNG_COLOUR
+        drawn[_outline(mask, picture.shape[:2])] = MAIN_COLOUR if name in main else OTHER_COLOUR
     return drawn
 
 
 def _outline(mask: Mask, shape: tuple[int, ...]) -> Mask:
     return _edge(_scaled(mask.astype(np.float32), shape) >= 0.5, thick=1 + shape[0] // 400)
-
-
-def _lungs(masks: Mapping[str, Mask]) -> dict[str, Mask]:
-    return {name: mask for name, mask in masks.items() if name != "heart"}
 
 
 def _edge(inside: Mask, *, thick: int) -> Mask:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
 from storyxai.catalogue import load_catalogue
+from storyxai.modalities.registry import words_on_record
 from storyxai.pages.views import Document
 from storyxai.types import RESEARCH_USE
 
@@ -61,13 +62,24 @@ def data_uri(data: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def labels_of(language: str) -> Mapping[str, Any]:
+def labels_of(language: str, record: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
     """The words of a page around its story: ours, and in another language what its file has under "page".
 
+    Before both go the words "page.<name>" of the modality that the evidence `record` tells of.
     Raises: UnknownNameError naming the nearest language.
     """
-    own: Mapping[str, Any] = load_catalogue(language).data.get("page", {})
-    return {**_own_labels(), **own}
+    labels: Mapping[str, Any] = {**_own_labels(), **load_catalogue(language).data.get("page", {})}
+    for key, text in ({} if record is None else words_on_record(record, language)).items():
+        room, *path = key.split(".")
+        if room == "page":
+            labels = _with_label(labels, path, text)
+    return labels
+
+
+def _with_label(labels: Mapping[str, Any], path: Sequence[str], text: str) -> dict[str, Any]:
+    """The labels with `text` at a path of keys."""
+    head, *rest = path
+    return {**labels, head: _with_label(labels.get(head, {}), rest, text) if rest else text}
 
 
 @lru_cache(maxsize=1)

@@ -166,8 +166,9 @@ def render_html(story: Story, evidence: Evidence | None = None, *, release: Rele
     Without its evidence the page has the sentences and the paths that they cite, but no picture, table or value.
     Raises: CitationError when a figure stands for a map that is withheld or not there.
     """
-    view = _Builder(story, evidence, release).view() if evidence is not None else _told_alone(story)
-    page = render_template("story.html", view, labels_of(story.language), script="page.js")
+    builder = None if evidence is None else _Builder(story, evidence, release)
+    view, labels = (_told_alone(story), labels_of(story.language)) if builder is None else (builder.view(), builder.labels)
+    page = render_template("story.html", view, labels, script="page.js")
     return page.replace(SEAL_PLACE.encode(), sha256_bytes(page).encode(), 1)
 
 
@@ -187,7 +188,7 @@ class _Builder:
 
     @cached_property
     def labels(self) -> Mapping[str, Any]:
-        return labels_of(self.story.language)
+        return labels_of(self.story.language, self.record)
 
     @cached_property
     def patient(self) -> bool:
@@ -292,9 +293,10 @@ class _Builder:
             return self._map_tile(self._heatmap(name))
         if kind == "withheld":
             return self._withheld_tile(*rest)
-        if kind == "lungs":
+        if kind == "outlines":
             masks = self.evidence.prediction.masks
-            which = "outlines" if "heart" in masks and masks["heart"].any() else "outlines_lungs"
+            main = draw.main_outlines(masks)
+            which = "outlines" if any(mask.any() for name, mask in masks.items() if name not in main) else "outlines_main"
             return _Tile(self.labels[f"{which}_alt"], self.labels[which], layers=(self._outlines(masks, "outlines"),))
         boxes = tuple(box for box in self.evidence.prediction.boxes if not rest or box.finding == rest[0])
         title = self.labels["boxes_patient" if self.patient else "boxes"]
@@ -304,10 +306,10 @@ class _Builder:
         labels, finding = self.labels, heatmap.finding.replace("_", " ")
         method = labels["methods"].get(heatmap.method, heatmap.method)
         limit, signed = self.limits[heatmap.method, heatmap.unit], draw.is_signed(heatmap)
-        lungs = {name: mask for name, mask in self.evidence.prediction.masks.items() if name != "heart"}
+        main = draw.main_outlines(self.evidence.prediction.masks)
         boxes = self._box_over(heatmap)
         layers = [self._stored(f"{heatmap.finding}/{heatmap.method}", "m", lambda: draw.layer_png(heatmap, limit=limit))]
-        layers += [self._outlines(lungs, "lungs")] if lungs else []
+        layers += [self._outlines(main, "main")] if main else []
         path = f"heatmaps.{heatmap.finding}.{heatmap.method}"
         low, high = (format_value(end, labels) for end in ((-limit if signed else 0.0), limit))
         own = [value_part(self.record, f"{path}.{leaf}", labels, exact=False) for leaf in ("minimum", "maximum")]
@@ -315,7 +317,7 @@ class _Builder:
             alt=labels["map_alt"].format(method=method, finding=finding), title=f"{finding}: {method}", layers=tuple(layers),
             boxes=boxes, unit=heatmap.unit, scale=_Scale(low, high, data_uri(draw.scale_png(signed=signed))),
             own=(own[0], own[1]), finding=heatmap.finding,
-            drawn=tuple(labels["drawn_over"][kind] for kind, there in (("box", boxes), ("lungs", lungs)) if there),
+            drawn=tuple(labels["drawn_over"][kind] for kind, there in (("box", boxes), ("main", main)) if there),
         )
 
     def _withheld_tile(self, finding: str, method: str) -> _Tile:
@@ -383,7 +385,7 @@ class _Builder:
         )
 
 
-_PICTURES = {"image", "lungs", "boxes", "map", "withheld"}
+_PICTURES = {"image", "outlines", "boxes", "map", "withheld"}
 
 
 def _told_alone(story: Story) -> _StoryView:
@@ -418,4 +420,4 @@ def _in_script(value: Mapping[str, Any]) -> Markup:
 def _subject(name: str) -> str:
     """What a picture belongs to: pictures of one finding share a row."""
     kind, *rest = figure_parts(name)
-    return f"finding/{rest[0]}" if rest else "image" if kind in ("image", "lungs", "boxes") else kind
+    return f"finding/{rest[0]}" if rest else "image" if kind in ("image", "outlines", "boxes") else kind

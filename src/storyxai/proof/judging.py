@@ -257,7 +257,7 @@ def _meant(reading: Reading, lexicon: Lexicon) -> list[str] | None:
 
 
 def _maps_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
-    """Whether "Grad-CAM of Mass and Nodule; LIME of Mass" names the maps that are cited."""
+    """Whether "Grad-CAM of A and B; LIME of A" names the maps that are cited."""
     phrases = {f"M:{key}": names for key, names in lexicon.methods.items()}
     phrases |= {f"F:{key}": names for key, names in lexicon.findings.items()}
     method, said = "", set()

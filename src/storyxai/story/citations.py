@@ -235,7 +235,7 @@ def _check_figure(figure: str, record: Mapping[str, Any]) -> None:
         resolve(record, f"findings.{names[0]}.probability")
     elif kind == "boxes" and names:
         resolve(record, f"boxes.{names[0]}")
-    elif kind not in ("image", "lungs", "boxes", "table", "plot", "code"):
+    elif kind not in ("image", "outlines", "boxes", "table", "plot", "code"):
         raise CitationError(f"figure '{figure}' is of no known kind")
 
 

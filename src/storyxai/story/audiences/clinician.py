@@ -20,7 +20,7 @@ BOXED = "the boxed area"
 FEW_POSITIVES = 20
 """Measured on fewer images with the finding, sensitivity says little."""
 MIN_SHARE_TOLD = 0.4
-"""A part of the lung is named as the place of a map only when it holds at least this share of it."""
+"""A part of a structure is named as the place of a map only when it holds at least this share of it."""
 MOST_ZONES = 2
 """A finding in more zones than these is told by its side alone in the bottom line."""
 SURE = 0.005
@@ -100,7 +100,7 @@ def _verdict(t: Teller) -> list[list[Sentence]]:
 
 
 def _item(t: Teller, name: str, *, first: bool) -> tuple[str, list[str]]:
-    """ "effusion in the right lower zone (about 83 in 100 such films have it)", and the paths that it states."""
+    """ "mass in the right lower zone (about 83 in 100 such images have it)", and the paths that it states."""
     path, joins = f"findings.{name}.probability", t.words.data["joins"]
     place, paths = _short_place(t, name)
     value, open_ = t.value(path), t.tier(name) == "cannot_tell"
@@ -187,7 +187,7 @@ def _quality(t: Teller) -> list[list[Sentence]]:
 
 
 def _first_figures(t: Teller) -> tuple[str, ...]:
-    return ("image", "lungs") if t.record["masks"] else ("image",)
+    return ("image", "outlines") if t.record["masks"] else ("image",)
 
 
 def _finding(t: Teller, name: str) -> list[Section]:

@@ -109,7 +109,7 @@ def gaps(t: Teller, audience: str) -> list[Sentence]:
 
 
 def _maps_listed(t: Teller, maps: list[tuple[str, str]]) -> str:
-    """ "Grad-CAM of Mass and Nodule; LIME of Mass"."""
+    """ "Grad-CAM of A and B; LIME of A"."""
     methods: dict[str, list[str]] = {}
     for finding, method in maps:
         methods.setdefault(method, []).append(t.named(finding))
