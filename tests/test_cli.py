@@ -554,8 +554,8 @@ def test_phantoms_import_and_evaluate_on_a_small_scale(call: Call, student: Path
 
 
 VERBS = (
-    "tell", "index", "compare", "release", "verify", "export", "deidentify", "explain", "evaluate", "pipeline", "teach",
-    "distil", "ablate", "crossvalidate", "log verify", "serve-dicom", "watch-folder",
+    "tell", "index", "compare", "gallery", "release", "verify", "export", "deidentify", "explain", "evaluate", "pipeline",
+    "teach", "distil", "ablate", "crossvalidate", "log verify", "serve-dicom", "watch-folder",
     "dicomweb find", "dicomweb fetch", "dicomweb store",
     "concepts",
     "data phantom", "data import", "data check", "data weights",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from storyxai.programs import evaluate as judging
     from storyxai.programs import explain as explaining
     from storyxai.programs import export as exporting
+    from storyxai.programs import gallery as showing
     from storyxai.programs import index as indexing
     from storyxai.programs import log as logging_to
     from storyxai.programs import models as opening
@@ -255,6 +256,24 @@ def compare(
     """
     made = comparing.compare(a, b, form=form, out=out, language=language)
     sys.stdout.write(f"{out}\n" if out is not None else made.decode())
+
+
+@app.command()
+def gallery(
+    stories: Annotated[list[Path], typer.Argument(help="Studies, or folders that hold them, as `tell` wrote them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Slide to write: .html, .png or .pdf.")],
+    finding: Annotated[str, typer.Option(help="Show this finding's maps. [default: the first that each story names]")] = "",
+    title: Annotated[str, typer.Option(help="Title of the slide.")] = "",
+    language: Annotated[str, typer.Option(help="Language of the words.")] = "en",
+    as_json: Json = False,
+) -> None:
+    """Put several films on one slide, each beside the map of its first finding; at most twelve.
+
+    Example:  storyxai gallery stories --out slide.png
+    """
+    done = showing.gallery(stories, out, showing.GalleryOptions(finding, title, language))
+    lines = [f"{done.slide}: {done.films} films", *(f"  {remark}" for remark in done.remarks)]
+    _answer(asdict(done), lines, as_json)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from storyxai.errors import InputError
 
-__all__ = ["BROWSERS", "find_browser", "render_pdf"]
+__all__ = ["BROWSERS", "find_browser", "render_pdf", "render_png"]
 
 BROWSERS: Final = (
     "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge", "msedge",
@@ -45,20 +45,34 @@ def render_pdf(page: bytes, *, paper: Literal["A4", "letter"] = "A4") -> bytes:
 
     The page is printed from a copy in which the sheet's size is set; nothing else of it is changed.
     """
-    browser = find_browser()
     with tempfile.TemporaryDirectory(prefix="storyxai-pdf-") as folder:
-        source, target = Path(folder) / "page.html", Path(folder) / "page.pdf"
-        source.write_bytes(_sized(page, paper))
-        root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as root it has no sandbox
-        command = [browser, *QUIET, *root, f"--user-data-dir={folder}/profile", "--no-pdf-header-footer",
-                   "--generate-pdf-document-outline", f"--print-to-pdf={target}", source.as_uri()]  # fmt: skip
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise InputError("PDF", f"{browser} did not print the page ({error})", mend=_mend()) from error
-        if not target.is_file():
-            raise InputError("PDF", f"{browser} ended with status {done.returncode} and wrote no PDF", mend=_mend())
-        return _DATE.sub(rb"/\1 (D:19700101000000", target.read_bytes())
+        target = Path(folder) / "page.pdf"
+        how = ("--no-pdf-header-footer", "--generate-pdf-document-outline", f"--print-to-pdf={target}")
+        return _DATE.sub(rb"/\1 (D:19700101000000", _browsed(_sized(page, paper), target, how))
+
+
+def render_png(page: bytes, *, size: tuple[int, int] = (1600, 900)) -> bytes:
+    """The HTML `page` as a browser of that window (width, height in pixels) shows it, as PNG. Raises: InputError."""
+    with tempfile.TemporaryDirectory(prefix="storyxai-png-") as folder:
+        target = Path(folder) / "page.png"
+        how = ("--hide-scrollbars", f"--window-size={size[0]},{size[1]}", f"--screenshot={target}")
+        return _browsed(page, target, how)
+
+
+def _browsed(page: bytes, target: Path, how: tuple[str, ...]) -> bytes:
+    """What the browser, called with `how`, wrote to `target` of the page, beside which nothing lies. Raises: InputError."""
+    browser, form = find_browser(), target.suffix[1:].upper()
+    source = target.with_name("page.html")
+    source.write_bytes(page)
+    root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as root it has no sandbox
+    command = [browser, *QUIET, *root, f"--user-data-dir={target.parent}/profile", *how, source.as_uri()]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InputError(form, f"{browser} did not draw the page ({error})", mend=_mend()) from error
+    if not target.is_file():
+        raise InputError(form, f"{browser} ended with status {done.returncode} and wrote no {form}", mend=_mend())
+    return target.read_bytes()
 
 
 def _mend() -> str:

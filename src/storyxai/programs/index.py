@@ -19,7 +19,7 @@ from storyxai.programs.places import name_full_disk
 from storyxai.progress import Progress
 from storyxai.story.audiences.registry import known_audiences
 
-__all__ = ["INDEX_NAME", "Indexed", "index", "is_ours"]
+__all__ = ["INDEX_NAME", "Indexed", "find_studies", "index", "is_ours"]
 
 INDEX_NAME = "index.html"
 
@@ -43,7 +43,7 @@ def index(
     """
     page = out if out is not None else folders[0] / INDEX_NAME
     _require_page(page)
-    studies = [study for folder in folders for study in _studies(folder)]
+    studies = [study for folder in folders for study in find_studies(folder)]
     if not studies:
         raise InputError(str(folders[0]), "holds no study", mend="name a folder that `storyxai tell` wrote studies into")
     listed, unread = [], []
@@ -71,7 +71,7 @@ def _require_page(page: Path) -> None:
         raise OutputError(str(page), "is there already and is no index of ours", mend="name another page with --out")
 
 
-def _studies(folder: Path) -> list[Path]:
+def find_studies(folder: Path) -> list[Path]:
     """The folders at and below `folder` that hold evidence, by name. Raises: InputError where there is no such folder."""
     if not folder.is_dir():
         raise InputError(str(folder), "is no folder", mend="name a folder that `storyxai tell` wrote studies into")
