@@ -53,8 +53,9 @@ test-all: check
 hospital: $(STAMP)
 	$(BIN)/python tests/node/hospital.py
 
+# Explanations beside the libraries that people use: time, memory, agreement; into results/bench (about ten minutes).
 bench: $(STAMP)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/side_by_side.py
 
 clean:
 	rm -rf $(VENV) out runs build *.egg-info src/*.egg-info

@@ -1,289 +1,356 @@
-"""How well values of a map predict that it hits a reader's box: the fit, by parts of patients, and its figures.
+"""Do the checks tell maps that hit a reader's box from maps that miss? Fits `trust.json` and says how well it does.
 
-`map_checks.py` collects the maps; this file needs no torch, so that the figures can be made again from the maps it kept.
+    python benchmarks/map_trust.py [DATA] --folds FOLDS.json --student 0=FILE --student 1=FILE [--lime N] [--theirs N]
+        [--phantoms N] [--out FOLDER] [--models WORDS] [--write]
+    python benchmarks/map_trust.py --ready FOLDER --write
+
+FILE is a network (`save_network`) that was trained on every fold but the one it is named for, FOLDS.json gives each patient's
+fold; DATA holds nih/, nih128/, nih64/ (default: STORYXAI_REAL_DATA or ../shared/data). Only films of the fold that a network
+has not met are asked. A hit is the pointing game of Zhang et al., ECCV 2016. Intervals are 95 %, by patient. `--lime` and
+`--theirs` also draw LIME's and pytorch-grad-cam's maps of so many films a fold, `--phantoms` judges the shipped student's maps
+of so many phantoms with the fitted trust, LIME beside Grad-CAM as in a story.
+The trust goes into --out; with --write the figures go into results/map-checks/figures.json and docs/figures.md, trust and hits
+into the shipped student's folder and card. --ready writes what an earlier run left in FOLDER, when the card was made anew.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
-from storyxai.evidence.trust import MAP_VALUES, MethodTrust, Trust, ValueWorth, fit_hits
-from storyxai.metrics.bootstrap import Estimate, bootstrap_interval, mean_statistic, paired_difference
-from storyxai.metrics.calibration import ece, ece_floor
-from storyxai.metrics.classification import auroc_statistic
+from hit_fit import decided, documented, grouped, hits_of, judged, lime_worth, lines, mean_of
+from storyxai.data.sources.nih import read_nih
+from storyxai.data.table import StudyTable
+from storyxai.evidence.gather import told_findings
+from storyxai.evidence.maps import draw, maps_of, values_of
+from storyxai.evidence.predict import OneLook, Seen, predict, view_of
+from storyxai.evidence.trust import TRUST_NAME, Trust, read_trust, write_trust
+from storyxai.explain.contract import Budget, Method
+from storyxai.explain.registry import method_named
+from storyxai.imaging.geometry import model_frame
+from storyxai.imaging.read import read_image
+from storyxai.metrics.calibration import fit_platt
+from storyxai.metrics.faithfulness import baseline_maps, energy_inside, hit_share
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
+from storyxai.models.card import Calibration, card_figures, read_card, write_card
+from storyxai.models.export import load_network
+from storyxai.models.network import Network
+from storyxai.models.network_model import NetworkModel
+from storyxai.models.runtime import SHIPPED, Student, load_student
+from storyxai.phantoms.generate import generate_phantom
+from storyxai.provenance import canonical_json, sha256_file
+from storyxai.types import Array, Box, Image, Mask
 
-SHOWN_FROM = 0.7
-FEWEST = 30
-"""A finding of fewer boxed maps is not spoken of: what holds for others need not hold for it."""
-PARTS = 10
-BINS = 5
-
-
-def judged(frame: pd.DataFrame) -> tuple[Trust, dict[str, Any]]:
-    """The trust fitted on all boxed maps, and figures from parts that were left out."""
-    fitted, record = {}, {}
-    for method, rows in frame.groupby("method"):
-        cases = rows[np.isfinite(rows["hit"]) & (rows["peak"] > 0)].reset_index(drop=True)
-        if method == "lime" or len(cases) < 50:
-            continue
-        cases["average_hit"] = average_hits(cases)
-        often = cases["finding"].map(cases["finding"].value_counts()) >= FEWEST
-        trust, figures = judged_method(cases[often].reset_index(drop=True), rows)
-        fitted[str(method)], record[str(method)] = trust, figures | {"elsewhere": elsewhere(cases[~often], trust)}
-    data = "NIH ChestX-ray14 and RSNA boxes, films that the model which drew the map had not learnt from"
-    models = "networks of the shipped student's architecture, each trained without the fold that it was asked about"
-    return Trust(fitted, data, models), {"methods": record, "data": data, "models": models}
-
-
-def judged_method(cases: pd.DataFrame, rows: pd.DataFrame) -> tuple[MethodTrust, dict[str, Any]]:
-    """One method: its trust, and its figures. `cases` are the boxed maps that are not empty, `rows` all of them."""
-    patients, hits = cases["patient"].to_numpy(dtype=str), cases["hit"].to_numpy() >= 0.5
-    values = cases[list(MAP_VALUES)].to_numpy(dtype=np.float64)
-    worth = worth_of(values, hits, patients, count=1000)
-    said = cross_validated(values, hits, patients)
-    blind = max(float(cases["centre_hit"].mean()), float(cases["average_hit"].mean()))
-    names, model = fitted_on(values, hits, worth)
-    interval = _plain(bootstrap_interval(mean_statistic(hits.astype(float)), patients, seed=0))
-    ranking = _plain(bootstrap_interval(auroc_statistic(hits, said), patients, seed=0))
-    trust = MethodTrust(
-        names=names, **model, blind=blind, shown_from=SHOWN_FROM, n=len(cases), patients=len(set(patients)),
-        findings={str(k): int(v) for k, v in cases["finding"].value_counts().sort_index().items()},
-        hit_rate=_triple(interval), auroc=_triple(ranking), ece=ece(said, hits, bins=BINS), worth=worth,
-    )
-    group = np.where(said >= SHOWN_FROM, "shown", np.where(said >= blind, "doubtful", "withheld"))
-    figures = {
-        "n": len(cases), "patients": len(set(patients)), "findings": dict(trust.findings),
-        "hit_rate": interval, "energy_inside": mean_of(cases["energy"], patients),
-        "baselines": {
-            name: {"hit_rate": mean_of(cases[f"{name}_hit"], patients)} | (
-                {"energy_inside": mean_of(cases[f"{name}_energy"], patients)} if f"{name}_energy" in cases else {}
-            ) for name in ("centre", "random", "average")
-        },
-        "minus_centre": _plain(paired_difference(
-            mean_statistic(hits.astype(float)), mean_statistic(cases["centre_hit"]), patients, seed=0)),
-        "groups": {name: grouped(group == name, hits, patients) for name in ("shown", "doubtful", "withheld")},
-        "shown_minus_others": _gap(group == "shown", hits, patients),
-        "not_withheld_minus_withheld": _gap(group != "withheld", hits, patients),
-        "uncalibrated": {"shown": grouped(cases["passed"].to_numpy(bool), hits, patients),
-                         "withheld": grouped(~cases["passed"].to_numpy(bool), hits, patients)},
-        "empty": int((rows["peak"] <= 0).sum()), "auroc": ranking,
-        "ece": trust.ece, "ece_floor": ece_floor(said, bins=BINS), "blind": blind, "shown_from": SHOWN_FROM,
-        "worth": {k: {"auroc": w.auroc, "interval": w.interval, "kept": w.kept} for k, w in worth.items()},
-        "reliability": reliability(said, hits), "told": told_shares(rows, trust),
-    }
-    if "their_hit" in cases:
-        figures["pytorch_grad_cam"] = {"hit_rate": mean_of(cases["their_hit"], patients),
-                                       "same": int((cases["their_hit"] == cases["hit"]).sum())}
-    return trust, figures
+ROOT = Path(__file__).resolve().parents[1]
+SETS = ("nih", "nih128", "nih64")
+PHANTOM_SEED, PHANTOM_SIZE = 9_000_000, 256
+LARGEST_SIDE = 128
+"""Films are made no larger than this: maps have 8 x 8 cells, and a box is found on them to within a hundredth of the side."""
+CALIBRATING = 300
+LIME_SAMPLES = 500
+ARRAYS = ("grid", "cells")
+METHODS = ("grad_cam", "evidence_grid")
+MODELS = "networks of the shipped student's architecture, each trained without the fold that it was asked about"
+Row = dict[str, Any]
 
 
-def worth_of(
-    values: NDArray[np.float64], hits: NDArray[np.bool_], patients: NDArray[np.str_], *, count: int
-) -> dict[str, ValueWorth]:
-    """Each value's own AUROC with its interval; kept where that lies above one half."""
-    found = {}
-    for column, name in enumerate(MAP_VALUES):
-        known = np.isfinite(values[:, column])
-        if not known.any():
-            found[name] = ValueWorth()
-            continue
-        one = bootstrap_interval(auroc_statistic(hits[known], values[known, column]), patients[known], count=count, seed=0)
-        sure = one.low is not None and one.high is not None
-        found[name] = ValueWorth(one.value, (one.low, one.high) if sure else None, sure and one.low > 0.5)
-    return found
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One boxed film, at most LARGEST_SIDE pixels high and wide."""
+
+    patient: str
+    image: Image
+    boxes: tuple[Box, ...]
 
 
-def fitted_on(
-    values: NDArray[np.float64], hits: NDArray[np.bool_], worth: Mapping[str, ValueWorth]
-) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """The kept values' names, and weights, centres, scales and intercept as `MethodTrust` takes them."""
-    kept = [name for name in MAP_VALUES if worth[name].kept]
-    columns = [MAP_VALUES.index(name) for name in kept]
-    whole = np.isfinite(values[:, columns]).all(axis=1)
-    used, hit = values[whole][:, columns], hits[whole]
-    centres, scales = used.mean(axis=0), np.maximum(used.std(axis=0), 1e-9)
-    weights, intercept = fit_hits((used - centres) / scales, hit)
-    counting = np.flatnonzero(weights > 0)
-    parts = {"weights": weights, "centres": centres, "scales": scales}
-    found = {key: tuple(float(one) for one in part[counting]) for key, part in parts.items()}
-    return tuple(kept[place] for place in counting), {**found, "intercept": intercept}
+def main() -> None:
+    """Collect, fit, judge, print."""
+    given = arguments()
+    if given.ready is None:
+        record = measured(given)
+    else:
+        given.out, record = given.ready, json.loads((given.ready / "figures.json").read_bytes())
+    sys.stdout.write("\n".join(lines(record)) + "\n")
+    if given.write:
+        write_everywhere(record, read_trust(given.out))
 
 
-def cross_validated(
-    values: NDArray[np.float64], hits: NDArray[np.bool_], patients: NDArray[np.str_]
-) -> NDArray[np.float64]:
-    """Each map's hit probability by a model that was selected and fitted without its patient."""
-    part = parts_of(patients)
-    said = np.full(len(hits), np.nan)
-    for left_out in range(PARTS):
-        inside, outside = part != left_out, part == left_out
-        worth = worth_of(values[inside], hits[inside], patients[inside], count=200)
-        names, model = fitted_on(values[inside], hits[inside], worth)
-        columns = [MAP_VALUES.index(name) for name in names]
-        scaled = (values[outside][:, columns] - model["centres"]) / model["scales"] if columns else np.zeros((outside.sum(), 0))
-        said[outside] = 1 / (1 + np.exp(-(scaled @ np.array(model["weights"]) + model["intercept"])))
-    # A map of which a needed value is not known is not spoken of; it has no probability.
-    return said
+def measured(given: argparse.Namespace) -> Row:
+    """The figures; trust and figures are left in `given.out`."""
+    folds = json.loads(given.folds.read_text(encoding="utf-8"))
+    given.out.mkdir(parents=True, exist_ok=True)
+    frame = pd.concat([fold_rows(given, fold, file, folds) for fold, file in given.student], ignore_index=True)
+    trust, record = judged(frame, models=given.models)
+    record["lime_agreement"] = lime_worth(frame)
+    if given.phantoms:
+        record["phantoms"] = phantoms_judged(load_student(), trust, given.phantoms)
+    write_trust(trust, given.out)
+    (given.out / "figures.json").write_bytes(canonical_json(record))
+    return record
 
 
-def parts_of(patients: NDArray[np.str_]) -> NDArray[np.intp]:
-    """Ten parts by patient, dealt in a random order that a seed fixes."""
-    people = np.unique(patients)
-    place = dict(zip(np.random.default_rng(0).permutation(people), np.arange(len(people)) % PARTS, strict=True))
-    return np.array([place[patient] for patient in patients])
+def fold_rows(given: argparse.Namespace, fold: int, file: Path, folds: Mapping[str, int]) -> pd.DataFrame:
+    """The maps of one fold, kept in `given.out`: a later run of the same weights and numbers of films takes them from there."""
+    numbers = f"{given.films}-{given.lime}-{given.theirs}"
+    path = given.out / f"fold-{fold}-{sha256_file(file)[:12]}-{numbers}.parquet"
+    if not path.is_file():
+        films, tables = {patient: place for patient, place in folds.items() if place == fold}, read_tables(given.data)
+        student = calibrated_student(fold_student(load_network(file)), tables, films)
+        rows: list[Row] = []
+        for done, case in enumerate(islice(boxed_cases(tables, films), given.films)):
+            rows += rows_of_case(student, case, lime=done < given.lime, theirs=done < given.theirs)
+            note(f"fold {fold}", done)
+        flat = [{key: cell.ravel().tolist() if key in ARRAYS else cell for key, cell in row.items()} for row in rows]
+        pd.DataFrame(flat).to_parquet(path)
+    frame = pd.read_parquet(path)
+    for key in ARRAYS:
+        frame[key] = [_square(cell) for cell in frame[key]]
+    return frame
 
 
-def average_hits(cases: pd.DataFrame) -> NDArray[np.float64]:
-    """Whether the average map of the finding on other patients, each map with the same total, hits each case."""
-    grids = np.stack([np.maximum(grid, 0) / max(np.maximum(grid, 0).sum(), 1e-12) for grid in cases["grid"]])
-    part, found = parts_of(cases["patient"].to_numpy(dtype=str)), np.zeros(len(cases))
-    for row in range(len(cases)):
-        others = part != part[row]
-        same = others & (cases["finding"] == cases["finding"].iloc[row]).to_numpy()
-        mean = grids[same if same.sum() >= 5 else others].mean(axis=0)
-        found[row] = cases["cells"].iloc[row].reshape(mean.shape)[np.unravel_index(int(mean.argmax()), mean.shape)]
-    return found
+def _square(cell: Any) -> Any:
+    """A grid as it was before it was laid flat; what is no list stays."""
+    if not isinstance(cell, np.ndarray):
+        return cell
+    side = round(len(cell) ** 0.5)
+    return cell.reshape(side, -1) if cell.dtype.kind == "f" else cell
 
 
-def decided(rows: pd.DataFrame, trust: MethodTrust | None) -> NDArray[np.str_]:
-    """"shown", "doubtful" or "withheld" for each map: by the trust where it speaks of the finding, else by the checks."""
-    groups = []
-    for row in rows.to_dict("records"):
-        values = {name: number_of(row[name]) for name in MAP_VALUES}
-        chance = None if trust is None else trust.hit_probability(row["finding"], values)
-        if chance is None or trust is None or row["peak"] <= 0:
-            groups.append("shown" if row["passed"] else "withheld")
-        else:
-            groups.append("shown" if chance >= trust.shown_from else "doubtful" if chance >= trust.blind else "withheld")
-    return np.array(groups)
+def write_everywhere(record: Row, trust: Trust) -> None:
+    """Figures into results and docs, trust and hits into the shipped student's folder."""
+    out = ROOT / "results" / "map-checks"
+    out.mkdir(exist_ok=True)
+    (out / "figures.json").write_bytes(canonical_json(record))
+    page = ROOT / "docs" / "figures.md"
+    text = page.read_text(encoding="utf-8")
+    before, _, after = text.partition("## Maps\n")
+    tail = after[after.index("\n## ") :] if "\n## " in after else ""
+    page.write_text(before + documented(record).rstrip("\n") + "\n" + tail, encoding="utf-8")
+    path = write_trust(trust, SHIPPED)
+    card = read_card(SHIPPED, check_files=False)
+    hits = card_figures({"map_hits": hits_of(record)}).map_hits
+    files = {**card.files, TRUST_NAME: sha256_file(path)}
+    write_card(replace(card, files=files, figures=replace(card.figures, map_hits=hits)), SHIPPED)
 
 
-def told_shares(rows: pd.DataFrame, trust: MethodTrust) -> dict[str, Any]:
-    """Of the maps of findings that stories dwell on, boxed or not: how many are shown, doubtful, withheld."""
-    told = rows[rows["told"].astype(bool)]
-    group, spoken = decided(told, trust), told["finding"].isin(list(trust.findings)).to_numpy()
-    return {
-        "maps": len(told), "spoken_of": int(spoken.sum()), "uncalibrated_shown": float(told["passed"].mean()),
-        "all": {name: float((group == name).mean()) for name in ("shown", "doubtful", "withheld")},
-        "spoken": {name: float((group[spoken] == name).mean()) for name in ("shown", "doubtful", "withheld")},
-    }
+def arguments() -> argparse.Namespace:
+    """What was asked for on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = os.environ.get("STORYXAI_REAL_DATA", str(ROOT.parent / "shared" / "data"))
+    parser.add_argument("data", type=Path, nargs="?", default=Path(default))
+    parser.add_argument("--folds", type=Path)
+    parser.add_argument("--student", type=_named, action="append", default=[], help="FOLD=FILE, may be repeated")
+    parser.add_argument("--models", default=MODELS, help="what the networks are, in words that the trust and its page state")
+    parser.add_argument("--ready", type=Path, help="FOLDER of an earlier run, of which nothing is measured again")
+    parser.add_argument("--films", type=int, help="boxed films a fold at most, for a trial")
+    parser.add_argument("--lime", type=int, default=0, help="films of which LIME's maps are drawn too")
+    parser.add_argument("--theirs", type=int, default=0, help="films a fold of which pytorch-grad-cam's maps are drawn too")
+    parser.add_argument("--phantoms", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("map-checks"))
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    if given.ready is None and (given.folds is None or not given.student):
+        parser.error("name --folds and a --student or more, or --ready")
+    return given
 
 
-def elsewhere(cases: pd.DataFrame, trust: MethodTrust) -> dict[str, Any]:
-    """What the trust would say of findings that it does not rest on, and what was seen: whether it may speak of them."""
-    often = next(iter(trust.findings))
-    said = [trust.hit_probability(often, {n: number_of(row[n]) for n in MAP_VALUES}) for row in cases.to_dict("records")]
-    patients = cases["patient"].to_numpy(dtype=str)
-    return {
-        "said": float(np.mean([one for one in said if one is not None])) if any(said) else None,
-        "seen": mean_of((cases["hit"] >= 0.5).astype(float), patients) if len(cases) else None,
-        "findings": {str(k): int(v) for k, v in cases["finding"].value_counts().sort_index().items()},
-    }
+def boxed_cases(tables: Sequence[StudyTable], patients: Mapping[str, int]) -> Iterator[Case]:
+    """The boxed films of these patients, smallest copies of the sets last."""
+    for table in tables:
+        for row in table.frame.to_dict("records"):
+            if str(row["patient_id"]) not in patients or not len(table.boxes_of(row, height=1, width=1)):
+                continue
+            image = _small(read_image(table.image_path(row)))
+            height, width = image.pixels.shape
+            yield Case(str(row["patient_id"]), image, tuple(table.boxes_of(row, height=height, width=width)))
 
 
-def lime_worth(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """How well agreement with LIME tells Grad-CAM's hits from its misses; None where LIME was not asked."""
-    cases = frame[(frame["method"] == "grad_cam") & np.isfinite(frame["hit"]) & np.isfinite(frame["lime"].astype(float))]
-    lime = frame[(frame["method"] == "lime") & np.isfinite(frame["hit"])]
-    if not len(cases):
-        return None
-    patients = cases["patient"].to_numpy(dtype=str)
-    ranking = bootstrap_interval(auroc_statistic(cases["hit"] >= 0.5, cases["lime"].astype(float)), patients, seed=0)
-    who, hit = lime["patient"].to_numpy(dtype=str), lime["hit"].to_numpy()
-    passed = lime["passed"].to_numpy(bool)
-    return {
-        "n": len(cases), "auroc": _plain(ranking), "lime_hit_rate": mean_of(hit, who),
-        "lime_uncalibrated": {"shown": grouped(passed, hit >= 0.5, who), "withheld": grouped(~passed, hit >= 0.5, who)},
-    }
+def fold_student(network: Network) -> NetworkModel:
+    """The network, not yet calibrated."""
+    outlines = None if "masks" in network.spec.tasks else load_student()
+    return NetworkModel(network, outlines=outlines, model_id="fold")
 
 
-def grouped(mask: NDArray[np.bool_], hits: NDArray[np.bool_], patients: NDArray[np.str_]) -> dict[str, Any]:
-    """Maps, patients and hit rate of one group, and the share of all maps that it is."""
-    return {"maps": int(mask.sum()), "share": float(mask.mean()), "patients": len(set(patients[mask])),
-            "hit_rate": mean_of(np.where(mask, hits, np.nan), patients)}
+def calibrated_student(
+    student: NetworkModel, tables: Sequence[StudyTable], patients: Mapping[str, int]
+) -> NetworkModel:
+    """The student with its findings calibrated on CALIBRATING films that it has not met."""
+    films = [(t, row) for t in tables for row in t.frame.to_dict("records") if str(row["patient_id"]) in patients]
+    chosen = np.random.default_rng(0).permutation(len(films))[:CALIBRATING]
+    drawn = [films[place] for place in sorted(chosen)]
+    views = [view_of(student, _small(read_image(table.image_path(row))))[0] for table, row in drawn]
+    logits = np.concatenate([student.logits(np.stack(views[at : at + 50])) for at in range(0, len(views), 50)])
+    labels = np.array([[float(row[f"label_{name}"]) for name in student.findings] for _, row in drawn])
+    return replace(student, card=replace(student.card, calibration=platt(student.findings, logits, labels)))
 
 
-def reliability(said: NDArray[np.float64], hits: NDArray[np.bool_]) -> list[dict[str, float]]:
-    """Mean probability and share of hits in BINS groups of equal size."""
-    known = np.flatnonzero(np.isfinite(said))
-    order = known[np.argsort(said[known], kind="stable")]
-    return [{"said": float(said[part].mean()), "seen": float(hits[part].mean()), "n": len(part)}
-            for part in np.array_split(order, BINS)]
+def platt(findings: Sequence[str], logits: Array, labels: NDArray[np.float64]) -> dict[str, Calibration]:
+    """Each finding's calibration; twice as many films as are positive are at or above its threshold, as in a story's choice."""
+    fitted = {}
+    for column, name in enumerate(findings):
+        scale, bias = fit_platt(logits[:, column], labels[:, column])
+        known = labels[np.isfinite(labels[:, column]), column]
+        share = float(np.clip(2 * np.mean(known >= 0.5), 0.02, 0.98)) if len(known) else 0.5
+        cut = float(np.quantile(logits[:, column], 1 - share))
+        threshold = float(1 / (1 + np.exp(-(scale * cut + bias))))
+        fitted[name] = Calibration(scale, bias, threshold, (), len(known), int((known >= 0.5).sum()), "")
+    return fitted
 
 
-def hits_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What stories cite of it, by method."""
-    return {
-        method: {"data": "NIH and RSNA boxes (out of fold)"} | {
-            name: {"hit_rate": found["hit_rate"]["value"], "n": found["maps"], "chance": one["blind"],
-                   "interval": [found["hit_rate"]["low"], found["hit_rate"]["high"]]}
-            for name, found in (("shown", one["groups"]["shown"]), ("withheld", one["groups"]["withheld"]))
-            if found["maps"] and found["hit_rate"]["low"] is not None
+def rows_of_case(student: NetworkModel | Student, case: Case, *, lime: bool = False, theirs: bool = False) -> list[Row]:
+    """One row a map of each finding that is boxed or told, by each method."""
+    once = OneLook(student, view_of(student, case.image)[0])
+    seen = predict(once, case.image, CHEST)
+    boxed = {box.finding for box in case.boxes}
+    told = told_findings(seen.prediction.findings)
+    wanted = tuple(name for name in student.findings if name in boxed or name in told)
+    regions = {name: region_of([b for b in case.boxes if b.finding == name], case.image.pixels.shape) for name in boxed}
+    rows = []
+    for keys in ((METHODS[0], "lime") if lime else METHODS[:1], METHODS[1:]):
+        rows += [
+            {"patient": case.patient, "image": case.image.source, "told": row["finding"] in told, **row}
+            for row in _drawn(once, seen, keys, wanted, regions, case.image)
+        ]
+    if theirs and isinstance(student, NetworkModel):
+        maps = their_grad_cam(student.net, seen, student.findings, tuple(sorted(boxed)))
+        for row in rows:
+            if row["method"] == "grad_cam" and row["finding"] in maps:
+                row["their_hit"] = hit_share(maps[row["finding"]], regions[row["finding"]])
+    return rows
+
+
+def their_grad_cam(network: Network, seen: Seen, findings: Sequence[str], wanted: Sequence[str]) -> dict[str, Array]:
+    """pytorch-grad-cam's maps of the same network and layer, in the original frame."""
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found = self.network(x).logits
+            assert found is not None
+            return found
+
+    images = torch.tensor(seen.pixels[None])
+    maps = {}
+    with GradCAM(model=Logits().eval(), target_layers=[network.fuse_16]) as cam:
+        for name in wanted:
+            values = cam(input_tensor=images, targets=[ClassifierOutputTarget(list(findings).index(name))])[0]
+            maps[name] = seen.frame.grid_to_original(values)
+    return maps
+
+
+def region_of(boxes: Sequence[Box], shape: tuple[int, ...]) -> Mask:
+    """The pixels of the boxes. Shapes: bool [H, W]."""
+    region = np.zeros(shape[:2], dtype=np.bool_)
+    for box in boxes:
+        x, y = max(0, round(box.x)), max(0, round(box.y))
+        region[y : round(box.y + box.height), x : round(box.x + box.width)] = True
+    return region
+
+
+def phantoms_judged(student: Student, trust: Trust, count: int) -> dict[str, Any]:
+    """Shares and hit rates on phantoms, whose causes are known, with LIME beside Grad-CAM as in a story."""
+    rows: list[Row] = []
+    for done in range(count):
+        phantom = generate_phantom(PHANTOM_SEED + done, size=PHANTOM_SIZE)
+        rows += rows_of_case(student, Case(str(done), phantom.image, tuple(phantom.boxes)), lime=True)
+        note("phantoms", done)
+    frame, found = pd.DataFrame(rows), {}
+    for method in (*METHODS, "lime"):
+        mine = frame[(frame["method"] == method) & np.isfinite(frame["hit"]) & frame["told"].astype(bool)]
+        group = decided(mine, trust.methods.get(method))
+        hits, patients = mine["hit"].to_numpy() >= 0.5, mine["patient"].to_numpy(dtype=str)
+        found[method] = {"maps": len(mine), "hit_rate": mean_of(hits.astype(float), patients)} | {
+            name: grouped(group == name, hits, patients) for name in ("shown", "doubtful", "withheld")
         }
-        for method, one in record["methods"].items()
-    }
+    return found
 
 
-def lines(record: Mapping[str, Any]) -> list[str]:
-    """The figures in words."""
-    out = []
-    for method, one in record["methods"].items():
-        out.append(f"{method}: {one['n']} maps of {one['patients']} patients ({one['findings']}), {one['empty']} empty")
-        out.append(f"  hit {_said(one['hit_rate'])}, minus centre {_said(one['minus_centre'])}, "
-                   f"energy {_said(one['energy_inside'])}")
-        for name, base in one["baselines"].items():
-            out.append(f"  {name}: " + ", ".join(f"{k} {_said(v)}" for k, v in base.items()))
-        if "pytorch_grad_cam" in one:
-            out.append(f"  pytorch-grad-cam: hit {_said(one['pytorch_grad_cam']['hit_rate'])}, "
-                       f"same {one['pytorch_grad_cam']['same']} of {one['n']}")
-        out.append(f"  AUROC {_said(one['auroc'])}, ECE {one['ece']:.3f} (by chance {one['ece_floor']:.3f}), "
-                   f"blind {one['blind']:.3f}")
-        out += [f"  {name}: {g['maps']} ({g['share']:.2f}), hit {_said(g['hit_rate'])}" for name, g in one["groups"].items()]
-        out.append(f"  shown - others {_said(one['shown_minus_others'])}; "
-                   f"not withheld - withheld {_said(one['not_withheld_minus_withheld'])}")
-        out += [f"  uncalibrated {n}: {g['maps']}, hit {_said(g['hit_rate'])}" for n, g in one["uncalibrated"].items()]
-        for name, w in one["worth"].items():
-            out.append(f"  {name}: {w['auroc']} {w['interval']} {'kept' if w['kept'] else 'dropped'}")
-        out += [f"  said {b['said']:.2f} seen {b['seen']:.2f} n {b['n']}" for b in one["reliability"]]
-        out.append(f"  told: {one['told']}")
-        out.append(f"  elsewhere: {one['elsewhere']}")
-    for key in ("lime_agreement", "phantoms"):
-        if record.get(key):
-            out.append(f"{key}: {json.dumps(record[key])}")
-    return out
+def note(step: str, done: int) -> None:
+    """A line at every fiftieth."""
+    if done % 50 == 0:
+        sys.stderr.write(f"{step} ({done})\n")
 
 
-def mean_of(values: Any, patients: NDArray[np.str_]) -> dict[str, Any]:
-    """The mean of the values that are known, with its interval."""
-    return _plain(bootstrap_interval(mean_statistic(values), patients, seed=0))
+def _drawn(
+    once: OneLook, seen: Seen, keys: Sequence[str], wanted: tuple[str, ...], regions: Mapping[str, Mask], image: Image
+) -> Iterator[Row]:
+    """Rows of the maps by the methods in `keys`, which are compared where there are several."""
+    masks = seen.prediction.masks
+    survey = CHEST.survey(masks, spacing_mm=None, mask_pixel=seen.mask_pixel) if masks and CHEST.survey else None
+    methods = [_once(method_named(key)) for key in keys]
+    told = wanted if len(keys) > 1 else ()
+    drawings = draw(once, seen, CHEST, methods, told=told, stored=wanted, survey=survey, budget=Budget(samples=LIME_SAMPLES))
+    drawings = replace(drawings, trust={})
+    for finding in wanted:
+        place = None if survey is None else survey.place(finding)
+        for heatmap, found in maps_of(drawings, finding):
+            drawing = next(one for one in drawings.drawn if one.method.key == heatmap.method)
+            agreed = next((check.value for check in found if check.name == "methods_agree" and len(keys) > 1), None)
+            row: Row = {"finding": finding, "method": heatmap.method, "passed": heatmap.shown, "peak": heatmap.values.max(),
+                        "hit": np.nan, "lime": np.nan if agreed is None else agreed, "grid": drawing.maps[finding].values,
+                        "failed": " ".join(sorted(check.name for check in found if check.passed is False)),
+                        **values_of(drawings, drawing, finding, found, place)}
+            if finding in regions:
+                row |= _against(heatmap.values, regions[finding], image)
+                row["cells"] = _at_cells(regions[finding], row["grid"].shape)
+            yield row
 
 
-def _gap(mask: NDArray[np.bool_], hits: NDArray[np.bool_], patients: NDArray[np.str_]) -> dict[str, Any]:
-    first, second = (mean_statistic(np.where(one, hits, np.nan)) for one in (mask, ~mask))
-    return _plain(paired_difference(first, second, patients, seed=0))
+def _at_cells(region: Mask, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Whether the middle of each cell of a grid lies in the region. Shapes: [H, W] to [h * w]."""
+    rows, columns = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(shape, region.shape, strict=True))
+    return region[np.ix_(rows, columns)].ravel()
 
 
-def number_of(value: Any) -> float | None:
-    """The value, None where it is not finite."""
-    return None if value is None or not np.isfinite(value) else float(value)
+def _once(method: Method) -> Method:
+    """The method without the second look that only asks whether the same call gives the same map."""
+    kept = tuple(name for name in method.checks if name != "repeatable")
+    return replace(method, checks=kept)  # type: ignore[type-var]
 
 
-def _plain(found: Estimate) -> dict[str, Any]:
-    return {"value": found.value, "low": found.low, "high": found.high}
+def _against(values: Array, region: Mask, image: Image) -> Row:
+    """Hit and energy of a map and of those that know nothing."""
+    blind = baseline_maps(image.pixels, seed=int(image.sha256[:8], 16))
+    row: Row = {"hit": hit_share(values, region), "energy": energy_inside(values, region)}
+    for name in ("centre", "random"):
+        row |= {f"{name}_hit": hit_share(blind[name], region), f"{name}_energy": energy_inside(blind[name], region)}
+    return row
 
 
-def _triple(found: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    return None if None in found.values() else (found["value"], found["low"], found["high"])
+def read_tables(data: Path) -> list[StudyTable]:
+    """The sets that are there."""
+    return [read_nih(data / name) for name in SETS if (data / name).is_dir()]
 
 
-def _said(found: Mapping[str, Any]) -> str:
-    if found["value"] is None:
-        return "not known"
-    inside = "no interval" if found["low"] is None else f"{found['low']:.3f}, {found['high']:.3f}"
-    return f"{found['value']:.3f} [{inside}]"
+def _small(image: Image) -> Image:
+    """The image at LARGEST_SIDE pixels where it is larger. All films of these sets are square."""
+    height, width = image.pixels.shape
+    if max(height, width) <= LARGEST_SIDE or height != width:
+        return image
+    return replace(image, pixels=model_frame(height, width, size=LARGEST_SIDE).to_model(image.pixels), spacing_mm=None)
+
+
+def _named(text: str) -> tuple[int, Path]:
+    fold, _, path = text.partition("=")
+    return int(fold), Path(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -395,11 +395,12 @@ class HitRate:
 
 @dataclass(frozen=True)
 class MapHits:
-    """Hit rates of one method's maps on the images of `data`: of those that are shown and of those withheld."""
+    """Hit rates of one method's maps on the images of `data`: of those that are shown, shown with a doubt, and withheld."""
 
     data: str | None = None
     shown: HitRate = HitRate()
     withheld: HitRate = HitRate()
+    doubtful: HitRate = HitRate()
 
 
 @dataclass(frozen=True)

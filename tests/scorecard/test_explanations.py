@@ -228,3 +228,15 @@ def test_a_students_card_takes_them_in(table: Path, tmp_path: Path) -> None:
     assert figures.robustness["evidence_grid"].change == change["map"]["value"]
     assert figures.faithfulness["evidence_grid"].n == maps["methods"][0]["maps"]
     assert "Explanations" in done.page.read_text(encoding="utf-8")
+
+
+def test_hits_of_maps_are_told_without_withheld_ones_too() -> None:
+    evidence = example_evidence()
+    hits = card_figures({"map_hits": {"grad_cam": {"data": "made-up boxes", **{
+        name: {"hit_rate": rate, "interval": [rate - 0.1, rate + 0.1], "n": count, "chance": 0.15}
+        for name, rate, count in (("shown", 0.85, 60), ("doubtful", 0.55, 21))
+    }}}}).map_hits
+    told = replace(evidence, model=replace(evidence.model, map_hits=hits))
+    text = " ".join(line.text for part in tell(told, audience="practitioner").sections for line in part.sentences)
+    assert "Grad-CAM map lay in a box at a rate of 0.85, interval 0.75 to 0.95, for 60 maps that are shown" in text
+    assert "For 21 Grad-CAM maps that are marked as doubtful it did at a rate of 0.55" in text

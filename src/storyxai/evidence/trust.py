@@ -1,6 +1,6 @@
 """How often the strongest point of maps like this one lay in a reader's box: a few values of a map, and a model of them.
 
-A model's folder may hold `trust.json`, made from boxed images that it had not learnt from (`benchmarks/map_checks.py`); the
+A model's folder may hold `trust.json`, made from boxed images that it had not learnt from (`benchmarks/map_trust.py`); the
 card vouches for it. Where there is none nobody knows, and the uncalibrated checks alone decide.
 """
 
@@ -72,8 +72,8 @@ class MethodTrust:
     """What is known of one method's maps.
 
     `weights`, `centres` and `scales` are of the values named `names`: hit probability = sigmoid(intercept + sum of weight *
-    (value - centre) / scale), weights >= 0. `blind` is the share that the better of two maps hits which did not look at
-    the image (its middle, and the average of other patients' maps), `shown_from` the probability from which a map is shown
+    (value - centre) / scale), weights >= 0. `blind` is the share that a map hits which did not look at the image (its
+    middle), `shown_from` the probability from which a map is shown
     without a doubt. It rests on `n` maps of `patients` patients; `findings` counts them, and of other findings it says
     nothing. `hit_rate`, `auroc` and `ece` are of parts by patient that were left out of the fit.
     """

@@ -175,7 +175,10 @@ def _checks(t: Teller) -> list[Section]:
     if not t.record["checks"]:
         return []
     lines = [t.say("practitioner.checks_what")]
-    lines += [t.say("practitioner.map_hits", {"M": method}) for method in t.names("model.map_hits")]
+    for method in t.names("model.map_hits"):
+        named = {"M": method}
+        lines.append(t.say("practitioner.map_hits", named) or t.say("practitioner.map_hits_shown", named))
+        lines.append(t.say("practitioner.map_hits_doubtful", named))
     for part in ("faithfulness", "robustness"):
         lines += [t.say(f"practitioner.{part}", {"M": method}) for method in t.names(f"model.{part}")]
     lines += failed_checks(t, "practitioner")
