@@ -16,10 +16,12 @@ from storyxai.types import (
     Counterfactual,
     Evidence,
     Finding,
+    FindingNear,
     Heatmap,
     Image,
     LearnedConcept,
     ModelFacts,
+    Neighbours,
     Prediction,
     SmallestChange,
 )
@@ -108,6 +110,12 @@ def example_evidence() -> Evidence:
             LearnedConcept("fluid_level", "Effusion", "rests_on", 0.82, 0.7, 0.9, 0.41, 0.01, 0.2, 0.8, 20, 40, 0.98, 0.31),
             LearnedConcept("line", "Effusion", "chance", 0.49, 0.4, 0.6, 0.02, 1.0, 0.2, 0.8, 20, 40, 0.81, -0.02),
             LearnedConcept("dense_focus", "Consolidation", "unseen", 0.6, 0.4, 0.8, 0.01, 0.7, 0.2, 0.8, 20, 40, 0.55),
+        ),
+        neighbours=Neighbours(
+            20, 4000, "train", 0.91, 0.63,
+            (FindingNear("Cardiomegaly", 0, 0, 0, None, None, None), FindingNear("Effusion", 20, 14, 4000, 0.12, 0.58, -0.21),
+             FindingNear("Consolidation", 17, 3, 3100, 0.05, 0.33, 0.02)),
+            "c0" * 32,
         ),
         smallest_changes=(
             SmallestChange("Effusion", "blur", 0.5, 60, 71, False, 3, 0.064, 0.41),

@@ -557,7 +557,7 @@ VERBS = (
     "tell", "index", "compare", "gallery", "release", "verify", "export", "deidentify", "explain", "evaluate", "pipeline",
     "teach", "distil", "ablate", "crossvalidate", "log verify", "serve-dicom", "watch-folder",
     "dicomweb find", "dicomweb fetch", "dicomweb store",
-    "concepts",
+    "concepts", "neighbours build",
     "data phantom", "data import", "data check", "data weights",
 )
 

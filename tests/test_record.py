@@ -29,7 +29,7 @@ def same(one: Evidence, two: Evidence) -> bool:
     plain = [
         (e.prediction.findings, e.prediction.boxes, e.prediction.report, dict(e.prediction.logits),
          e.prediction.study_id, e.concepts, e.checks, e.counterfactuals, e.gate, e.model, e.provenance, e.indication,
-         e.smallest_changes, e.learned,
+         e.smallest_changes, e.learned, e.neighbours and {n.finding: n for n in e.neighbours.findings},
          e.prediction.model_id,
          [(h.finding, h.method, h.unit, h.shown, h.withheld_because, dict(h.details), h.hit_probability, h.doubtful)
           for h in e.heatmaps],

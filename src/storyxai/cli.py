@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from storyxai.programs import index as indexing
     from storyxai.programs import log as logging_to
     from storyxai.programs import models as opening
+    from storyxai.programs import neighbours as indexing_neighbours
     from storyxai.programs import release as releasing
     from storyxai.programs import rewrite as rewriting
     from storyxai.programs import tell as telling
@@ -58,7 +59,7 @@ else:
     exporting, releasing, removing = _Later("export"), _Later("release"), _Later("deidentify")
     indexing, logging_to = _Later("index"), _Later("log")
     comparing, rewriting = _Later("compare"), _Later("rewrite")
-    conceiving = _Later("concepts")
+    conceiving, indexing_neighbours = _Later("concepts"), _Later("neighbours")
 
 __all__ = ["app", "main"]
 
@@ -75,6 +76,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(name="data", help="Make, import and check images.", no_args_is_help=True)
 app.add_typer(data_app)
+neighbours_app = typer.Typer(name="neighbours", help="Index images by a model's features.", no_args_is_help=True)
+app.add_typer(neighbours_app)
 log_app = typer.Typer(name="log", help="Look at the log of what was told, released and exported.", no_args_is_help=True)
 app.add_typer(log_app)
 dicomweb_app = typer.Typer(name="dicomweb", help="Find, fetch and store at a DICOMweb service.", no_args_is_help=True)
@@ -169,6 +172,9 @@ class _TellWords:
     concepts: Annotated[
         Path | None, typer.Option(help="A file of `storyxai concepts`. [default: concepts.json beside the model, if any]")
     ] = None
+    neighbours: Annotated[
+        Path | None, typer.Option(help="An index of `storyxai neighbours build`: what was known of the most similar images.")
+    ] = None
     as_json: Json = False
 
 
@@ -197,7 +203,7 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
         methods=tuple(_method_key(name) for name in _listed(words.method)), samples=words.samples, seed=words.seed,
         indication=words.indication, force=words.force, seal_key=words.seal_key,
         rewriter=rewriting.LanguageModel(words.rewrite_with, words.rewrite_model) if words.rewrite_with else None,
-        concepts=words.concepts,
+        concepts=words.concepts, neighbours=words.neighbours,
     )
     log = _opened_log(words.log, words.log_key)
     with _progress() as progress:
@@ -469,6 +475,27 @@ def concepts(words: _ConceptWords) -> None:
     with _progress() as progress:
         result = conceiving.make_concepts(words.out, options, progress=progress)
     _answer(asdict(result), [f"{result.path}", *(f"  {line}" for line in result.lines)], words.as_json)
+
+
+@neighbours_app.command("build")
+def neighbours_build(
+    table: Annotated[Path, typer.Option("--table", help="A study table, as `data import` writes it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    model: Model = None,
+    findings: Findings = "",
+    split: Annotated[str, typer.Option(help="Which part of the table: train, val, test or all.")] = "train",
+    as_json: Json = False,
+) -> None:
+    """Write an index of a model's features: `tell --neighbours` then says what was known of the most similar images.
+
+    It holds features and labels, no picture and nobody's name or number.
+
+    Example:  storyxai neighbours build --table nih.parquet --out nih.index
+    """
+    with _progress() as progress:
+        built = indexing_neighbours.build_neighbours(table, out, _chosen(model, findings), split=split, progress=progress)
+    lines = [f"{built.path}: {built.images} images, {built.size / 1e6:.1f} MB"]
+    _answer(asdict(built), [*lines, *(f"  left out: {one}" for one in built.left_out)], as_json)
 
 
 @dataclass(frozen=True)

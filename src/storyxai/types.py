@@ -34,6 +34,7 @@ __all__ = [
     "Evidence",
     "Finding",
     "FindingFigures",
+    "FindingNear",
     "GroupFigures",
     "Heatmap",
     "HitRate",
@@ -44,6 +45,7 @@ __all__ = [
     "MapHits",
     "MapRobustness",
     "ModelFacts",
+    "Neighbours",
     "OutlineFigures",
     "Prediction",
     "Release",
@@ -314,6 +316,39 @@ class LearnedConcept:
 
 
 @dataclass(frozen=True)
+class FindingNear:
+    """What was known of one finding in the images most like this one: stated of `known`, `present` in so many of these.
+
+    In all images of the index it is stated of `stated`, and present in the share `overall` of these (None: of none).
+    `with_it` and `without` are the cosine similarities to the mean image with the finding, and without.
+    """
+
+    finding: str
+    known: int
+    present: int
+    stated: int
+    overall: float | None
+    with_it: float | None
+    without: float | None
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The `count` images most like this one among `of` in an index of the table's part `part`.
+
+    `closest` and `farthest` are the largest and smallest cosine similarity among them.
+    """
+
+    count: int
+    of: int
+    part: str
+    closest: float
+    farthest: float
+    findings: tuple[FindingNear, ...]
+    table_sha256: str
+
+
+@dataclass(frozen=True)
 class DataSet:
     """One data set that a model learned from. None: not stated. `limits` are sentences about it that its source states."""
 
@@ -483,6 +518,7 @@ class Evidence:
     gaps: tuple[str, ...] = ()
     smallest_changes: tuple[SmallestChange, ...] = ()
     learned: tuple[LearnedConcept, ...] = ()
+    neighbours: Neighbours | None = None
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""

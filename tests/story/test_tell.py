@@ -159,7 +159,7 @@ def test_every_template_is_used_and_cites() -> None:
     source = "".join(p.read_text(encoding="utf-8") for p in sorted(Path(tell.__code__.co_filename).parent.rglob("*.py")))
     indexed = {f"patient.{stem}_" for stem in ("next", "help", "ask", "back")}
     indexed |= {f"clinician.{stem}_" for stem in ("verdict", "also", "more", "report_line", "smallest")}
-    indexed |= {"practitioner.smallest_", "practitioner.learned_", "clinician.learned_"}
+    indexed |= {"practitioner.smallest_", "practitioner.learned_", "clinician.learned_", "practitioner.near", "clinician.near"}
     parts = {"likely", "possible", "unlikely", "tell", "passed", "failed", "unasked", "score"}
     for audience in AUDIENCES:
         for key in words.data[audience]:
@@ -380,3 +380,15 @@ def test_concepts_are_told_with_numbers_to_the_practitioner_and_in_words_to_the_
     assert not any("dense focus" in text for text in told["clinician"]), "what the features do not see is no clinician's matter"
     assert not any("fluid level" in text for text in told["patient"])
     assert any("results recorded here: 3" in text for text in told["auditor"])
+
+
+def test_the_most_similar_images_are_told_as_counts_beside_how_often_all_have_it() -> None:
+    told = {audience: [s.text for section in tell(example_evidence(), audience).sections for s in section.sentences]
+            for audience in AUDIENCES}  # fmt: skip
+    near = "Of the 20 most similar training images, 14 had effusion, against about 12 in 100 in all."
+    assert near in told["clinician"] and near in told["practitioner"]
+    part = "Of the 20 most similar training images it is stated of 17; 3 of these had consolidation, against about 5 in 100"
+    assert f"{part} in all." in told["clinician"]
+    assert not any("similar" in text for text in told["patient"])
+    assert any("To the mean image with effusion the similarity is +0.58" in text for text in told["practitioner"])
+    assert sum("most similar training images" in text for text in told["clinician"]) == 2, "what nobody knows is not said"

@@ -10,6 +10,7 @@ import numpy as np
 from storyxai.errors import InputError, UnsupportedMethodError
 from storyxai.evidence.learned import LearnedConcepts, learned_here
 from storyxai.evidence.maps import Drawings, draw, maps_of
+from storyxai.evidence.neighbours import NeighbourIndex, neighbours_of
 from storyxai.evidence.predict import MOST_GRADIENTS, OneLook, Seen, card_of, distance_of, predict, view_of
 from storyxai.evidence.smallest_change import smallest_changes
 from storyxai.evidence.what_if import hide_regions
@@ -52,7 +53,8 @@ class GatherSettings:
 
     `samples` a method that perturbs may draw, `seed` of all that is random. `passes` of the model the search for the smallest
     change may take for all findings together (None: half as many as samples).
-    `concepts` are those that this model was tested for. `modality` None: the one that the model names,
+    `concepts` are those that this model was tested for, `index` that in which its `near`
+    most similar images are looked for. `modality` None: the one that the model names,
     else as `modality_for` says. `force` passes over a refusal by the gate; the failed check then stays in the evidence and on
     every page. `indication` is the question that was asked, `study_id` the study's name ("": from the file's hash).
     """
@@ -65,6 +67,8 @@ class GatherSettings:
     study_id: str = ""
     passes: int | None = None
     concepts: LearnedConcepts | None = None
+    index: NeighbourIndex | None = None
+    near: int = 20
 
     @property
     def most_passes(self) -> int:
@@ -114,6 +118,7 @@ def gather(
         smallest_changes=smallest_changes(
             model, seen, modality, told, segments=drawings.segments, passes=settings.most_passes
         ),
+        neighbours=neighbours_of(settings.index, model, image, seen.look, count=settings.near),
         learned=learned_here(settings.concepts, model, seen.look, told),
     )
 

@@ -30,6 +30,8 @@ from storyxai.evidence.schema import (
     ImageRecord,
     LearnedRecord,
     MaskRecord,
+    NearRecord,
+    NeighboursRecord,
     Order,
     ReportRecord,
     SmallestChangeRecord,
@@ -48,9 +50,11 @@ from storyxai.types import (
     Counterfactual,
     Evidence,
     Finding,
+    FindingNear,
     Heatmap,
     Image,
     LearnedConcept,
+    Neighbours,
     Prediction,
     Section,
     Sentence,
@@ -293,6 +297,7 @@ def _record(evidence: Evidence) -> EvidenceRecord:
         order=_order(evidence),
         smallest_changes=_keyed((((c.finding,), _smallest_record(c)) for c in evidence.smallest_changes), "smallest changes"),
         learned=_keyed((((c.finding, c.concept), _learned_record(c)) for c in evidence.learned), "learned concepts"),
+        neighbours=None if evidence.neighbours is None else _neighbours_record(evidence.neighbours),
     )
 
 
@@ -340,6 +345,7 @@ def _evidence(record: EvidenceRecord, arrays: Mapping[str, NDArray[Any]]) -> Evi
         gaps=record.gaps,
         smallest_changes=tuple(_smallest(name, record.smallest_changes[name]) for name in order.smallest_changes),
         learned=tuple(_learned(f, name, record.learned[f][name]) for f, name in order.learned),
+        neighbours=None if record.neighbours is None else _neighbours(record.neighbours),
     )
 
 
@@ -462,6 +468,22 @@ def _learned(finding: str, concept: str, record: LearnedRecord) -> LearnedConcep
         concept, finding, record.verdict, record.score, record.low, record.high, record.effect, record.p_value,
         record.chance_low, record.chance_high, record.films, record.images, record.separable, record.here,
     )
+
+
+def _neighbours_record(near: Neighbours) -> NeighboursRecord:
+    findings = _keyed(
+        (((f.finding,), NearRecord(f.known, f.present, f.stated, f.overall, f.with_it, f.without)) for f in near.findings),
+        "neighbours",
+    )
+    return NeighboursRecord(near.count, near.of, near.part, near.closest, near.farthest, findings, near.table_sha256)
+
+
+def _neighbours(near: NeighboursRecord) -> Neighbours:
+    findings = tuple(
+        FindingNear(name, one.known, one.present, one.stated, one.overall, one.with_it, one.without)
+        for name, one in near.findings.items()
+    )
+    return Neighbours(near.count, near.of, near.part, near.closest, near.farthest, findings, near.table_sha256)
 
 
 def _check_record(check: Check) -> CheckRecord:

@@ -15,7 +15,8 @@ from storyxai.types import ModelFacts, Tier, Value
 
 __all__ = [
     "BoxRecord", "CheckRecord", "ConceptRecord", "Counts", "EvidenceRecord", "FindingRecord", "HeatmapRecord", "ImageRecord",
-    "LearnedRecord", "MaskRecord", "Order", "ReportRecord", "SmallestChangeRecord", "StudyRecord", "TermRecord", "WhatIfRecord",
+    "LearnedRecord", "MaskRecord", "NearRecord", "NeighboursRecord",
+    "Order", "ReportRecord", "SmallestChangeRecord", "StudyRecord", "TermRecord", "WhatIfRecord",
     "unknown_part",
 ]
 
@@ -178,6 +179,31 @@ class LearnedRecord:
 
 
 @dataclass(frozen=True)
+class NearRecord:
+    """`types.FindingNear` without the finding that its path gives."""
+
+    known: int
+    present: int
+    stated: int
+    overall: float | None = None
+    with_it: float | None = None
+    without: float | None = None
+
+
+@dataclass(frozen=True)
+class NeighboursRecord:
+    """`types.Neighbours`, its findings by name."""
+
+    count: int
+    of: int
+    part: str
+    closest: float
+    farthest: float
+    findings: Mapping[str, NearRecord]
+    table_sha256: str
+
+
+@dataclass(frozen=True)
 class Counts:
     """Sums that stories state: a story counts nothing itself."""
 
@@ -233,6 +259,7 @@ class EvidenceRecord:
     order: Order
     smallest_changes: Mapping[str, SmallestChangeRecord] = field(default_factory=dict)
     learned: Mapping[str, Mapping[str, LearnedRecord]] = field(default_factory=dict)
+    neighbours: NeighboursRecord | None = None
 
 
 def unknown_part(path: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from storyxai.errors import ArchiveError, GateRefusal, InputError, OutputError, StoryxaiError
 from storyxai.evidence.archive import archive_files, as_archived
 from storyxai.evidence.gather import METHODS, GatherSettings, gather, modality_for
 from storyxai.evidence.learned import CONCEPTS_NAME, LearnedConcepts, read_concepts
+from storyxai.evidence.neighbours import NeighbourIndex, read_index
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.evidence.seal import SEAL_NAME, read_key, seal_of
 from storyxai.explain.contract import ExplainedModel
@@ -44,7 +45,8 @@ class TellOptions:
     `audiences` name the readers; `model` says which model speaks; `methods` draw its maps, the first one every finding's;
     `samples` are the perturbed images of a method that perturbs; `force` tells even what the gate refuses, with its warning
     on every page; `seal_key` is a file whose bytes seal each study (`evidence.seal`); `rewriter` rewords the pages. `concepts`
-    is a file of `storyxai concepts` (None: the one beside the model, where there is one).
+    is a file of `storyxai concepts` (None: the one beside the model, where there is one), `neighbours` an index of
+    `storyxai neighbours build`.
     """
 
     audiences: Sequence[str] = AUDIENCES
@@ -58,6 +60,12 @@ class TellOptions:
     seal_key: Path | None = None
     rewriter: LanguageModel | None = None
     concepts: Path | None = None
+    neighbours: Path | None = None
+
+    @cached_property
+    def index(self) -> NeighbourIndex | None:
+        """The index of neighbours, read once; None where none is named."""
+        return None if self.neighbours is None else read_index(self.neighbours)
 
     def check(self) -> None:
         """Raise UnknownNameError or InputError if an option cannot be used: before any image is read."""
@@ -73,6 +81,7 @@ class TellOptions:
         require_samples(self.samples)
         if self.concepts is not None:
             read_concepts(self.concepts)
+        assert self.neighbours is None or self.index is not None  # read, so that what is wrong with it is said first
         if not self.methods:
             raise InputError("method", "is empty", mend=f"name one or more of {', '.join(known_methods())}")
         for method in self.methods:
@@ -160,7 +169,7 @@ def require_samples(samples: int) -> None:
 def tell_one(model: ExplainedModel, path: Path, out: Path, options: TellOptions) -> Told:
     """What a model that is open tells of one image, in a folder under `out`. Raises: InputError, GateRefusal, OutputError."""
     settings = GatherSettings(options.samples, options.seed, force=options.force, indication=options.indication)
-    settings = replace(settings, concepts=_concepts_of(options))
+    settings = replace(settings, concepts=_concepts_of(options), index=options.index)
     image = read_image(path, colour=modality_for(model).acquisition.colour)
     evidence = gather(model, image, methods=options.methods, settings=settings)
     folder = out / evidence.prediction.study_id

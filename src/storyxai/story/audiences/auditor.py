@@ -83,4 +83,4 @@ def _prediction(t: Teller) -> list[list[Sentence]]:
         lines.append(t.say("auditor.nothing_withheld"))
     if t.record["counterfactuals"]:
         lines.append(t.say("auditor.what_if"))
-    return [*lines, learned_tested(t)]
+    return [*lines, learned_tested(t), t.say("auditor.near") if t.value("neighbours") is not None else []]

@@ -8,6 +8,7 @@ from typing import Final
 
 from storyxai.evidence.record import figure_name
 from storyxai.story.audiences.learned import learned_in_words
+from storyxai.story.audiences.neighbours import near_sentence
 from storyxai.story.audiences.practitioner import smallest_change
 from storyxai.story.words import Teller
 from storyxai.types import Section, Sentence
@@ -203,7 +204,7 @@ def _finding(t: Teller, name: str) -> list[Section]:
         lines.append(t.say("clinician.agree" if t.value(agreed) else "clinician.disagree", {"F": name, "M": method}))
     lines += _withheld(t, name)
     lines += [*_what_if(t, name), smallest_change(t, name, "clinician")]
-    lines += learned_in_words(t, name)
+    lines += [*learned_in_words(t, name), near_sentence(t, name, "clinician")]
     told = name == _lead(t) and not t.value("doubts") and t.tier(name) != "cannot_tell"
     lines.append([] if told else t.say("clinician.look_alikes", names))
     lines.append(t.say("clinician.teacher", names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storyxai.story.audiences.learned import learned_section
+from storyxai.story.audiences.neighbours import near_section
 from storyxai.story.words import Teller
 from storyxai.types import TIERS, Section, Sentence
 
@@ -30,7 +31,7 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     lines += [*tiers(t, "practitioner"), t.say("practitioner.logits") if t.calibrated else []]
     sections += t.section(said("practitioner.prediction"), lines, figures=("table/findings",))
     sections += t.section(said("practitioner.changes"), _changes(t))
-    sections += learned_section(t)
+    sections += learned_section(t) + near_section(t)
     lines = [t.say(f"practitioner.{key}") for key in ("seed", "software", "weights", "input", "research")]
     sections += t.section(said("practitioner.reproduce"), lines, figures=("code/again", "table/provenance"))
     return tuple(sections)
