@@ -33,6 +33,8 @@ OUTCOMES: Final[Mapping[str, tuple[str, bool]]] = {
     "side_doubt": ("passed", False),
     "forced": ("settings.forced", True),
     "synthetic": ("synthetic", True),
+    "smallest_sure": ("smallest", True),
+    "smallest_open": ("smallest", False),
 }
 """What a sentence of that name says of what it cites: the end of the path, and the value that must stand there."""
 UNSAID: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
@@ -78,6 +80,7 @@ def problems_of(reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> lis
     problems += _tier_problems(reading, cites, lexicon)
     problems += _outcome_problems(reading, cites, record)
     problems += _movement_problems(reading, record)
+    problems += _learned_problems(reading, cites, record)
     return problems
 
 
@@ -140,17 +143,29 @@ def _outcome_problems(reading: Reading, cites: Sequence[str], record: Mapping[st
 
 
 def _movement_problems(reading: Reading, record: Mapping[str, Any]) -> Iterator[str]:
-    """Whether a what-if that is said to fall or rise does, and across the threshold."""
-    name = reading.form.name
-    if name not in ("what_if_below", "what_if_above", "what_if_same"):
+    """Whether a what-if that is said to fall or rise does, and across the line."""
+    kind, _, way = reading.form.name.rpartition("_")
+    if kind not in ("what_if", "smallest") or way not in ("below", "above", "same"):
         return
     finding = reading.names["F"]
     before, limit = (record["findings"][finding][leaf] for leaf in ("probability", "threshold"))
-    after = record["counterfactuals"][finding][int(reading.names["I"])]["probability"]
-    holds = {"what_if_below": before >= limit > after, "what_if_above": before < limit <= after,
-             "what_if_same": abs(before - after) < 0.011}[name]  # fmt: skip
-    if not holds:
+    if kind == "smallest":
+        after, limit = (record["smallest_changes"][finding][leaf] for leaf in ("probability", "limit"))
+    else:
+        after = record["counterfactuals"][finding][int(reading.names["I"])]["probability"]
+    holds = {"below": before >= limit > after, "above": before < limit <= after, "same": abs(before - after) < 0.011}
+    if not holds[way]:
         yield "says that the number moves as it does not"
+
+
+def _learned_problems(reading: Reading, cites: Sequence[str], record: Mapping[str, Any]) -> Iterator[str]:
+    """Whether concepts that are said to count, to speak against or to be chance were found so."""
+    kind, _, verdict = reading.form.name.partition("_")
+    for path in cites if kind == "learned" and verdict in ("rests_on", "speaks_against", "chance", "unseen") else ():
+        room, _, rest = path.partition(".")
+        item = _value(record, f"{room}.{rest.rpartition('.')[0]}")
+        if room == "learned" and isinstance(item, Mapping) and item["verdict"] != verdict:
+            yield f"says {verdict.replace('_', ' ')} of {item['name']}, which is {item['verdict'].replace('_', ' ')} on record"
 
 
 def _slot_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> list[str]:
@@ -178,14 +193,14 @@ def _count_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexico
     elif name == "gate_all":
         meant = [one for one, check in record["gate"].items() if check["passed"] is not None]
     else:
-        meant = tiers_cited(cites) or [path for path in cites if path.endswith(".passed")]
+        meant = tiers_cited(cites) or [path for path in cites if path.endswith(".passed")] or list(cites)
     if _counted(claim.text, lexicon) != len(meant):
         yield f"counts {claim.text} where the record has {len(meant)}"
 
 
 def _names_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
     """Whether a list of findings names those that are cited, each with its number and its place."""
-    about = _findings_cited(cites, lexicon.record)
+    about = [one for one in _findings_cited(cites, lexicon.record) if one != reading.names.get("F")]
     if not about:
         yield from _loose_problems(claim, reading, cites, lexicon)
         return
@@ -199,9 +214,9 @@ def _names_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexico
         yield from (f"lists {one}, which is not among them on record" for one in about if one not in meant)
     if odd := [word for word in words_of(claim.text[: hits[0].start] if hits else "") if word not in lexicon.joins]:
         yield f"says “{' '.join(odd)}” before the first finding"
-    starts = [hit.end for hit in hits]
-    for finding, start, end in zip(named, starts, [*(hit.start for hit in hits[1:]), len(claim.text)], strict=True):
-        yield from _item_problems(finding, claim.text[start:end], reading, cites, lexicon)
+    for hit, following in zip(hits, [*hits[1:], None], strict=False):
+        text = claim.text[hit.end : following.start if following else None]
+        yield from _item_problems(hit.what, text, reading, cites, lexicon)
 
 
 def _item_problems(finding: str, text: str, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
