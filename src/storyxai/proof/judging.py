@@ -200,7 +200,9 @@ def _count_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexico
 
 def _names_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
     """Whether a list of findings names those that are cited, each with its number and its place."""
-    about = [one for one in _findings_cited(cites, lexicon.record) if one != reading.names.get("F")]
+    # Concepts that a finding rests on are listed, and not the finding.
+    listed = [path for path in cites if not path.startswith("learned.")]
+    about = [one for one in _findings_cited(listed, lexicon.record) if one != reading.names.get("F")]
     if not about:
         yield from _loose_problems(claim, reading, cites, lexicon)
         return

@@ -55,7 +55,8 @@ class Lexicon:
         """The words of `language`. Raises: UnknownNameError naming the nearest language; InputError."""
         data = load_catalogue(language).data
         plain = cls(language, data, {**_own_labels(), **data.get("page", {})}, record)
-        return replace(plain, data=with_own_tables(data, plain.own))
+        own_labels = [(key.split(".")[1:], text) for key, text in plain.own.items() if key.startswith("page.")]
+        return replace(plain, data=with_own_tables(data, plain.own), labels=_with_labels(plain.labels, own_labels))
 
     @cached_property
     def own(self) -> Mapping[str, str]:
@@ -127,6 +128,14 @@ class Lexicon:
         told += [str(self.term(finding, leaf)) for leaf in ("phrase", "lay") if self.term(finding, leaf)]
         quoted = [str(form).format(own.get("name", name)) for form in self.data.get("cases", {}).values() for name in plain]
         return _longest([*plain, *told, *quoted])
+
+
+def _with_labels(labels: Mapping[str, Any], own: Iterable[tuple[list[str], str]]) -> dict[str, Any]:
+    """The labels, with the modality's own in their places."""
+    found = dict(labels)
+    for (head, *rest), text in own:
+        found[head] = _with_labels(found.get(head, {}), [(rest, text)]) if rest else text
+    return found
 
 
 def find_phrases(text: str, phrases: Mapping[str, Iterable[str]]) -> list[Found]:
