@@ -23,7 +23,7 @@ except ImportError:  # Windows: two processes that append to one log are told ap
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
-    "append_durably", "claim", "cut_to", "fresh_file", "fresh_folder", "locked", "move_durably", "replace_files",
+    "append_durably", "claim", "cut_to", "flush_tree", "fresh_file", "fresh_folder", "locked", "move_durably", "replace_files",
     "require_writable", "save_durably", "write_whole",
 ]  # fmt: skip
 
@@ -151,6 +151,15 @@ def move_durably(source: Path, target: Path, *, mend: str = MORE_ROOM) -> None:
         _flush(target.parent)
         if source.parent != target.parent:
             _flush(source.parent)
+
+
+def flush_tree(folder: Path) -> None:
+    """Wait until the disk holds every file below `folder`, and what each folder lists. Raises: OutputError."""
+    with _told_of(folder, mend=MORE_ROOM):
+        for parent, _, names in os.walk(folder, topdown=False):
+            for name in names:
+                _flush(Path(parent) / name)
+            _flush(Path(parent))
 
 
 def append_durably(data: bytes, path: Path, *, mend: str = MORE_ROOM) -> None:

@@ -18,7 +18,15 @@ from node_tools import associate, wait_for
 
 from storyxai.errors import InputError
 from storyxai.node.serve import running_node
-from storyxai.node.settings import QueueSettings, ReceiveSettings, Settings, StatusSettings, TlsSettings, WatchSettings
+from storyxai.node.settings import (
+    QueueSettings,
+    ReceiveSettings,
+    Settings,
+    StatusSettings,
+    TellSettings,
+    TlsSettings,
+    WatchSettings,
+)
 from storyxai.node.watch import Watcher
 
 CR, EXPLICIT = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.1.2.1"
@@ -109,6 +117,13 @@ def test_tls_asks_for_a_certificate_and_a_peer_that_does_not_shake_hands_holds_n
         assert association.send_c_store(dataset(1, Rows=900, Columns=900, PixelData=b"\1" * 810_000)).Status == 0x0000
         association.release()
         wait_for(lambda: running.queue.counts()["answered"])
+
+
+def test_a_model_that_cannot_be_used_is_said_before_anything_is_received(tmp_path: Path, lines: list[str]) -> None:
+    wrong = replace(settings(tmp_path), tell=TellSettings(model="nowhere"))
+    with pytest.raises(InputError, match="nowhere"), running_node(wrong, lines.append):
+        raise AssertionError("it started")
+    assert lines == [] and not (tmp_path / "queue").exists()
 
 
 def test_two_nodes_do_not_share_a_queue(tmp_path: Path, lines: list[str]) -> None:

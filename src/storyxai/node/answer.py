@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
-from pynetdicom import AE
+from pynetdicom import AE, _config
 
 from storyxai.errors import InputError
 from storyxai.node.dicomweb import DicomWeb
@@ -55,6 +55,7 @@ def _stow(service: DicomWeb, objects: Sequence[Path]) -> None:
 def send_objects(place: DicomPlace, objects: Sequence[Path], *, tls: ssl.SSLContext | None = None) -> None:
     """Send files by C-STORE, all in one association. Raises: NotDelivered naming the place and what it said."""
     quiet_pynetdicom()
+    _config.STORE_SEND_CHUNKED_DATASET = True  # the data set's own bytes, not pydicom's reading of them
     entity = AE(ae_title=place.calling_title)
     entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = SECONDS
     for sop_class, syntax in _kinds(objects):

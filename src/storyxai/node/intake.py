@@ -14,7 +14,7 @@ from storyxai.errors import InputError, ReadError, StoryxaiError
 from storyxai.imaging.dicom_file import is_dicom, parse
 from storyxai.node.queue import Film
 
-__all__ = ["MOST_HEAD_BYTES", "SOP_CLASSES", "SYNTAXES", "Unfit", "film_of_file", "film_of_object"]
+__all__ = ["MOST_HEAD_BYTES", "SOP_CLASSES", "SYNTAXES", "Unfit", "data_set_start", "film_of_file", "film_of_object"]
 
 SOP_CLASSES: Final = {
     "1.2.840.10008.5.1.4.1.1.1": "Computed Radiography Image Storage",
@@ -77,7 +77,7 @@ def film_of_file(data: bytes, *, suffix: str = "") -> Film:
     if not is_dicom(data):
         return Film(digest, digest, digest, (data,), suffix if suffix in (".png", ".jpg", ".jpeg", ".tif", ".tiff") else ".img")
     header = _header(data[:MOST_HEAD_BYTES])
-    start = _data_set_start(data)
+    start = data_set_start(data)
     return Film(
         _uid(header, "StudyInstanceUID"), _uid(header, "SOPInstanceUID"), hashlib.sha256(memoryview(data)[start:]).hexdigest(),
         (data,),
@@ -107,8 +107,8 @@ def _uid(header: Any, name: str) -> str:
     return value
 
 
-def _data_set_start(data: Sequence[int]) -> int:
-    """Where the data set begins: after preamble and group 2, whose length its first element tells."""
+def data_set_start(data: Sequence[int]) -> int:
+    """Where the data set of a DICOM file begins: after group 2, whose length its first element tells; 0 where there is none."""
     head = bytes(data[:144 + 4])
     if head[128:132] == b"DICM" and head[132:136] == b"\2\0\0\0":
         return 144 + int.from_bytes(head[140:144], "little")

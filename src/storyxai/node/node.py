@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from storyxai.errors import OutputError
-from storyxai.files import move_durably, write_whole
+from storyxai.files import flush_tree, fresh_file, move_durably, write_whole
 from storyxai.logbook import Entry, Logbook
 from storyxai.node.answer import NotDelivered, Sender
 from storyxai.node.queue import DiskQueue
@@ -118,7 +118,8 @@ class Node:
             outcome = self._outcome(worker, job, folder)
             if outcome is None:
                 return
-            write_whole(msgspec.json.encode(outcome), result)
+            with fresh_file(result, last=True) as part:
+                part.write_bytes(msgspec.json.encode(outcome))
         outcome = msgspec.json.decode(result.read_bytes(), type=Outcome)
         self._write_log(job, _lines_of(job, outcome))
         queue.move(job, "telling", "told" if outcome.told else "refused")
@@ -145,6 +146,7 @@ class Node:
         for name in ("stories", "objects"):
             shutil.rmtree(folder / name, ignore_errors=True)  # of a telling that was cut short after its first move
             if (attempt / name).is_dir():
+                flush_tree(attempt / name)
                 move_durably(attempt / name, folder / name)
         shutil.rmtree(attempt, ignore_errors=True)
         return outcome

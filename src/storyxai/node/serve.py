@@ -24,7 +24,7 @@ from storyxai.node.tls import server_context
 from storyxai.node.watch import Watcher
 from storyxai.node.workers import Teller
 from storyxai.programs.log import LogChoice, open_log
-from storyxai.programs.models import ModelChoice
+from storyxai.programs.models import ModelChoice, open_model
 from storyxai.programs.tell import TellOptions
 
 __all__ = ["Running", "running_node", "serve_dicom", "watch_folder"]
@@ -92,6 +92,8 @@ def running_node(
     context = None if tls is None else server_context(settings, tls)
     options = _tell_options(settings)
     options.check()
+    if teller is None:
+        open_model(options.model)  # so that a model that cannot be used is said now, not by each study
     reports = Reports(say)
     limits = QueueLimits(settings.queue.most_studies, settings.queue.least_free_mib << 20, settings.queue.keep_days)
     quiet = settings.receive.complete_after_seconds if settings.receive else settings.watch.every_seconds
