@@ -107,7 +107,7 @@ def test_what_cannot_be_tested_is_refused_with_its_mend_and_nothing_is_written(m
         ({"l": larger}, {}, r"concept images and others: have several sizes \(64 x 64 and 96 x 96\)"),
         ({"s": with_films}, {}, r"concept 's': holds 1 of the films \(film.png\).* — take them out of one"),
         ({"s": with_films}, {"others": None}, "others: are not given.*add --others DIR"),
-        ({}, {}, "phantom concepts: are drawn for chest radiographs alone — give folders"),
+        ({}, {}, "phantom concepts: are drawn for 'chest_radiograph' alone — give folders"),
     )
     for folders, asked, said in cases:
         with pytest.raises(InputError, match=said):

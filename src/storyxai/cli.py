@@ -461,7 +461,7 @@ class _ConceptWords:
 def concepts(words: _ConceptWords) -> None:
     """Test what a model's findings rest on: concept vectors (TCAV) beside vectors of random image sets.
 
-    Without folders our own concepts are drawn as phantoms: dense focus, line, fluid level, enlarged heart. `tell` says what
+    Without folders our own concepts are drawn as phantoms: signs and an enlarged organ. `tell` says what
     the file holds.
 
     Example:  storyxai concepts runs/phantom/model --folder wires=films/wires --others films/plain

@@ -162,7 +162,7 @@ def _read(what: str, folder: Path, *, any_size: bool) -> _Images:
 def _drawn(model: ExplainedModel, options: ConceptOptions) -> tuple[dict[str, _Images], _Images, _Images]:
     """Phantoms of our own concepts."""
     if modality_for(model).key != DEFAULT_MODALITY:
-        why = "are drawn for chest radiographs alone"
+        why = f"are drawn for '{DEFAULT_MODALITY}' alone"
         raise InputError("phantom concepts", why, mend="give folders: --folder NAME=DIR --others DIR")
     if options.phantoms < FEWEST_IMAGES:
         raise InputError("phantoms", f"{options.phantoms} for each concept", mend=f"use {FEWEST_IMAGES} or more, best 40")

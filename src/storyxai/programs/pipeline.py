@@ -115,7 +115,7 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path, *, answers: Fol
             "losses": {name: list(values) for name, values in run.losses.items()},
             "patients": sorted({patient_mark(p) for part in (run.parts.train, run.parts.validation) for p in part.patient_ids
                                 if not p.startswith("phantom")}),
-            "patient_sources": list(learnt_sources(run.parts.train, origins)),
+            "patient_sources": list(learnt_sources(run.parts.train, origins)), "remedies": list(remedies_of(recipe)),
         },
         licence=weights_licence(run.parts.train, origins, OWN_LICENCE),
     )
@@ -158,6 +158,20 @@ def limits_of(sets: Sequence[DataSet], modality: Modality) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*LIMITS, *modality.limits, *(limit for one in sets for limit in one.limits))))
 
 
+def remedies_of(recipe: Recipe) -> tuple[str, ...]:
+    """What a recipe does about rare findings, in words, in the order of the recipe's tables; empty where it does nothing."""
+    data, training = recipe.data, recipe.training
+    elsewhere = sum(given.task == "findings" for given in recipe.foreign_teachers) + len(data.soft_targets)
+    done = {
+        f"{data.phantom_train} phantoms, made with every finding that a phantom can have": data.phantom_train > 0,
+        f"images of findings rarer than {100 * training.rare_share:.2g} % shown more often": training.rare_share > 0,
+        f"{training.finding_loss} loss": training.finding_loss != "cross_entropy",
+        "rare positives weigh more in the loss": training.positive_weights,
+        f"answers of {elsewhere} teacher{'s' if elsewhere > 1 else ''} from elsewhere where labels are silent": elsewhere > 0,
+    }
+    return tuple(text for text, holds in done.items() if holds)
+
+
 def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: Progress | None = None) -> Scorecard:
     """Student and teachers side by side on the held-out phantoms of the run, or without any on what the tables hold out."""
     from storyxai.training.outputs import network_outputs, network_size
@@ -191,6 +205,7 @@ def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: P
         dataset="phantom, held out (synthetic)" if phantoms else f"{domain}, held out", synthetic=phantoms, ids=test.ids,
         patient_ids=test.patient_ids, findings=findings, labels=test.labels[:, columns],
         facts={"outlines": "measured in pixels of each network's own view"}, modality=kind,
+        remedies=remedies_of(recipe),
     )
     if phantoms:
         boxes, views = _phantom_truth(test.ids, findings, recipe.data.phantom_size, kind, progress)

@@ -57,6 +57,7 @@ class Scorecard:
     differences: tuple[Plain, ...]
     agreement: tuple[Plain, ...]
     report_baselines: tuple[Plain, ...]
+    remedies: tuple[str, ...] = ()
 
     def as_dict(self) -> Plain:
         """The scorecard for scorecard.json: no nan, None where the data cannot say."""
@@ -69,6 +70,7 @@ class Scorecard:
             "differences": list(self.differences),
             "agreement": list(self.agreement),
             "report_baselines": list(self.report_baselines),
+            **({"remedies": list(self.remedies)} if self.remedies else {}),
         }
 
     def _repr_html_(self) -> str:
@@ -115,6 +117,7 @@ def build_scorecard(
             for student, teacher in teachers
         ),
         report_baselines=baselines,
+        remedies=references.remedies,
     )
 
 

@@ -67,7 +67,7 @@ class References:
     image [K, 4], empty = searched and none, None = not searched; `subgroups` by attribute, N names, "" = unknown.
     `baseline_reports` are reports by rules that saw no image or copied one (name: N texts), `baselines_about` the rules.
     `left_out` names the images that were not judged, and why. `modality` (None: the default one) knows synonyms of the
-    findings and reads them in reports.
+    findings and reads them in reports. `remedies` are what the training did about rare findings, in words.
     """
 
     dataset: str
@@ -84,6 +84,7 @@ class References:
     facts: Mapping[str, Value] = field(default_factory=dict)
     left_out: tuple[Skipped, ...] = ()
     modality: Modality | None = None
+    remedies: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Modality:

@@ -91,6 +91,7 @@ def evaluate_student(
     outputs += _others(table, findings, teachers or {})
     outputs += _blind_outputs(judged[0], ids)
     references = replace(_references(table, judged[0], findings, options.split, left_out), modality=student.modality)
+    references = replace(references, remedies=tuple(map(str, student.card.training.get("remedies", ()))))
     return build_scorecard(outputs, references, seed=options.seed, count=options.bootstrap).as_dict()
 
 

@@ -70,8 +70,8 @@ def glance_html(scorecard: Plain) -> str:
 
 def _document(scorecard: Plain, speed: Plain, explanations: Plain) -> Document:
     tell = (
-        _summary, _told, _findings, _calibration, _own_metrics, _masks, _detection, _reports, _differences, _subgroups,
-        _agreement,
+        _summary, _told, _findings, _rare, _calibration, _own_metrics, _masks, _detection, _reports, _differences,
+        _subgroups, _agreement,
     )
     chapters = [chapter for part in tell for chapter in part(scorecard)]
     return Document(
@@ -179,6 +179,36 @@ def _findings(scorecard: Plain) -> list[Chapter]:
     if silent:
         note += f" No label here states: {', '.join(silent)}."
     return [Chapter("Findings", (figure, Text(note, "note"), *tables))]
+
+
+RARE = 0.01
+"""A finding with fewer positives than this share of the images that state it is rare."""
+
+
+def _rare(scorecard: Plain) -> list[Chapter]:
+    """Findings with fewer than 1 % positives apart, model beside model, and what the training did about them."""
+    names = unique(
+        row["finding"] for model in scorecard["models"] for row in _stated(model) if row["positives"] < RARE * row["n"]
+    )
+    if not names:
+        return []
+    heads = ["Finding", "Model", "n", "Present", "AUROC", "Average precision", "Sensitivity", "Specificity"]
+    rows = []
+    for name in names:
+        for model in scorecard["models"]:
+            for row in (row for row in _stated(model) if row["finding"] == name):
+                figures = [_estimate(row[key]) for key in ("auroc", "average_precision", "sensitivity", "specificity")]
+                rows.append((words(name), [model["name"], row["n"], row["positives"], *figures], ""))
+    remedies = scorecard.get("remedies") or []
+    done = f"The training did this about rare findings: {'; '.join(remedies)}." if remedies else (
+        "The training's record names nothing that was done about rare findings."
+    )
+    note = (
+        "Findings that fewer than 1 in 100 of the images that state them have. A figure without an interval rests on too few "
+        "patients for one. What a remedy is worth is the difference between two students judged here side by side "
+        "(evaluate --beside), where the interval leaves 0 out."
+    )
+    return [Chapter("Rare findings", (Text(done), Text(note, "note"), _table(heads, rows)))]
 
 
 _TIERS = {"likely": "likely", "possible": "possible", "unlikely": "unlikely", "cannot_tell": "cannot tell"}
