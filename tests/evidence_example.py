@@ -9,6 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
+from storyxai.story.words import words_of
 from storyxai.types import (
     Box,
     Check,
@@ -23,6 +25,7 @@ from storyxai.types import (
     ModelFacts,
     Neighbours,
     Prediction,
+    Remark,
     SmallestChange,
 )
 
@@ -46,6 +49,29 @@ FINDINGS: Mapping[str, tuple[float, tuple[float, float], float, float]] = {
     "Pleural_Thickening": (0.14, (0.08, 0.22), 0.27, -1.6),
     "Hernia": (0.004, (0.001, 0.01), 0.10, -5.0),
 }
+
+
+_MARGIN = Remark("margin_mm", {"mm": 20.0})
+_IN_PLACE = Remark("share_in_place", {"even": 0.44}, {"place": Remark("lungs", parts={"margin": _MARGIN})})
+_SIDE = Remark("side_shares", {"right": 0.91, "left": 0.06, "between": 0.03, "from": 0.8})
+_INSIDE = Remark("inside_share", {"even": 0.44}, {"margin": _MARGIN})
+_RANKS = Remark("rank_correlation", {"superpixels": 60, "quantile": 0.95})
+_ZONES = Remark("zone_shares", {f"{side} {part}": 0.1 for side in ("right", "left") for part in ("upper", "mid", "lower")})
+
+
+def _unmeasured(why: str) -> Remark:
+    return Remark("unmeasured", parts={"why": Remark(why)})
+
+
+def in_english(*remarks: Remark) -> str:
+    """What remarks say in English of a chest radiograph."""
+    return words_of(CHEST_RADIOGRAPH).say(*remarks)
+
+
+def gate_check(rule: str, value: float, limit: float, *, failed: str = "") -> Check:
+    """A check of the gate, passed unless `failed` is the code of how it is not ("gate_failed", "gate_warned")."""
+    about = Remark(failed or "gate_passed", {"rule": rule})
+    return Check(rule, "", "gate", value, limit, not failed, about, warns=failed == "gate_warned")
 
 
 def example_evidence() -> Evidence:
@@ -83,20 +109,17 @@ def example_evidence() -> Evidence:
         concepts=_concepts(),
         checks=_checks(),
         counterfactuals=(
-            Counterfactual("Effusion", "the right lung", "blur", 0.19, -0.64),
-            Counterfactual("Effusion", "the left lung", "blur", 0.80, -0.03),
-            Counterfactual("Effusion", "the boxed area", "blur", 0.22, -0.61),
-            Counterfactual("Consolidation", "the left lung", "blur", 0.24, -0.37),
-            Counterfactual("Cardiomegaly", "the heart", "blur", 0.21, -0.23),
+            Counterfactual("Effusion", "right_lung", "blur", 0.19, -0.64),
+            Counterfactual("Effusion", "left_lung", "blur", 0.80, -0.03),
+            Counterfactual("Effusion", "box", "blur", 0.22, -0.61),
+            Counterfactual("Consolidation", "left_lung", "blur", 0.24, -0.37),
+            Counterfactual("Cardiomegaly", "heart", "blur", 0.21, -0.23),
         ),
         gate=(
-            Check("gate.size", "", "gate", 200.0, 64.0, True, "The picture is large enough."),
-            Check("gate.inverted", "", "gate", 0.1, 0.9, True, "Dense parts are bright."),
-            Check(
-                "gate.cropped", "", "gate", 0.72, 0.6, False,
-                "Warning: the chest may be cut off at an edge; give the whole film.",
-            ),
-            Check("gate.distance", "", "gate", None, 0.0, None, "Not asked: this rule needs what the model found."),
+            gate_check("gate.size", 200.0, 64.0),
+            gate_check("gate.inverted", 0.1, 0.9),
+            gate_check("gate.cropped", 0.72, 0.6, failed="gate_warned"),
+            Check("gate.distance", "", "gate", None, 0.0, None, Remark("gate_unasked")),
         ),
         model=_model(),
         provenance={
@@ -166,7 +189,7 @@ def _heatmaps(yy: NDArray[Any], xx: NDArray[Any]) -> tuple[Heatmap, ...]:
     effusion = bump(55, 185, 30, 0.8)
     consolidation = bump(142, 122, 26, 0.5)
     details = {"r2": 0.74, "samples": 1000, "seed": 0, "fill": "blur", "superpixels": 60, "kernel_width": 0.25}
-    reason = "too much of the map lies away from the part of the chest that this finding concerns"
+    reason = (Remark("chest_away"),)
     return (
         Heatmap("Effusion", "grad_cam", effusion, "logit per cell", details={"layer": "stride 16"}),
         Heatmap("Effusion", "lime", blocks(effusion - bump(150, 60, 40, 0.3)), "logit per superpixel", details=details),
@@ -178,33 +201,33 @@ def _heatmaps(yy: NDArray[Any], xx: NDArray[Any]) -> tuple[Heatmap, ...]:
 
 def _concepts() -> tuple[Concept, ...]:
     return (
-        Concept("cardiothoracic_ratio", "", 0.53, "ratio", 0.02, "heart 68 px of thorax 128 px"),
-        Concept("lung_area_asymmetry", "", 0.06, "share", 0.03, "positive means that the right is larger"),
-        Concept("side", "Effusion", "right", "name", None, "share of the positive map: right lung 0.91"),
-        Concept("zones", "Effusion", "right lower", "names", None, "a zone is named from 0.25"),
-        Concept("inside_share", "Effusion", 0.86, "share", 0.02, "an even map would have 0.44"),
-        Concept("costophrenic", "Effusion", 0.57, "share", 0.03, "an even map would have 0.12"),
-        Concept("perihilar", "Effusion", 0.05, "share", 0.01, "an even map would have 0.16"),
-        Concept("side", "Consolidation", "left", "name", None, "share of the positive map: left lung 0.88"),
-        Concept("zones", "Consolidation", "left mid", "names", None, "a zone is named from 0.25"),
-        Concept("inside_share", "Consolidation", 0.92, "share", 0.02, "an even map would have 0.44"),
-        Concept("extent_share", "Cardiomegaly", None, "share of lung area", None, "not measured: no positive part"),
+        Concept("cardiothoracic_ratio", "", 0.53, "ratio", 0.02, Remark("ratio_px", {"heart": 68, "thorax": 128, "row": 170})),
+        Concept("lung_area_asymmetry", "", 0.06, "share", 0.03, Remark("areas_px", {"right": 8000, "left": 7100})),
+        Concept("side", "Effusion", "right", "name", None, _SIDE),
+        Concept("zones", "Effusion", "right lower", "names", None, _ZONES),
+        Concept("inside_share", "Effusion", 0.86, "share", 0.02, _INSIDE),
+        Concept("costophrenic", "Effusion", 0.57, "share", 0.03, Remark("costophrenic_share", {"even": 0.12})),
+        Concept("perihilar", "Effusion", 0.05, "share", 0.01, Remark("perihilar_share", {"even": 0.16})),
+        Concept("side", "Consolidation", "left", "name", None, _SIDE),
+        Concept("zones", "Consolidation", "left mid", "names", None, _ZONES),
+        Concept("inside_share", "Consolidation", 0.92, "share", 0.02, _INSIDE),
+        Concept("extent_share", "Cardiomegaly", None, "share of lung area", None, _unmeasured("no_positive")),
     )
 
 
 def _checks() -> tuple[Check, ...]:
-    checks = [Check("report_agrees", "Effusion", "report", 1.0, None, True, "the generated report states the same")]
+    checks = [Check("report_agrees", "Effusion", "report", 1.0, None, True, Remark("report_agrees"))]
     shares = {("Effusion", "grad_cam"): 0.86, ("Effusion", "lime"): 0.78, ("Consolidation", "grad_cam"): 0.92}
     for finding, method in (*shares, ("Consolidation", "lime"), ("Cardiomegaly", "grad_cam")):
         share = shares.get((finding, method), 0.21)
         checks += [
-            Check("not_empty", finding, method, 0.5, 1e-6, True, "largest value of the map"),
-            Check("inside_lungs", finding, method, share, 0.61, share >= 0.61, "share of the map at the lungs"),
-            Check("label_specific", finding, method, 0.34, 0.98, True, "highest cosine with another map (Mass)"),
+            Check("not_empty", finding, method, 0.5, 1e-6, True, Remark("largest_value")),
+            Check("inside_lungs", finding, method, share, 0.61, share >= 0.61, _IN_PLACE),
+            Check("label_specific", finding, method, 0.34, 0.98, True, Remark("nearest_map", {"finding": "Mass"})),
         ]
-    checks.append(Check("methods_agree", "Effusion", "grad_cam", 0.71, 0.22, True, "rank correlation over superpixels"))
-    checks.append(Check("methods_agree", "Consolidation", "grad_cam", None, None, None, "not measured: lime is empty"))
-    checks.append(Check("report_confidence", "", "report", -0.42, None, None, "mean log-probability of a word"))
+    checks.append(Check("methods_agree", "Effusion", "grad_cam", 0.71, 0.22, True, _RANKS))
+    checks.append(Check("methods_agree", "Consolidation", "grad_cam", None, None, None, _unmeasured("empty")))
+    checks.append(Check("report_confidence", "", "report", -0.42, None, None, Remark("report_confidence", {"sentences": 2})))
     return tuple(checks)
 
 

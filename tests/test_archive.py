@@ -126,7 +126,7 @@ def test_missing_old_and_broken_files(written: Path, tmp_path: Path) -> None:
     for content_, why in (
         ("{", "cannot be read"),
         ("[]", "not of format"),
-        (text.replace("storyxai-evidence/2", "storyxai-evidence/9"), "not of format"),
+        (text.replace("storyxai-evidence/3", "storyxai-evidence/9"), "not of format"),
         (text.replace('"items"', '"things"'), "which arrays"),
     ):
         (folder / EVIDENCE_NAME).write_text(content_, encoding="utf-8")

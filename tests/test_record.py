@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidence_example import example_evidence, normal_evidence
+from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.errors import ArchiveError, CitationError, EvidenceError
 from storyxai.evidence.record import FORMAT, arrays_of, as_record, from_record, resolve, story_as_record, story_from_record
 from storyxai.provenance import canonical_json
@@ -131,13 +131,11 @@ def test_memory_and_record_put_a_finding_in_the_same_tier(probability: float, li
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "about", "doubted"), [
-    ("gate.distance", "Warning: the picture is unlike the films that the model learnt from; look.", True),
-    ("gate.inverted", "The grey values look inverted (bright lungs); invert the picture.", True),
-    ("gate.cropped", "Warning: the chest may be cut off at an edge; give the whole film.", False),
+@pytest.mark.parametrize(("name", "failed", "doubted"), [
+    ("gate.distance", "gate_warned", True), ("gate.inverted", "gate_failed", True), ("gate.cropped", "gate_warned", False),
 ])
-def test_far_from_training_or_forced_past_the_gate_no_finding_can_be_told(name: str, about: str, doubted: bool) -> None:
-    check = Check(name, "", "gate", 1.0, 0.5, False, about)
+def test_far_from_training_or_forced_past_the_gate_no_finding_can_be_told(name: str, failed: str, doubted: bool) -> None:
+    check = gate_check(name, 1.0, 0.5, failed=failed)
     record = as_record(dataclasses.replace(example_evidence(), gate=(check,)))
     assert record["doubts"] == ([name] if doubted else [])
     assert ({item["tier"] for item in record["findings"].values()} == {"cannot_tell"}) is doubted

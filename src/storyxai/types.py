@@ -22,6 +22,7 @@ __all__ = [
     "LIKELY",
     "METHOD_NAMES",
     "MOST_NAMED",
+    "NO_REMARK",
     "RESEARCH_USE",
     "TIERS",
     "AgreementFigures",
@@ -49,6 +50,7 @@ __all__ = [
     "OutlineFigures",
     "Prediction",
     "Release",
+    "Remark",
     "ReportFigures",
     "Section",
     "Sentence",
@@ -85,6 +87,36 @@ HAIR = 0.05
 """So far an interval may reach into another tier: five images in a hundred more or less change nothing that is done."""
 MOST_NAMED = 5
 """Findings that a story names in its text; the others stand in a table."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What is to be said of a value, as a code, its values, and remarks within it; a language's file words it ("remarks").
+
+    The code "text" stands for words that nobody coded, its value "text" for themselves. A remark without a code says nothing.
+    """
+
+    code: str = ""
+    values: Mapping[str, Value] = field(default_factory=dict, hash=False)
+    parts: Mapping[str, Remark] = field(default_factory=dict, hash=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.code)
+
+    @classmethod
+    def quoted(cls, text: str) -> Remark:
+        """A remark of somebody's own words."""
+        return cls("text", {"text": text}) if text else cls()
+
+
+NO_REMARK = Remark()
+
+
+def _as_remarks(one: object, *names: str) -> None:
+    """Take plain texts in these fields of a frozen value for remarks of their own words."""
+    for name in names:
+        if isinstance(given := getattr(one, name), str):
+            object.__setattr__(one, name, Remark.quoted(given))
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +233,7 @@ class Heatmap:
     """One map: signed raw attribution of one finding's logit, original frame.
 
     Shapes: `values` float32 [H, W]. `unit` says what one unit is ("logit per pixel", ...). `shown` is False when a
-    check failed, and `withheld_because` then says so in words. `details` holds the method's own figures (LIME: r2, ...).
+    check failed, and `withheld_because` then says why. `details` holds the method's own figures (LIME: r2, ...).
     `hit_probability` is how often the strongest point of maps like this one lay in a reader's box, None where the model
     brings no such calibration; `doubtful` says that it is shown all the same, below the stated probability.
     """
@@ -211,10 +243,15 @@ class Heatmap:
     values: Array
     unit: str
     shown: bool = True
-    withheld_because: str = ""
+    withheld_because: tuple[Remark, ...] = ()
     details: Mapping[str, Value] = field(default_factory=dict)
     hit_probability: float | None = None
     doubtful: bool = False
+
+    def __post_init__(self) -> None:
+        said: object = self.withheld_because
+        if isinstance(said, str):
+            object.__setattr__(self, "withheld_because", (Remark.quoted(said),) if said else ())
 
 
 @dataclass(frozen=True)
@@ -230,12 +267,18 @@ class Concept:
     value: Value
     unit: str
     error: float | None
-    about: str
+    about: Remark = NO_REMARK
+
+    def __post_init__(self) -> None:
+        _as_remarks(self, "about")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One machine check of a map, a finding or the whole record. `passed` None means not applicable; `about` says why."""
+    """One machine check of a map, a finding or the whole record. `passed` None means not applicable; `about` says why.
+
+    `warns`: a failure refuses nothing.
+    """
 
     name: str
     finding: str
@@ -243,21 +286,24 @@ class Check:
     value: float | None
     limit: float | None
     passed: bool | None
-    about: str
+    about: Remark = NO_REMARK
+    warns: bool = False
+
+    def __post_init__(self) -> None:
+        _as_remarks(self, "about")
 
 
 def doubts_of(gate: Iterable[Check]) -> tuple[str, ...]:
     """The checks of the gate after which no finding of the image can be told: what was forced, and what lies too far away.
 
-    A check that only warns says so ("Warning: ..."), but for the distance from the images of training.
+    Not those that only warn, but for the distance from the images of training.
     """
-    failed = [check for check in gate if check.passed is False]
-    return tuple(check.name for check in failed if check.name == DISTANCE or not check.about.startswith("Warning:"))
+    return tuple(check.name for check in gate if check.passed is False and (check.name == DISTANCE or not check.warns))
 
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """What the probability of `finding` becomes when `region` is hidden (filled as `fill` says)."""
+    """What the probability of `finding` becomes when `region` (a structure, or "box") is hidden, filled as `fill` says."""
 
     finding: str
     region: str

@@ -146,7 +146,7 @@ def test_a_map_is_shown_doubtful_or_withheld_by_how_often_it_hits(hits: float, s
     away = Check("inside_lungs", "Effusion", "grad_cam", 0.1, 0.5, False, "a note now")
     heatmap = decide_by_hits(Heatmap("Effusion", "grad_cam", GRID, "logit"), [away], hits=hits, blind=0.2, shown_from=0.7)
     assert (heatmap.shown, heatmap.doubtful, heatmap.hit_probability) == (shown, doubtful, hits)
-    assert heatmap.withheld_because == ("" if shown else NO_BETTER)
+    assert heatmap.withheld_because == (() if shown else (NO_BETTER,))
 
 
 @pytest.mark.parametrize("name", ["not_empty", "repeatable"])
@@ -154,7 +154,7 @@ def test_a_map_that_is_none_is_withheld_however_often_its_like_hit(name: str) ->
     failed = Check(name, "Effusion", "grad_cam", 0.0, 1e-6, False, "")
     other = replace(failed, method="lime")
     broken = decide_by_hits(Heatmap("Effusion", "grad_cam", GRID, "logit"), [failed], hits=0.95, blind=0.2, shown_from=0.7)
-    assert not broken.shown and not broken.doubtful and broken.withheld_because == REASONS[name]
+    assert not broken.shown and not broken.doubtful and broken.withheld_because == (REASONS[name],)
     assert decide_by_hits(Heatmap("Effusion", "grad_cam", GRID, "logit"), [other], hits=0.95, blind=0.2, shown_from=0.7).shown
 
 

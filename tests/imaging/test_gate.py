@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from evidence_example import in_english
 from storyxai.errors import GateRefusal
 from storyxai.imaging.gate import judge, refuse
 from storyxai.imaging.read import read_image
@@ -41,7 +42,8 @@ def failed(image: Image, **given: object) -> set[str]:
 def test_every_rule_gives_one_check_in_words() -> None:
     checks = judge(film(sketch()), CHEST)
     assert [check.name for check in checks] == [rule.name for rule in RULES]
-    assert all(check.about.endswith(".") and check.about[0].isupper() for check in checks)
+    told = [in_english(check.about) for check in checks]
+    assert all(text.endswith(".") and text[0].isupper() for text in told)
     asked_of_model = {"gate.lung_area", "gate.lung_sides", "gate.lung_edges", "gate.distance"}
     assert {check.name for check in checks if check.passed is None} == asked_of_model
     refuse(film(sketch()), checks, CHEST)

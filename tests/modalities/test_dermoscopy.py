@@ -74,7 +74,7 @@ def test_the_diameter_needs_a_scale_and_has_an_error() -> None:
         "lesion_diameter"
     ].error == pytest.approx(0.8)
     unscaled = {one.name: one for one in measure_outline(DISC)}["lesion_diameter"]
-    assert unscaled.value is None and "no scale" in unscaled.about
+    assert unscaled.value is None and unscaled.about.parts["why"].code == "lesion_no_scale"
 
 
 def test_a_map_is_placed_by_ring_and_quadrant() -> None:
@@ -106,7 +106,7 @@ def test_planted_colours_are_counted_beside_the_skin_around() -> None:
     pixels[DISC] = (skin * COLOURS["light brown"]).astype(np.float32)
     pixels[DISC & (ACROSS > 20)] = (skin * COLOURS["black"]).astype(np.float32)
     (count,) = measure_colours(Image(pixels, "0" * 64, "a.png"), {"lesion": DISC}, mask_pixel=1)
-    assert count.value == 2 and count.about.startswith("light brown, black;")
+    assert count.value == 2 and count.about.values["colours"] == "light brown, black"
     shares = colours_of(pixels[DISC], skin)
     assert sum(shares.values()) == pytest.approx(1) and shares["black"] == pytest.approx(
         (DISC & (ACROSS > 20)).sum() / DISC.sum()

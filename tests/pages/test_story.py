@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import json
 import re
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from checks.renderer_checks import PageFacts, check_renderer
 from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import CitationError, UnknownNameError
 from storyxai.evidence.record import as_record, story_as_record
-from storyxai.pages import tables
+from storyxai.pages.layout import labels_of
 from storyxai.pages.story import render_html
 from storyxai.pages.tables import TABLES, format_value, table_of
 from storyxai.pages.views import Table
@@ -202,7 +200,7 @@ def test_unknown_parts_are_refused() -> None:
 
 
 def test_tables_print_values_at_their_paths() -> None:
-    labels = {"yes": "yes", "no": "no", "entry": "entry", "entries": "entries"}
+    labels = labels_of("en")
     values = (0.83, 1e-6, 8e-9, 0.000769763, 1234.0, 12.34, True, [1, 2], {"a": 1}, [{}], "x")
     assert [format_value(v, labels) for v in values] == [
         "0.830", "0.000001", "0.000", "0.0008", "1,234", "12.3", "yes", "1, 2", "1 entry", "1 entry", "x"
@@ -226,7 +224,7 @@ def cells_of(table: Table | None) -> list[list[str]]:
 def test_numbers_that_tables_compare_never_print_alike() -> None:
     """ "0.062 / 0.062 no" and "unlikely" up to 0.062 at a threshold of 0.062 read as false."""
     base = example_evidence()
-    labels = json.loads((Path(tables.__file__).parent / "templates" / "en.json").read_text(encoding="utf-8"))
+    labels = labels_of("en")
     near = Finding("Mass", 0.03, (0.01, 0.19968), 0.2)
     findings = tuple(near if f.name == "Mass" else f for f in base.prediction.findings)
     checks = tuple(
@@ -251,7 +249,7 @@ def test_numbers_that_tables_compare_never_print_alike() -> None:
 def test_no_patients_are_counted_behind_synthetic_images() -> None:
     base = example_evidence()
     sets = tuple(dataclasses.replace(item, n_patients=800) for item in base.model.trained_on)
-    labels = json.loads((Path(tables.__file__).parent / "templates" / "en.json").read_text(encoding="utf-8"))
+    labels = labels_of("en")
     record = as_record(dataclasses.replace(base, model=dataclasses.replace(base.model, trained_on=sets)))
     rows = {row[0]: row for row in cells_of(table_of("trained_on", record, labels))}
     assert rows["Example films"][2] == "800" and rows["Phantom"][2] == labels["unknown"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from evidence_example import example_evidence, normal_evidence
+from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.evidence.record import as_record
 from storyxai.story.citations import check_story, contradictions
 from storyxai.story.readability import flesch_kincaid_grade
@@ -17,10 +17,8 @@ from storyxai.story.tell import AUDIENCES, tell
 from storyxai.types import MOST_NAMED, Check, Evidence, Finding, Story
 
 FINDINGS = tuple(f.name for f in example_evidence().prediction.findings)
-FAR = Check("gate.distance", "", "gate", 9.0, 1.0, False, "Warning: the picture is unlike the films that the model learnt "
-            "from; look at the picture before relying on the story.")  # fmt: skip
-MIRRORED = Check("gate.mirrored", "", "gate", 0.9, 0.5, False, "Warning: the picture may be mirrored (or the heart lies on the "
-                 "right); compare the side marker.")  # fmt: skip
+FAR = gate_check("gate.distance", 9.0, 1.0, failed="gate_warned")
+MIRRORED = gate_check("gate.mirrored", 0.9, 0.5, failed="gate_warned")
 FORCED = Check("gate.inverted", "", "gate", 0.99, 0.9, False, "The grey values look inverted; invert the picture.")
 FINE = Check("gate.size", "", "gate", 200.0, 64.0, True, "The picture is large enough.")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from checks.teller_checks import check_teller
-from evidence_example import example_evidence, normal_evidence
+from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.errors import EvidenceError, UnknownNameError
 from storyxai.evidence.archive import read_archive, write_archive
 from storyxai.evidence.record import as_record, story_as_record
@@ -18,7 +18,7 @@ from storyxai.story.audiences.patient import check_readability
 from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.story.words import load_words
-from storyxai.types import Check, Counterfactual, Evidence, Finding, FindingFigures, Section, Sentence, SmallestChange, Story
+from storyxai.types import Counterfactual, Evidence, Finding, FindingFigures, Section, Sentence, SmallestChange, Story
 
 GOLD = Path(__file__).resolve().parents[1] / "gold"
 
@@ -74,7 +74,7 @@ def test_a_story_from_the_archive_is_the_same(tmp_path: Path) -> None:
 def test_unknown_audience_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'clinician'"):
         tell(example_evidence(), "clinican")
-    with pytest.raises(UnknownNameError, match="known: en"):
+    with pytest.raises(UnknownNameError, match="known: de, en"):
         tell(example_evidence(), "patient", "eng")
 
 
@@ -204,7 +204,7 @@ def test_a_low_probability_is_never_read_as_likely() -> None:
 def with_what_if(finding: Finding, after: float) -> str:
     """The clinician's section on `finding` when hiding a lung brings its probability to `after`."""
     base = with_finding(finding)
-    hidden = (Counterfactual(finding.name, "the left lung", "blur", after, after - finding.probability),)
+    hidden = (Counterfactual(finding.name, "left_lung", "blur", after, after - finding.probability),)
     story = tell(dataclasses.replace(base, counterfactuals=hidden), "clinician")
     return " ".join(s.text for s in section_of(story, finding.name).sentences)
 
@@ -277,7 +277,7 @@ def test_a_side_is_told_only_where_the_film_shows_it() -> None:
     """A patient does not learn the left from the right of a film that may be mirrored; two sides are not "most of it"."""
     base = example_evidence()
     assert "on your right side" in text_of(tell(base, "patient"))
-    doubt = Check("gate.mirrored", "", "gate", 0.9, 0.5, False, "Warning: the picture may be mirrored.")
+    doubt = gate_check("gate.mirrored", 0.9, 0.5, failed="gate_warned")
     assert "your right side" not in text_of(tell(dataclasses.replace(base, gate=(*base.gate, doubt)), "patient"))
     both = tuple(dataclasses.replace(c, value="bilateral") if c.name == "side" else c for c in base.concepts)
     text = text_of(tell(dataclasses.replace(base, concepts=both), "patient"))
@@ -286,7 +286,7 @@ def test_a_side_is_told_only_where_the_film_shows_it() -> None:
 
 def mirrored_evidence() -> Evidence:
     base = example_evidence()
-    doubt = Check("gate.mirrored", "", "gate", 0.9, 0.5, False, "Warning: the picture may be mirrored.")
+    doubt = gate_check("gate.mirrored", 0.9, 0.5, failed="gate_warned")
     return dataclasses.replace(base, gate=(*base.gate, doubt))
 
 
@@ -296,7 +296,7 @@ def test_no_reader_takes_the_sides_of_a_mirrored_film_for_certain() -> None:
     first = tell(mirrored_evidence(), "clinician").sections[0].sentences[0].text
     assert first.startswith("Probably abnormal: likely effusion (about 83"), "no place in the bottom line"
     for audience in ("clinician", "practitioner", "auditor"):
-        assert "Warning: the picture may be mirrored." in told[audience], audience
+        assert "Warning: the picture may be mirrored (" in told[audience], audience
     plain = {audience: text_of(tell(example_evidence(), audience)) for audience in AUDIENCES}
     assert "in doubt" not in " ".join(plain.values())
 

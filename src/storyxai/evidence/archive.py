@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import ArchiveError
-from storyxai.evidence.record import FORMAT, OLD_FORMAT, arrays_of, as_record, from_record, typed_record, upgraded
+from storyxai.evidence.record import FORMAT, OLD_FORMATS, arrays_of, as_record, from_record, typed_record, upgraded
 from storyxai.files import replace_files
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 from storyxai.types import Evidence
@@ -117,7 +117,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ArchiveError(str(path), "cannot be read as evidence", mend=_AGAIN) from error
     found = record.get("format") if isinstance(record, dict) else None
-    if not isinstance(record, dict) or found not in (FORMAT, OLD_FORMAT):
+    if not isinstance(record, dict) or found not in (FORMAT, *OLD_FORMATS):
         mend = f"this storyxai reads {FORMAT}; {_AGAIN}"
         raise ArchiveError(str(path), f"is not of format {FORMAT} but {found!r}", mend=mend)
     return record

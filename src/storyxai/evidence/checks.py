@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from storyxai.errors import InputError
 from storyxai.explain.superpixels import segment_means
 from storyxai.modalities.contract import Place
-from storyxai.types import METHOD_NAMES, Array, Check, Heatmap, Mask
+from storyxai.types import Array, Check, Heatmap, Mask, Remark
 
 __all__ = [
     "LIMITS",
@@ -60,18 +60,19 @@ class Limits:
 
 
 LIMITS: Final = Limits()
-# Why a map is withheld, in plain words and without numbers (the numbers are in the check).
-REASONS: Final[Mapping[str, str]] = {
-    "not_empty": "the map is empty",
-    "methods_agree": "two methods of explanation do not agree better than chance on where the evidence lies",
-    "repeatable": "the same call did not give the same map twice",
-    "stable_over_seeds": "the map depends too much on the random samples that made it",
-    "label_specific": "the map is nearly the same as that of another finding, so it does not explain this one",
+# Why a map is withheld, without numbers (these are in the check).
+REASONS: Final[Mapping[str, Remark]] = {
+    "not_empty": Remark("empty"),
+    "methods_agree": Remark("methods_disagree"),
+    "repeatable": Remark("not_repeatable"),
+    "stable_over_seeds": Remark("unstable"),
+    "label_specific": Remark("not_specific"),
 }
 
 BROKEN: Final = frozenset({"not_empty", "repeatable"})
 """Checks after which there is no map to speak of."""
-NO_BETTER: Final = "maps like this one point to the place less often than a map that never looked at this image"
+NO_BETTER: Final = Remark("no_better")
+_NO_POSITIVE = Remark("no_positive")
 
 
 def not_empty(values: Array, *, finding: str, method: str, limits: Limits = LIMITS) -> Check:
@@ -79,7 +80,7 @@ def not_empty(values: Array, *, finding: str, method: str, limits: Limits = LIMI
     finite = bool(np.isfinite(values).all())
     peak = float(values.max()) if finite else None
     passed = peak is not None and peak > limits.smallest_peak
-    about = "largest value of the map" if finite else "the map has values that are not finite"
+    about = Remark("largest_value" if finite else "not_finite")
     return Check("not_empty", finding, method, peak, limits.smallest_peak, passed, about)
 
 
@@ -91,16 +92,16 @@ def in_place(values: Array, place: Place, *, finding: str, method: str, limits: 
     """
     name = place.check
     if place.region is None:
-        return Check(name, finding, method, None, None, None, f"not measured: {place.words}")
+        return Check(name, finding, method, None, None, None, _unmeasured(place.about))
     positive = _positive_like(values, place.region, place.stride)
     total = float(positive.sum(dtype=np.float64))
     if total <= 0:
-        return Check(name, finding, method, None, None, None, "not measured: the map has no positive part")
+        return Check(name, finding, method, None, None, None, _unmeasured(_NO_POSITIVE))
     share = float(positive[place.region].sum(dtype=np.float64)) / total
     even = float(place.region.mean())
     odds = limits.inside_odds * even
     limit = max(limits.inside_share, odds / (odds + 1 - even))
-    about = f"share of the positive map in {place.words}; an even map would have {even:.2f}"
+    about = Remark("share_in_place", {"even": even}, {"place": place.about})
     return Check(name, finding, method, share, limit, share >= limit, about)
 
 
@@ -126,17 +127,14 @@ def methods_agree(
     name = "methods_agree"
     a, b = _compared(first, second, segments, within)
     if len(a) < 2 or not (np.ptp(a) > 0 and np.ptp(b) > 0):
-        about = f"not measured: {_either(method, other)} has no positive part"
+        about = _unmeasured(Remark("either_no_positive", {"method": method, "other": other}))
         return Check(name, finding, method, None, None, None, about)
     value = rank_correlation(a, b)
     # With fixed ranks the correlation of a shuffle is one dot product.
     ranks_a, ranks_b = _standard(_ranks(a)), _standard(_ranks(b))
     shuffled = _shuffles(ranks_b, seed=seed, count=limits.shuffles)
     limit = float(np.quantile(np.einsum("ns,s->n", shuffled, ranks_a), limits.agreement_quantile))
-    about = (
-        f"rank correlation of the two methods over {len(a)} superpixels; {100 * limits.agreement_quantile:.0f} % of "
-        "shuffled maps stay below the limit, a low bar because neighbouring superpixels are alike"
-    )
+    about = Remark("rank_correlation", {"superpixels": len(a), "quantile": limits.agreement_quantile})
     return Check(name, finding, method, value, limit, value > limit, about)
 
 
@@ -145,10 +143,9 @@ def repeatable(first: Array, again: Array, *, finding: str, method: str, limits:
     if first.shape != again.shape:
         raise InputError("map", f"shapes {first.shape} and {again.shape} of one call", mend="explain the same image")
     difference = float(np.abs(first.astype(np.float64) - again).max())
-    about = "largest difference between the maps of two identical calls"
     return Check(
         "repeatable", finding, method, difference, limits.repeat_difference,
-        difference <= limits.repeat_difference, about,
+        difference <= limits.repeat_difference, Remark("identical_calls"),
     )
 
 
@@ -159,9 +156,8 @@ def stable_over_seeds(*, finding: str, method: str, reliability: float | None, l
     """
     name, limit = "stable_over_seeds", limits.seed_correlation
     if reliability is None:
-        return Check(name, finding, method, None, limit, None, "not measured: the method draws no random samples")
-    about = "correlation between two seeds to be expected from the standard errors"
-    return Check(name, finding, method, reliability, limit, reliability >= limit, about)
+        return Check(name, finding, method, None, limit, None, _unmeasured(Remark("no_samples_drawn")))
+    return Check(name, finding, method, reliability, limit, reliability >= limit, Remark("seeds_expected"))
 
 
 def label_specific(
@@ -171,9 +167,9 @@ def label_specific(
     name, limit = "label_specific", limits.highest_cosine
     cosines = {key: _cosine(values, other) for key, other in others.items() if key != finding and other.any()}
     if not cosines or not values.any():
-        return Check(name, finding, method, None, limit, None, "not measured: no other finding's map to compare with")
+        return Check(name, finding, method, None, limit, None, _unmeasured(Remark("no_other_map")))
     nearest = max(sorted(cosines), key=lambda key: cosines[key])
-    about = f"highest cosine with the map of another finding ({nearest.replace('_', ' ')}); one means the same map"
+    about = Remark("nearest_map", {"finding": nearest})
     return Check(name, finding, method, cosines[nearest], limit, cosines[nearest] <= limit, about)
 
 
@@ -181,19 +177,19 @@ def decide_shown(heatmap: Heatmap, checks: Iterable[Check], *, place: Place | No
     """The heatmap with `shown` and `withheld_because` decided by its own checks (same finding and method).
 
     Shown when it is not empty, lies in its place where it has one, and failed no other check; others may be not applicable.
-    The reasons are in plain words, in the order given.
+    The reasons are in the order given.
     """
     own = [c for c in checks if c.finding == heatmap.finding and c.method == heatmap.method]
     known = REASONS if place is None else {**REASONS, place.check: place.away}
-    reasons = [known.get(c.name, f"it failed the check '{c.name}'") for c in own if c.passed is False]
+    reasons = [known.get(c.name, Remark("failed_check", {"check": c.name})) for c in own if c.passed is False]
     by_name = {c.name: c for c in own}
     for name in ("not_empty",) if place is None else ("not_empty", place.check):
         check = by_name.get(name)
         # A map that could not be checked is not shown either: silence is no pass. An empty map is reason enough.
         if (check is None or check.passed is None) and REASONS["not_empty"] not in reasons:
-            why = check.about.removeprefix("not measured: ") if check is not None else "the check was not run"
-            reasons.append(f"it could not be checked ({name.replace('_', ' ')}): {why}")
-    return replace(heatmap, shown=not reasons, withheld_because="; ".join(reasons))
+            why = Remark("not_run") if check is None else check.about.parts.get("why", check.about)
+            reasons.append(Remark("unchecked", {"check": name}, {"why": why}))
+    return replace(heatmap, shown=not reasons, withheld_because=tuple(reasons))
 
 
 def decide_by_hits(
@@ -210,7 +206,7 @@ def decide_by_hits(
         reasons = [NO_BETTER]
     shown = not reasons
     return replace(
-        heatmap, shown=shown, withheld_because="; ".join(reasons), hit_probability=hits, doubtful=shown and hits < shown_from
+        heatmap, shown=shown, withheld_because=tuple(reasons), hit_probability=hits, doubtful=shown and hits < shown_from
     )
 
 
@@ -221,8 +217,8 @@ def rank_correlation(first: NDArray[np.floating], second: NDArray[np.floating]) 
     return float(np.einsum("s,s->", _standard(_ranks(first)), _standard(_ranks(second))))
 
 
-def _either(*methods: str) -> str:
-    return " or ".join(METHOD_NAMES.get(method, method) for method in methods)
+def _unmeasured(why: Remark) -> Remark:
+    return Remark("unmeasured", parts={"why": why})
 
 
 def _compared(

@@ -48,7 +48,7 @@ def scene_of(seen: Seen, modality: Modality) -> Scene:
     if painted is None or modality.filling is None:
         return Scene()
     tone = " / ".join(f"{value:g}" for value in painted.tone)
-    return Scene(filling=painted.image, filling_words=modality.filling.words.format(tone=tone))
+    return Scene(filling=painted.image, filling_words=f"{modality.filling.key}: {tone}")
 
 
 def _ring(region: Mask) -> Mask:

@@ -32,6 +32,7 @@ from storyxai.types import (
     Heatmap,
     Image,
     ModelFacts,
+    Remark,
     Value,
     named_findings,
 )
@@ -244,22 +245,20 @@ def _whole_checks(seen: Seen, modality: Modality) -> tuple[Check, ...]:
     said = {} if modality.labeller is None else modality.labeller(seen.prediction.report)
     found = [_report_agrees(finding, said.get(finding.name, np.nan)) for finding in seen.prediction.findings if said]
     total = len(seen.prediction.report)
-    about = f"mean log-probability of a word of the generated report, {total} sentences"
+    about = Remark("report_confidence", {"sentences": total})
     return (*found, Check("report_confidence", "", "report", seen.report_confidence, None, None, about))
 
 
 def _report_agrees(finding: Finding, claim: float) -> Check:
     passed, value = None, None if np.isnan(claim) else float(claim)
     if value is None:
-        about = "the generated report does not mention it"
+        about = "report_silent"
     elif finding.tier == "cannot_tell" or (finding.tier == "possible" and value < SAID):
-        about = "the finding is open, so the report can neither agree nor disagree"
+        about = "report_open"
     else:
         passed = (value >= SAID) == (finding.tier != "unlikely")
-        about = "the generated report states the same as the finding's probability" if passed else (
-            "the generated report contradicts the finding's probability"
-        )
-    return Check("report_agrees", finding.name, "report", value, None, passed, about)
+        about = "report_agrees" if passed else "report_contradicts"
+    return Check("report_agrees", finding.name, "report", value, None, passed, Remark(about))
 
 
 def _model_facts(model: ExplainedModel) -> ModelFacts:

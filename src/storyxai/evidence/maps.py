@@ -23,7 +23,7 @@ from storyxai.explain.contract import Budget, ExplainedModel, Explanation, Look,
 from storyxai.explain.superpixels import slic_segments
 from storyxai.imaging.geometry import model_frame
 from storyxai.modalities.contract import Modality, Place, Survey
-from storyxai.types import Array, Check, Heatmap, Mask
+from storyxai.types import Array, Check, Heatmap, Mask, Remark
 
 __all__ = ["CHECKS", "Drawing", "Drawings", "draw", "maps_of", "values_of"]
 
@@ -31,8 +31,8 @@ MARGIN_SHARE = 0.03
 """Margin around the drawn structures, as a share of the model frame's side, within which two methods are compared."""
 SUPERPIXELS = 60
 """Superpixels on which two methods are compared when neither brings its own."""
-NOT_COMPARED = "not asked: methods are laid beside one another only for findings that the stories dwell on"
-ALONE = "not asked: no other method drew this finding"
+NOT_COMPARED = Remark("unasked", parts={"why": Remark("only_dwelt_on")})
+ALONE = Remark("unasked", parts={"why": Remark("drawn_alone")})
 
 
 @dataclass(frozen=True, eq=False)

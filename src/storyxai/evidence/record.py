@@ -43,7 +43,6 @@ from storyxai.modalities.registry import modality_named
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.types import (
     LIKELY,
-    RESEARCH_USE,
     Box,
     Check,
     Concept,
@@ -56,6 +55,7 @@ from storyxai.types import (
     LearnedConcept,
     Neighbours,
     Prediction,
+    Remark,
     Section,
     Sentence,
     SmallestChange,
@@ -66,6 +66,7 @@ from storyxai.types import (
 )
 
 __all__ = [
+    "BOXED",
     "FORMAT",
     "NOTICES",
     "arrays_of",
@@ -82,22 +83,18 @@ __all__ = [
     "upgraded",
 ]
 
-FORMAT, OLD_FORMAT = "storyxai-evidence/2", "storyxai-evidence/1"
+FORMAT, OLD_FORMATS = "storyxai-evidence/3", ("storyxai-evidence/1", "storyxai-evidence/2")
 """What is written, and what is read beside it."""
 _AGAIN = "write the folder again with `storyxai tell`"
 MOST_DIGITS = 6
 """Decimals that are printed at most: the record keeps six significant digits."""
+BOXED = "box"
+"""How counterfactuals call the strongest box of their finding, where a structure has its name."""
 WHOLE_IMAGE, ALL_METHODS = "image", "all"
 """Keys that stand for an empty `finding` and an empty `method`."""
 
-NOTICES: Mapping[str, str] = {
-    "research_use": RESEARCH_USE,
-    "advice": "fixed advice, the same for every patient; not derived from this image",
-    "prior": "one examination was given; no earlier image was compared",
-    "sign_off": "no clinician's signature is recorded in this evidence",
-    "frame": "fixed statement of the intended use and of its limits; not derived from this image",
-}
-"""What holds for every record: fixed statements that stories may cite, and that say that they are fixed."""
+NOTICES: Mapping[str, str] = {name: name for name in ("research_use", "advice", "prior", "sign_off", "frame")}
+"""What holds for every record: fixed statements that stories may cite, by the codes that a language's file words."""
 Leaf = TypeVar("Leaf")
 MODEL_FIGURES = ("agreement", "map_agreement", "subgroups", "faithfulness", "robustness", "compute")
 """Figures that a model's card should hold for the practitioner and the auditor; `gaps` names those that it lacks."""
@@ -148,18 +145,44 @@ def from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
 
 
 def upgraded(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record as this format writes it: an old one kept the gaps of the card under "gaps", and no others.
+    """The record as this format writes it: the words of an older one stand as remarks of its own words.
 
-    What is derived and an older record lacks is filled in; it is made anew with the evidence.
+    The oldest kept the gaps of the card under "gaps", and no others. What is derived and an older record lacks is filled in; it
+    is made anew with the evidence.
     """
     derived: dict[str, list[str]] = {"named": [], "doubts": []}
-    if record.get("format") not in (FORMAT, OLD_FORMAT) or not isinstance(record.get("findings"), Mapping):
+    if record.get("format") not in (FORMAT, *OLD_FORMATS) or not isinstance(record.get("findings"), Mapping):
         return record
     findings = {name: {"tier": "cannot_tell", **item} for name, item in record["findings"].items()}
     record = {**derived, **record, "findings": findings}
     if record["format"] == FORMAT:
         return record
-    return {**record, "format": FORMAT, "gaps": [], "card_gaps": record.get("gaps", [])}
+    if record["format"] == OLD_FORMATS[0]:
+        record = {**record, "gaps": [], "card_gaps": record.get("gaps", [])}
+    return {**_with_remarks(record), "format": FORMAT, "notices": NOTICES}
+
+
+def _with_remarks(value: Any) -> Any:
+    """The record with its words as remarks, and its regions by their names."""
+    if isinstance(value, list):
+        return [_with_remarks(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    kept = {key: _with_remarks(item) for key, item in value.items()}
+    if isinstance(about := kept.get("about"), str):
+        kept |= {"about": _quoted(about)}
+        if "passed" in kept:
+            kept["warns"] = about.startswith("Warning:")
+    if isinstance(why := kept.get("withheld_because"), str):
+        kept["withheld_because"] = [_quoted(why)] if why else []
+    if "fill" in kept and isinstance(region := kept.get("region"), str):
+        kept["region"] = BOXED if region == "the boxed area" else region.removeprefix("the ").replace(" ", "_")
+    return kept
+
+
+def _quoted(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(Remark.quoted(text))
+    return found
 
 
 def resolve(record: Mapping[str, Any], path: str) -> Any:
@@ -487,11 +510,11 @@ def _neighbours(near: NeighboursRecord) -> Neighbours:
 
 
 def _check_record(check: Check) -> CheckRecord:
-    return CheckRecord(check.value, check.limit, check.passed, check.about)
+    return CheckRecord(check.value, check.limit, check.passed, check.about, check.warns)
 
 
 def _check(name: str, finding: str, method: str, record: CheckRecord) -> Check:
-    return Check(name, finding, method, record.value, record.limit, record.passed, record.about)
+    return Check(name, finding, method, record.value, record.limit, record.passed, record.about, record.warns)
 
 
 def _keyed(items: Iterable[tuple[tuple[str, ...], Any]], what: str) -> Any:

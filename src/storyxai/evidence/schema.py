@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, is_dataclass
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from storyxai.types import ModelFacts, Tier, Value
+from storyxai.types import NO_REMARK, ModelFacts, Remark, Tier, Value
 
 __all__ = [
     "BoxRecord", "CheckRecord", "ConceptRecord", "Counts", "EvidenceRecord", "FindingRecord", "HeatmapRecord", "ImageRecord",
@@ -55,7 +55,8 @@ class CheckRecord:
     value: float | None
     limit: float | None
     passed: bool | None
-    about: str
+    about: Remark = NO_REMARK
+    warns: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class HeatmapRecord:
 
     unit: str
     shown: bool
-    withheld_because: str
+    withheld_because: tuple[Remark, ...]
     details: Mapping[str, Value]
     minimum: float
     maximum: float
@@ -132,7 +133,7 @@ class ConceptRecord:
     value: Value
     unit: str
     error: float | None
-    about: str
+    about: Remark = NO_REMARK
 
 
 @dataclass(frozen=True)

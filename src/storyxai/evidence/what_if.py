@@ -8,6 +8,7 @@ import numpy as np
 
 from storyxai.evidence.filling import neutral_filling
 from storyxai.evidence.predict import Seen, calibrated, card_of
+from storyxai.evidence.record import BOXED
 from storyxai.explain.contract import ExplainedModel
 from storyxai.explain.perturbation import occlude
 from storyxai.modalities.contract import Modality
@@ -19,7 +20,7 @@ __all__ = ["hide_regions"]
 class _Region(NamedTuple):
     """A region of the original frame; `finding` is "" for one that is hidden for every finding."""
 
-    words: str
+    name: str
     mask: Mask
     fill: str
     finding: str = ""
@@ -45,14 +46,14 @@ def hide_regions(
             if region.finding in ("", finding.name):
                 hidden = calibrated(finding.name, float(logits[index]), calibration).probability
                 fill = "blur" if painted is None else region.fill
-                found.append(Counterfactual(finding.name, region.words, fill, hidden, hidden - finding.probability))
+                found.append(Counterfactual(finding.name, region.name, fill, hidden, hidden - finding.probability))
     return tuple(found)
 
 
 def _structures(seen: Seen, modality: Modality) -> list[_Region]:
     masks = seen.prediction.masks
     drawn = [one for one in modality.what_ifs if one.structure in masks and masks[one.structure].any()]
-    return [_Region(f"the {one.region}", masks[one.structure], one.fill) for one in drawn]
+    return [_Region(one.structure, masks[one.structure], one.fill) for one in drawn]
 
 
 def _boxes(seen: Seen, modality: Modality, told: tuple[str, ...]) -> list[_Region]:
@@ -64,5 +65,5 @@ def _boxes(seen: Seen, modality: Modality, told: tuple[str, ...]) -> list[_Regio
             mask = np.zeros((seen.frame.height, seen.frame.width), dtype=np.bool_)
             x, y = max(0, int(box.x)), max(0, int(box.y))
             mask[y : y + max(1, round(box.height)), x : x + max(1, round(box.width))] = True
-            found.append(_Region("the boxed area", mask, fill, name))
+            found.append(_Region(BOXED, mask, fill, name))
     return found

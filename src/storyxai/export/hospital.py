@@ -18,6 +18,7 @@ from storyxai.evidence.record import as_record, record_sha256
 from storyxai.modalities.contract import Code, Modality
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_keys, modality_named
 from storyxai.provenance import sha256_bytes
+from storyxai.story.words import Words, load_words
 from storyxai.types import METHOD_NAMES, Evidence, Finding, Heatmap, Release
 
 __all__ = [
@@ -117,6 +118,11 @@ class Export:
         return as_record(self.evidence)
 
     @cached_property
+    def words(self) -> Words:
+        """What an export says is English, as DICOM's own code meanings are."""
+        return load_words("en", self.record)
+
+    @cached_property
     def sha256(self) -> str:
         """The SHA-256 of the evidence record: what pages and objects say that they were told from."""
         return record_sha256(self.record)
@@ -211,6 +217,6 @@ class Export:
     def withheld_words(self, finding: Finding) -> tuple[str, ...]:
         """One sentence for each map of the finding that failed a check."""
         return tuple(
-            f"{METHOD_NAMES.get(one.method, one.method)} map withheld: {one.withheld_because}"
+            f"{METHOD_NAMES.get(one.method, one.method)} map withheld: {self.words.say(*one.withheld_because)}"
             for one in self.evidence.heatmaps if one.finding == finding.name and not one.shown
         )  # fmt: skip

@@ -7,8 +7,9 @@ from importlib import resources
 from typing import Any
 
 from storyxai.evidence.record import as_record, resolve, story_as_record
+from storyxai.pages.layout import labels_of
 from storyxai.provenance import canonical_json
-from storyxai.types import RESEARCH_USE, Evidence, Story
+from storyxai.types import Evidence, Story
 
 __all__ = ["FORMAT", "render_json", "story_schema"]
 
@@ -23,7 +24,8 @@ def render_json(story: Story, evidence: Evidence) -> bytes:
     record = as_record(evidence)
     paths = {path for section in story.sections for sentence in section.sentences for path in sentence.cites}
     values = {path: resolve(record, path) for path in sorted(paths)}
-    return canonical_json({**story_as_record(story), "format": FORMAT, "notice": RESEARCH_USE, "evidence": values})
+    notice = labels_of(story.language)["research_use"]
+    return canonical_json({**story_as_record(story), "format": FORMAT, "notice": notice, "evidence": values})
 
 
 def story_schema() -> dict[str, Any]:

@@ -6,7 +6,8 @@ import re
 import textwrap
 from collections.abc import Iterator
 
-from storyxai.types import RESEARCH_USE, Story
+from storyxai.pages.layout import labels_of
+from storyxai.types import Story
 
 __all__ = ["render_markdown", "render_text"]
 
@@ -18,25 +19,27 @@ _FIRST_MARKS = re.compile(r"^(\s*)([-+]|\d+[.)])(?=\s)")
 
 def render_text(story: Story) -> str:
     """The story in lines of at most 72 signs (a longer word stays whole), each sentence a paragraph of its section."""
-    lines = [RESEARCH_USE, "", *_underlined(story.title, "=")]
+    research_use = _research_use(story)
+    lines = [research_use, "", *_underlined(story.title, "=")]
     for section in story.sections:
         lines += ["", *_underlined(section.heading, "-")]
         for sentence in section.sentences:
             lines += textwrap.wrap(sentence.text, COLUMNS, initial_indent="- ", subsequent_indent="  ",
                                    break_long_words=False, break_on_hyphens=False)  # fmt: skip
-    return "\n".join([*lines, "", *_told_from(story), RESEARCH_USE, ""])
+    return "\n".join([*lines, "", *_told_from(story), research_use, ""])
 
 
 def render_markdown(story: Story) -> str:
     """The story as Markdown; a footnote behind each sentence names the paths in the evidence that it rests on."""
     notes: dict[tuple[str, ...], int] = {}
-    lines = [f"**{RESEARCH_USE}**", "", f"# {_escaped(story.title)}"]
+    research_use = f"**{_research_use(story)}**"
+    lines = [research_use, "", f"# {_escaped(story.title)}"]
     for section in story.sections:
         lines += ["", f"## {_escaped(section.heading)}", ""]
         for sentence in section.sentences:
             number = notes.setdefault(tuple(sorted(sentence.cites)), len(notes) + 1)
             lines += [f"- {_escaped(sentence.text)}[^{number}]"]
-    lines += ["", *map(_escaped, _told_from(story)), f"**{RESEARCH_USE}**", ""]
+    lines += ["", *map(_escaped, _told_from(story)), research_use, ""]
     lines += [f"[^{number}]: {', '.join(f'`{path}`' for path in paths)}" for paths, number in notes.items()]
     return "\n".join([*lines, ""])
 
@@ -48,7 +51,11 @@ def _underlined(text: str, line: str) -> Iterator[str]:
 
 def _told_from(story: Story) -> list[str]:
     digest = story.provenance.get("evidence_sha256")
-    return ["Told from evidence with SHA-256", str(digest), ""] if digest else []
+    return [str(labels_of(story.language)["told_from"]), str(digest), ""] if digest else []
+
+
+def _research_use(story: Story) -> str:
+    return str(labels_of(story.language)["research_use"])
 
 
 def _escaped(text: str) -> str:

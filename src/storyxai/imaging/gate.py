@@ -1,4 +1,4 @@
-"""The gate: may a model of this modality speak about this image? Checks with words, or a refusal."""
+"""The gate: may a model of this modality speak about this image? Checks, or a refusal in words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from storyxai.errors import GateRefusal
 from storyxai.modalities.any_image import ANY_IMAGE_GATE
 from storyxai.modalities.contract import GateRule, Modality
-from storyxai.types import Check, Image, Mask
+from storyxai.types import Check, Image, Mask, Remark
 
 __all__ = ["judge", "refuse"]
 
@@ -45,9 +45,7 @@ def refuse(image: Image, checks: tuple[Check, ...], modality: Modality) -> None:
 
 def _check(rule: GateRule, value: float | None, limit: float) -> Check:
     if value is None:
-        about = "Not asked: this rule needs what the model found."
-        return Check(rule.name, "", "gate", None, limit, None, about)
+        return Check(rule.name, "", "gate", None, limit, None, Remark("gate_unasked"))
     passed = value >= limit if rule.low else value <= limit
-    failed = f"{rule.seen}; {rule.mend}." if rule.hard else f"Warning: {rule.seen}; {rule.mend}."
-    about = rule.fine if passed else failed[0].upper() + failed[1:]
-    return Check(rule.name, "", "gate", float(value), limit, passed, about)
+    code = "gate_passed" if passed else "gate_failed" if rule.hard else "gate_warned"
+    return Check(rule.name, "", "gate", float(value), limit, passed, Remark(code, {"rule": rule.name}), warns=not rule.hard)

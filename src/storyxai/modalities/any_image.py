@@ -9,7 +9,7 @@ import numpy as np
 
 from storyxai.errors import InputError, UnknownNameError
 from storyxai.modalities.contract import Gate, GateRule, NeutralFilling, Place
-from storyxai.types import Array, Concept, Image, Mask
+from storyxai.types import Array, Concept, Image, Mask, Remark
 
 __all__ = [
     "ANY_IMAGE_GATE", "EXTENT_LEVEL", "GateLimits", "PlainSurvey", "contrast_of", "flat_share", "gate_within", "noted_share",
@@ -125,9 +125,7 @@ def plain_filling(structures: tuple[str, ...], quantile: float) -> NeutralFillin
     """The filling that the [filling] of a modality's file asks for. Raises: InputError for a quantile beyond 0 to 1."""
     if not 0 <= quantile <= 1:
         raise InputError("filling.quantile", f"is {quantile:g}", mend="write a number from 0 to 1")
-    named = " and ".join(name.replace("_", " ") for name in structures)
-    words = f"a neutral tone ({{tone}}) of the {named} there and by a blur elsewhere"
-    return NeutralFilling("neutral", structures, quantile, words, "neutral_blur")
+    return NeutralFilling("neutral", structures, quantile, "neutral_blur")
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,15 +143,15 @@ class PlainSurvey:
         unit = "share of the image" if self.drawn is None else "share of the structures"
         peak = float(values.max())
         if peak <= 0:
-            return (Concept("extent_share", finding, None, unit, None, "not measured: the map has no positive part"),)
+            about = Remark("unmeasured", parts={"why": Remark("no_positive")})
+            return (Concept("extent_share", finding, None, unit, None, about),)
         strong = values >= EXTENT_LEVEL * peak
         share = float((strong if self.drawn is None else strong[self.drawn]).mean())
-        about = f"pixels where the map is at least {EXTENT_LEVEL} of its largest value"
-        return (Concept("extent_share", finding, share, unit, None, about),)
+        return (Concept("extent_share", finding, share, unit, None, Remark("extent", {"level": EXTENT_LEVEL})),)
 
     def place(self, finding: str) -> Place | None:
         """The drawn structures; anywhere where none is drawn."""
-        return None if self.drawn is None else Place("inside_structures", self.drawn, 1, "the structures that the model drew")
+        return None if self.drawn is None else Place("inside_structures", self.drawn, 1, Remark("structures_drawn"))
 
 
 def survey_any_image(

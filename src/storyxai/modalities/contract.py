@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from storyxai.errors import InputError, UnknownNameError
-from storyxai.types import Array, Concept, Image, Mask
+from storyxai.types import Array, Concept, Image, Mask, Remark
 
 __all__ = [
     "Acquisition", "Code", "FindingTerm", "Gate", "GateRule", "LabelReport", "MeasureGate", "MeasureImage", "Modality",
@@ -75,7 +75,7 @@ class FindingTerm:
 class Structure:
     """Something that a model can draw: an organ, a lesion.
 
-    `fault` looks at all drawn masks (original frame) and says in words why this one is no such structure, "" where it is
+    `fault` looks at all drawn masks (original frame) and says why this one is no such structure, nothing where it is
     one; a mask with a fault is shown to nobody. `one_piece`: only the largest connected piece of a drawing is kept. One with
     `codes` is an organ by name; one without is something that was seen.
     """
@@ -85,7 +85,7 @@ class Structure:
     lay: str = ""
     one_piece: bool = True
     codes: tuple[Code, ...] = ()
-    fault: Callable[[Mapping[str, Mask]], str] | None = None
+    fault: Callable[[Mapping[str, Mask]], Remark | str] | None = None
 
     def __post_init__(self) -> None:
         plain = self.name.replace("_", " ").lower()
@@ -107,7 +107,7 @@ class Pair:
 class Place(NamedTuple):
     """Where the evidence of a finding is to be looked for: the region that a map is checked against.
 
-    Shapes: `region` bool, every `stride`-th pixel of the original frame; None where it cannot be told, and `words` says
+    Shapes: `region` bool, every `stride`-th pixel of the original frame; None where it cannot be told, and `about` says
     why, otherwise what the region is. `check` is the name under which records hold the check, `away` why a map that fails it
     is withheld.
     """
@@ -115,8 +115,8 @@ class Place(NamedTuple):
     check: str
     region: Mask | None
     stride: int
-    words: str
-    away: str = "too much of the map lies away from where the evidence of this finding is to be looked for"
+    about: Remark
+    away: Remark = Remark("away")
 
 
 class Survey(Protocol):
@@ -158,14 +158,13 @@ class NeutralFilling:
     """What a hidden region is painted with, so that hiding it removes evidence and adds none.
 
     In the drawn `structures` together the value that the share `quantile` of their pixels lies below, channel by channel;
-    elsewhere a blur. `key` names it in options and records, `words` holds "{tone}" for that value; `mixed` names what covers
-    a region that may lie partly in the structures. With `around` the value is taken from a ring around the structures.
+    elsewhere a blur. `key` names it in options and records; `mixed` names what covers a region that may lie partly in the
+    structures. With `around` the value is taken from a ring around the structures.
     """
 
     key: str
     structures: tuple[str, ...]
     quantile: float
-    words: str
     mixed: str
     around: bool = False
 

@@ -126,11 +126,11 @@ def scale_png(*, signed: bool, width: int = 240, height: int = 12) -> bytes:
 
 
 def pair_png(image: Image, heatmap: Heatmap, *, limit: float | None = None, masks: Mapping[str, Mask] | None = None,
-             long_side: int = LONG_SIDE_PX) -> bytes:  # fmt: skip
+             long_side: int = LONG_SIDE_PX, withheld: str = "") -> bytes:  # fmt: skip
     """The untouched image and the map over it side by side, as one PNG.
 
-    Beneath: what it is, its scale, unit and colours, and whether it passed its checks, so that a picture that leaves its
-    folder keeps its warning.
+    Beneath: what it is, its scale, unit and colours, and whether it passed its checks (`withheld` says why not), so that a
+    picture that leaves its folder keeps its warning.
     """
     top = map_limit([heatmap]) if limit is None else limit
     left = _colour(_untouched(image, long_side))
@@ -141,7 +141,7 @@ def pair_png(image: Image, heatmap: Heatmap, *, limit: float | None = None, mask
     font = ImageFont.load_default(size=size)
     method = METHOD_NAMES.get(heatmap.method, heatmap.method)
     ends = "orange raised the model's score, blue lowered it" if signed else "yellow raised the model's score most"
-    failed = f"FAILED ITS CHECKS, stories withhold it: {heatmap.withheld_because}."
+    failed = f"FAILED ITS CHECKS, stories withhold it: {withheld}."
     verdict = "It passed its checks." if heatmap.shown else failed
     right_lines = [f"{method} of {heatmap.finding.replace('_', ' ')}, {heatmap.unit}: {ends}.", verdict]
     left_lines = ["Untouched image", RESEARCH_USE]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -19,12 +19,10 @@ from jinja2 import PackageLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
-from storyxai.catalogue import load_catalogue
-from storyxai.modalities.registry import words_on_record
 from storyxai.pages.views import Document
-from storyxai.types import RESEARCH_USE
+from storyxai.story.words import Words, load_words
 
-__all__ = ["data_uri", "labels_of", "render_document", "render_fragment", "render_template"]
+__all__ = ["Labels", "data_uri", "labels_of", "render_document", "render_fragment", "render_template"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,6 @@ class _Assets:
     style: Markup
     script: Markup
     policy: str
-    research_use: str = RESEARCH_USE
 
 
 def render_template(name: str, view: object, labels: Mapping[str, Any], *, script: str = "", beside: bool = False) -> bytes:
@@ -62,18 +59,35 @@ def data_uri(data: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def labels_of(language: str, record: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """The words of a page around its story: ours, and in another language what its file has under "page".
+@dataclass(frozen=True, eq=False)
+class Labels(Mapping[str, Any]):
+    """The words of a page around its story, by key, and those that tell values: `words`."""
 
-    Before both go the words "page.<name>" of the modality that the evidence `record` tells of.
-    Raises: UnknownNameError naming the nearest language.
+    told: Mapping[str, Any]
+    words: Words
+
+    def __getitem__(self, key: str) -> Any:
+        return self.told[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.told)
+
+    def __len__(self) -> int:
+        return len(self.told)
+
+
+def labels_of(language: str, record: Mapping[str, Any] | None = None) -> Labels:
+    """The words of a page: ours, and in another language what we or its file (under "page") have of it.
+
+    `record` says which modality's words go before them. Raises: UnknownNameError naming the nearest language.
     """
-    labels: Mapping[str, Any] = {**_own_labels(), **load_catalogue(language).data.get("page", {})}
-    for key, text in ({} if record is None else words_on_record(record, language)).items():
+    words = load_words(language, record)
+    labels: Mapping[str, Any] = _merged(_own_labels("en"), _own_labels(language), words.data.get("page", {}))
+    for key, text in words.own.items():
         room, *path = key.split(".")
         if room == "page":
             labels = _with_label(labels, path, text)
-    return labels
+    return Labels(labels, words)
 
 
 def _with_label(labels: Mapping[str, Any], path: Sequence[str], text: str) -> dict[str, Any]:
@@ -82,9 +96,20 @@ def _with_label(labels: Mapping[str, Any], path: Sequence[str], text: str) -> di
     return {**labels, head: _with_label(labels.get(head, {}), rest, text) if rest else text}
 
 
-@lru_cache(maxsize=1)
-def _own_labels() -> Mapping[str, Any]:
-    labels: Mapping[str, Any] = json.loads(_package_text("en.json"))
+def _merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables as one, those within them too; a later one goes before an earlier."""
+    found: dict[str, Any] = {}
+    for key, value in (item for table in tables for item in table.items()):
+        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
+        found[key] = _merged(found[key], value) if both else value
+    return found
+
+
+@lru_cache(maxsize=8)
+def _own_labels(language: str) -> Mapping[str, Any]:
+    """The words of a page in one of our languages; empty for any other."""
+    file = resources.files("storyxai.pages") / "templates" / f"{language}.json"
+    labels: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return labels
 
 

@@ -18,7 +18,8 @@ PICTURE_SIDE_PX = 360
 
 def evidence_html(evidence: Evidence, *, language: str = "en") -> str:
     """The findings as a table, the first maps that passed their checks beside the image, and why others are withheld."""
-    labels, record = labels_of(language), as_record(evidence)
+    record = as_record(evidence)
+    labels = labels_of(language, record)
     findings = table_of("findings", record, labels)
     shown = [h for h in evidence.heatmaps if h.shown][:MOST_MAPS]
     masks = evidence.prediction.masks
@@ -26,7 +27,8 @@ def evidence_html(evidence: Evidence, *, language: str = "en") -> str:
         Picture(data_uri(pair_png(evidence.image, h, masks=masks, long_side=PICTURE_SIDE_PX)), "", f"{h.finding}, {h.method}")
         for h in shown
     )
-    withheld = tuple(f"{h.finding}, {h.method}: {h.withheld_because}" for h in evidence.heatmaps if not h.shown)
+    hidden = [h for h in evidence.heatmaps if not h.shown]
+    withheld = tuple(f"{h.finding}, {h.method}: {labels.words.say(*h.withheld_because)}" for h in hidden)
     blocks: list[Block] = [findings] if findings is not None else []
     blocks += [Pictures(pictures)] if pictures else []
     blocks += [Fold(labels["withheld_maps"], (Listing(withheld),))] if withheld else []

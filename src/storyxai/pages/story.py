@@ -18,7 +18,7 @@ from markupsafe import Markup
 from storyxai.errors import CitationError
 from storyxai.evidence.record import as_record, figure_name, figure_parts, story_as_record
 from storyxai.pages import figures as draw
-from storyxai.pages.layout import data_uri, labels_of, render_template
+from storyxai.pages.layout import Labels, data_uri, labels_of, render_template
 from storyxai.pages.plots import Forest, Plane, plot_of
 from storyxai.pages.tables import format_value, table_of, value_part
 from storyxai.pages.views import Part, Table
@@ -187,7 +187,7 @@ class _Builder:
         return as_record(self.evidence)
 
     @cached_property
-    def labels(self) -> Mapping[str, Any]:
+    def labels(self) -> Labels:
         return labels_of(self.story.language, self.record)
 
     @cached_property
@@ -303,7 +303,8 @@ class _Builder:
         return _Tile(self.labels["boxes_alt"], title, boxes=boxes[:1] if self.patient else boxes)
 
     def _map_tile(self, heatmap: Heatmap) -> _Tile:
-        labels, finding = self.labels, heatmap.finding.replace("_", " ")
+        labels = self.labels
+        finding = labels.words.finding(heatmap.finding)
         method = labels["methods"].get(heatmap.method, heatmap.method)
         limit, signed = self.limits[heatmap.method, heatmap.unit], draw.is_signed(heatmap)
         main = draw.main_outlines(self.evidence.prediction.masks)
@@ -315,14 +316,15 @@ class _Builder:
         own = [value_part(self.record, f"{path}.{leaf}", labels, exact=False) for leaf in ("minimum", "maximum")]
         return _Tile(
             alt=labels["map_alt"].format(method=method, finding=finding), title=f"{finding}: {method}", layers=tuple(layers),
-            boxes=boxes, unit=heatmap.unit, scale=_Scale(low, high, data_uri(draw.scale_png(signed=signed))),
+            boxes=boxes, unit=labels.words.word("unit", heatmap.unit),
+            scale=_Scale(low, high, data_uri(draw.scale_png(signed=signed))),
             own=(own[0], own[1]), finding=heatmap.finding,
             drawn=tuple(labels["drawn_over"][kind] for kind, there in (("box", boxes), ("main", main)) if there),
         )
 
     def _withheld_tile(self, finding: str, method: str) -> _Tile:
         title = self.labels["withheld_of"].format(
-            finding=finding.replace("_", " "), method=self.labels["methods"].get(method, method)
+            finding=self.labels.words.finding(finding), method=self.labels["methods"].get(method, method)
         )
         reason = value_part(self.record, f"heatmaps.{finding}.{method}.withheld_because", self.labels)
         return _Tile("", title, reason=reason, finding=finding)
@@ -330,7 +332,7 @@ class _Builder:
     def _heatmap(self, name: str) -> Heatmap:
         heatmap = self.maps.get(name)
         if heatmap is None or not heatmap.shown:
-            why = "is not in this evidence" if heatmap is None else f"was withheld: {heatmap.withheld_because}"
+            why = "is not in this evidence" if heatmap is None else "was withheld"
             raise CitationError(f"figure '{name}' stands for a map that {why}")
         return heatmap
 
@@ -353,8 +355,9 @@ class _Builder:
     def _gauge(self, finding: str) -> _Gauge:
         item, labels, path = self.record["findings"][finding], self.labels, f"findings.{finding}.probability"
         low, high = item["interval"]
-        at, limit, name = item["probability"], item["threshold"], finding.replace("_", " ")
-        numbers = {"probability": f"{at:.2f}", "low": f"{low:.2f}", "high": f"{high:.2f}", "threshold": f"{limit:.2f}"}
+        at, limit, name = item["probability"], item["threshold"], labels.words.finding(finding)
+        values = {"probability": at, "low": low, "high": high, "threshold": limit}
+        numbers = {key: labels.words.number(value, ".2f") for key, value in values.items()}
         # Two decimals, but a probability is never printed as sure when it is not.
         said = Part(numbers["probability"], path) if 0.005 <= at < 0.995 else value_part(self.record, path, labels, exact=False)
         words = labels["scored" if "calibration" in self.record["gaps"] else "tiers"]

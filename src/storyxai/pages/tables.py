@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from storyxai.errors import CitationError
 from storyxai.evidence.record import digits_apart, resolve
+from storyxai.pages.layout import Labels
 from storyxai.pages.views import Cell, Part, Row, Table
 
 __all__ = ["TABLES", "format_value", "table_of", "value_part"]
@@ -16,7 +17,6 @@ DIGITS = 3
 SMALLEST = 1e-6
 """Nearer to 0 than this is printed as 0.000: the digit would say nothing but how small."""
 Record = Mapping[str, Any]
-Labels = Mapping[str, Any]
 
 
 def table_of(name: str, record: Record, labels: Labels) -> Table | None:
@@ -36,7 +36,7 @@ def table_of(name: str, record: Record, labels: Labels) -> Table | None:
 
 def value_part(record: Record, path: str, labels: Labels, *, exact: bool = True) -> Part:
     """The value at `path` as it is printed where it stands for itself. Raises: CitationError when it is not known."""
-    return Part(format_value(resolve(record, path), labels, exact=exact), path)
+    return Part(format_value(labels.words.spoken(path, resolve(record, path)), labels, exact=exact), path)
 
 
 def format_value(value: Any, labels: Labels, *, exact: bool = False, digits: int = DIGITS) -> str:
@@ -44,9 +44,9 @@ def format_value(value: Any, labels: Labels, *, exact: bool = False, digits: int
     if isinstance(value, bool):
         return str(labels["yes"] if value else labels["no"])
     if isinstance(value, int):
-        return f"{value:,}"
+        return labels.words.number(value, ",")
     if isinstance(value, float):
-        return _number(value, exact, digits)
+        return _number(value, labels, exact, digits)
     if isinstance(value, list) and not any(isinstance(item, Mapping) for item in value):
         return ", ".join(format_value(item, labels, exact=exact) for item in value)
     if isinstance(value, Mapping | list):
@@ -54,17 +54,21 @@ def format_value(value: Any, labels: Labels, *, exact: bool = False, digits: int
     return str(value)
 
 
-def _number(value: float, exact: bool, digits: int) -> str:
+def _number(value: float, labels: Labels, exact: bool, digits: int) -> str:
     if exact:
-        text = f"{value:.12f}".rstrip("0")
-        return text + "0" if text.endswith(".") else text
+        decimals = max(1, len(f"{value:.12f}".rstrip("0").partition(".")[2]))
+        return labels.words.number(value, f".{decimals}f")
+    return labels.words.number(value, _number_format(value, digits))
+
+
+def _number_format(value: float, digits: int) -> str:
     if SMALLEST <= abs(value) < 0.001 and digits == DIGITS:  # one digit that says something, instead of 0.000
-        return f"{value:.{-math.floor(math.log10(abs(value)))}f}"
+        return f".{-math.floor(math.log10(abs(value)))}f"
     if abs(value) < 10:
-        return f"{value:.{digits}f}"
+        return f".{digits}f"
     if digits > DIGITS:
-        return f"{value:,.{digits}f}"
-    return f"{value:.1f}" if value != int(value) and abs(value) < 1000 else f"{value:,.0f}"
+        return f",.{digits}f"
+    return ".1f" if value != int(value) and abs(value) < 1000 else ",.0f"
 
 
 def _digits(record: Record, labels: Labels, limit: str, *compared: str) -> int:
@@ -90,7 +94,7 @@ def _parts(record: Record, path: str, labels: Labels, *, digits: int = DIGITS) -
         return (_tier_part(value, path, labels),)
     if path.endswith("interval"):
         return (Part(f" {labels['to']} ".join(format_value(end, labels, digits=digits) for end in value), path),)
-    return (Part(format_value(value, labels, digits=digits), path),)
+    return (Part(format_value(labels.words.spoken(path, value), labels, digits=digits), path),)
 
 
 def _tier_part(tier: str, path: str, labels: Labels) -> Part:
@@ -107,8 +111,8 @@ def _text(text: str, kind: str = "") -> Cell:
     return Cell((Part(text, kind=kind),))
 
 
-def _plain(name: str) -> Cell:
-    return _text(name.replace("_", " "))
+def _finding(name: str, labels: Labels) -> Cell:
+    return _text(labels.words.finding(name))
 
 
 def _method(name: str, labels: Labels) -> Cell:
@@ -131,7 +135,7 @@ def _over_findings(
         paths = [pattern.format(name) for _, pattern in columns]
         cells = [_cell(record, path, labels, digits=told.get(path, DIGITS)) for path in paths]
         if any(cell.parts for cell in cells):
-            rows.append([_plain(name), *cells])
+            rows.append([_finding(name, labels), *cells])
     return ["finding", *(column for column, _ in columns)], rows
 
 
@@ -189,7 +193,7 @@ def _checks(record: Record, labels: Labels) -> Cells:
     for finding, method in maps:
         found = checks[finding][method]
         cells = [_check_mark(record, labels, f"checks.{finding}.{method}.{name}", found.get(name)) for name in names]
-        rows.append([_plain(finding), _method(method, labels), *cells])
+        rows.append([_finding(finding, labels), _method(method, labels), *cells])
     return ["finding", "method", *names], rows
 
 
@@ -213,14 +217,15 @@ def _maps(record: Record, labels: Labels) -> Cells:
             told += [Part((", " if told else "") + labels["details"].get(key, key.replace("_", " ")) + " ")]
             told += _parts(record, f"{path}.details.{key}", labels)
         cells = [_cell(record, f"{path}.{field}", labels) for field in ("unit", "minimum", "maximum", "shown")]
-        rows.append([_plain(finding), _method(method, labels), *cells, Cell(tuple(told))])
+        rows.append([_finding(finding, labels), _method(method, labels), *cells, Cell(tuple(told))])
     return ["finding", "method", "unit", "minimum", "maximum", "shown", "details"], rows
 
 
 def _gate(record: Record, labels: Labels) -> Cells:
     fields = ["value", "limit", "passed", "about"]
     rows = [
-        [_plain(name.removeprefix("gate.")), *_check_cells(record, labels, f"gate.{name}", fields)] for name in record["gate"]
+        [_text(labels.words.word("rule", name.removeprefix("gate."))), *_check_cells(record, labels, f"gate.{name}", fields)]
+        for name in record["gate"]
     ]
     return ["rule", *fields], rows
 
@@ -251,7 +256,7 @@ def _failed(record: Record, labels: Labels) -> Cells:
                     path = f"checks.{finding}.{method}.{name}"
                     cells = _check_cells(record, labels, path, ("value", "limit", "about"))
                     label = _text(labels["columns"].get(name, name.replace("_", " ")))
-                    rows.append([_plain(finding), _method(method, labels), label, *cells])
+                    rows.append([_finding(finding, labels), _method(method, labels), label, *cells])
     return ["finding", "method", "check", "value", "limit", "about"], rows
 
 

@@ -18,6 +18,7 @@ from storyxai.pages.figures import pair_png
 from storyxai.programs.models import SHIPPED_MODEL, ModelChoice, open_model
 from storyxai.programs.places import output_folder
 from storyxai.programs.tell import require_samples
+from storyxai.story.words import Words, words_of
 from storyxai.types import METHOD_NAMES, Check, Heatmap
 
 __all__ = ["ExplainOptions", "Explained", "explain"]
@@ -80,11 +81,13 @@ def explain(path: Path, out: Path, options: ExplainOptions) -> Explained:
         image = read_image(path, colour=modality_for(model).acquisition.colour)
         settings = GatherSettings(options.samples, options.seed, force=options.force)
         heatmap, checks = explain_finding(model, image, finding=name, method=method, settings=settings)
-        _write({raw.name: _npy(heatmap), out.name: pair_png(image, heatmap)}, out)
+        words = words_of(modality_for(model))
+        withheld = words.say(*heatmap.withheld_because)
+        _write({raw.name: _npy(heatmap), out.name: pair_png(image, heatmap, withheld=withheld)}, out)
     values = heatmap.values
     return Explained(
-        name, method, heatmap.unit, float(values.min()), float(values.max()), heatmap.shown, heatmap.withheld_because,
-        {check.name: _outcome(check) for check in checks},
+        name, method, heatmap.unit, float(values.min()), float(values.max()), heatmap.shown, withheld,
+        {check.name: _outcome(check, words) for check in checks},
     )
 
 
@@ -121,6 +124,6 @@ def _npy(heatmap: Heatmap) -> bytes:
     return packed.getvalue()
 
 
-def _outcome(check: Check) -> str:
+def _outcome(check: Check, words: Words) -> str:
     said = "passed" if check.passed else "failed" if check.passed is False else "not applicable"
-    return f"{said} - {check.about}"
+    return f"{said} - {words.say(check.about)}"

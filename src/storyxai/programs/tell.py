@@ -245,13 +245,13 @@ def _outdated_pages(evidence: Evidence, folder: Path, asked: Sequence[str]) -> I
 
 def _told(evidence: Evidence, folder: Path, pages: Sequence[str]) -> Told:
     rewording = read_rewording(folder)
-    findings = evidence.prediction.findings
+    findings, words = evidence.prediction.findings, load_words("en", as_record(evidence))
     tiers = {name: item["tier"] for name, item in as_record(evidence)["findings"].items()}
     named = [f"{f.name} {tiers[f.name].replace('_', ' ')} ({f.probability:.2f})" for f in _named(findings)]
     return Told(
         evidence.image.source, folder, tuple(pages), ", ".join(named) or "no finding reached its threshold",
         {f.name: {"tier": tiers[f.name], "probability": round(f.probability, 4)} for f in findings},
-        tuple(f"{h.finding} {h.method}: {h.withheld_because}" for h in evidence.heatmaps if not h.shown),
+        tuple(f"{h.finding} {h.method}: {words.say(*h.withheld_because)}" for h in evidence.heatmaps if not h.shown),
         evidence.prediction.model_id,
         {} if rewording is None else {audience: page.summary for audience, page in rewording.pages.items()},
     )

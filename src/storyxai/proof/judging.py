@@ -10,6 +10,7 @@ from storyxai.errors import CitationError
 from storyxai.evidence.record import resolve
 from storyxai.proof.lexicon import Lexicon, find_phrases, strings_in, words_of
 from storyxai.proof.printing import is_frequency, prints, prints_bounded, prints_number
+from storyxai.proof.remarks import is_remark, is_remarks
 from storyxai.proof.templates import Claim, Reading
 
 __all__ = ["OUTCOMES", "problems_of", "tier_said", "tiers_cited"]
@@ -298,7 +299,8 @@ def _maps_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon
 
 
 def _quoted_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
-    texts = [value for path in cites if isinstance(value := _value(lexicon.record, path), str)]
+    values = [_value(lexicon.record, path) for path in cites]
+    texts = [value for value in values if isinstance(value, str) or is_remark(value) or is_remarks(value)]
     if not any(prints(claim.text, text, "text", lexicon) for text in texts):
         yield f"says “{claim.text}”, which is no text that it cites"
 
@@ -319,7 +321,7 @@ def _loose_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexico
     """Whether a slot of no known kind holds nothing but words that are worded or cited, and numbers that are cited."""
     values = [_value(lexicon.record, path) for path in cites]
     texts = {text for value in values for text in strings_in(value)}
-    worded = {said for text in texts for said in lexicon.tables_of(text)}
+    worded = {said for text in texts for said in lexicon.tables_of(text) | lexicon.said_of(text)}
     known = {word for text in texts | worded for word in words_of(text)} | lexicon.joins
     if odd := [word for word in words_of(claim.text) if word not in known]:
         yield f"says “{' '.join(odd)}”, which nothing that it cites backs"

@@ -54,7 +54,8 @@ class Lexicon:
     def of(cls, language: str, record: Record) -> Lexicon:
         """The words of `language`. Raises: UnknownNameError naming the nearest language; InputError."""
         data = load_catalogue(language).data
-        plain = cls(language, data, {**_own_labels(), **data.get("page", {})}, record)
+        labels = _merged(_own_labels("en"), _own_labels(language), data.get("page", {}))
+        plain = cls(language, data, labels, record)
         own_labels = [(key.split(".")[1:], text) for key, text in plain.own.items() if key.startswith("page.")]
         return replace(plain, data=with_own_tables(data, plain.own), labels=_with_labels(plain.labels, own_labels))
 
@@ -105,6 +106,16 @@ class Lexicon:
         if told := self.own.get(f"findings.{finding}.{leaf}"):
             return told.split(LIST_MARK) if isinstance(value, list) else told
         return self.data.get("terms", {}).get(finding, {}).get(leaf, value)
+
+    def said_of(self, value: str) -> set[str]:
+        """What a code or a quoted text on record is called: a structure, a fixed statement, a filling, a text of a card."""
+        code, _, tone = value.partition(": ")
+        filled = self.own.get(f"remarks.filled_by_{code}") or self.data["tables"].get("filled_by", {}).get(code)
+        told = (
+            self.own.get(f"structures.{value}"), self.data["notices"].get(value), self.own.get(f"quotes.{value}"),
+            self.data["quotes"].get(value), None if filled is None else str(filled).format(tone=tone),
+        )
+        return {str(one) for one in told if one}
 
     def numbers(self, text: str) -> list[Number]:
         """The numbers in `text`, by the language's own marks."""
@@ -198,9 +209,18 @@ def _built_in_words(key: str, language: str) -> Mapping[str, str]:
     return {**ours, **modality.words.get(language, {})}
 
 
-@lru_cache(maxsize=1)
-def _own_labels() -> Mapping[str, Any]:
-    """The words of pages around their stories, from the file that stands beside the templates."""
-    text = (resources.files("storyxai.pages") / "templates" / "en.json").read_text(encoding="utf-8")
-    labels: Mapping[str, Any] = json.loads(text)
+@lru_cache(maxsize=8)
+def _own_labels(language: str) -> Mapping[str, Any]:
+    """The words of pages around their stories, from the file that stands beside the templates; empty for others' languages."""
+    file = resources.files("storyxai.pages") / "templates" / f"{language}.json"
+    labels: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return labels
+
+
+def _merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables as one, those within them too; a later one goes before an earlier."""
+    found: dict[str, Any] = {}
+    for key, value in (item for table in tables for item in table.items()):
+        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
+        found[key] = _merged(found[key], value) if both else value
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from storyxai.proof.lexicon import Lexicon, Number, find_phrases, words_of
+from storyxai.proof.remarks import is_remark, is_remarks, says_remarks
 
 __all__ = ["is_frequency", "prints", "prints_bounded", "prints_cell", "prints_number"]
 
@@ -20,6 +21,8 @@ def prints(text: str, value: Any, how: str, lexicon: Lexicon, path: str = "") ->
     A format that is not known is judged by the value.
     """
     kind, _, table = how.partition(":")
+    if is_remark(value) or is_remarks(value):
+        return _says(text, value, lexicon)
     if isinstance(value, bool):
         return kind != "text" or _same(text, str(value))
     if kind == "len":
@@ -33,13 +36,19 @@ def prints(text: str, value: Any, how: str, lexicon: Lexicon, path: str = "") ->
     if kind == "zones":
         return _prints_zones(text, str(value), lexicon)
     if isinstance(value, list):
-        return _prints_list(text, [str(item) for item in value if str(item).strip()], lexicon)
+        items = [str(item) for item in value if str(item).strip()]
+        return _prints_list(text, [next(iter(lexicon.said_of(item)), item) for item in items], lexicon)
     return any(_same(text, said) for said in _said_of(str(value), kind, table, lexicon, path))
 
 
 def prints_cell(text: str, value: Any, lexicon: Lexicon, path: str = "") -> bool:
     """Whether a table's cell prints `value`: yes or no, numbers, a text or its beginning, a list, or how many entries."""
     labels = lexicon.labels
+    if path.startswith("terms."):
+        finding, _, leaf = path.removeprefix("terms.").rpartition(".")
+        value = lexicon.term(finding, leaf)
+    if is_remark(value) or is_remarks(value):
+        return _says(text, value, lexicon)
     if isinstance(value, bool):
         return _same(text, str(labels["yes" if value else "no"]))
     if _numeric(value):
@@ -47,10 +56,17 @@ def prints_cell(text: str, value: Any, lexicon: Lexicon, path: str = "") -> bool
     if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(item, Mapping) for item in value)):
         return _same(text, f"{len(value)} {labels['entry' if len(value) == 1 else 'entries']}")
     if isinstance(value, list):
-        return _prints_list(text, list(map(str, value)), lexicon) or _squeezed(text) == _squeezed(", ".join(map(str, value)))
+        value = [next(iter(lexicon.said_of(str(item))), str(item)) for item in value]
+        return _prints_list(text, value, lexicon) or _squeezed(text) == _squeezed(", ".join(map(str, value)))
     tiers = {str(labels[table].get(value, "")) for table in ("tiers", "scored")} if path.endswith(".tier") else set()
     said = {str(value), str(value)[:12], str(value).replace("_", " "), *lexicon.tables_of(str(value)), *tiers}
+    said |= lexicon.said_of(str(value))
     return any(_same(text, one) for one in said)
+
+
+def _says(text: str, value: Any, lexicon: Lexicon) -> bool:
+    remarks = [value] if isinstance(value, Mapping) else value
+    return says_remarks(text, remarks, lexicon, lambda said, one, how: prints(said, one, how, lexicon))
 
 
 def prints_number(number: Number, value: float, *, scale: float = 1.0) -> bool:
@@ -155,7 +171,8 @@ def _said_of(value: str, kind: str, table: str, lexicon: Lexicon, path: str) -> 
         return {lexicon.table(table, value)}
     if kind == "short":
         return {value[:12]}
-    said = {value, value.rstrip("."), *lexicon.tables_of(value)}
+    told = lexicon.said_of(value)
+    said = {value, value.rstrip("."), *lexicon.tables_of(value), *told, *(one.rstrip(".") for one in told)}
     if kind == "data":
         parts = re.fullmatch(r"(\w+) \((\w+)\)", value)
         sets, kinds = lexicon.data["tables"]["data_set"], lexicon.data["tables"]["data_part"]

@@ -38,7 +38,7 @@ def dropped(audience: str, cited: set[str], keys: Collection[str], lexicon: Lexi
             yield f"leaves out {what}"
     for finding in lexicon.record["named"] if audience == "clinician" else ():
         maps = lexicon.record["heatmaps"].get(finding, {})
-        for why in {item["withheld_because"] for item in maps.values() if not item["shown"]}:
+        for why in [item["withheld_because"] for item in maps.values() if not item["shown"]]:
             same = [f"heatmaps.{finding}.{method}.withheld_because" for method, item in maps.items()
                     if item["withheld_because"] == why]  # fmt: skip
             if not cited.intersection(same):

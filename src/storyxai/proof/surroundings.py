@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from storyxai.errors import CitationError
-from storyxai.evidence.record import NOTICES, record_sha256, resolve
+from storyxai.evidence.record import record_sha256, resolve
 from storyxai.proof.lexicon import Lexicon, find_phrases, strings_in
 from storyxai.proof.page import Chip, Gauge, Page, Row, Tile
 from storyxai.proof.printing import prints_number
@@ -16,7 +16,6 @@ from storyxai.types import Release
 
 __all__ = ["map_of", "surrounding_problems"]
 
-RESEARCH: Final = NOTICES["research_use"]
 SIGNED: Final = ("patient",)
 _SLOT: Final = re.compile(r"\{(\w*)\}")
 _TOLERANCE: Final = 0.002
@@ -31,7 +30,7 @@ def surrounding_problems(
     `texts` are a reader's own title and headings; None where nobody knows them, and all other text is let pass.
     """
     released = "" if release is None else str(lexicon.labels["released"]).format(by=release.by, time=release.time)
-    if len(page.research) < 2 or any(line != RESEARCH for line in page.research):
+    if len(page.research) < 2 or any(line != lexicon.labels["research_use"] for line in page.research):
         yield "lacks the line that it is for research use only, at its head or its foot"
     yield from (f"hides “{text}” from its reader" for text in page.hidden)
     yield from (f"holds {what}" for what in page.foreign)

@@ -88,6 +88,7 @@ def check_page(page: bytes, record: Mapping[str, Any]) -> list[str]:
     reader = _read(page)
     try:
         story = _story_of(reader)
+        words = load_words(story.language, record)
         check_story(story, record)
     except StoryxaiError as error:
         return [*problems, str(error)]
@@ -98,14 +99,14 @@ def check_page(page: bytes, record: Mapping[str, Any]) -> list[str]:
         problems += [f"the page leaves out what its story says: “{text}”" for text in sorted(meant - seen)]
         if seen == meant:
             problems.append("the page prints its story's sentences in another order")
-    problems += [problem for path, text in reader.cells if (problem := _cell_problem(path, text, record))]
+    problems += [problem for path, text in reader.cells if (problem := _cell_problem(path, text, record, words))]
     return problems
 
 
 def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words) -> None:
     if not sentence.cites:
         raise CitationError(f"“{sentence.text}” cites no evidence")
-    quoted = _quoted(sentence, record)
+    quoted = _quoted(sentence, record, words)
     cited = {finding for finding in record["terms"] if any(f".{finding}." in f".{path}." for path in sentence.cites)}
     named = [alias for finding in cited for alias in _aliases(finding, record, words)]
     rest = _cut(sentence.text, [*quoted, *named, *words.data["fixed_phrases"]])
@@ -138,10 +139,11 @@ def _check_tier(sentence: Sentence, rest: str, record: Mapping[str, Any], words:
             raise CitationError(f"“{sentence.text}” claims {', '.join(said)}, but {finding} is {tier} on record")
 
 
-def _quoted(sentence: Sentence, record: Mapping[str, Any]) -> list[str]:
-    """The texts that the sentence may hold as they stand on record; a tier is a claim, and so is none of them."""
-    paths = [path for path in sentence.cites if not _tier_of(path)]
-    return sorted({text for path in paths for text in _strings(resolve(record, path)) if text.strip()})
+def _quoted(sentence: Sentence, record: Mapping[str, Any], words: Words) -> list[str]:
+    """The texts that the sentence may hold, as the record has them or the language says them; a tier is a claim."""
+    values = [(path, resolve(record, path)) for path in sentence.cites if not _tier_of(path)]
+    told = (text for path, value in values for one in (value, words.spoken(path, value)) for text in _strings(one))
+    return sorted({text for text in told if text.strip()})
 
 
 def _cut(text: str, phrases: Iterable[str]) -> str:
@@ -230,7 +232,7 @@ def _check_figure(figure: str, record: Mapping[str, Any]) -> None:
         heatmap = resolve(record, f"heatmaps.{'.'.join(names)}")
         if heatmap["shown"] != (kind == "map"):
             why = "which was withheld" if kind == "map" else "which was not withheld"
-            raise CitationError(f"figure '{figure}' stands for a map {why}: {heatmap['withheld_because']}".rstrip(": "))
+            raise CitationError(f"figure '{figure}' stands for a map {why}")
     elif kind == "gauge":
         resolve(record, f"findings.{names[0]}.probability")
     elif kind == "boxes" and names:
@@ -333,20 +335,20 @@ def _story_of(reader: _PageReader) -> Story:
         raise CitationError("the page's story cannot be read") from error
 
 
-def _cell_problem(path: str, text: str, record: Mapping[str, Any]) -> str:
+def _cell_problem(path: str, text: str, record: Mapping[str, Any], words: Words) -> str:
     """"" or what is wrong with a table cell that claims to print the value at `path`."""
     try:
         value = resolve(record, path)
-        words = load_words("en")  # tables print numbers in one way for all
-        _check_numbers(Sentence(text, (path,)), _without(text, _strings(value)), [value], words)
+        said = words.spoken(path, value)
+        _check_numbers(Sentence(text, (path,)), _without(text, [*_strings(value), *_strings(said)]), [value], words)
     except CitationError as error:
         return f"a table cell for {path}: {error}"
     if _numbers(value) and not _numbers_in(text, words):
         return f"a table cell for {path} prints “{text}” where the record holds a number"
     if _tier_of(path) and text == value.replace("_", " "):
         return ""
-    if isinstance(value, str) and text not in (value, value[:12]) and not text.startswith(value):
-        return f"a table cell for {path} prints “{text}” where the record holds “{value}”"
+    if isinstance(said, str) and text not in (said, said[:12]) and not text.startswith(said):
+        return f"a table cell for {path} prints “{text}” where the record holds “{said}”"
     return ""
 
 

@@ -43,7 +43,7 @@ def tell(evidence: Evidence, audience: str | Audience, language: str = "en") -> 
     check_story(story, record)
     # What a finding of somebody else's vocabulary is called is nobody's wording here.
     own = [term["lay"] for term in record["terms"].values() if term["look_alikes"] is None]
-    check_readability(story, own, grade=reader.grade if language == "en" else None, words=reader.sentence_words)
+    check_readability(story, own, grade=reader.grade, words=reader.sentence_words)
     return story
 
 

@@ -12,6 +12,7 @@ loaded, and one that names a path which no record has is refused.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,16 +20,21 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
+
 from storyxai.catalogue import Catalogue, load_catalogue
-from storyxai.errors import CitationError, InputError
+from storyxai.errors import CitationError, InputError, UnknownNameError
 from storyxai.evidence.record import digits_apart, figure_name, resolve
 from storyxai.evidence.schema import unknown_part
+from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import DEFAULT_MODALITY, is_built_in, modality_named
 from storyxai.modalities.words import LIST_MARK, WORD_ROOMS, english_words, flat_words, with_own_tables
-from storyxai.types import Section, Sentence
+from storyxai.story.readability import MEASURES
+from storyxai.types import Remark, Section, Sentence
 
-__all__ = ["Teller", "Template", "Words", "check_template", "load_words"]
+__all__ = ["Teller", "Template", "Words", "check_template", "load_words", "words_of"]
 
+_SLOT = re.compile(r"\{\w*\}")
 _MARK = re.compile(r"\[([^\]|]+)\|([^\]]+)\]|\{(\w+)\}")
 _NO_TEMPLATES = frozenset({
     "joins", "numbers", "tier_phrases", "sides", "tables", "terms", "cases", "notices", "quotes", "remarks", "readability",
@@ -38,6 +44,8 @@ _NO_TEMPLATES = frozenset({
 _ANY_IMAGE = "any_image"
 """Texts that stand in for those of the templates of the same name where the image is not of the default modality."""
 _NAME = re.compile(r"<(\w+)>")
+REMARKS_MARK = "; "
+"""Between remarks that are told as one text."""
 _NAMES = ("name", "within", "case")
 _OPTIONAL = ("terms", "page", "modalities", "quotes", "rewording")
 """Rooms of a language's file that may lack what ours has."""
@@ -110,6 +118,69 @@ class Words:
         cases = {self.finding(finding, case) for case in ("name", *self.data["cases"])}
         return {finding, finding.replace("_", " "), *declined, *called, *cases}
 
+    def spoken(self, path: str, value: Any) -> Any:
+        """The value at `path` as this language says it, where it is a word or a remark; any other value as it is."""
+        room, _, rest = path.partition(".")
+        if room == "terms" and value is not None:
+            finding, _, leaf = rest.rpartition(".")
+            return self.term(finding, leaf, value)
+        if room == "notices" and isinstance(value, str):
+            return self.data["notices"].get(value, value)
+        if room == "learned" and rest.endswith((".verdict", ".name")):
+            return self.word("learned_concept" if rest.endswith(".name") else "verdict", str(value))
+        if _is_remark(value):
+            return self.remark(value)
+        if room == "heatmaps" and rest.endswith(".unit"):
+            return self.word("unit", str(value))
+        if room == "heatmaps" and rest.endswith(".details.fill"):
+            return self.filling(str(value))
+        if room == "counterfactuals" and rest.endswith(".region"):
+            return self.structure(str(value))
+        if room in ("counterfactuals", "smallest_changes") and rest.endswith(".fill"):
+            return self.word("fill", str(value))
+        if isinstance(value, list):
+            told = [self.spoken(path, item) for item in value]
+            return REMARKS_MARK.join(told) if value and all(map(_is_remark, value)) else told
+        return self.quote(value) if room == "model" and isinstance(value, str) else value
+
+    def grade(self, text: str) -> float | None:
+        """The school grade that `text` asks for, None where the language names no measure of it."""
+        measure = MEASURES.get(str(self.data["readability"]["measure"]))
+        return None if measure is None else measure(text)
+
+    def quote(self, text: str) -> str:
+        """A text of a card in this language, as it is where nobody translated it."""
+        return self.own.get(f"quotes.{text}") or str(self.data["quotes"].get(text, text))
+
+    def remark(self, remark: Mapping[str, Any]) -> str:
+        """What a remark on record says; a sentence begins with a capital. A code that nobody worded stands for itself."""
+        code, values = remark["code"], remark["values"]
+        text = self.own.get(f"remarks.{code}") or self.data["remarks"].get(code)
+        if text is None:
+            return str(code).replace("_", " ")
+        parts = {name: self.remark(part) for name, part in remark["parts"].items()}
+        told = _MARK.sub(lambda mark: parts.get(mark[3], "") if mark[3] else self._stated(values.get(mark[1]), mark[2]), text)
+        return told[:1].upper() + told[1:] if told.endswith(".") else told
+
+    def say(self, *remarks: Remark) -> str:
+        """What the remarks say, one after the other."""
+        return REMARKS_MARK.join(self.remark(msgspec.to_builtins(one)) for one in remarks if one)
+
+    def _stated(self, value: Any, how: str) -> str:
+        """A value of a remark; a finding, a method, a rule or a check by its name."""
+        kind, _, leaf = how.partition(":")
+        if value is None:
+            return ""
+        if kind in ("name", "case"):
+            return self.finding(str(value), leaf or "name")
+        if kind == "gate":
+            return self.own.get(f"{value}.{leaf}", str(value).replace("_", " "))
+        return self.printed(value, how)
+
+    def structure(self, name: str) -> str:
+        """What is called so when it is hidden."""
+        return self.own.get(f"structures.{name}") or self.word("structure", name)
+
     def sides(self) -> Mapping[str, tuple[str, ...]]:
         """The words that name each side, by the record's word for it."""
         return {side: tuple(words) for side, words in self.data["sides"].items()}
@@ -118,6 +189,12 @@ class Words:
         """`value` printed by Python's format `form` with this language's decimal and grouping marks."""
         marks = self.data["numbers"]
         return format(value, form).translate({ord("."): marks["decimal"], ord(","): marks["group"]})
+
+    def filling(self, fill: str) -> str:
+        """What hides parts of an image: a word of the table "filled_by", or one and the tone that it was."""
+        code, _, tone = fill.partition(": ")
+        told = self.own.get(f"remarks.filled_by_{code}") or self.data["tables"]["filled_by"].get(code, fill)
+        return str(told).format(tone=tone)
 
     def listed(self, items: Iterable[str]) -> str:
         """The items as one phrase: "a", "a and b", "a, b and c"."""
@@ -146,6 +223,8 @@ class Words:
         kind, _, table = how.partition(":")
         if kind == "table":
             return self.word(table, str(value))
+        if kind == "words":
+            return ", ".join(self.word(table, one) for one in str(value).split(", "))
         if kind in ("decimal", "interval"):
             return (_bounded if kind == "decimal" else _interval)(self, value, digits)
         return _FORMATS[kind](self, value)
@@ -195,7 +274,7 @@ class Teller:
             if _kind(mark[2]) in _NAMES:
                 return self._name(mark[1], mark[2], (names or {})[mark[1]])
             path = self._named(mark[1], names)
-            value = self._worded(path)
+            value = self.worded(path)
             (paths if _known(value) else unknown).append(path)
             return self.words.printed(value, mark[2], digits=digits) if _known(value) else ""
 
@@ -262,7 +341,8 @@ class Teller:
         """Why maps of the finding are withheld, and which methods' maps each reason holds back."""
         reasons: dict[str, list[str]] = {}
         for method in self.maps(finding, shown=False):
-            reasons.setdefault(self.record["heatmaps"][finding][method]["withheld_because"], []).append(method)
+            why = self.worded(f"heatmaps.{finding}.{method}.withheld_because")
+            reasons.setdefault(why, []).append(method)
         return reasons
 
     def maps(self, finding: str, *, shown: bool) -> list[str]:
@@ -287,11 +367,9 @@ class Teller:
         plain = self.words.word("method", name) if mark == "M" else self.words.finding(name)
         return self.words.within(plain) if how == "within" else plain
 
-    def _worded(self, path: str) -> Any:
-        """The value at `path`, the names of findings in this language."""
-        value, (room, _, rest) = self.value(path), path.partition(".")
-        finding, _, leaf = rest.rpartition(".")
-        return self.words.term(finding, leaf, value) if room == "terms" and value is not None else value
+    def worded(self, path: str) -> Any:
+        """The value at `path` as this language says it."""
+        return self.words.spoken(path, self.value(path))
 
     def _digits(self, template: Template, names: Mapping[str, str] | None) -> int:
         """The decimals of the template's sentence: two, or more where what it compares would print alike."""
@@ -330,6 +408,14 @@ def _modality_words(key: str, language: str) -> Mapping[str, str]:
     return {**ours, **modality.words.get(language, {})}
 
 
+def words_of(modality: Modality, language: str = "en") -> Words:
+    """The words of `language` for images of a modality that is at hand. Raises: as `load_words`."""
+    words = load_words(language)
+    own = _modality_words(modality.key, language) if is_built_in(modality.key) else {
+        **english_words(modality), **modality.words.get(language, {})}  # fmt: skip
+    return replace(words, own=own)
+
+
 def _check_own(words: Words, own: Mapping[str, str], modality: str) -> None:
     """Nothing, where every text of a modality's own stands in for one of the language's file. Raises: InputError."""
     source = f"modality '{modality}', words in '{words.language}'"
@@ -356,11 +442,46 @@ def _checked_words(language: str, source: str, text: str) -> Words:
         if name not in catalogue.data.get(room, ()):
             mend = "spell it as one of the templates of this file"
             raise InputError(source, f"has '{_ANY_IMAGE}.{key}' in place of a template that is not there", mend=mend)
+    if (measure := catalogue.data["readability"].get("measure")) and measure not in MEASURES:
+        raise UnknownNameError(f"{source}, line {catalogue.line_of('measure')}: readability", measure, tuple(MEASURES))
+    data = dict(catalogue.data)
     for room, entries in catalogue.data.items():
         if isinstance(entries, dict) and room not in _NO_TEMPLATES:
-            for name, entry in entries.items():
-                check_template(f"{room}.{name}", _template(entry), catalogue)
-    return Words(language, catalogue.data)
+            data[room] = {name: _checked(f"{room}.{name}", entry, catalogue, ours) for name, entry in entries.items()}
+    for room in ("joins", "remarks"):
+        for name, text_ in ours.data[room].items():
+            _check_slots(f"{room}.{name}", str(catalogue.data[room][name]), text_, catalogue)
+    return Words(language, data)
+
+
+def _checked(name: str, entry: Any, catalogue: Catalogue, ours: Catalogue) -> Any:
+    """A template of a language's file, with what ours of that name cites and compares.
+
+    Raises: InputError naming file and line of one that cannot be told.
+    """
+    line = f"{catalogue.source}, line {catalogue.line_of(json.dumps(name.partition('.')[2], ensure_ascii=False))}"
+    if not isinstance(entry, str) and not (isinstance(entry, Mapping) and isinstance(entry.get("text"), str)):
+        raise InputError(line, f"template '{name}' is no text", mend='write a text, or {"text": ..., "cites": [...]}')
+    room, _, key = name.partition(".")
+    english = ours.data.get(room, {}).get(key)
+    if english is None or room == _ANY_IMAGE:
+        check_template(name, _template(entry), catalogue)
+        return entry
+    if isinstance(english, Mapping):
+        entry = {**english, "text": entry} if isinstance(entry, str) else {**english, **entry}
+    told = _template(entry)
+    check_template(name, told, catalogue)
+    _check_slots(name, told.text, _template(english).text, catalogue)
+    return entry
+
+
+def _check_slots(name: str, text: str, english: str, catalogue: Catalogue) -> None:
+    """Nothing, where a text has no slot but those of the English one. Raises: InputError with file and line."""
+    given, known = ({mark[0] for mark in _SLOT.finditer(one)} for one in (text, english))
+    if strange := sorted(given - known):
+        where = f"{catalogue.source}, line {catalogue.line_of(strange[0])}"
+        mend = f"it may hold {', '.join(sorted(known)) or 'none'}"
+        raise InputError(where, f"'{name}' has the slot {strange[0]}, which nobody fills", mend=mend)
 
 
 def check_template(name: str, template: Template, catalogue: Catalogue) -> None:
@@ -372,7 +493,7 @@ def check_template(name: str, template: Template, catalogue: Catalogue) -> None:
             raise InputError(where, why, mend="spell the path as evidence.json does")
     cases = {f"case:{case}" for case in catalogue.data.get("cases", ())}
     for how in template.formats():
-        if _kind(how) not in (*_FORMATS, "table", "decimal", "interval", "name", "within") and how not in cases:
+        if _kind(how) not in (*_FORMATS, "table", "words", "decimal", "interval", "name", "within") and how not in cases:
             where = f"{catalogue.source}, line {catalogue.line_of(f'|{how}')}"
             raise InputError(where, f"template '{name}' asks for the format '{how}'", mend="use one that our en.json uses")
 
@@ -380,6 +501,10 @@ def check_template(name: str, template: Template, catalogue: Catalogue) -> None:
 def _kind(how: str) -> str:
     """A format without what it is asked for."""
     return how.partition(":")[0]
+
+
+def _is_remark(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() == {"code", "values", "parts"}
 
 
 def _template(entry: str | Mapping[str, Any]) -> Template:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 from storyxai.modalities.contract import Place
-from storyxai.types import Array, Concept, Mask
+from storyxai.types import NO_REMARK, Array, Concept, Mask, Remark
 
 __all__ = [
     "Thorax",
@@ -59,7 +59,8 @@ THIRDS = ("upper", "mid", "lower")
 PLACE_CHECK = "inside_lungs"
 MEDIASTINAL = frozenset({"Cardiomegaly", "Hernia"})
 """Findings whose sign may lie in the heart or between the lungs."""
-AWAY = "too much of the map lies away from the part of the chest that this finding concerns"
+AWAY = Remark("chest_away")
+_NO_POSITIVE = Remark("no_positive")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,20 +78,20 @@ class Regions:
 class Thorax:
     """Lungs, heart and what lies around them at working resolution (every `stride`-th pixel of the original frame).
 
-    `problem` is "" or says in words why the masks cannot be used; then the regions are None. `near_lungs` are the lungs
-    and a margin around them; `between` lies between the lungs, row by row. `margin_words` states the margin. `whole` are
+    `problem` says why the masks cannot be used; then the regions are None. `near_lungs` are the lungs and a margin around
+    them; `between` lies between the lungs, row by row. `margin` states the margin. `whole` are
     the concepts of the whole image.
     """
 
     stride: int
-    problem: str
+    problem: Remark = NO_REMARK
     drawn: Regions | None = None
     grown: Regions | None = None
     shrunk: Regions | None = None
     near_lungs: Mask | None = None
     between: Mask | None = None
     heart: Mask | None = None
-    margin_words: str = ""
+    margin: Remark = NO_REMARK
     whole: tuple[Concept, ...] = ()
 
     def image_concepts(self) -> tuple[Concept, ...]:
@@ -105,14 +106,12 @@ class Thorax:
         """The lungs and a margin; for findings of the heart and the midline also these."""
         if self.near_lungs is None or self.between is None:
             return Place(PLACE_CHECK, None, 1, self.problem, AWAY)
-        region, words = self.near_lungs, f"the lungs with {self.margin_words}"
+        region, code = self.near_lungs, "lungs"
         if finding in MEDIASTINAL:
-            region = region | self.between
-            words += ", the heart" if self.heart is not None else ""
-            words += " and the space between the lungs"
+            region, code = region | self.between, "lungs_and_between"
             if self.heart is not None:
-                region = region | self.heart
-        return Place(PLACE_CHECK, region, self.stride, words, AWAY)
+                region, code = region | self.heart, "lungs_heart_and_between"
+        return Place(PLACE_CHECK, region, self.stride, Remark(code, parts={"margin": self.margin}), AWAY)
 
 
 def thorax_from_masks(
@@ -131,23 +130,22 @@ def thorax_from_masks(
     right, left = (_largest_part(masks[name][::stride, ::stride]) for name in ("right_lung", "left_lung"))
     columns = np.flatnonzero((right | left).any(axis=0))
     if spacing_mm is not None:
-        margin, words = MARGIN_MM / (spacing_mm[1] * stride), f"{MARGIN_MM:.0f} mm around the lungs"
+        margin, about = MARGIN_MM / (spacing_mm[1] * stride), Remark("margin_mm", {"mm": MARGIN_MM})
     else:
         margin = MARGIN_SHARE * float(np.ptp(columns) + 1)
-        words = f"{100 * MARGIN_SHARE:.0f} % of the thorax's width around the lungs"
+        about = Remark("margin_share", {"share": MARGIN_SHARE})
     step = max(1.0, mask_pixel / stride)
     beyond = _distance_to(right | left)
     heart = masks.get("heart")
     return Thorax(
         stride=stride,
-        problem="",
         drawn=_regions(right, left),
         grown=_regions(_distance_to(right) <= step, _distance_to(left) <= step),
         shrunk=_regions(_shrink(right, step), _shrink(left, step)),
         near_lungs=beyond <= margin,
         between=_between(right, left),
         heart=None if heart is None or not heart.any() else np.asarray(heart[::stride, ::stride], dtype=bool),
-        margin_words=words,
+        margin=about,
     )
 
 
@@ -186,18 +184,15 @@ def side(values: Array, thorax: Thorax, *, finding: str) -> Concept:
     between = _mass(positive, thorax.between)
     total = right + left + between
     if total <= 0:
-        return _unmeasured("side", finding, "name", "no positive part of the map lies in or between the lungs")
+        return _unmeasured("side", finding, "name", Remark("no_positive_near_lungs"))
     if between >= MIDLINE_SHARE * total:
         name = "midline"
     elif max(right, left) >= ONE_SIDED_SHARE * (right + left):
         name = "right" if right > left else "left"
     else:
         name = "bilateral"
-    about = (
-        f"share of the positive map: right lung {right / total:.2f}, left lung {left / total:.2f}, between the lungs "
-        f"{between / total:.2f}; one side is named from {ONE_SIDED_SHARE} of both lungs"
-    )
-    return Concept("side", finding, name, "name", None, about)
+    shares = {"right": right / total, "left": left / total, "between": between / total, "from": ONE_SIDED_SHARE}
+    return Concept("side", finding, name, "name", None, Remark("side_shares", shares))
 
 
 def zones(values: Array, thorax: Thorax, *, finding: str) -> Concept:
@@ -212,24 +207,23 @@ def zones(values: Array, thorax: Thorax, *, finding: str) -> Concept:
     mass = {name: _mass(positive, region) for name, region in regions.zones.items()}
     total = sum(mass.values())
     if total <= 0:
-        return _unmeasured("zones", finding, "names", "no positive part of the map lies in the lungs")
+        return _unmeasured("zones", finding, "names", Remark("no_positive_in_lungs"))
     shares = sorted(((-value / total, name) for name, value in mass.items()))
     named = [name for share, name in shares if -share >= ZONE_SHARE]
-    about = "share of the positive map in the lungs: " + ", ".join(f"{name} {-share:.2f}" for share, name in shares)
-    about += f"; a zone is named from {ZONE_SHARE}"
+    about = Remark("zone_shares", {**{name: -share for share, name in shares}, "from": ZONE_SHARE})
     if not named:
-        return _unmeasured("zones", finding, "names", f"spread over all zones; {about}")
+        return _unmeasured("zones", finding, "names", Remark("zones_spread", parts={"shares": about}))
     return Concept("zones", finding, ", ".join(named), "names", None, about)
 
 
 def perihilar(values: Array, thorax: Thorax, *, finding: str) -> Concept:
     """Share of the map's in-lung positive part around the hila (medial half, middle third). Units: share."""
-    return _region_share("perihilar", finding, values, thorax, "the medial half of the middle third of each lung")
+    return _region_share("perihilar", finding, values, thorax)
 
 
 def costophrenic(values: Array, thorax: Thorax, *, finding: str) -> Concept:
     """Share of the map's in-lung positive part at the outer lower corners (lowest quarter). Units: share."""
-    return _region_share("costophrenic", finding, values, thorax, "the outer half of the lowest quarter of each lung")
+    return _region_share("costophrenic", finding, values, thorax)
 
 
 def inside_share(values: Array, thorax: Thorax, *, finding: str) -> Concept:
@@ -242,11 +236,11 @@ def inside_share(values: Array, thorax: Thorax, *, finding: str) -> Concept:
     positive = _positive(values, thorax)
     total = float(positive.sum(dtype=np.float64))
     if total <= 0:
-        return _unmeasured("inside_share", finding, "share", "the map has no positive part")
+        return _unmeasured("inside_share", finding, "share", _NO_POSITIVE)
     share = _mass(positive, thorax.near_lungs) / total
     rim = _shrink(thorax.near_lungs, 1.0)
     error = share - _mass(positive, rim) / total
-    about = f"with {thorax.margin_words}; an even map would have {float(thorax.near_lungs.mean()):.2f}"
+    about = Remark("inside_share", {"even": float(thorax.near_lungs.mean())}, {"margin": thorax.margin})
     return Concept("inside_share", finding, share, "share", error, about)
 
 
@@ -257,13 +251,13 @@ def extent(values: Array, thorax: Thorax, *, finding: str) -> Concept:
         return _unmeasured("extent_share", finding, unit, thorax.problem)
     positive = _positive(values, thorax)
     if not positive.any():
-        return _unmeasured("extent_share", finding, unit, "the map has no positive part")
+        return _unmeasured("extent_share", finding, unit, _NO_POSITIVE)
     strong = positive >= EXTENT_LEVEL * positive.max()
     shares = [
         float(strong[regions.right | regions.left].mean()) if (regions.right | regions.left).any() else 0.0
         for regions in (thorax.drawn, thorax.grown, thorax.shrunk)
     ]
-    about = f"pixels of the lungs where the map is at least {EXTENT_LEVEL} of its largest value"
+    about = Remark("extent_lungs", {"level": EXTENT_LEVEL})
     return Concept("extent_share", finding, shares[0], unit, max(abs(s - shares[0]) for s in shares), about)
 
 
@@ -289,7 +283,7 @@ def cardiothoracic_ratio(masks: Mapping[str, Mask], *, mask_pixel: float = 1.0) 
     thorax_error = float(np.hypot(np.hypot(mask_pixel, rough[2]), np.hypot(mask_pixel, rough[3])))
     ratio = heart_width / thorax_width
     error = ratio * float(np.hypot(heart_error / heart_width, thorax_error / thorax_width))
-    about = f"heart {heart_width:.0f} px of thorax {thorax_width:.0f} px (row {row}); error from mask edges alone"
+    about = Remark("ratio_px", {"heart": round(heart_width), "thorax": round(thorax_width), "row": row})
     return Concept("cardiothoracic_ratio", "", ratio, "ratio", error, about)
 
 
@@ -303,35 +297,41 @@ def lung_area_asymmetry(masks: Mapping[str, Mask], *, mask_pixel: float = 1.0) -
     # Each area is off by its outline times one pixel; the two lungs independently.
     off_a, off_b = (_outline_px(m) * mask_pixel for m in (right, left))
     error = 2 * float(np.hypot(b * off_a, a * off_b)) / (a + b) ** 2
-    about = f"area of the right lung {a:,.0f} px, of the left {b:,.0f} px; positive means that the right is larger"
+    about = Remark("areas_px", {"right": round(a), "left": round(b)})
     return Concept("lung_area_asymmetry", "", (a - b) / (a + b), "share", error, about)
 
 
-def _problem_with(masks: Mapping[str, Mask]) -> str:
-    """"" or, in words, why these lung masks cannot be measured in. Raises: InputError for masks of different shapes."""
+def _problem_with(masks: Mapping[str, Mask]) -> Remark:
+    """Why these lung masks cannot be measured in, an empty remark where they can.
+
+    Raises: InputError for masks of different shapes.
+    """
     if "left_lung" not in masks or "right_lung" not in masks:
-        return "the two lungs were not drawn apart"
+        return Remark("lungs_not_apart")
     if len({mask.shape for mask in masks.values()}) != 1 or masks["left_lung"].ndim != 2:
         raise InputError("masks", "have different shapes", mend="give all masks in the original frame [H, W]")
     right, left = masks["right_lung"], masks["left_lung"]
     areas = [float(np.count_nonzero(m)) / m.size for m in (right, left)]
     if min(areas) < MIN_LUNG_SHARE:
-        return "a lung is missing or far too small in the lung mask"
+        return Remark("lung_too_small")
     if max(areas) > MAX_AREA_RATIO * min(areas):
-        return "the two lungs in the mask are too unequal to be trusted"
+        return Remark("lungs_unequal")
     centres = [float(np.flatnonzero(m.any(axis=0)).mean()) for m in (right, left)]
     if centres[0] >= centres[1]:
-        return "the right lung in the mask lies where the left should be"
-    return ""
+        return Remark("lungs_swapped")
+    return NO_REMARK
 
 
-def heart_problem(masks: Mapping[str, Mask]) -> str:
-    """"" or, in words, what the masks lack for the heart among them to be measured or shown. Raises: as `image_concepts`."""
+def heart_problem(masks: Mapping[str, Mask]) -> Remark:
+    """What the masks lack for the heart among them to be measured or shown, an empty remark where they lack nothing.
+
+    Raises: as `image_concepts`.
+    """
     heart = masks.get("heart")
     if problem := _problem_with(masks):
         return problem
     if heart is None or not heart.any():
-        return "the model drew no heart of a heart's form and place"
+        return Remark("no_heart")
     heart, lungs = _largest_part(heart), np.asarray(masks["left_lung"] | masks["right_lung"], dtype=bool)
     rows, columns = np.flatnonzero(heart.any(axis=1)), np.flatnonzero(heart.any(axis=0))
     lung_rows, lung_columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
@@ -339,14 +339,14 @@ def heart_problem(masks: Mapping[str, Mask]) -> str:
     right = float(heart[:, :midline].sum()) / float(heart.sum())
     ratio = _width(heart) / _thorax_width(lungs)[0]
     faults = {
-        "the heart's outline is too ragged to be a heart's": _solidity(heart) < HEART_SOLIDITY,
-        "the heart's outline lies on one side of the midline": min(right, 1 - right) < HEART_SIDE_SHARE,
-        "the heart's outline is too narrow for its height": len(columns) < HEART_WIDTH_TO_HEIGHT * len(rows),
-        "the heart's outline ends far above the bases of the lungs":
-            rows[-1] - lung_rows[0] < HEART_BOTTOM * (lung_rows[-1] - lung_rows[0]),
-        f"the outlines give a ratio of {ratio:.2f}, which no heart has": not HEART_RATIO[0] <= ratio <= HEART_RATIO[1],
+        "heart_ragged": _solidity(heart) < HEART_SOLIDITY,
+        "heart_on_one_side": min(right, 1 - right) < HEART_SIDE_SHARE,
+        "heart_narrow": len(columns) < HEART_WIDTH_TO_HEIGHT * len(rows),
+        "heart_high": rows[-1] - lung_rows[0] < HEART_BOTTOM * (lung_rows[-1] - lung_rows[0]),
+        "heart_ratio": not HEART_RATIO[0] <= ratio <= HEART_RATIO[1],
     }
-    return next((words for words, found in faults.items() if found), "")
+    fault = next((code for code, found in faults.items() if found), "")
+    return Remark(fault, {"ratio": ratio} if fault == "heart_ratio" else {})
 
 
 def _solidity(mask: Mask) -> float:
@@ -426,7 +426,7 @@ def _regions(right: Mask, left: Mask) -> Regions:
     return Regions(right, left, named, hila, corners)
 
 
-def _region_share(name: str, finding: str, values: Array, thorax: Thorax, words: str) -> Concept:
+def _region_share(name: str, finding: str, values: Array, thorax: Thorax) -> Concept:
     if thorax.drawn is None or thorax.grown is None or thorax.shrunk is None:
         return _unmeasured(name, finding, "share", thorax.problem)
     positive = _positive(values, thorax)
@@ -436,16 +436,16 @@ def _region_share(name: str, finding: str, values: Array, thorax: Thorax, words:
         region = regions.perihilar if name == "perihilar" else regions.costophrenic
         shares.append(_mass(positive, region) / total if total > 0 else 0.0)
         if total <= 0 and regions is thorax.drawn:
-            return _unmeasured(name, finding, "share", "no positive part of the map lies in the lungs")
+            return _unmeasured(name, finding, "share", Remark("no_positive_in_lungs"))
     lungs = thorax.drawn.right | thorax.drawn.left
     region = thorax.drawn.perihilar if name == "perihilar" else thorax.drawn.costophrenic
     even = float(region.sum() / lungs.sum())
-    about = f"share of the positive map in the lungs that lies in {words}; an even map would have {even:.2f}"
+    about = Remark(f"{name}_share", {"even": even})
     return Concept(name, finding, shares[0], "share", max(abs(s - shares[0]) for s in shares), about)
 
 
-def _unmeasured(name: str, finding: str, unit: str, why: str) -> Concept:
-    return Concept(name, finding, None, unit, None, f"not measured: {why}")
+def _unmeasured(name: str, finding: str, unit: str, why: Remark) -> Concept:
+    return Concept(name, finding, None, unit, None, Remark("unmeasured", parts={"why": why}))
 
 
 def _positive(values: Array, thorax: Thorax) -> Array:

@@ -59,10 +59,7 @@ CHEST_RADIOGRAPH = Modality(
     gate=CHEST_GATE,
     # The darker quarter of the drawn lungs: below most opacities, and no darker than lung is. A blurred opacity is still an
     # opacity, so a blur hides little of one; and lung-grey would be wrong outside the lungs.
-    filling=NeutralFilling(
-        "lung", ("left_lung", "right_lung"), 0.25, "the darker lung's grey ({tone}) in the lungs and by a blur elsewhere",
-        "lung_blur",
-    ),
+    filling=NeutralFilling("lung", ("left_lung", "right_lung"), 0.25, "lung_blur"),
     what_ifs=(
         WhatIf("right_lung", "right lung", "lung"), WhatIf("left_lung", "left lung", "lung"), WhatIf("heart", "heart", "blur"),
     ),

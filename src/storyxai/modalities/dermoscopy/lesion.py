@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 from storyxai.modalities.contract import Place
-from storyxai.types import Array, Concept, Image, Mask
+from storyxai.types import NO_REMARK, Array, Concept, Image, Mask, Remark
 
 __all__ = [
     "COLOURS",
@@ -42,7 +42,7 @@ QUADRANT_SHARE = 0.35
 """A quadrant is named when it holds at least this share of what lies in the lesion (an even map: 0.25 each)."""
 EXTENT_LEVEL = 0.5
 PLACE_CHECK = "inside_lesion"
-AWAY = "too much of the map lies away from the lesion"
+AWAY = Remark("lesion_away")
 COLOURS: Mapping[str, tuple[float, float, float]] = {
     "white": (0.95, 0.98, 1.0), "red": (0.85, 0.55, 0.52), "light brown": (0.75, 0.62, 0.50), "dark brown": (0.47, 0.36, 0.32),
     "blue grey": (0.45, 0.50, 0.58), "black": (0.22, 0.19, 0.20),
@@ -62,7 +62,7 @@ class Lesion:
     """
 
     stride: int
-    problem: str
+    problem: Remark = NO_REMARK
     concepts: tuple[Concept, ...] = ()
     inside: Mask | None = None
     near: Mask | None = None
@@ -77,13 +77,13 @@ class Lesion:
         """`side` (centre, border or surroundings), `zones` (quadrants), `inside_share`, `extent_share` of one map."""
         if self.inside is None or self.near is None or self.centre is None or self.quadrants is None:
             units = (("side", "name"), ("zones", "names"), ("inside_share", "share"), ("extent_share", "share of the lesion"))
-            return tuple(Concept(name, finding, None, unit, None, f"not measured: {self.problem}") for name, unit in units)
+            return tuple(Concept(name, finding, None, unit, None, _unmeasured(self.problem)) for name, unit in units)
         positive = np.maximum(values[:: self.stride, :: self.stride], 0)
         if positive.shape != self.inside.shape:
             raise InputError("map", f"shape {values.shape} is not the masks'", mend="give the map in the original frame")
         total = float(positive.sum(dtype=np.float64))
         if total <= 0:
-            why = "not measured: the map has no positive part"
+            why = _unmeasured(Remark("no_positive"))
             return tuple(Concept(name, finding, None, unit, None, why) for name, unit in (("side", "name"), ("zones", "names")))
         shares = {
             name: float(positive[region].sum(dtype=np.float64)) / total
@@ -93,13 +93,12 @@ class Lesion:
                 ("surroundings", ~self.near),
             )
         }
-        about = "share of the positive map: " + ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
         strongest = max(shares, key=lambda name: shares[name])
         strong = positive >= EXTENT_LEVEL * positive.max()
-        extent_about = f"pixels of the lesion where the map is at least {EXTENT_LEVEL} of its largest value"
+        extent_about = Remark("lesion_extent", {"level": EXTENT_LEVEL})
         even = float(self.near.mean())
         return (
-            Concept("side", finding, strongest, "name", None, about),
+            Concept("side", finding, strongest, "name", None, Remark("lesion_ring_shares", dict(shares))),
             self._zones(positive, finding),
             Concept(
                 "inside_share",
@@ -107,7 +106,7 @@ class Lesion:
                 1 - shares["surroundings"],
                 "share",
                 None,
-                f"in the lesion and the margin around it; an even map would have {even:.2f}",
+                Remark("lesion_inside", {"even": even}),
             ),
             Concept("extent_share", finding, float(strong[self.inside].mean()), "share of the lesion", None, extent_about),
         )
@@ -117,11 +116,9 @@ class Lesion:
         mass = {name: float(positive[region].sum(dtype=np.float64)) for name, region in self.quadrants.items()}
         total = sum(mass.values())
         if total <= 0:
-            return Concept(
-                "zones", finding, None, "names", None, "not measured: no positive part of the map lies in the lesion"
-            )
+            return Concept("zones", finding, None, "names", None, _unmeasured(Remark("lesion_no_positive")))
         ranked = sorted((-value / total, name) for name, value in mass.items())
-        about = "share of the positive map in the lesion: " + ", ".join(f"{name} {-share:.2f}" for share, name in ranked)
+        about = Remark("lesion_quadrants", {name: -share for share, name in ranked})
         named = [name for share, name in ranked if -share >= QUADRANT_SHARE]
         return Concept("zones", finding, ", ".join(named) or None, "names", None, about)
 
@@ -129,9 +126,7 @@ class Lesion:
         """The lesion and a margin around it."""
         if self.near is None:
             return Place(PLACE_CHECK, None, 1, self.problem, AWAY)
-        return Place(
-            PLACE_CHECK, self.near, self.stride, f"the lesion with {100 * MARGIN_SHARE:.0f} % of its size around it", AWAY
-        )
+        return Place(PLACE_CHECK, self.near, self.stride, Remark("lesion_with_margin", {"share": MARGIN_SHARE}), AWAY)
 
 
 def survey_lesion(masks: Mapping[str, Mask], *, spacing_mm: tuple[float, float] | None, mask_pixel: float) -> Lesion:
@@ -140,7 +135,7 @@ def survey_lesion(masks: Mapping[str, Mask], *, spacing_mm: tuple[float, float] 
 
     drawn = masks.get("lesion")
     if drawn is None or float(drawn.mean()) < LEAST_SHARE:
-        return Lesion(1, "no lesion was drawn")
+        return Lesion(1, Remark("lesion_none"))
     stride = max(1, -(-max(drawn.shape) // WORKING_SIDE_PX))
     inside = largest_piece(drawn[::stride, ::stride])
     depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
@@ -157,7 +152,7 @@ def survey_lesion(masks: Mapping[str, Mask], *, spacing_mm: tuple[float, float] 
         "lower right": inside & ~upper & ~left,
     }
     concepts = measure_outline(inside, spacing_mm=_spaced(spacing_mm, stride), mask_pixel=mask_pixel / stride)
-    return Lesion(stride, "", concepts, inside, near, centre, quadrants)
+    return Lesion(stride, NO_REMARK, concepts, inside, near, centre, quadrants)
 
 
 def _spaced(spacing_mm: tuple[float, float] | None, stride: int) -> tuple[float, float] | None:
@@ -170,21 +165,23 @@ def measure_outline(
     """lesion_asymmetry, border_irregularity and lesion_diameter of one lesion. Shapes: mask bool [H, W], not empty."""
     outline, area = _outline_px(mask) * mask_pixel, float(mask.sum())
     major, minor = fold_asymmetry(mask)
-    folded = (
-        f"share that does not fold onto the lesion: {major:.2f} about its long axis, {minor:.2f} about the other; the larger"
-    )
-    solid = "1 - area over that of the convex hull; a convex outline has 0"
+    folded = Remark("lesion_folded", {"long": major, "short": minor})
+    solid = Remark("lesion_solid")
     extent = largest_extent(mask)
     concepts = [
         Concept("lesion_asymmetry", "", max(major, minor), "share of the lesion", min(1.0, outline / area), folded),
         Concept("border_irregularity", "", border_irregularity(mask), "share of the hull", min(1.0, outline / area), solid),
     ]
     if spacing_mm is None:
-        why = "not measured: the file gives no scale"
+        why = _unmeasured(Remark("lesion_no_scale"))
         return (*concepts, Concept("lesion_diameter", "", None, "mm", None, why))
     scale = float(np.mean(spacing_mm))
-    about = "largest distance between two points of the outline"
+    about = Remark("lesion_across")
     return (*concepts, Concept("lesion_diameter", "", extent * scale, "mm", 2 * mask_pixel * scale, about))
+
+
+def _unmeasured(why: Remark) -> Remark:
+    return Remark("unmeasured", parts={"why": why})
 
 
 def fold_asymmetry(mask: Mask) -> tuple[float, float]:
@@ -262,10 +259,10 @@ def measure_colours(image: Image, masks: Mapping[str, Mask], *, mask_pixel: floa
     pixels, lesion = image.pixels[::stride, ::stride], largest_piece(drawn[::stride, ::stride])
     skin = surrounding_skin(pixels, lesion)
     if skin is None:
-        return (Concept("colour_count", "", None, "colours", None, "not measured: no skin is seen around the lesion"),)
+        return (Concept("colour_count", "", None, "colours", None, _unmeasured(Remark("lesion_no_skin"))),)
     shares = colours_of(pixels[lesion], skin)
     named = [name for name, share in shares.items() if share >= LEAST_COLOUR_SHARE]
-    about = f"{', '.join(named)}; each nearest to {100 * LEAST_COLOUR_SHARE:.0f} % of the lesion or more, beside the skin"
+    about = Remark("lesion_colours", {"colours": ", ".join(named), "least": LEAST_COLOUR_SHARE})
     return (Concept("colour_count", "", len(named), "colours", COLOUR_ERROR, about),)
 
 

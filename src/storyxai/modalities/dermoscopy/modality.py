@@ -25,7 +25,6 @@ DERMOSCOPY = Modality(
         "skin",
         ("lesion",),
         0.5,
-        "the colour of the skin around it ({tone}) in the lesion and by a blur elsewhere",
         "skin_blur",
         around=True,
     ),

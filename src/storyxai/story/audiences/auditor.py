@@ -60,7 +60,7 @@ def _model(t: Teller) -> list[list[Sentence]]:
     lines += [gaps(t, "auditor"), *t.lacks("gap")]
     unmeasured = [name for name in t.record["findings"] if t.value(f"model.per_finding.{name}.auroc") is None]
     if unmeasured:
-        names = t.words.listed(t.words.word("finding", name) for name in unmeasured)
+        names = t.words.listed(map(t.named, unmeasured))
         cites = [f"findings.{name}.threshold" for name in unmeasured]
         lines.append(t.say("auditor.no_figures", cites=cites, slots={"names": names}))
     return lines

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from storyxai.evidence.record import figure_name
+from storyxai.evidence.record import BOXED, figure_name
 from storyxai.story.audiences.learned import learned_in_words
 from storyxai.story.audiences.neighbours import near_sentence
 from storyxai.story.audiences.practitioner import smallest_change
@@ -16,8 +16,6 @@ from storyxai.types import Section, Sentence
 __all__ = ["BLOCKS", "clinician_sections"]
 
 COUNTERFACTUALS_TOLD = 2
-BOXED = "the boxed area"
-"""How counterfactuals call the strongest box of their finding."""
 FEW_POSITIVES = 20
 """Measured on fewer images with the finding, sensitivity says little."""
 MIN_SHARE_TOLD = 0.4

@@ -20,8 +20,8 @@ class Audience:
     """One kind of reader.
 
     `sections` tells a record. `title` is the story's; "" takes the language's own "<key>.title". `grade` is the highest
-    Flesch-Kincaid grade and `sentence_words` the longest mean sentence that a story may have, None where that is not asked
-    (grades are counted in English alone). Without `maps` no map of an explanation is among the figures. `signed`: the page is
+    school grade, by the measure that the language's file names, and `sentence_words` the longest mean sentence that a story may
+    have, None where that is not asked. Without `maps` no map of an explanation is among the figures. `signed`: the page is
     held back until a clinician has signed it. `style`: "calm" pages draw one plain frame where "technical" ones draw all;
     "brief" ones run a section's sentences together; "folded" ones show their first section and fold the others;
     "layered" ones nest each section in the one before it, tables folded, and offer what they hold as files.

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from storyxai.errors import EvidenceError
 from storyxai.evidence.record import figure_name
-from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
-from storyxai.story.words import Teller
+from storyxai.story.readability import words_per_sentence
+from storyxai.story.words import Teller, load_words
 from storyxai.types import Section, Sentence, Story
 
 __all__ = ["GRADE_REFUSED", "WORDS_REFUSED", "check_readability", "patient_sections"]
@@ -86,10 +86,12 @@ def _lacks(t: Teller) -> list[list[Sentence]]:
 def _limits(t: Teller) -> list[Sentence]:
     """What the model was not made to find, named where the names are plain enough and few."""
     plain = t.words.data["tables"]["lay_limit"]
-    names = [plain.get(name, name) for name in t.value("model.cannot_see") or ()]
+    # A card is English: what nobody translated is left out in other languages.
+    own = t.words.language == "en"
+    names = [plain.get(name, name if own else "") for name in t.value("model.cannot_see") or ()]
     listed = t.words.either(list(dict.fromkeys(name for name in names if name))[:MOST_LIMITS])
     named = t.say("patient.limit", slots={"names": listed}) if listed else []
-    if named and flesch_kincaid_grade(named[0].text) <= GRADE_REFUSED:
+    if named and (t.words.grade(named[0].text) or 0) <= GRADE_REFUSED:
         return named
     return t.say("patient.limit_plain") if t.value("model.cannot_see") else []
 
@@ -103,13 +105,15 @@ def check_readability(
 ) -> None:
     """Nothing, when the story is plain enough; names that are `quoted` from outside are not counted, None is not asked.
 
+    Nor is a grade in a language whose file names no measure of one.
+
     Raises: EvidenceError naming its grade or its sentences' length.
     """
     text = " ".join(s.text for section in story.sections for s in section.sentences)
     for name in sorted(quoted, key=len, reverse=True):
         text = text.replace(name, "it")
-    reached, length = flesch_kincaid_grade(text), words_per_sentence(text)
-    if grade is not None and reached > grade:
+    reached, length = load_words(story.language).grade(text), words_per_sentence(text)
+    if grade is not None and reached is not None and reached > grade:
         raise EvidenceError(f"the {story.audience}'s story asks for school grade {reached:.1f}, above {grade:.0f}")
     if words is not None and length > words:
         raise EvidenceError(f"the {story.audience}'s sentences have {length:.1f} words on average, above {words:.0f}")

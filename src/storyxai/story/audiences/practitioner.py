@@ -154,7 +154,7 @@ def _lime(t: Teller) -> list[Sentence]:
         return []
     values = t.words.listed(f"{t.named(n)} {t.words.printed(t.value(f'{p}.r2'), 'decimal')}" for n, p in known.items())
     first = next(iter(known.values()))
-    run = {leaf: t.words.printed(t.value(f"{first}.{leaf}"), how)
+    run = {leaf: t.words.printed(t.worded(f"{first}.{leaf}"), how)
            for leaf, how in (("samples", "number"), ("seed", "number"), ("fill", "text"))}  # fmt: skip
     cites = [*(f"{path}.r2" for path in known.values()), *(f"{first}.{leaf}" for leaf in run)]
     return t.say("practitioner.lime", cites=cites, slots={"values": values, **run})
