@@ -226,7 +226,7 @@ class _Builder:
             film=data_uri(draw.page_image_png(self.evidence.image)) if drawn else "", parts=parts, focuses=focuses,
             untouched=self._untouched, beside=self._beside(parts) if one_screen else None,
             store=tuple(self.store.values()), notes=self._notes(), downloads=self._downloads(),
-            held=_in_script(self.record) if self.layered else "",
+            held=_in_script(json.dumps(self.record, ensure_ascii=False, sort_keys=True)) if self.layered else "",
         )
 
     def _downloads(self) -> tuple[tuple[str, str, str], ...]:
@@ -412,12 +412,12 @@ def _told_alone(story: Story) -> _StoryView:
 
 def _embedded(story: Story) -> Markup:
     """The story as JSON to stand in a script element."""
-    return _in_script(story_as_record(story))
+    return _in_script(json.dumps(story_as_record(story), ensure_ascii=False, sort_keys=True, indent=1))
 
 
-def _in_script(value: Mapping[str, Any]) -> Markup:
-    """`value` as JSON to stand in a script element, where no "<" may, whatever a file was called."""
-    return Markup(json.dumps(value, ensure_ascii=False, sort_keys=True, indent=1).replace("<", "\\u003c"))
+def _in_script(text: str) -> Markup:
+    """JSON to stand in a script element, where no "<" may, whatever a file was called."""
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def _subject(name: str) -> str:
