@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -83,6 +84,7 @@ class Page:
     other: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
 
     def cites(self, said: Said) -> tuple[str, ...]:
@@ -108,6 +110,8 @@ def read_page(data: bytes) -> Page:
     page.gauges = [_gauge(one) for one in body.all("div", "gauge")]
     page.tiles = [_tile(one) for one in body.all("svg", "film-frame")]
     page.foreign = list(_foreign(root))
+    named = Counter(one.attributes["id"] for one in root.elements() if "id" in one.attributes)
+    page.twice = [name for name, count in named.items() if count > 1]
     _walk(body, page, hidden=False)
     return page
 

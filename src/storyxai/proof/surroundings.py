@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -34,6 +35,8 @@ def surrounding_problems(
         yield "lacks the line that it is for research use only, at its head or its foot"
     yield from (f"hides “{text}” from its reader" for text in page.hidden)
     yield from (f"holds {what}" for what in page.foreign)
+    yield from (f"has two elements called {name}" for name in page.twice)
+    yield from (f"says “{said.text}” more than once" for said, count in Counter(page.said).items() if count > 1)
     yield from _release_problems(page, released) if page.form == ".html" else ()
     for chip in page.chips:
         yield from _chip_problems(chip, lexicon)
