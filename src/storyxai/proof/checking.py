@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from storyxai.errors import CitationError, StoryxaiError
-from storyxai.evidence.record import as_record, record_sha256, resolve
+from storyxai.evidence.record import as_record, resolve
 from storyxai.proof.judging import problems_of, tier_said, tiers_cited
 from storyxai.proof.lexicon import Lexicon, find_phrases, words_of
 from storyxai.proof.page import Page, read_page
@@ -160,8 +160,8 @@ def _note_problems(page: Page, lexicon: Lexicon) -> Iterator[str]:
     told = {said.note for said in page.said}
     yield from (f"“{said.text}” leads to no note" for said in page.said if said.note not in page.notes)
     yield from (f"note {number} belongs to no sentence" for number in sorted(set(page.notes) - told))
-    if (digest := record_sha256(lexicon.record)) not in page.other:
-        yield f"does not say that it was told from the evidence {digest[:12]}"
+    if lexicon.digest not in page.other:
+        yield f"does not say that it was told from the evidence {lexicon.digest[:12]}"
 
 
 def _value_problems(path: str, value: Any, lexicon: Lexicon) -> Iterator[str]:

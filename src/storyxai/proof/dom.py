@@ -33,10 +33,11 @@ class Element:
 
     def elements(self) -> Iterator[Element]:
         """All elements in it, itself first, in the order of the page."""
-        yield self
-        for child in self.children:
-            if isinstance(child, Element):
-                yield from child.elements()
+        waiting = [self]
+        while waiting:
+            one = waiting.pop()
+            yield one
+            waiting.extend(child for child in reversed(one.children) if isinstance(child, Element))
 
     def all(self, tag: str = "", name: str = "") -> list[Element]:
         """The elements in it of that tag and of that class; "" stands for any."""

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any, Final
 
 from storyxai.catalogue import load_catalogue
+from storyxai.evidence.record import record_sha256
 from storyxai.modalities.registry import DEFAULT_MODALITY, is_built_in, modality_named
 from storyxai.modalities.words import LIST_MARK, english_words, flat_words, with_own_tables
 
@@ -58,6 +59,11 @@ class Lexicon:
         plain = cls(language, data, labels, record)
         own_labels = [(key.split(".")[1:], text) for key, text in plain.own.items() if key.startswith("page.")]
         return replace(plain, data=with_own_tables(data, plain.own), labels=_with_labels(plain.labels, own_labels))
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the record: what every page says that it was told from."""
+        return record_sha256(self.record)
 
     @cached_property
     def own(self) -> Mapping[str, str]:

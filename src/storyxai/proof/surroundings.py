@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from storyxai.errors import CitationError
-from storyxai.evidence.record import record_sha256, resolve
+from storyxai.evidence.record import resolve
 from storyxai.proof.lexicon import Lexicon, find_phrases, strings_in
 from storyxai.proof.page import Chip, Gauge, Page, Row, Tile
 from storyxai.proof.printing import prints_number
@@ -168,7 +168,7 @@ class _Known:
                   for entry in room.values() if isinstance(entry, str) and "[" not in entry]  # fmt: skip
         texts += [name for names in (*lexicon.findings.values(), *lexicon.methods.values()) for name in names]
         texts += [str(number) for number in range(100)] + [*given, *lexicon.own.values()]
-        texts += [name.removeprefix("gate.") for name in record["gate"]] + [record_sha256(record)]
+        texts += [name.removeprefix("gate.") for name in record["gate"]] + [lexicon.digest]
         study = str(record["study"]["study_id"])
         texts += [f"{lexicon.labels['study']} {study.removeprefix('study-')}", str(lexicon.labels["unknown"])]
         self._texts = {_bare(text) for text in texts} | {_bare(text.replace("_", " ")) for text in texts}
