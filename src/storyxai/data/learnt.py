@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from storyxai.data.batches import Examples
 from storyxai.data.sources import Source, may_be_passed_on, source_of
 from storyxai.data.table import StudyTable
 from storyxai.types import DataSet
+
+if TYPE_CHECKING:  # `evaluate` and the reading of a recipe need no torch
+    from storyxai.data.batches import Examples
 
 __all__ = ["Origin", "learnt_sets", "learnt_sources", "origins_of", "weights_licence"]
 
