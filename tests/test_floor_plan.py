@@ -49,7 +49,7 @@ ALLOWED: dict[str, str] = {
     "models": "errors types files provenance modalities imaging explain",
     "phantoms": "errors types files provenance modalities",
     "training": "errors types files progress modalities metrics data models phantoms",
-    "evidence": "errors types files provenance modalities imaging explain models",
+    "evidence": "errors types files progress provenance modalities imaging explain models",
     "story": "errors types catalogue modalities evidence",
     "pages": "errors types provenance imaging data evidence story",
     "proof": "errors types catalogue modalities evidence",

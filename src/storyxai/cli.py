@@ -29,6 +29,7 @@ from storyxai.progress import Progress
 
 if TYPE_CHECKING:
     from storyxai import logbook
+    from storyxai.programs import budget as opening_budget
     from storyxai.programs import compare as comparing
     from storyxai.programs import concepts as conceiving
     from storyxai.programs import data, recipes
@@ -60,6 +61,7 @@ else:
     indexing, logging_to = _Later("index"), _Later("log")
     comparing, rewriting = _Later("compare"), _Later("rewrite")
     conceiving, indexing_neighbours = _Later("concepts"), _Later("neighbours")
+    opening_budget = _Later("budget")
 
 __all__ = ["app", "main"]
 
@@ -154,7 +156,11 @@ class _TellWords:
     method: Annotated[
         str, typer.Option(help="Methods that draw maps, such as grad_cam, lime, occlusion; several with commas.")
     ] = "grad_cam,lime"
-    samples: Annotated[int, typer.Option(help="LIME's perturbed images; more is slower and steadier.")] = 1000
+    samples: Annotated[
+        str, typer.Option(help="LIME's perturbed images; more is slower and steadier. auto: until its result is stable.")
+    ] = "1000"
+    seconds: Annotated[float | None, typer.Option(help="Time for each method that samples; pages say how far it came.")] = None
+    memory: Annotated[float | None, typer.Option(help="Megabytes for perturbed images at once, beside the model's own.")] = None
     seed: Seed = 0
     indication: Annotated[str, typer.Option(help="The question that was asked, if any.")] = ""
     prevalence: Annotated[
@@ -200,14 +206,15 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
             words.model, _listed(words.findings), opening.read_prevalence(words.prevalence),
             tuple(map(Path, _listed(words.models))),
         ),
-        methods=tuple(_method_key(name) for name in _listed(words.method)), samples=words.samples, seed=words.seed,
+        methods=tuple(_method_key(name) for name in _listed(words.method)), samples=opening_budget.read_samples(words.samples),
+        seconds=words.seconds, memory_mb=words.memory, seed=words.seed,
         indication=words.indication, force=words.force, seal_key=words.seal_key,
         rewriter=rewriting.LanguageModel(words.rewrite_with, words.rewrite_model) if words.rewrite_with else None,
         concepts=words.concepts, neighbours=words.neighbours,
     )
     log = _opened_log(words.log, words.log_key)
     with _progress() as progress:
-        answers = telling.tell(images, out, options, progress=progress)
+        answers = telling.tell(images, out, options, progress=progress, passes=progress if sys.stderr.isatty() else None)
     if log:
         logging_to.log_told(log, answers)
     told = [item for item in answers if isinstance(item, telling.Told)]
@@ -404,7 +411,9 @@ class _ExplainWords:
     method: Annotated[str, typer.Option(help="grad_cam (Grad-CAM), lime (LIME), occlusion, ...")] = "grad_cam"
     model: Model = None
     findings: Findings = ""
-    samples: Annotated[int, typer.Option(help="LIME's perturbed images.")] = 1000
+    samples: Annotated[str, typer.Option(help="LIME's perturbed images; auto: until its result is stable.")] = "1000"
+    seconds: Annotated[float | None, typer.Option(help="Time that a method that samples may take.")] = None
+    memory: Annotated[float | None, typer.Option(help="Megabytes for perturbed images at once, beside the model's own.")] = None
     seed: Seed = 0
     force: Annotated[bool, typer.Option(help="Explain even if the gate refuses the image.")] = False
     as_json: Json = False
@@ -423,7 +432,8 @@ def explain(
     Example:  storyxai explain film.png --method lime --finding Mass --out mass.png
     """
     options = explaining.ExplainOptions(
-        finding, _method_key(words.method), _chosen(words.model, words.findings), words.samples, words.seed, words.force
+        finding, _method_key(words.method), _chosen(words.model, words.findings),
+        opening_budget.read_samples(words.samples), words.seed, words.force, words.seconds, words.memory,
     )
     result = explaining.explain(image, out, options)
     span = f"{result.minimum:.3g} to {result.maximum:.3g} {result.unit}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +21,12 @@ from storyxai.modalities.any_image import survey_any_image
 from storyxai.modalities.contract import FindingTerm, Modality, Survey
 from storyxai.modalities.registry import DEFAULT_MODALITY, is_built_in, modality_named
 from storyxai.modalities.words import english_words
+from storyxai.progress import Progress
 from storyxai.provenance import software_versions
 from storyxai.types import (
     GAPS,
     MOST_NAMED,
+    Array,
     Check,
     Concept,
     Evidence,
@@ -43,6 +45,7 @@ __all__ = [
 
 METHODS = ("grad_cam", "lime")
 MOST_TOLD = MOST_NAMED
+USUAL_SAMPLES, USUAL_BATCH = 1000, 64
 SAID = 0.5
 """From this value on, what reads a report takes the finding as said to be there."""
 MOST_PIXELS_FOR_ALL_MAPS = 2_000_000
@@ -52,15 +55,16 @@ MOST_PIXELS_FOR_ALL_MAPS = 2_000_000
 class GatherSettings:
     """How evidence is gathered.
 
-    `samples` a method that perturbs may draw, `seed` of all that is random. `passes` of the model the search for the smallest
-    change may take for all findings together (None: half as many as samples).
-    `concepts` are those that this model was tested for, `index` that in which its `near`
-    most similar images are looked for. `modality` None: the one that the model names,
-    else as `modality_for` says. `force` passes over a refusal by the gate; the failed check then stays in the evidence and on
-    every page. `indication` is the question that was asked, `study_id` the study's name ("": from the file's hash).
+    `samples` a method that perturbs may draw (None: until its result is stable), `seed` of all that is random. `passes` of the
+    model the search for the smallest change may take for all findings together (None: half as many as samples). `modality`
+    None: the one that the model names, else as `modality_for` says. `force` passes over a refusal by the gate; the failed
+    check then stays in the evidence and on every page. `indication` is the question that was asked, `study_id` the study's
+    name ("": from the file's hash). `concepts` are those that this model was tested for, `index` that in which its `near` most
+    similar images are looked for. `seconds` each method that samples may take, `memory_mb` its perturbed images at once;
+    `progress` is told of the model's passes.
     """
 
-    samples: int = 1000
+    samples: int | None = 1000
     seed: int = 0
     modality: Modality | None = None
     force: bool = False
@@ -70,11 +74,14 @@ class GatherSettings:
     concepts: LearnedConcepts | None = None
     index: NeighbourIndex | None = None
     near: int = 20
+    seconds: float | None = None
+    memory_mb: float | None = None
+    progress: Progress | None = None
 
     @property
     def most_passes(self) -> int:
         """The passes of the model that the search for the smallest change may take."""
-        return self.samples // 2 if self.passes is None else self.passes
+        return (self.samples or USUAL_SAMPLES) // 2 if self.passes is None else self.passes
 
 
 def gather(
@@ -89,7 +96,7 @@ def gather(
     """
     settings = settings or GatherSettings()
     modality, asked = settings.modality or modality_for(model), _methods(methods)
-    once = OneLook(model, view_of(model, image)[0])
+    once = OneLook(model, view_of(model, image)[0], heard=_listener(settings))
     seen, gate = _look(once, image, modality, settings)
     gaps = _gaps(seen, modality)
     told = told_findings(seen.prediction.findings, calibrated="calibration" not in gaps)
@@ -117,7 +124,8 @@ def gather(
         indication=settings.indication,
         gaps=gaps,
         smallest_changes=smallest_changes(
-            model, seen, modality, told, segments=drawings.segments, passes=settings.most_passes
+            once, seen, modality, told, segments=drawings.segments, passes=settings.most_passes,
+            batch=_batch(seen.pixels, settings.memory_mb),
         ),
         neighbours=neighbours_of(settings.index, model, image, seen.look, count=settings.near),
         learned=learned_here(settings.concepts, model, seen.look, told),
@@ -212,9 +220,35 @@ def _draw(
     model: OneLook, seen: Seen, image: Image, modality: Modality, methods: Sequence[Method], told: tuple[str, ...],
     stored: tuple[str, ...], settings: GatherSettings,
 ) -> Drawings:
-    budget = Budget(samples=settings.samples, seed=settings.seed)
+    budget = Budget(settings.samples, settings.seconds, _batch(seen.pixels, settings.memory_mb), settings.seed)
     survey = _survey(seen, image, modality)
     return draw(model, seen, modality, methods, told=told, stored=stored, budget=budget, survey=survey)
+
+
+def _batch(pixels: Array, memory_mb: float | None) -> int:
+    """How many perturbed images are made at once: each takes its pixels and a byte for each that is shown or hidden."""
+    if memory_mb is None:
+        return USUAL_BATCH
+    one = (pixels.nbytes + pixels[0].size) / 1e6
+    if memory_mb < one:
+        raise InputError("memory", f"{memory_mb:g} MB hold no perturbed image", mend=f"allow {one:.1f} MB or more")
+    return min(USUAL_BATCH, int(memory_mb / one))
+
+
+def _listener(settings: GatherSettings) -> Callable[[int], None] | None:
+    """What hears of each batch that the model answers, and says how many of the passes to be expected are over."""
+    progress = settings.progress
+    if progress is None:
+        return None
+    total, done = (settings.samples or USUAL_SAMPLES) + settings.most_passes, 0
+
+    def hear(images: int) -> None:
+        nonlocal done, total
+        done += images
+        total = max(total, done)
+        progress("asking the model", done, total)
+
+    return hear
 
 
 def _survey(seen: Seen, image: Image, modality: Modality) -> Survey | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -51,6 +51,7 @@ class OneLook:
 
     model: ExplainedModel
     image: Array
+    heard: Callable[[int], None] | None = None
     _looks: dict[tuple[int, ...] | None, Look | None] = field(default_factory=dict)
 
     @property
@@ -70,7 +71,9 @@ class OneLook:
         return self.model.model_id
 
     def logits(self, images: Array) -> Array:
-        """The model's logits."""
+        """The model's logits; whoever listens hears of how many images."""
+        if self.heard is not None:
+            self.heard(len(images))
         return self.model.logits(images)
 
     def look(self, image: Array, columns: Sequence[int] | None = None) -> Look | None:

@@ -28,7 +28,8 @@ def decision_limit(finding: Finding) -> float:
 
 
 def smallest_changes(
-    model: ExplainedModel, seen: Seen, modality: Modality, told: tuple[str, ...], *, segments: NDArray[np.int32], passes: int
+    model: ExplainedModel, seen: Seen, modality: Modality, told: tuple[str, ...], *, segments: NDArray[np.int32], passes: int,
+    batch: int = BATCH,
 ) -> tuple[SmallestChange, ...]:
     """For each told finding the fewest superpixels that were found to turn it when they are hidden, with the new probability.
 
@@ -39,7 +40,7 @@ def smallest_changes(
     if not findings or passes <= count:
         return ()
     painted = neutral_filling(seen, modality)
-    hidden = HiddenSuperpixels(seen.pixels, segments, "blur" if painted is None else painted.image, batch=BATCH)
+    hidden = HiddenSuperpixels(seen.pixels, segments, "blur" if painted is None else painted.image, batch=batch)
     turns = turn_decisions(
         lambda vectors: hidden.answers(model.logits, vectors)[0], count,
         [_margin(model, finding) for finding in findings], TurnSearch(passes=passes),

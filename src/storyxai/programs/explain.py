@@ -15,9 +15,9 @@ from storyxai.explain.registry import known_methods
 from storyxai.files import MORE_ROOM, replace_files
 from storyxai.imaging.read import read_image
 from storyxai.pages.figures import pair_png
+from storyxai.programs.budget import Allowance
 from storyxai.programs.models import SHIPPED_MODEL, ModelChoice, open_model
 from storyxai.programs.places import output_folder
-from storyxai.programs.tell import require_samples
 from storyxai.story.words import Words, words_of
 from storyxai.types import METHOD_NAMES, Check, Heatmap
 
@@ -31,9 +31,11 @@ class ExplainOptions:
     finding: str
     method: str = "grad_cam"
     model: ModelChoice = SHIPPED_MODEL
-    samples: int = 1000
+    samples: int | None = 1000
     seed: int = 0
     force: bool = False
+    seconds: float | None = None
+    memory_mb: float | None = None
 
     @property
     def method_key(self) -> str:
@@ -74,12 +76,14 @@ def explain(path: Path, out: Path, options: ExplainOptions) -> Explained:
     """
     method = options.method_key
     raw = _raw_beside(out)
-    require_samples(options.samples)
+    Allowance(options.samples, options.seconds, options.memory_mb).check()
     with output_folder(out.parent, typed=out):
         model = open_model(options.model)
         name = _finding_of(model, options.finding)
         image = read_image(path, colour=modality_for(model).acquisition.colour)
-        settings = GatherSettings(options.samples, options.seed, force=options.force)
+        settings = GatherSettings(
+            options.samples, options.seed, force=options.force, seconds=options.seconds, memory_mb=options.memory_mb
+        )
         heatmap, checks = explain_finding(model, image, finding=name, method=method, settings=settings)
         words = words_of(modality_for(model))
         withheld = words.say(*heatmap.withheld_because)

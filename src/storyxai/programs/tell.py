@@ -20,6 +20,7 @@ from storyxai.files import MORE_ROOM, replace_files
 from storyxai.imaging.read import find_images, read_image
 from storyxai.pages.story import render_html
 from storyxai.programs.auto import known_students, student_for
+from storyxai.programs.budget import Allowance
 from storyxai.programs.index import INDEX_NAME, index, is_ours
 from storyxai.programs.models import AUTO, SHIPPED_MODEL, ModelChoice, open_model
 from storyxai.programs.places import output_folder
@@ -35,15 +36,13 @@ from storyxai.types import Evidence, Finding, Story, named_findings
 
 __all__ = ["NotTold", "TellOptions", "Told", "tell", "tell_one"]
 
-FEWEST_SAMPLES = 100
-
-
 @dataclass(frozen=True)
 class TellOptions:
     """How studies are told.
 
     `audiences` name the readers; `model` says which model speaks; `methods` draw its maps, the first one every finding's;
-    `samples` are the perturbed images of a method that perturbs; `force` tells even what the gate refuses, with its warning
+    `samples` are the perturbed images of a method that perturbs (None: until stable),
+    within `seconds` and `memory_mb`; `force` tells even what the gate refuses, with its warning
     on every page; `seal_key` is a file whose bytes seal each study (`evidence.seal`); `rewriter` rewords the pages. `concepts`
     is a file of `storyxai concepts` (None: the one beside the model, where there is one), `neighbours` an index of
     `storyxai neighbours build`.
@@ -53,7 +52,7 @@ class TellOptions:
     language: str = "en"
     model: ModelChoice = SHIPPED_MODEL
     methods: Sequence[str] = METHODS
-    samples: int = 1000
+    samples: int | None = 1000
     seed: int = 0
     indication: str = ""
     force: bool = False
@@ -61,6 +60,8 @@ class TellOptions:
     rewriter: LanguageModel | None = None
     concepts: Path | None = None
     neighbours: Path | None = None
+    seconds: float | None = None
+    memory_mb: float | None = None
 
     @cached_property
     def index(self) -> NeighbourIndex | None:
@@ -78,7 +79,7 @@ class TellOptions:
             self.rewriter.check()
         if self.seal_key is not None:
             read_key(self.seal_key)
-        require_samples(self.samples)
+        Allowance(self.samples, self.seconds, self.memory_mb).check()
         if self.concepts is not None:
             read_concepts(self.concepts)
         assert self.neighbours is None or self.index is not None  # read, so that what is wrong with it is said first
@@ -112,9 +113,10 @@ class NotTold:
 
 
 def tell(
-    images: Sequence[Path], out: Path, options: TellOptions | None = None, *, progress: Progress | None = None
+    images: Sequence[Path], out: Path, options: TellOptions | None = None, *, progress: Progress | None = None,
+    passes: Progress | None = None,
 ) -> list[Told | NotTold]:
-    """What was told of each image, in folders under `out`.
+    """What was told of each image, in folders under `out`; `progress` hears of images, `passes` of the model's within one.
 
     A study's folder appears whole or not at all. Told again, its evidence and the pages that were asked for are
     replaced; pages of other readers are told again where the evidence changed, and every other file stays. One image
@@ -129,7 +131,7 @@ def tell(
         open_for = _opened(options)
         for done, path in enumerate(paths, start=1):
             try:
-                told.append(tell_one(open_for(path), path, out, options))
+                told.append(tell_one(open_for(path), path, out, options, progress=passes))
             except (InputError, GateRefusal) as error:
                 if len(paths) == 1 or isinstance(error, OutputError):
                     raise
@@ -160,16 +162,16 @@ def _index(out: Path, told: int, language: str) -> None:
         index([out], language=language)
 
 
-def require_samples(samples: int) -> None:
-    """Raise InputError if so few perturbed images cannot carry LIME's fit."""
-    if samples < FEWEST_SAMPLES:
-        raise InputError("samples", f"{samples} are too few for LIME", mend=f"use {FEWEST_SAMPLES} or more, best 1000")
+def tell_one(
+    model: ExplainedModel, path: Path, out: Path, options: TellOptions, *, progress: Progress | None = None
+) -> Told:
+    """What a model that is open tells of one image, in a folder under `out`; `progress` hears of the model's passes.
 
-
-def tell_one(model: ExplainedModel, path: Path, out: Path, options: TellOptions) -> Told:
-    """What a model that is open tells of one image, in a folder under `out`. Raises: InputError, GateRefusal, OutputError."""
+    Raises: InputError, GateRefusal, OutputError.
+    """
     settings = GatherSettings(options.samples, options.seed, force=options.force, indication=options.indication)
     settings = replace(settings, concepts=_concepts_of(options), index=options.index)
+    settings = replace(settings, seconds=options.seconds, memory_mb=options.memory_mb, progress=progress)
     image = read_image(path, colour=modality_for(model).acquisition.colour)
     evidence = gather(model, image, methods=options.methods, settings=settings)
     folder = out / evidence.prediction.study_id

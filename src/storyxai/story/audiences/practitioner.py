@@ -32,7 +32,8 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     sections += t.section(said("practitioner.prediction"), lines, figures=("table/findings",))
     sections += t.section(said("practitioner.changes"), _changes(t))
     sections += learned_section(t) + near_section(t)
-    lines = [t.say(f"practitioner.{key}") for key in ("seed", "software", "weights", "input", "research")]
+    lines = [t.say("practitioner.seed") or t.say("practitioner.seed_auto")]
+    lines += [t.say(f"practitioner.{key}") for key in ("software", "weights", "input", "research")]
     sections += t.section(said("practitioner.reproduce"), lines, figures=("code/again", "table/provenance"))
     return tuple(sections)
 
@@ -137,6 +138,7 @@ def _maps(t: Teller) -> list[Section]:
     lines, figures = [_lime(t)], []
     if lines[0]:
         lines.append(t.say("practitioner.lime_low"))
+        lines += [t.say("practitioner.lime_stopped", {"F": name}) for name in t.mapped()]
     for name in t.mapped():
         shown = t.maps(name, shown=True)
         lines += [t.say("practitioner.range", {"F": name, "M": m}) for m in shown]
@@ -147,7 +149,7 @@ def _maps(t: Teller) -> list[Section]:
 
 
 def _lime(t: Teller) -> list[Sentence]:
-    """R² of every LIME fit; samples, seed and fill are those of the run, the same for all."""
+    """R² of every LIME fit, its samples, and the seed and fill, which are the same for all."""
     paths = {name: f"heatmaps.{name}.lime.details" for name in t.mapped()}
     known = {name: path for name, path in paths.items() if t.value(f"{path}.r2") is not None}
     if not known:
@@ -155,8 +157,10 @@ def _lime(t: Teller) -> list[Sentence]:
     values = t.words.listed(f"{t.named(n)} {t.words.printed(t.value(f'{p}.r2'), 'decimal')}" for n, p in known.items())
     first = next(iter(known.values()))
     run = {leaf: t.words.printed(t.worded(f"{first}.{leaf}"), how)
-           for leaf, how in (("samples", "number"), ("seed", "number"), ("fill", "text"))}  # fmt: skip
-    cites = [*(f"{path}.r2" for path in known.values()), *(f"{first}.{leaf}" for leaf in run)]
+           for leaf, how in (("seed", "number"), ("fill", "text"))}  # fmt: skip
+    samples = {t.value(f"{path}.samples"): f"{path}.samples" for path in reversed(list(known.values()))}
+    run["samples"] = t.words.listed(t.words.printed(one, "number") for one in sorted(samples))
+    cites = [*(f"{path}.r2" for path in known.values()), *samples.values(), f"{first}.seed", f"{first}.fill"]
     return t.say("practitioner.lime", cites=cites, slots={"values": values, **run})
 
 
