@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+import storyxai.pages.layout as page_layout
 from checks.teller_checks import check_teller
 from evidence_example import example_evidence
 from storyxai.catalogue import known_languages, load_catalogue
 from storyxai.errors import EvidenceError, InputError, UnknownNameError
-from storyxai.evidence.record import as_record
+from storyxai.evidence.record import arrays_of, as_record, from_record
 from storyxai.evidence.schema import unknown_part
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
+from storyxai.modalities.words import english_words
 from storyxai.pages.story import render_html
 from storyxai.story.audiences.registry import find_audience, known_audiences
 from storyxai.story.citations import check_page
@@ -228,3 +231,65 @@ def test_a_readers_grade_is_kept_to(tmp_path: Path) -> None:
     strict = dataclasses.replace(find_audience("clinician"), grade=2.0)
     with pytest.raises(EvidenceError, match="clinician's story asks for school grade"):
         tell(example_evidence(), strict)
+
+
+def mirrored(value: Any) -> Any:
+    """Every text below `value` with the letters of its words in reverse: a language that nobody of ours speaks."""
+    if isinstance(value, dict):
+        return {key: item if key in ("cites", "apart") else mirrored(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [mirrored(item) for item in value]
+    return re.sub(r"\[[^\]]+\]|\{\w*\}|[A-Za-z]+", lambda m: m[0] if m[0][0] in "[{" else m[0][::-1], value)
+
+
+def test_a_third_language_copies_the_catalogue_and_is_told_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The language's file, the words of pages and those of the modality, each turned round: no word of English is left."""
+    english = load_catalogue("en").data
+    page = json.loads((Path(page_layout.__file__).parent / "templates" / "en.json").read_text(encoding="utf-8"))
+    names = {f"findings.{name}.name": name.replace("_", " ") for name in CHEST_RADIOGRAPH.names}
+    data = mirrored({**english, "page": page, "modalities": {"chest_radiograph": {**english_words(CHEST_RADIOGRAPH), **names}}})
+    data["numbers"], data["readability"], data["joins"]["names"] = english["numbers"], {"measure": ""}, "lower"
+    data["page"]["again"] = page["again"]
+    (tmp_path / "rev.json").write_text(json.dumps(data), encoding="utf-8")
+    monkeypatch.setenv("STORYXAI_LANGUAGES", str(tmp_path))
+    base = example_evidence()
+    silent = dataclasses.replace(base.model, limits=(), cannot_see=(), trained_on=())
+    evidence = dataclasses.replace(base, model=silent, indication="")
+    for audience in AUDIENCES:
+        story = tell(evidence, audience, "rev")
+        assert check_page(render_html(story, evidence), as_record(evidence)) == [], audience
+        told = " ".join(s.text for section in story.sections for s in section.sentences)
+        for draft in evidence.prediction.report:  # quoted as the model wrote it
+            told = told.replace(draft, "")
+        words = set(re.findall(r"[a-z]+", told.lower()))
+        assert not words & {"the", "of", "is", "with", "this", "that", "which", "are", "and", "effusion", "likely"}, audience
+
+
+@pytest.mark.parametrize(("where", "value", "why"), [
+    (("clinician", "normal"), "{cuont} of [findings|len].", r"line \d+.*the slot \{cuont\}, which nobody fills.*\{count\}"),
+    (("joins", "item"), "{nmae} ({number})", r"line \d+.*\{nmae\}"),
+    (("clinician", "view_known"), 3, r"line \d+: template 'clinician.view_known' is no text"),
+    (("readability", "measure"), "flesch_kincade", "did you mean 'flesch_kincaid'"),
+])  # fmt: skip
+def test_a_fault_in_a_languages_file_is_named_with_its_line(
+    where: tuple[str, str], value: object, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = toy_language()
+    data[where[0]][where[1]] = value
+    (tmp_path / "bad.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
+    monkeypatch.setenv("STORYXAI_LANGUAGES", str(tmp_path))
+    with pytest.raises(InputError, match=why):
+        load_words("bad")
+
+
+def test_the_archive_of_an_older_format_is_told_in_its_own_words() -> None:
+    """Where an older storyxai wrote sentences, these stand as remarks of their own words."""
+    record = json.loads(json.dumps(as_record(example_evidence())))
+    old = {**record, "format": "storyxai-evidence/2"}
+    old["gate"]["gate.cropped"] = {"value": 0.72, "limit": 0.6, "passed": False, "about": "Warning: cut off; give all of it."}
+    old["heatmaps"]["Consolidation"]["lime"]["withheld_because"] = "the map is empty"
+    old["counterfactuals"]["Effusion"][0]["region"] = "the right lung"
+    again = from_record(old, arrays_of(example_evidence()))
+    text = " ".join(s.text for section in tell(again, "clinician").sections for s in section.sentences)
+    assert "Warning: cut off; give all of it." in text and "is withheld: the map is empty." in text
+    assert "with the right lung hidden" in text and as_record(again)["doubts"] == []

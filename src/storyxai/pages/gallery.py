@@ -45,14 +45,15 @@ class _View:
 
 def exhibit_of(evidence: Evidence, *, finding: str = "", language: str = "en") -> Exhibit:
     """The film with the map of `finding`, by default of the first named finding that has a map which passed its checks."""
-    labels, record = labels_of(language), as_record(evidence)
+    record = as_record(evidence)
+    labels = labels_of(language, record)
     heatmap = _map_of(evidence, [finding] if finding else list(record["named"]))
     shown = heatmap.finding if heatmap else finding or next(iter(record["named"]), "")
     height, width = evidence.image.pixels.shape[:2]
     layer = data_uri(layer_png(heatmap, limit=map_limit([heatmap]))) if heatmap else ""
     return Exhibit(
         title=evidence.image.source, size=(width, height), film=data_uri(image_png(evidence.image, long_side=FILM_PX)),
-        layer=layer, finding=shown.replace("_", " "), said=_said(record, shown, labels), caption=_caption(heatmap, labels),
+        layer=layer, finding=labels.words.finding(shown), said=_said(record, shown, labels), caption=_caption(heatmap, labels),
         signed=heatmap is not None and bool(heatmap.values.min() < 0),
     )
 

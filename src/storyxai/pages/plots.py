@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeAlias
 
 from storyxai.errors import CitationError
+from storyxai.pages.layout import Labels
 
 __all__ = ["PLOTS", "Forest", "Mark", "Plane", "plot_of"]
 
@@ -19,7 +20,6 @@ LABEL_PX, AXIS_PX, ROW_PX, HEAD_PX = 190, 370, 20, 30
 SIDE_PX = 290
 """The sides of a plane."""
 Record: TypeAlias = Mapping[str, Any]
-Labels: TypeAlias = Mapping[str, Any]
 Figure: TypeAlias = "tuple[float | None, tuple[float, float] | None]"
 
 
@@ -58,6 +58,7 @@ class Plane:
     marks: tuple[Mark, ...]
     across: str
     up: str
+    ticks: tuple[tuple[float, str], ...]
     side: int = SIDE_PX
 
 
@@ -83,30 +84,30 @@ def _forest(name: str, labels: Labels, rows: Iterable[tuple[str, Figure, bool]],
             ends = tuple(map(at, interval)) if interval else (None, None)
             marks.append(Mark(label, at(value), HEAD_PX + ROW_PX * (len(marks) + 0.5), ends[0], ends[1], strong))
     words = labels["plots"][name]
-    places = tuple((at(tick), f"{tick:g}") for tick in ticks)
+    places = tuple((at(tick), labels.words.tick(tick)) for tick in ticks)
     size = (LABEL_PX + AXIS_PX + 20, HEAD_PX + ROW_PX * len(marks) + 4)
     return Forest(words["title"], words["alt"], tuple(marks), places, None if reference is None else at(reference), size)
 
 
-def _of_findings(record: Record, leaf: str) -> Iterable[tuple[str, Figure, bool]]:
+def _of_findings(record: Record, leaf: str, labels: Labels) -> Iterable[tuple[str, Figure, bool]]:
     """The figure `leaf` of each finding, best first."""
     known = {name: item for name, item in record["model"].get("per_finding", {}).items() if item.get(leaf) is not None}
     for name in sorted(known, key=lambda name: (-known[name][leaf], name)):
         interval = known[name].get(f"{leaf}_interval")
-        yield _plain(name), (known[name][leaf], tuple(interval) if interval else None), name in record["named"]
+        yield labels.words.finding(name), (known[name][leaf], tuple(interval) if interval else None), name in record["named"]
 
 
 def _auroc(record: Record, labels: Labels) -> Forest:
-    return _forest("auroc", labels, _of_findings(record, "auroc"), (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 0.5)
+    return _forest("auroc", labels, _of_findings(record, "auroc", labels), (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 0.5)
 
 
 def _calibration(record: Record, labels: Labels) -> Forest:
-    return _forest("calibration", labels, _of_findings(record, "ece"), (0.0, 0.02, 0.04, 0.06, 0.08, 0.1))
+    return _forest("calibration", labels, _of_findings(record, "ece", labels), (0.0, 0.02, 0.04, 0.06, 0.08, 0.1))
 
 
 def _agreement(record: Record, labels: Labels) -> Forest:
     found = record["model"].get("agreement", {})
-    rows = [(_plain(name), (found[name].get("correlation"), None), name in record["named"]) for name in found]
+    rows = [(labels.words.finding(name), (found[name].get("correlation"), None), name in record["named"]) for name in found]
     rows.sort(key=lambda row: (-(row[1][0] or 0.0), row[0]))
     return _forest("agreement", labels, rows, (0.5, 0.6, 0.7, 0.8, 0.9, 1.0))
 
@@ -118,7 +119,7 @@ def _groups(record: Record, labels: Labels) -> Forest:
         for group, item in sorted(found[attribute].items()):
             interval = item.get("auroc_interval")
             figure = (item.get("mean_auroc"), tuple(interval) if interval else None)
-            rows.append((f"{_plain(attribute)}: {group}", figure, False))
+            rows.append((f"{labels.words.word('group', attribute)}: {group}", figure, False))
     return _forest("groups", labels, rows, (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 0.5)
 
 
@@ -128,12 +129,9 @@ def _operating(record: Record, labels: Labels) -> Plane:
         sensitivity, specificity = item.get("sensitivity"), item.get("specificity")
         if sensitivity is not None and specificity is not None:
             x, y = round(SIDE_PX * (1 - specificity), 1), round(SIDE_PX * (1 - sensitivity), 1)
-            marks.append(Mark(_plain(name), x, y, strong=name in record["named"]))
-    return Plane(words["title"], words["alt"], tuple(marks), words["across"], words["up"])
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
+            marks.append(Mark(labels.words.finding(name), x, y, strong=name in record["named"]))
+    ends = tuple((tick, labels.words.tick(tick)) for tick in (0, 0.5, 1))
+    return Plane(words["title"], words["alt"], tuple(marks), words["across"], words["up"], ends)
 
 
 PLOTS: Final[Mapping[str, Callable[[Record, Labels], Forest | Plane]]] = {

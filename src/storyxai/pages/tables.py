@@ -174,7 +174,7 @@ def _subgroups(record: Record, labels: Labels) -> Cells:
     for attribute in sorted(found):
         for group in sorted(found[attribute]):
             path = f"model.subgroups.{attribute}.{group}"
-            name = _text(f"{attribute.replace('_', ' ')}: {group}")
+            name = _text(f"{labels.words.word('group', attribute)}: {group}")
             rows.append([name, *(_cell(record, f"{path}.{f}", labels) for f in fields)])
     return ["group", *fields], rows
 

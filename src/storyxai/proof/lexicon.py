@@ -116,6 +116,7 @@ class Lexicon:
     def said_of(self, value: str) -> set[str]:
         """What a code or a quoted text on record is called: a structure, a fixed statement, a filling, a text of a card."""
         code, _, tone = value.partition(": ")
+        tone = tone.replace(".", str(self.data["numbers"]["decimal"]))
         filled = self.own.get(f"remarks.filled_by_{code}") or self.data["tables"].get("filled_by", {}).get(code)
         told = (
             self.own.get(f"structures.{value}"), self.data["notices"].get(value), self.own.get(f"quotes.{value}"),

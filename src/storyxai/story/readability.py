@@ -80,7 +80,7 @@ def wiener_sachtext_grade(text: str) -> float:
     if not words:
         return 0.0
     syllables = [count_german_syllables(word) for word in words]
-    many, one = (100 * sum(map(test, syllables)) / len(words) for test in (lambda n: n >= 3, lambda n: n == 1))
+    many, one = (100 * sum(counts) / len(words) for counts in ([n >= 3 for n in syllables], [n == 1 for n in syllables]))
     long = 100 * sum(len(word) > 6 for word in words) / len(words)
     return 0.1935 * many + 0.1672 * words_per_sentence(text) + 0.1297 * long - 0.0327 * one - 0.875
 

@@ -194,7 +194,7 @@ class Words:
         """What hides parts of an image: a word of the table "filled_by", or one and the tone that it was."""
         code, _, tone = fill.partition(": ")
         told = self.own.get(f"remarks.filled_by_{code}") or self.data["tables"]["filled_by"].get(code, fill)
-        return str(told).format(tone=tone)
+        return str(told).format(tone=tone.replace(".", str(self.data["numbers"]["decimal"])))
 
     def listed(self, items: Iterable[str]) -> str:
         """The items as one phrase: "a", "a and b", "a, b and c"."""
@@ -217,6 +217,10 @@ class Words:
     def counted(self, count: int) -> str:
         """A count as it is told: one in words."""
         return str(self.data["joins"]["one"]) if count == 1 else str(count)
+
+    def tick(self, value: float) -> str:
+        """A number at an axis, as short as it is."""
+        return f"{value:g}".replace(".", str(self.data["numbers"]["decimal"]))
 
     def printed(self, value: Any, how: str, *, digits: int = 2) -> str:
         """`value` printed by the format called `how`; "table:NAME" looks a word up; `digits` are those of decimals."""
