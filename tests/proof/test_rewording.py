@@ -14,7 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image as Picture
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evidence_example import example_evidence
@@ -22,6 +24,8 @@ from storyxai.errors import InputError
 from storyxai.evidence.archive import as_archived, write_archive
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.pages.story import render_html
+from storyxai.phantoms.generate import generate_phantom
+from storyxai.programs import tell as telling
 from storyxai.programs.release import release
 from storyxai.programs.rewrite import PROMPT_SHA256, LanguageModel, reword
 from storyxai.programs.verify import verify
@@ -246,3 +250,20 @@ def _written(evidence: Evidence, story: Story, page: PageRewording, tmp_path: Pa
     file = Rewording(record_sha256(as_record(evidence)), {story.audience: page}).to_bytes()
     (folder / REWORDING_NAME).write_bytes(file)
     return folder
+
+
+def test_tell_rewords_and_keeps_what_was_reworded_until_told_anew(tmp_path: Path) -> None:
+    film = tmp_path / "film.png"
+    Picture.fromarray(np.rint(255 * generate_phantom(4, size=192).image.pixels).astype(np.uint8)).save(film)
+    with pytest.raises(InputError, match="no address of this machine"):
+        telling.tell([film], tmp_path / "out", telling.TellOptions(rewriter=LanguageModel("http://192.0.2.1/v1")))
+    options = telling.TellOptions(audiences=("patient",), samples=100)
+    with serving(numbered(honest)) as address:
+        reworded = replace(options, rewriter=LanguageModel(address, "tiny"))
+        (told,) = telling.tell([film], tmp_path / "out", reworded)
+    assert isinstance(told, telling.Told) and "paragraphs reworded" in told.rewording["patient"]
+    page = (told.folder / "patient.html").read_bytes()
+    assert b"Your doctor examines" in page and verify(told.folder).problems == ()
+    (again,) = telling.tell([film], tmp_path / "out", options)
+    assert isinstance(again, telling.Told) and again.rewording == {}
+    assert b"Your doctor looks at" in (told.folder / "patient.html").read_bytes() and verify(told.folder).problems == ()
