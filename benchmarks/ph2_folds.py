@@ -34,14 +34,14 @@ def histograms(images: np.ndarray) -> np.ndarray:
     return np.stack([np.sqrt(np.bincount(one.ravel(), minlength=64) / one.size) for one in joint])
 
 
-def baseline(features: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def baseline(features: np.ndarray, labels: np.ndarray, fold: np.ndarray, *, strength: float = 0.1) -> np.ndarray:
     """Log-odds [N, F] of logistic regression, each fold by one that was learnt on the others."""
     said = np.zeros_like(labels, dtype=np.float64)
     for number in np.unique(fold):
         here = fold == number
         scale = StandardScaler().fit(features[~here])
         for column in range(labels.shape[1]):
-            model = LogisticRegression(C=0.1, max_iter=2000, class_weight="balanced")
+            model = LogisticRegression(C=strength, max_iter=2000, class_weight="balanced")
             model.fit(scale.transform(features[~here]), labels[~here, column] >= 0.5)
             said[here, column] = model.decision_function(scale.transform(features[here]))
     return said
