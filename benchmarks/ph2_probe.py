@@ -5,7 +5,7 @@
 Nothing is fine-tuned: pictures go once through tf_efficientnet_lite0 (224 px, weights as `storyxai data weights` writes them);
 logistic regression is learnt on four fifths of the pictures and judged on the fifth that it has not seen. Findings: means and
 maxima of the features at strides 16 and 32. Outline: each point of a 56 x 56 grid by the features at strides 4, 8 and 16 there
-and its place. Intervals are from 2,000 resamples of pictures. `benchmarks/ph2_folds.py` judges the trained student the same way.
+and its place. Intervals are from 2,000 resamples of pictures. `benchmarks/ph2_folds.py` judges a trained student so.
 """
 
 from __future__ import annotations
