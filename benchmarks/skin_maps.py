@@ -33,7 +33,7 @@ def main() -> None:
         phantom = generate_skin_phantom(seed, size=192)
         evidence = gather(student, phantom.image, settings=GatherSettings(samples=given.samples, force=True))
         for heatmap in evidence.heatmaps:
-            planted = phantom.lesion_masks.get(heatmap.finding)
+            planted = phantom.sign_masks.get(heatmap.finding)
             if planted is None or heatmap.finding not in evidence.provenance["told"]:
                 continue
             row, column = np.unravel_index(int(heatmap.values.argmax()), planted.shape)

@@ -203,9 +203,9 @@ def test_phantoms_are_the_same_for_the_same_seed_and_hold_what_they_say(phantoms
     for one in phantoms:
         assert one.image.pixels.shape == (96, 96, 3) and 0 <= one.image.pixels.min() <= one.image.pixels.max() <= 1
         assert (
-            {box.finding for box in one.boxes} == {name for name, value in one.labels.items() if value} == set(one.lesion_masks)
+            {box.finding for box in one.boxes} == {name for name, value in one.labels.items() if value} == set(one.sign_masks)
         )
-        assert all(mask.any() for mask in one.lesion_masks.values())
+        assert all(mask.any() for mask in one.sign_masks.values())
         said = label_report(one.report)
         assert all(math.isnan(said[name]) or said[name] == one.labels[name] for name in NAMES)
         inside = one.image.pixels[one.masks["lesion"]].mean()

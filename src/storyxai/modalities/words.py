@@ -62,8 +62,8 @@ def with_own_tables(data: Mapping[str, Any], own: Mapping[str, str]) -> Mapping[
     for key, text in own.items():
         room, _, rest = key.partition(".")
         table, _, value = rest.partition(".")
-        if room == "tables" and table in tables and value:
-            tables[table][value] = text
+        if room == "tables" and value:
+            tables.setdefault(table, {})[value] = text
     return {**data, "tables": tables}
 
 

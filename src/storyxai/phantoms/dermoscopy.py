@@ -49,7 +49,7 @@ WHOLE = ("Melanoma", "Atypical_Naevus", "Asymmetry")
 class SkinPhantom:
     """One synthetic lesion and its truth, in the picture's frame.
 
-    Shapes: masks bool [H, W]. `masks` has "lesion"; `lesion_masks` the place of each finding that is present. `severity` is in
+    Shapes: masks bool [H, W]. `masks` has "lesion"; `sign_masks` the place of each finding that is present. `severity` is in
     (0, 1] for these. `diameter_mm` is the largest extent of the lesion.
     """
 
@@ -59,7 +59,7 @@ class SkinPhantom:
     labels: Mapping[str, float]
     severity: Mapping[str, float]
     boxes: tuple[Box, ...]
-    lesion_masks: Mapping[str, Mask]
+    sign_masks: Mapping[str, Mask]
     masks: Mapping[str, Mask]
     report: tuple[str, ...]
     kind: str

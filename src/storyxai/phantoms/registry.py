@@ -15,7 +15,7 @@ __all__ = ["AnyPhantom", "PhantomMaker", "phantom_keys", "phantom_maker"]
 class AnyPhantom(Protocol):
     """A synthetic image and its truth, whatever it is of. Shapes: masks bool [H, W], the picture's frame.
 
-    `masks` are the modality's structures, `lesion_masks` the places of findings, `severity` in (0, 1] of those present.
+    `masks` are the modality's structures, `sign_masks` the places of findings, `severity` in (0, 1] of those present.
     """
 
     @property
@@ -31,7 +31,7 @@ class AnyPhantom(Protocol):
     @property
     def boxes(self) -> tuple[Box, ...]: ...
     @property
-    def lesion_masks(self) -> Mapping[str, Mask]: ...
+    def sign_masks(self) -> Mapping[str, Mask]: ...
     @property
     def masks(self) -> Mapping[str, Mask]: ...
     @property

@@ -95,7 +95,7 @@ class Words:
 
     def word(self, table: str, value: str) -> str:
         """`value` in this language by a table; with spaces for underscores where the table does not have it."""
-        return str(self.data["tables"][table].get(value, value.replace("_", " ")))
+        return str(self.data["tables"].get(table, {}).get(value, value.replace("_", " ")))
 
     def term(self, finding: str, leaf: str, value: Any) -> Any:
         """`value` (the "phrase", "lay" or "look_alikes" of a finding on record) in this language, as it is where not known."""
