@@ -53,10 +53,11 @@ def _film_problems(film: bytes, evidence: Evidence) -> Iterator[str]:
         yield "holds a film that cannot be read"
         return
     pixels = np.asarray(evidence.image.pixels, dtype=np.float64)
-    if abs(drawn.width * pixels.shape[0] - drawn.height * pixels.shape[1]) > max(drawn.size) * max(pixels.shape) * 0.01:
+    if abs(drawn.width * pixels.shape[0] - drawn.height * pixels.shape[1]) > max(drawn.size) * max(pixels.shape[:2]) * 0.01:
         yield "shows a film of other proportions than the one on record"
-    shown = _small(np.asarray(drawn.convert("L"), dtype=np.float64) / 255)
-    if np.abs(shown - _small(np.clip(pixels, 0, 1))).mean() > FILM_APART:
+    shown = np.asarray(drawn.convert("L" if pixels.ndim == 2 else "RGB"), dtype=np.float64) / 255
+    planes = zip(np.atleast_3d(shown).T, np.atleast_3d(np.clip(pixels, 0, 1)).T, strict=True)  # one, or one a colour
+    if np.mean([np.abs(_small(one.T) - _small(other.T)).mean() for one, other in planes]) > FILM_APART:
         yield "shows another film than the one on record"
 
 
