@@ -395,7 +395,11 @@ def _phantoms(found: Mapping[str, Any] | None) -> str:
         f"of them, hits {_words(one['shown']['hit_rate'])}; withheld {_words(one['withheld']['hit_rate'])}"
         for key, one in found.items() if one["maps"]
     ]
-    return "\nOn fresh phantoms, findings told: " + ". ".join(parts) + ".\n"
+    by_finding = "; ".join(
+        f"{name} {one['shown'][0]} of {one['shown'][1]}, withheld {one['withheld'][0]} of {one['withheld'][1]}"
+        for name, one in found["grad_cam"]["findings"].items()
+    )
+    return "\nOn fresh phantoms, findings told: " + ". ".join(parts) + f".\nGrad-CAM's hits by finding, shown: {by_finding}.\n"
 
 
 def _words(found: Mapping[str, Any]) -> str:

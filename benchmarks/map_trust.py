@@ -8,7 +8,7 @@ FILE is a network (`save_network`) that was trained on every fold but the one it
 fold; DATA holds nih/, nih128/, nih64/ (default: STORYXAI_REAL_DATA or ../shared/data). Only films of the fold that a network
 has not met are asked. A hit is the pointing game of Zhang et al., ECCV 2016. Intervals are 95 %, by patient. `--lime` and
 `--theirs` also draw LIME's and pytorch-grad-cam's maps of so many films a fold, `--phantoms` judges the shipped student's maps
-of so many phantoms with the fitted trust, LIME beside Grad-CAM as in a story.
+of so many phantoms with the fitted trust (LIME not asked).
 The trust goes into --out; with --write the figures go into results/map-checks/figures.json and docs/figures.md, trust and hits
 into the shipped student's folder and card. --ready writes what an earlier run left in FOLDER, when the card was made anew.
 """
@@ -265,20 +265,24 @@ def region_of(boxes: Sequence[Box], shape: tuple[int, ...]) -> Mask:
 
 
 def phantoms_judged(student: Student, trust: Trust, count: int) -> dict[str, Any]:
-    """Shares and hit rates on phantoms, whose causes are known, with LIME beside Grad-CAM as in a story."""
+    """Shares and hit rates on phantoms, whose causes are known, all and by finding; LIME is not asked."""
     rows: list[Row] = []
     for done in range(count):
         phantom = generate_phantom(PHANTOM_SEED + done, size=PHANTOM_SIZE)
-        rows += rows_of_case(student, Case(str(done), phantom.image, tuple(phantom.boxes)), lime=True)
+        rows += rows_of_case(student, Case(str(done), phantom.image, tuple(phantom.boxes)))
         note("phantoms", done)
     frame, found = pd.DataFrame(rows), {}
-    for method in (*METHODS, "lime"):
+    for method in METHODS:
         mine = frame[(frame["method"] == method) & np.isfinite(frame["hit"]) & frame["told"].astype(bool)]
         group = decided(mine, trust.methods.get(method))
         hits, patients = mine["hit"].to_numpy() >= 0.5, mine["patient"].to_numpy(dtype=str)
         found[method] = {"maps": len(mine), "hit_rate": mean_of(hits.astype(float), patients)} | {
             name: grouped(group == name, hits, patients) for name in ("shown", "doubtful", "withheld")
-        }
+        } | {"findings": {
+            name: {"shown": [int(hits[rows & (group == "shown")].sum()), int((rows & (group == "shown")).sum())],
+                   "withheld": [int(hits[rows & (group == "withheld")].sum()), int((rows & (group == "withheld")).sum())]}
+            for name in sorted(set(mine["finding"])) for rows in [(mine["finding"] == name).to_numpy()]
+        }}
     return found
 
 
