@@ -333,7 +333,7 @@ def _lime_package(
     explainer = LimeImageExplainer(feature_selection="none", random_state=0)
     found = explainer.explain_instance(
         grey, classify, labels=tuple(range(count)), top_labels=None, num_samples=samples, batch_size=BATCH,
-        segmentation_fn=lambda _: segments, progress_bar=False,
+        segmentation_fn=lambda _: segments,
     )
     return np.array([[dict(found.local_exp[f])[s] for s in range(segments.max() + 1)] for f in range(count)])
 
