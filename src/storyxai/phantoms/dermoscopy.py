@@ -152,7 +152,7 @@ def _plan(rng: np.random.Generator) -> _Plan:
 def _grid(size: int) -> tuple[Array, Array]:
     axis = ((np.arange(size, dtype=np.float32) + 0.5) / size) * 2 - 1
     across, down = np.meshgrid(axis, axis)
-    return across, down
+    return across.astype(np.float32, copy=False), down.astype(np.float32, copy=False)
 
 
 def _shape(plan: _Plan, size: int, rng: np.random.Generator) -> _Shape:

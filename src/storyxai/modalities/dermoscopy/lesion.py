@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,7 +220,7 @@ def largest_extent(mask: Mask) -> float:
     return float(np.sqrt(((corners[:, None] - corners[None]) ** 2).sum(axis=2)).max())
 
 
-def _hull(mask: Mask) -> object:
+def _hull(mask: Mask) -> Any:
     from scipy.spatial import ConvexHull
 
     rows, columns = np.nonzero(mask & ~_inner(mask))
