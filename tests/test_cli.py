@@ -566,6 +566,7 @@ def test_every_verb_is_in_the_list_of_verbs(call: Call) -> None:
     listed = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
     listed |= {f"data {command.name}" for command in cli.data_app.registered_commands}
     listed |= {f"log {command.name}" for command in cli.log_app.registered_commands}
+    listed |= {f"neighbours {command.name}" for command in cli.neighbours_app.registered_commands}
     listed |= {f"dicomweb {command.name}" for command in cli.dicomweb_app.registered_commands}
     assert listed == set(VERBS)
 

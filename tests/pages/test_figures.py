@@ -10,7 +10,7 @@ from PIL import Image as Picture
 
 from evidence_example import example_evidence
 from storyxai.pages import figures as figure
-from storyxai.types import Heatmap, Image
+from storyxai.types import Heatmap, Image, Remark
 
 EVIDENCE = example_evidence()
 CAM, LIME = EVIDENCE.heatmaps[:2]
@@ -56,8 +56,8 @@ def test_same_input_same_bytes_and_no_time_inside() -> None:
 
 def test_a_picture_that_leaves_its_folder_says_that_its_map_failed() -> None:
     reason = "too much of the map lies away from the part of the chest that this finding concerns"
-    failed = Heatmap(CAM.finding, CAM.method, CAM.values, CAM.unit, False, reason)
-    passed, warned = (opened(figure.pair_png(EVIDENCE.image, h)) for h in (CAM, failed))
+    failed = Heatmap(CAM.finding, CAM.method, CAM.values, CAM.unit, False, Remark.quoted(reason))
+    passed, warned = (opened(figure.pair_png(EVIDENCE.image, h, withheld=w)) for h, w in ((CAM, ""), (failed, reason)))
     assert warned.shape[1] == passed.shape[1] and warned.shape[0] > passed.shape[0], "the reason takes lines of its own"
     paper = (250, 250, 248)
     assert (warned[-8:] == paper).all() and (warned[:, -8:] == paper).all(), "no line runs off the sheet"

@@ -115,7 +115,7 @@ USE = """(async () => {
   key("/"); seen.slash = document.activeElement.id;
   document.body.focus();
   one("more").scrollIntoView();
-  for (let step = 0; step < 40 && document.querySelectorAll("#studies li").length < 200; step++) {
+  for (let step = 0; step < 400 && document.querySelectorAll("#studies li").length < 200; step++) {
     scrollTo(0, document.body.scrollHeight); await new Promise((done) => setTimeout(done, 50));
   }
   seen.all = document.querySelectorAll("#studies li").length;
