@@ -64,6 +64,7 @@ def test_two_run_at_once_in_processes_of_their_own_and_tell_what_they_do(tmp_pat
     assert sorted(told) == ["a: here", "b: here"]
 
 
+@pytest.mark.slow
 def test_the_first_error_comes_back_as_it_was_and_ends_the_others(tmp_path: Path) -> None:
     began = tmp_path / "began"
     with pytest.raises(RecipeError, match="cannot work") as caught:
@@ -73,6 +74,7 @@ def test_the_first_error_comes_back_as_it_was_and_ends_the_others(tmp_path: Path
         side_by_side({"gone": leave}, at_once=1)
 
 
+@pytest.mark.slow
 def test_teachers_side_by_side_are_those_of_one_after_the_other(tmp_path: Path) -> None:
     train, validation, test = (toy_examples(count, seed=seed, findings=14, max_tokens=64)
                                for seed, count in enumerate((8, 4, 4)))
