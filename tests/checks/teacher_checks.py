@@ -96,9 +96,20 @@ def check_looks(teacher: Teacher) -> None:
 
 def check_bad_images(teacher: Teacher) -> None:
     images = probe(teacher)
-    for bad in (images[0], images * 255, images.expand(-1, 3, -1, -1), images.double()):
+    for bad in (images[0], images * 255, images.expand(-1, 2, -1, -1), images.double()):
         with pytest.raises(WeightsError):
             teacher.answers(bad)
+
+
+def check_colour(teacher: Teacher) -> None:
+    """Grey in three channels is answered as grey, or refused with a mend; it is no crash."""
+    images = probe(teacher)
+    try:
+        coloured = said(teacher, images.expand(-1, 3, -1, -1))
+    except WeightsError:
+        return
+    for name, value in said(teacher, images).items():
+        torch.testing.assert_close(coloured[name], value, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
 def check_writes(teacher: Teacher) -> None:
@@ -120,7 +131,7 @@ def check_sides(teacher: Teacher, images: Tensor) -> None:
 
 CHECKS: tuple[Callable[[Teacher], None], ...] = (
     check_names, check_shapes, check_deterministic, check_batch_does_not_matter, check_images_unchanged,
-    check_no_global_state, check_bad_images, check_writes,
+    check_no_global_state, check_bad_images, check_colour, check_writes,
 )
 
 

@@ -56,6 +56,11 @@ def test_a_network_trained_here_keeps_the_contract_and_answers_as_it_does() -> N
     loss.backward()  # answers can stand in a loss
 
 
+def test_a_network_of_one_channel_refuses_colour_by_name() -> None:
+    with pytest.raises(WeightsError, match=r"teacher 'tiny'.*looks at 1 channels and was shown 3"):
+        OwnTeacher(tiny_network(), "tiny").answers(images().expand(-1, 3, -1, -1))
+
+
 def test_one_changed_weight_changes_the_hash() -> None:
     network = tiny_network(tasks=("masks",))
     before = OwnTeacher(network).hash

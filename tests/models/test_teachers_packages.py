@@ -208,6 +208,19 @@ def test_a_report_model_writes_and_its_sentences_become_targets(report_model: Pa
     assert (rows[:, 0] == START).all() and (rows == END).sum(axis=1).tolist() == [1, 1]
 
 
+def test_a_report_model_is_shown_the_colours(report_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    plain = FakeProcessor.__call__
+
+    def watched(self: FakeProcessor, images: list[Any], *, return_tensors: str) -> dict[str, Tensor]:
+        seen.extend(images)
+        return plain(self, images, return_tensors=return_tensors)
+
+    monkeypatch.setattr(FakeProcessor, "__call__", watched)
+    huggingface_writer(report_model).reports(torch.tensor([1.0, 0.4, 0.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8))
+    assert seen[0].shape == (8, 8, 3) and seen[0][2, 5].tolist() == [255, 102, 0]
+
+
 def check_teacher_of_words(teacher: Any) -> None:
     from checks import teacher_checks
 

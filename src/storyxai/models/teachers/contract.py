@@ -119,8 +119,11 @@ class OwnTeacher:
         return self.network.spec.size
 
     def answers(self, images: Tensor, tokens: Tensor | None = None) -> TeacherAnswers:
-        """The network's heads, in evaluation mode. Raises: WeightsError for images that are none."""
+        """The network's heads, in evaluation mode. Raises: WeightsError for images that are none or of other channels."""
         check_images(images)
+        if images.shape[1] != self.network.spec.channels:
+            why = f"looks at {self.network.spec.channels} channels and was shown {images.shape[1]}"
+            raise WeightsError(f"teacher '{self.name}'", why, mend="show it images of the modality that it was trained for")
         network = self.network.to(memory_format=torch.channels_last).eval()
         with torch.no_grad():  # not inference mode, whose tensors a loss could not take as its target
             said = network(resized(images, self.size).contiguous(memory_format=torch.channels_last))

@@ -121,9 +121,8 @@ class HuggingFaceWriter:
     def reports(self, images: Tensor) -> list[str]:
         """One report per image, in the model's own words."""
         check_images(images)
-        grey = (resized(images, self.size)[:, 0] * 255).round().to(torch.uint8).numpy()
-        colour = [np.repeat(one[:, :, None], 3, axis=2) for one in grey]
-        shown = self.processor(images=colour, return_tensors="pt")["pixel_values"]
+        colour = resized(images, self.size).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
+        shown = self.processor(images=list((colour * 255).round().to(torch.uint8).numpy()), return_tensors="pt")["pixel_values"]
         with torch.no_grad():
             said = self.model.generate(shown, do_sample=False, num_beams=1, max_new_tokens=self.max_new_tokens)
         return [str(text).strip() for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)]
