@@ -17,8 +17,9 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
@@ -27,9 +28,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 
 from storyxai import cli
 from storyxai.errors import OutputError, StoryxaiError
+from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 from storyxai.models.runtime import SHIPPED
 from storyxai.phantoms.generate import generate_phantom
 from storyxai.programs import tell as telling
+from storyxai.story.words import words_of
+from storyxai.types import Remark
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "phantom.toml"
 CR, CT = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
@@ -440,12 +444,12 @@ def test_only_our_own_lines_reach_the_console(
     """Whatever other packages warn of or log while a file is read."""
     real = telling.read_image
 
-    def noisy(path: Path) -> object:
+    def noisy(path: Path, **given: Any) -> object:
         warnings.warn("a third party's warning", UserWarning, stacklevel=1)
         np.log(np.zeros(1))  # numpy's own RuntimeWarning
         logging.getLogger("pydicom").warning("a third party's log")
         logging.getLogger("somebody.else").error("another one's")
-        return real(path)
+        return real(path, **given)
 
     monkeypatch.setattr(telling, "read_image", noisy)
     ended = call("tell", film, "--out", tmp_path, "--audience", "patient", *FEW)
@@ -479,7 +483,8 @@ def test_verify_finds_an_edited_page_a_changed_number_and_a_changed_array(
         assert ended.status == 2, name
         assert name in ended.out + ended.err
         assert "Traceback" not in ended.err
-    _assert_refused(call("verify", tmp_path), "holds no evidence.json")
+    (tmp_path / "none").mkdir()
+    _assert_refused(call("verify", tmp_path / "none"), "holds no evidence.json")
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "lime"])
@@ -524,7 +529,8 @@ def test_explain_says_of_a_map_what_tell_says(call: Call, told: Path, film: Path
     for method, kept in record["heatmaps"][finding].items():
         words = ("explain", film, "--finding", finding, "--method", method, "--out", tmp_path / "map.png", "--json")
         said = json.loads(call(*words, *FEW).out)
-        assert (said["shown"], said["withheld_because"]) == (kept["shown"], kept["withheld_because"])
+        why = words_of(modality_named(DEFAULT_MODALITY)).say(*msgspec.convert(kept["withheld_because"], tuple[Remark, ...]))
+        assert (said["shown"], said["withheld_because"]) == (kept["shown"], why)
         assert set(said["checks"]) == set(record["checks"][finding][method])
 
 

@@ -179,7 +179,9 @@ FAULTS: Mapping[str, Fault] = {
     "mark on a line moved": Fault("clinician", sub(r'<circle cx="[\d.]+"', '<circle cx="160.0"'), "draws the probability"),
     "side swapped": Fault("clinician", sub(r"lies on the left", "lies on the right"), "on the right"),
     "zone swapped": Fault("clinician", _zone_swapped, "zones.value"),
-    "zone swapped in the verdict": Fault("clinician", sub(r"(Also possible: [^<]*?in the \w+) lower", r"\1 upper"), "puts"),
+    "zone swapped in the verdict": Fault(
+        "clinician", sub(r"(>Also possible: [^<]*?in the \w+) (?:lower|mid)", r"\1 upper"), "puts"
+    ),
     "side for a patient": Fault(
         "patient", swap("It seems to be on both sides", "It seems to be on your left side"), "left side"
     ),
@@ -303,6 +305,9 @@ FAULTS: Mapping[str, Fault] = {
         "under “Specificity”",
     ),
     "measured figure altered": Fault("practitioner", sub(r"AUROC of (\w+) is 0\.\d\d", r"AUROC of \1 is 0.99"), "0.99"),
+    "method of a figure altered": Fault(
+        "practitioner", sub(r"(>On films with [^<]*) evidence grid map", r"\1 LIME map"), "names “LIME”"
+    ),
     "seed altered": Fault("practitioner", sub(r"Seed 0,", "Seed 4,"), "provenance.seed"),
     "sentence hidden": Fault("clinician", swap('<p><span class="s">', '<p style="display:none"><span class="s">'), "hides"),
     "address outside the page": Fault(

@@ -17,6 +17,8 @@ from storyxai.modalities.words import LIST_MARK, english_words, flat_words, with
 
 __all__ = ["Found", "Lexicon", "Number", "find_phrases", "strings_in", "words_of"]
 
+METHOD_FIGURES: Final = ("map_hits", "faithfulness", "robustness")
+"""Figures that a model's card has by method, of maps too that this record does not hold."""
 Record = Mapping[str, Any]
 _MARK: Final = re.compile(r"\{\w*\}|\[[^\]|]+\|[^\]]+\]")
 
@@ -84,9 +86,10 @@ class Lexicon:
     def methods(self) -> Mapping[str, tuple[str, ...]]:
         """All that each method of explanation is called."""
         keys = {method for maps in self.record["heatmaps"].values() for method in maps} | set(self.data["tables"]["method"])
+        keys |= {method for part in METHOD_FIGURES for method in self.record["model"].get(part) or ()}
         shown = self.labels.get("methods", {})
         said = self.data["tables"]["method"]
-        return {key: _longest([key, str(said.get(key, key)), str(shown.get(key, key))]) for key in keys}
+        return {key: _longest([key, self.table("method", key), str(shown.get(key, said.get(key, key)))]) for key in keys}
 
     @cached_property
     def tiers(self) -> Mapping[str, tuple[str, ...]]:

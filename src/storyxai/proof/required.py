@@ -74,7 +74,9 @@ def _of_clinician(record: Record) -> Iterator[tuple[str, str]]:
     if record["doubts"]:
         yield "doubts", "that nothing can be relied on"
     for name in record["named"]:
-        yield f"findings.{name}.interval", f"the interval of {name}"
+        # A score that nobody calibrated is its own interval: there is none to tell.
+        leaf, what = ("probability", "score") if "calibration" in record["gaps"] else ("interval", "interval")
+        yield f"findings.{name}.{leaf}", f"the {what} of {name}"
         for method, item in record["heatmaps"].get(name, {}).items():
             if not item["shown"]:
                 yield f"heatmaps.{name}.{method}.shown", f"that the {method} map of {name} is withheld"
