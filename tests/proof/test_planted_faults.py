@@ -7,7 +7,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,9 @@ from PIL import Image as Picture
 sys.path.insert(0, str(Path(__file__).parent))
 from studies import Study, studies, whole  # type: ignore[import-not-found]
 
+from storyxai.pages.story import render_html
 from storyxai.proof.checking import check_page, contradictions
+from storyxai.story.tell import AUDIENCES, tell
 
 Edit = Callable[[str, Study], str]
 
@@ -363,3 +365,20 @@ def test_the_embedded_story_is_not_what_is_read() -> None:
         flags=re.DOTALL,
     )
     assert check_page(page.encode(), study.evidence).problems == ()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_force_is_told_as_the_reason_where_the_gate_refused(refused: bool) -> None:
+    """`--force` on an image that nothing speaks against changes nothing but what the auditor reads."""
+    evidence = studies()[0].evidence
+    settings = {**evidence.provenance["settings"], "forced": True}
+    failed = "gate.inverted" if refused else ""
+    gate = tuple(replace(check, passed=False) if check.name == failed else check for check in evidence.gate)
+    forced = replace(evidence, gate=gate, provenance={**evidence.provenance, "settings": settings})
+    pages = {audience: render_html(tell(forced, audience), forced) for audience in AUDIENCES}
+    assert {audience: check_page(page, forced).problems for audience, page in pages.items()} == dict.fromkeys(AUDIENCES, ())
+    assert (b">It is told only because the caller forced it." in pages["clinician"]) is refused
+    assert b">The caller forced the telling" in pages["auditor"]
+    unsaid = "It is told only because the caller forced it."
+    without = drop(unsaid)(pages["clinician"].decode(), studies()[0])
+    assert any("forced it" in problem for problem in check_page(without.encode(), forced).problems) is refused

@@ -11,6 +11,7 @@ from storyxai.evidence.record import resolve
 from storyxai.proof.lexicon import Lexicon, find_phrases, strings_in, words_of
 from storyxai.proof.printing import is_frequency, prints, prints_bounded, prints_number
 from storyxai.proof.remarks import is_remark, is_remarks
+from storyxai.proof.required import refused
 from storyxai.proof.templates import Claim, Reading
 
 __all__ = ["OUTCOMES", "problems_of", "tier_said", "tiers_cited"]
@@ -39,6 +40,7 @@ OUTCOMES: Final[Mapping[str, tuple[str, bool]]] = {
 }
 """What a sentence of that name says of what it cites: the end of the path, and the value that must stand there."""
 UNSAID: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
+    "clinician.forced": refused,
     "view_unknown": lambda record: record["study"]["image"]["view"] in (None, "", "unknown"),
     "view_ap": lambda record: record["study"]["image"]["view"] == "AP",
     "spacing_unknown": lambda record: record["study"]["image"]["spacing_mm"] is None,
@@ -53,7 +55,7 @@ UNSAID: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
     "cannot": lambda record: bool(_of_tiers(record, ("cannot_tell",))),
     "more": lambda record: len(record["named"]) > 1,
 }
-"""What must hold of the record where a sentence of that name stands and nothing that it prints says so."""
+"""What must hold of the record where a sentence of that name or key stands and nothing that it prints says so."""
 COUNTS: Final[Mapping[str, str]] = {
     "counts.maps": "maps", "counts.shown": "maps_shown", "counts.withheld": "maps_withheld",
     "gate_counts.asked": "gate_asked", "gate_counts.passed": "gate_passed",
@@ -130,7 +132,7 @@ def _tier_problems(reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> 
 
 def _outcome_problems(reading: Reading, cites: Sequence[str], record: Mapping[str, Any]) -> Iterator[str]:
     name = reading.form.name
-    if (holds := UNSAID.get(name)) and not holds(record):
+    if (holds := UNSAID.get(reading.form.key, UNSAID.get(name))) and not holds(record):
         yield f"is not so: the record does not bear out “{reading.form.key}”"
     if name not in OUTCOMES:
         return

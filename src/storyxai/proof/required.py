@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from storyxai.proof.lexicon import Lexicon
 
-__all__ = ["FIXED", "dropped"]
+__all__ = ["FIXED", "dropped", "refused"]
 
 Record = Mapping[str, Any]
 FIXED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -45,6 +45,11 @@ def dropped(audience: str, cited: set[str], keys: Collection[str], lexicon: Lexi
                 yield f"leaves out why maps of {finding} are withheld"
 
 
+def refused(record: Record) -> bool:
+    """Whether the gate refused the image: a check failed that does not only warn."""
+    return any(check["passed"] is False and not check["warns"] for check in record["gate"].values())
+
+
 def _must_cite(audience: str, record: Record) -> Iterator[tuple[str, str]]:
     """Paths that some sentence must cite, and what each stands for."""
     for name, check in record["gate"].items():
@@ -66,7 +71,9 @@ def _must_cite(audience: str, record: Record) -> Iterator[tuple[str, str]]:
         yield from ((f"model.limits.{i}", f"the model's limit {i + 1}") for i in limits)
         if record["model"].get("cannot_see"):
             yield "model.cannot_see", "what the model was not made to find"
-        if record["provenance"].get("settings", {}).get("forced"):
+        # The clinician hears of force that passed over a refusal, the auditor of any.
+        forced = record["provenance"].get("settings", {}).get("forced")
+        if forced and (audience == "auditor" or refused(record)):
             yield "provenance.settings.forced", "that it was told because the caller forced it"
 
 

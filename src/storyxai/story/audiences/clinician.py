@@ -62,7 +62,8 @@ def _not_to_be_relied_on(t: Teller) -> list[list[Sentence]]:
     """Where the image lies far from training, or was forced past the gate, no number is worth its name."""
     cites = [*_tier_paths(t.record["findings"]), "doubts"]
     lines = [t.say("clinician.cannot_any", cites=cites)]
-    if t.value("provenance.settings.forced"):
+    # Far from training is no refusal: with nothing else in doubt it would have been told without force.
+    if t.value("provenance.settings.forced") and any(not t.record["gate"][name]["warns"] for name in t.record["doubts"]):
         lines.append(t.say("clinician.forced"))
     if named := t.told():
         paths = [f"findings.{name}.probability" for name in named]
