@@ -72,7 +72,8 @@ def judge_teacher(
     for domain in sorted(set(parts.validation.domain)):
         examples = parts.validation.take([i for i, at in enumerate(parts.validation.domain) if at == domain])
         learnt = parts.train.take([i for i, at in enumerate(parts.train.domain) if at == domain][:500])
-        said = network_outputs(teacher, examples, name=f"{name} on {domain}", progress=progress)
+        shown = f"{name} on {domain}"
+        said = network_outputs(teacher, examples, name=shown, with_pair=kind.pair is not None, progress=progress)
         written, constant = reports_of(examples, words, kind), constant_report(reports_of(learnt, words, kind) or [""])
         references = References(
             dataset=f"{domain}, validation", synthetic=domain == "phantom", ids=examples.ids,

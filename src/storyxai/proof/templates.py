@@ -58,10 +58,13 @@ class Form:
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """What its sentences look like: its words as they are, anything in the places that are filled in."""
+        """What its sentences look like: its words as they are, anything in the places that are filled in.
+
+        A reason may hold a colon of its own: it is read up to the last one.
+        """
         parts, at = [], 0
         for mark in self.marks:
-            parts.append(_spoken(self.text[at : mark.start()]) + "(.+?)")
+            parts.append(_spoken(self.text[at : mark.start()]) + ("(.+)" if mark[3] == "why" else "(.+?)"))
             at = mark.end()
         return re.compile("".join(parts) + _spoken(self.text[at:]), re.DOTALL)
 
