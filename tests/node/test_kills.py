@@ -8,7 +8,7 @@ import pytest
 from kills import run
 
 
-@pytest.mark.parametrize("films", [1, 2])
+@pytest.mark.parametrize("films", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_again_and_again_every_study_is_told_once_and_answered(tmp_path: Path, films: int) -> None:
     studies = {1: 12, 2: 3}[films]
     result = run(tmp_path, studies=studies, senders=3, kills=4 - films - films // 2, films=films, seconds=0.05, seed=films)

@@ -216,6 +216,7 @@ def test_what_the_card_holds_of_maps_is_told_to_the_practitioner() -> None:
     assert "faithfulness of the maps" not in text and "robustness of the maps" not in text
 
 
+@pytest.mark.slow
 def test_a_students_card_takes_them_in(table: Path, tmp_path: Path) -> None:
     folder = tmp_path / "student"
     shutil.copytree(SHIPPED, folder)

@@ -43,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_weights_of_one_that_was_left_alone(folder: Path) -> None:
     from safetensors import safe_open
 
@@ -60,6 +61,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_left_alone(fold
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(folder: Path) -> None:
     # Every shard states as much as the other (view 0, all reports there), nothing is drawn and norms are frozen: so the
     # numbers are the same up to the order of addition in float32, which four steps of training let grow to 1e-5 or so.
@@ -74,6 +76,7 @@ def test_two_processes_have_the_loss_curve_of_one(folder: Path) -> None:
     assert alone.losses[1] < alone.losses[0]
 
 
+@pytest.mark.slow
 def test_processes_of_our_own_learn_alike_and_tell_what_happens(folder: Path) -> None:
     from safetensors.torch import load_file
 

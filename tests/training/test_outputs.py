@@ -38,6 +38,7 @@ def test_outlines_apart_by_hand_and_not_where_one_mask_is_empty() -> None:
     assert found[0, 2].tolist() == [0.0, 0.0]  # both empty
 
 
+@pytest.mark.slow
 def test_size_counts_every_number_and_speed_is_beside_the_first() -> None:
     student, teacher = tiny_network(), tiny_network(tasks=("findings",), seed=1)
     size = network_size(student)
