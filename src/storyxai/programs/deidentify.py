@@ -10,10 +10,11 @@ from pathlib import Path
 
 from storyxai.errors import InputError, OutputError, ReadError
 from storyxai.evidence.seal import read_key
-from storyxai.files import require_writable, write_whole
+from storyxai.files import write_whole
 from storyxai.imaging.burnt_in import Box
 from storyxai.imaging.deidentify import Cleaned, deidentify
 from storyxai.imaging.read import file_bytes, find_images
+from storyxai.programs.places import output_folder
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
 
@@ -63,7 +64,14 @@ def deidentify_files(
     inside = [one for one in files if out.resolve() in one.resolve().parents]
     if inside:
         raise OutputError(str(out), "holds files that are to be read", mend="name a folder apart from them with --out")
-    require_writable(out)
+    with output_folder(out):
+        return _written(files, out, key, blank_text=blank_text, seen=seen, progress=progress)
+
+
+def _written(
+    files: Sequence[Path], out: Path, key: bytes, *, blank_text: bool, seen: bool, progress: Progress | None
+) -> Deidentified:
+    """The files written one after the other, and the report."""
     notes: list[_Note] = []
     removed: Counter[str] = Counter()
     left_out: list[LeftOut] = []
@@ -80,7 +88,7 @@ def deidentify_files(
         notes.append(_Note(_place(one), sum(one.removed.values()), sorted(one.replaced), one.doubt, one.blanked))
     if not notes:
         first = left_out[0]
-        raise InputError(first.path, f"is left out, as are all {len(files)} files: {first.why}", mend="give DICOM images")
+        raise InputError(first.path, first.why if len(files) == 1 else f"left out, as all {len(files)} files are: {first.why}")
     write_whole(_report(notes, removed, left_out), out / REPORT_NAME)
     people = {note.file.split("/")[0] for note in notes}
     doubted, blanked = sum(bool(note.doubt) for note in notes), sum(len(note.blanked) for note in notes)
