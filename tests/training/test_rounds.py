@@ -35,7 +35,7 @@ from storyxai.training.fit import fit
 from storyxai.training.foreign import joined_teachers
 from storyxai.training.objective import task_losses
 from storyxai.training.published import unknown_targets
-from storyxai.training.rounds import Answers, rounds_of, train_in_rounds
+from storyxai.training.rounds import Answers, rounds_of, said_by_itself, train_in_rounds
 from storyxai.training.sampling import shown_rows
 from storyxai.training.soft_targets import TeacherTargets
 from storyxai.training.weights import average_networks, convert_encoder_weights, load_encoder_weights
@@ -133,6 +133,26 @@ def test_a_round_learns_from_the_teachers_that_it_names_alone() -> None:
     assert (alone.findings[:, 0] == -1).all() and np.isnan(alone.findings[:, 1:]).all() and len(alone.masks) == 4
     (both,) = asked("published", "findings")
     assert (both.findings[:, 0] == 0.5).all() and (both.findings[:, 1:] == 2).all()
+
+
+def test_a_round_can_learn_from_what_its_own_network_said_before_it() -> None:
+    """The answers are the network's own on the plain image and its mirror image, where something is labelled."""
+    train, network = two_sets(), run((stage("one"),))
+    said = said_by_itself(network, train, batch_size=5)
+    images = make_batch(train, np.arange(len(train)), 0).images
+    with torch.no_grad():
+        wanted = (network.eval()(images).logits + network(images.flip(3)).logits) / 2
+    assert np.allclose(said.findings, wanted.numpy(), atol=1e-5)
+    labels = train.labels.copy()
+    labels[2] = np.nan
+    assert np.isnan(said_by_itself(network, dataclasses.replace(train, labels=labels)).findings).all(axis=1).tolist() == [
+        row == 2 for row in range(8)
+    ]
+    assert len(said.masks) == 0 and (said.word_row == -1).all()
+    rounds = (stage("one"), stage("two", teachers=("itself",), mixing=0.9))
+    alone = run((stage("one"), stage("two")))
+    taught = run(rounds)
+    assert not torch.equal(alone.finding_head.out.weight, taught.finding_head.out.weight)
 
 
 def test_without_rounds_a_network_trains_as_its_table_says() -> None:
@@ -263,6 +283,7 @@ def test_every_recipe_that_comes_with_us_is_sound(path: Path) -> None:
         ("report_shares = {phantom = 1.5}", r"'report_shares.phantom' is 1.5.*in \[0, 1\]"),
         ("warmup_share = 1.0", r"warmup_share are \(0.0, 0.0, 1.0\)"),
         ('teachers = ["published"]', "learns from 'published'.*data.soft_targets"),
+        ('teachers = ["itself"]', "learns from 'itself', and is the first"),
         ('name = ""', "needs a name of its own"),
     ],
 )

@@ -17,7 +17,7 @@ from storyxai.modalities.registry import DEFAULT_MODALITY, modality_of
 from storyxai.phantoms.registry import phantom_keys
 
 __all__ = [
-    "LEARNING_PARTS", "AblationRecipe", "CalibrationRecipe", "DataRecipe", "DesignRecipe", "DistillationRecipe",
+    "ITSELF", "LEARNING_PARTS", "AblationRecipe", "CalibrationRecipe", "DataRecipe", "DesignRecipe", "DistillationRecipe",
     "EvaluationRecipe", "FitConfig", "ForeignTeacherRecipe", "OutlinesRecipe", "Recipe", "RoundRecipe", "StudentRecipe",
     "TeacherRecipe", "TrainingRecipe", "read_recipe",
 ]
@@ -26,6 +26,8 @@ FINDING_LOSSES = ("cross_entropy", "focal", "asymmetric")
 PRECISIONS = ("32-true", "bf16-mixed")
 DEVICES = ("cpu", "cuda")
 TASKS = ("findings", "masks", "report")
+ITSELF = "itself"
+"""What a round calls the network that it starts from, where that is a teacher too."""
 LEARNING_PARTS: Mapping[str, tuple[str, ...]] = {
     "encoder": ("encoder",), "neck": ("from_32", "from_16", "fuse_16"), "findings": ("finding_head",),
     "masks": ("down_16", "from_8", "fuse_8", "from_4", "fuse_4", "mask_head"), "report": ("decoder",),
@@ -164,12 +166,12 @@ class RoundRecipe:
     starts from its fresh weights, each other from the end of the one before it, or of the round that `start` names. `shown`
     says how often an epoch shows the images of each set (0.5: half of them, drawn anew each epoch; sets that are not named
     are not shown; empty: each image once). Of `learns` (encoder, neck, findings, masks, report) only these parts move, with
-    the statistics of their batch norms (empty: all). `teachers` are those that are learnt from (a task: the recipe's own
-    and foreign ones; "published": data.soft_targets). `ema_decay`, `warmup_share`, `temperature` and `mixing` at 0, and
-    `task_weights` left out, are those of [training] and [distillation]; teachers then weigh each task 1. The labels and
-    boxes of a set in `label_weights` weigh so many times as much (0: they are not learnt from). Of a set in `report_shares`
-    a report is learnt from only in this share of the times that its image is shown. The round hands on the mean of its end
-    and of the ends of the rounds in `average_with`.
+    the statistics of their batch norms (empty: all). `teachers` are those that are learnt from (a task: the recipe's own and
+    foreign ones; "published": data.soft_targets; "itself": the network that the round starts from, on findings). `ema_decay`,
+    `warmup_share`, `temperature` and `mixing` at 0, and `task_weights` left out, are those of [training] and [distillation];
+    teachers then weigh each task 1. The labels and boxes of a set in `label_weights` weigh so many times as much (0: they are
+    not learnt from). Of a set in `report_shares` a report is learnt from only in this share of the times that its image is
+    shown. The round hands on the mean of its end and of the ends of the rounds in `average_with`.
     """
 
     network: str
@@ -556,7 +558,7 @@ def _check_rounds(recipe: Recipe, file: str) -> None:
         place = f"rounds '{one.name}'" if one.name else "a round without a name"
         for key, given, names in (
             ("network", (one.network,), ("student", *TASKS)), ("learns", one.learns, tuple(LEARNING_PARTS)),
-            ("teachers", one.teachers, (*TASKS, "published") if one.network == "student" else ("published",)),
+            ("teachers", one.teachers, (*TASKS, ITSELF, "published") if one.network == "student" else ("published",)),
             ("start", (one.start,), ("", *known.get(one.network, []))),
             ("average_with", one.average_with, tuple(known.get(one.network, []))),
         ):
@@ -579,6 +581,10 @@ def _check_rounds(recipe: Recipe, file: str) -> None:
         if one.shown and recipe.training.rare_share:
             why = f"{place} says what is shown, and so does training.rare_share"
             raise RecipeError(file, why, mend="leave one of them out")
+        if ITSELF in one.teachers and ("findings" in one.teachers or not known.get(one.network)):
+            also = " and from 'findings'" if "findings" in one.teachers else ", and is the first"
+            why = f"{place} learns from 'itself'{also}"
+            raise RecipeError(file, why, mend="only a later round has answers of its own, and they stand in for the teachers'")
         if "published" in one.teachers and not recipe.data.soft_targets:
             raise RecipeError(file, f"{place} learns from 'published'", mend="name its answers in data.soft_targets")
         if not one.name or one.name in known.get(one.network, []):

@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from storyxai.data.batches import Examples
+from storyxai.data.batches import Examples, make_batch
 from storyxai.errors import OutputError, RecipeError
 from storyxai.files import fresh_file
 from storyxai.modalities.registry import modality_named
 from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network
+from storyxai.models.teachers import MirroredTeacher, OwnTeacher
 from storyxai.progress import Progress
 from storyxai.training.config import (
+    ITSELF,
     TASKS,
     TEACHER_TABLES,
     FitConfig,
@@ -34,7 +36,9 @@ from storyxai.training.soft_targets import TeacherTargets
 from storyxai.training.weights import average_networks, positive_weights
 from storyxai.types import SoftTargets
 
-__all__ = ["Answers", "check_sets", "keep_network", "only_findings", "rounds_of", "shape_of", "train_in_rounds"]
+__all__ = [
+    "Answers", "check_sets", "keep_network", "only_findings", "rounds_of", "said_by_itself", "shape_of", "train_in_rounds",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ class Answers:
 
     def asked(self, one: RoundRecipe, train: Examples, *, weight: float) -> tuple[TeacherTargets, ...]:
         """The answers that a round learns from: of its teachers alone, a published one weighing `weight` beside ours."""
-        tasks = [task for task in TASKS if task in one.teachers]
+        tasks = ["findings"] if ITSELF in one.teachers else [task for task in TASKS if task in one.teachers]
         targets = tuple(_only(item, tasks) for item in self.own) if tasks else ()
         if "published" in one.teachers and self.published is not None:
             alone = 1.0 if "findings" not in tasks else weight
@@ -116,7 +120,8 @@ def train_in_rounds(
             network = load_network(kept)
         else:
             start = copy.deepcopy(ends[one.start] if one.start else network)  # `fit` trains what it is given
-            targets = answers.asked(one, train, weight=recipe.distillation.soft_target_weight)
+            heard = replace(answers, own=(said_by_itself(start, train, progress),)) if ITSELF in one.teachers else answers
+            targets = heard.asked(one, train, weight=recipe.distillation.soft_target_weight)
             config = _config_of(recipe, which, one, network.spec.tasks, targets, seed=seed + 1000 * number)
             result = fit(
                 start, train, config=config, targets=targets, validation=validation if config.training.stop_metric else None,
@@ -133,6 +138,29 @@ def train_in_rounds(
         ends[one.name] = network
     losses[name] = tuple(lost)
     return network
+
+
+def said_by_itself(
+    network: Network, train: Examples, progress: Progress | None = None, *, batch_size: int = 64
+) -> TeacherTargets:
+    """What a network says of the findings of `train`: mean log-odds of each plain image and its mirror image, for every view.
+
+    Of an image of which no finding is labelled nothing is said: its set teaches something else. Learning from one's own
+    answers of the round before is self-distillation. Source: Furlanello et al., ICML 2018.
+    """
+    teacher = MirroredTeacher(OwnTeacher(only_findings(network), "the student of the round before"))
+    training, said = network.training, []
+    network.eval()
+    for start in range(0, len(train), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(train)))
+        with torch.no_grad():
+            found = teacher.answers(make_batch(train, rows, 0).images).findings
+        said.append(np.asarray(found, dtype=np.float32))
+        if progress:
+            progress("its own answers", int(rows[-1]) + 1, len(train))
+    network.train(training)
+    unlabelled = np.isnan(train.labels).all(axis=1, keepdims=True)
+    return replace(unknown_targets(train)[0], findings=np.where(unlabelled, np.float32(np.nan), np.concatenate(said)))
 
 
 def check_sets(recipe: Recipe, place: str, named: Iterable[str], train: Examples) -> None:
