@@ -31,7 +31,7 @@ from storyxai.data.table import read_pair, read_table
 from storyxai.evidence.predict import INTERVAL
 from storyxai.files import write_whole
 from storyxai.metrics.bootstrap import Estimate, Resamples, draw_resamples, estimate, ratio
-from storyxai.metrics.calibration import ece
+from storyxai.metrics.calibration import ece, reliability_points
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
 from storyxai.models.card import Calibration, card_figures, read_card, write_card
 from storyxai.models.runtime import SHIPPED, load_student
@@ -199,6 +199,16 @@ def told_figures(said: Told) -> dict[str, Any]:
     }
 
 
+def drawn_curves(measured: Mapping[str, Any], said: Told) -> dict[str, Any]:
+    """Points of each finding's ROC as the scorecard measured it, of its reliability with other patients' calibration."""
+    place = {finding: column for column, finding in enumerate(said.answers.findings)}
+    return {
+        finding: {"roc": curve["roc"], "reliability": reliability_points(
+            said.probability[:, place[finding]], said.answers.labels[:, place[finding]],
+        )} for finding, curve in measured.items()
+    }  # fmt: skip
+
+
 def conformal_coverage(said: Sequence[tuple[Answers, dict[str, Calibration]]]) -> dict[str, dict[str, float | None]]:
     """How often the conformal set of the other patients' calibration holds the truth, by finding, present and absent apart.
 
@@ -324,6 +334,7 @@ def main() -> None:
     where = f"NIH, natural mix, out of fold: {len(natural.rows)} films of {len(set(natural.patients.tolist()))} patients"
     calibration = calibration_of(natural, where)
     parts = cross_fitted(answers)
+    natural_told = told(parts, NATURAL)
     scores = {
         "student": answers.student.astype(np.float64), "teachers": answers.teachers.astype(np.float64),
         "view alone": view_scores(answers.labels, answers.rows["view"].to_numpy(dtype=np.str_), parts_of(answers)),
@@ -343,7 +354,7 @@ def main() -> None:
             f"({one.images} films, {one.patients} patients)")
     natural_record = scorecard_of(natural, calibration, "NIH natural mix (out of fold)")
     selection_record = scorecard_of(answers.take(answers.origin == "nih"), calibration, "NIH selection (out of fold)")
-    figures_told = told_figures(told(parts, NATURAL))
+    figures_told = told_figures(natural_told)
     coverage = conformal_coverage(parts)
     lungs = kermany_figures()
     for record in (natural_record, selection_record):
@@ -361,6 +372,7 @@ def main() -> None:
             item["ece"] = figures_told["calibration_error"][finding]
         figures: dict[str, Any] = asdict(card.figures) | {
             "per_finding": real["per_finding"], "subgroups": real["subgroups"], "agreement": real["agreement"], "lungs": lungs,
+            "curves": drawn_curves(real.get("curves", {}), natural_told),
             "report": phantom.get("report", {}), "phantom_per_finding": phantom["per_finding"],
         }
         write_card(replace(card, calibration=calibration, figures=card_figures(figures)), SHIPPED)

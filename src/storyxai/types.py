@@ -423,6 +423,18 @@ class FindingFigures:
 
 
 @dataclass(frozen=True)
+class FindingCurves:
+    """Points of one finding's curves on the images that its figures are of: few and rounded, so that no image is in them.
+
+    `roc` are (false alarm rate, sensitivity) from (0, 0) to (1, 1); `reliability` bins of images: (mean probability said,
+    share that has the finding, number of images). Empty: not measured, or on too few patients to be given away.
+    """
+
+    roc: tuple[tuple[float, float], ...] = ()
+    reliability: tuple[tuple[float, float, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class OutlineFigures:
     """How the outlines of the paired structures agree with reference outlines (Dice), on n images of `data`."""
 
@@ -522,8 +534,8 @@ class MapRobustness:
 class ModelFacts:
     """What stories may say of a model: the part of its card that they cite. Empty or None: not known.
 
-    `per_finding` and `agreement` are by finding, `subgroups` by attribute ("sex") and group, `map_hits`, `faithfulness` and
-    `robustness` by method.
+    `per_finding`, `curves` and `agreement` are by finding, `subgroups` by attribute ("sex") and group, `map_hits`,
+    `faithfulness` and `robustness` by method.
     """
 
     name: str = ""
@@ -540,6 +552,7 @@ class ModelFacts:
     map_hits: Mapping[str, MapHits] = field(default_factory=dict)
     faithfulness: Mapping[str, MapFaithfulness] = field(default_factory=dict)
     robustness: Mapping[str, MapRobustness] = field(default_factory=dict)
+    curves: Mapping[str, FindingCurves] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

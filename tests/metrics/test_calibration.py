@@ -24,6 +24,7 @@ from storyxai.metrics.calibration import (
     fit_conformal,
     fit_platt,
     reliability_curve,
+    reliability_points,
 )
 
 
@@ -230,3 +231,12 @@ def test_faults_of_the_call_are_named() -> None:
         fit_conformal([0.1], [1], patient_ids=["a", "b"])
     with pytest.raises(InputError, match="bins"):
         ece([0.1], [1], bins=0)
+
+
+def test_points_for_a_card_are_bins_of_enough_cases_rounded() -> None:
+    said = np.linspace(0.01, 0.99, 100)
+    points = reliability_points(said, said >= 0.5, least=20)
+    assert len(points) == 5 and sum(n for _, _, n in points) == 100
+    assert all(value == round(value, 3) for said, seen, _ in points for value in (said, seen))
+    assert reliability_points(said[:7], said[:7] >= 0.05, least=20) == ((0.04, 0.286, 7),)
+    assert reliability_points([np.nan], [1.0]) == ()

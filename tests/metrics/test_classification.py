@@ -12,6 +12,7 @@ from storyxai.metrics.classification import (
     auroc,
     average_precision,
     per_finding,
+    roc_points,
     sensitivity,
     specificity,
     threshold_for_sensitivity,
@@ -127,3 +128,22 @@ def test_faults_of_the_call_are_named() -> None:
         per_finding(auroc, np.zeros((2, 3)), np.zeros((2, 2)))
     with pytest.raises(InputError, match=r"\(0, 1\]"):
         threshold_for_sensitivity([1, 0], [1.0, 0.0], at_least=1.5)
+
+
+def test_points_of_a_curve_by_hand() -> None:
+    labels, scores = [1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1]
+    assert roc_points(labels, scores) == ((0.0, 0.0), (0.0, 0.5), (0.5, 0.5), (0.5, 1.0), (1.0, 1.0))
+    assert roc_points([1, 1, np.nan], [0.1, 0.2, 0.3]) == ()
+    with pytest.raises(InputError, match="too few"):
+        roc_points(labels, scores, most=1)
+
+
+def test_few_points_of_many_lie_on_the_curve_and_keep_its_area() -> None:
+    rng = np.random.default_rng(3)
+    labels = (rng.random(3000) < 0.05).astype(float)
+    scores = labels + rng.normal(size=3000)
+    few, every = roc_points(labels, scores), roc_points(labels, scores, most=5000)
+    assert len(few) == 40 < len(every) and set(few) <= set(every)
+    assert few[0] == (0.0, 0.0) and few[-1] == (1.0, 1.0) and list(few) == sorted(few)
+    alarms, hits = np.array(few).T
+    assert np.trapezoid(hits, alarms) == pytest.approx(auroc(labels, scores), abs=0.005)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from storyxai.errors import WeightsError
 from storyxai.models.card import CARD_NAME, Calibration, CardFigures, ModelCard, card_hash, read_card, write_card
 from storyxai.provenance import sha256_bytes
-from storyxai.types import DataSet, FindingFigures, OutlineFigures
+from storyxai.types import DataSet, FindingCurves, FindingFigures, OutlineFigures
 
 WEIGHTS = b"not really weights"
 
@@ -128,4 +129,15 @@ def test_a_card_does_not_reach_out_of_its_folder(card: ModelCard, tmp_path: Path
     secret.write_bytes(b"elsewhere")
     altered(tmp_path, files={"../elsewhere.bin": sha256_bytes(b"elsewhere")})
     with pytest.raises(WeightsError, match=r"elsewhere\.bin: is missing"):
+        read_card(tmp_path)
+
+
+def test_points_of_curves_come_back_and_a_card_of_before_has_none(card: ModelCard, tmp_path: Path) -> None:
+    assert card.model_record().curves == {}
+    curves = {"a": FindingCurves(((0.0, 0.0), (0.2, 0.7), (1.0, 1.0)), ((0.05, 0.04, 120), (0.3, 0.33, 121)))}
+    write_card(replace(card, figures=replace(card.figures, curves=curves)), tmp_path)
+    back = read_card(tmp_path)
+    assert back.figures.curves == curves == back.model_record().curves
+    altered(tmp_path, figures={"curves": {"a": {"roc": [[0.0]]}}})
+    with pytest.raises(WeightsError, match="curves"):
         read_card(tmp_path)

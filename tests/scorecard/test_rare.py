@@ -67,3 +67,11 @@ def test_the_remedies_are_those_of_the_recipe() -> None:
 def test_none_or_one_is_listed_without_an_interval(positives: int) -> None:
     card, _, _ = judged(positives)
     assert f"student 800 {positives} " in chapter(card)
+
+
+def test_curves_are_given_only_where_ten_patients_have_the_finding_and_ten_have_not() -> None:
+    findings = {row["finding"]: row for row in judged(9)[0]["models"][0]["findings"]}
+    assert "curve" not in findings["Hernia"]
+    curve = findings["Mass"]["curve"]
+    assert len(curve["roc"]) <= 40 and curve["roc"][0] == (0.0, 0.0) and curve["roc"][-1] == (1.0, 1.0)
+    assert "curve" in judged(10)[0]["models"][0]["findings"][1]

@@ -31,6 +31,7 @@ __all__ = [
     "fit_conformal",
     "fit_platt",
     "reliability_curve",
+    "reliability_points",
 ]
 
 Binning = Literal["mass", "width"]
@@ -101,6 +102,15 @@ def reliability_curve(
         here = places == place
         curve.append(ReliabilityBin(float(values[here].mean()), float(stated[here].mean()), int(here.sum())))
     return tuple(curve)
+
+
+def reliability_points(
+    probabilities: ArrayLike, labels: ArrayLike, *, least: int = 20
+) -> tuple[tuple[float, float, int], ...]:
+    """`reliability_curve` as (said, seen, cases), to thousandths: ten bins, or fewer, of about `least` cases or more."""
+    known = int((np.isfinite(np.asarray(probabilities, dtype=np.float64)) & np.isfinite(np.asarray(labels, np.float64))).sum())
+    curve = reliability_curve(probabilities, labels, bins=max(1, min(10, known // least)))
+    return tuple((round(one.probability, 3), round(one.frequency, 3), one.n) for one in curve)
 
 
 def ece(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 10, by: Binning = "mass") -> float | None:

@@ -24,6 +24,7 @@ __all__ = [
     "mean_auroc_statistic",
     "mean_judged_auroc_statistic",
     "per_finding",
+    "roc_points",
     "sensitivity",
     "sensitivity_statistic",
     "specificity",
@@ -160,6 +161,23 @@ def threshold_for_sensitivity(labels: ArrayLike, scores: ArrayLike, *, at_least:
     if candidates is None:
         return None
     return float(candidates[int(np.argmax(hits >= at_least - 1e-12))])
+
+
+def roc_points(labels: ArrayLike, scores: ArrayLike, *, most: int = 40) -> tuple[tuple[float, float], ...]:
+    """At most `most` points (false alarm rate, sensitivity) of the ROC curve, from (0, 0) to (1, 1); () without both classes.
+
+    Of more, those that lie nearest to even steps along the curve, so that steep and flat parts keep their form. Rates are
+    rounded to thousandths, and no score is told. Raises: InputError for fewer than two points.
+    """
+    if most < 2:
+        raise InputError("points of a ROC curve", f"{most} are too few", mend="ask for 2 or more")
+    candidates, hits, alarms = _operating_points(labels, scores)
+    if candidates is None:
+        return ()
+    hits, alarms = np.append(0.0, hits), np.append(0.0, alarms)
+    way = hits + alarms  # 0 to 2, never falling
+    chosen = np.unique([int(np.abs(way - step).argmin()) for step in np.linspace(0.0, 2.0, min(most, len(way)))])
+    return tuple((round(float(alarms[i]), 3), round(float(hits[i]), 3)) for i in chosen)
 
 
 def per_finding(

@@ -18,6 +18,7 @@ from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 from storyxai.types import (
     AgreementFigures,
     DataSet,
+    FindingCurves,
     FindingFigures,
     GroupFigures,
     MapFaithfulness,
@@ -63,7 +64,7 @@ class Calibration:
     prevalence: float | None = None
 
 
-CITED = ("per_finding", "lungs", "report", "agreement", "subgroups", "map_hits", "faithfulness", "robustness")
+CITED = ("per_finding", "lungs", "report", "agreement", "subgroups", "map_hits", "faithfulness", "robustness", "curves")
 """The figures of a card that stories may cite."""
 
 
@@ -79,6 +80,7 @@ class CardFigures:
     map_hits: Mapping[str, MapHits] = field(default_factory=dict)
     faithfulness: Mapping[str, MapFaithfulness] = field(default_factory=dict)
     robustness: Mapping[str, MapRobustness] = field(default_factory=dict)
+    curves: Mapping[str, FindingCurves] = field(default_factory=dict)
     phantom_per_finding: Mapping[str, FindingFigures] = field(default_factory=dict)
 
 

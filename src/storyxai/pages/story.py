@@ -19,7 +19,7 @@ from storyxai.errors import CitationError
 from storyxai.evidence.record import as_record, figure_name, figure_parts, story_as_record
 from storyxai.pages import figures as draw
 from storyxai.pages.layout import Labels, data_uri, labels_of, render_template
-from storyxai.pages.plots import Forest, Plane, plot_of
+from storyxai.pages.plots import Forest, Panels, Plane, plot_of
 from storyxai.pages.tables import format_value, table_of, value_part
 from storyxai.pages.views import Part, Table
 from storyxai.provenance import sha256_bytes
@@ -115,7 +115,7 @@ class _Part:
     gauges: tuple[_Gauge, ...]
     rows: tuple[tuple[_Tile, ...], ...]
     tables: tuple[tuple[Table, bool], ...]
-    plots: tuple[Forest | Plane, ...] = ()
+    plots: tuple[Forest | Plane | Panels, ...] = ()
     code: tuple[tuple[str, ...], ...] = ()
 
     @property

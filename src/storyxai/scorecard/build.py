@@ -45,6 +45,8 @@ _TOLD = {
     "named": "findings named per image",
 }
 _FALSE_ALARMS = (0.25, 0.5, 1.0, 2.0)
+LEAST_DRAWN = 10
+"""Curves are drawn of findings that so many patients have and so many have not: of fewer they would speak of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,6 +263,9 @@ def _finding_scores(bench: Bench, model: Spoken, column: int, *, rare: bool) -> 
         row["brier"] = bench.mean(calibration.brier_statistic(said, labels), known)
         row["ece"] = bench.mean(calibration.ece_statistic(said, labels), known)
         row["ece_floor"] = calibration.ece_floor(said[known])
+    if min(bench.patients(known & (labels >= 0.5)), bench.patients(known & (labels < 0.5))) >= LEAST_DRAWN:
+        bins = calibration.reliability_points(said, labels) if np.isfinite(said).any() else ()
+        row["curve"] = {"roc": classification.roc_points(labels, scores), "reliability": bins}
     if column in model.conformal:
         limits = model.conformal[column]
         sets = calibration.conformal_sets(limits, said[known])

@@ -44,10 +44,11 @@ def _performance(t: Teller) -> list[Section]:
         return []
     said = t.words.heading
     lines = [t.say("practitioner.mean_auroc", {"F": name}) for name in t.told()] + [t.say("practitioner.intervals")]
-    figures = ("plot/auroc", "plot/operating", "table/performance")
+    points = "plot/roc" if t.names("model.curves") else "plot/operating"
+    figures = ("plot/auroc", points, "table/performance")
     sections = t.section(said("practitioner.performance"), lines, figures=figures)
     measured = [name for name in t.names("model.per_finding") if t.value(f"model.per_finding.{name}.ece") is not None]
-    drawn = ["plot/calibration"] if len(measured) > 1 else []
+    drawn = [*(["plot/reliability"] if t.names("model.curves") else []), *(["plot/calibration"] if len(measured) > 1 else [])]
     return sections + t.section(said("practitioner.calibrated"), [_calibration(t)], figures=drawn)
 
 
