@@ -60,7 +60,7 @@ def judged_method(cases: pd.DataFrame, rows: pd.DataFrame) -> tuple[MethodTrust,
     group = np.where(said >= SHOWN_FROM, "shown", np.where(said >= blind, "doubtful", "withheld"))
     figures = {
         "n": len(cases), "patients": len(set(patients)), "findings": dict(trust.findings),
-        "hit_rate": interval, "energy_inside": mean_of(cases["energy"], patients),
+        "hit_rate": interval, "exact": mean_of(cases["exact"], patients), "energy_inside": mean_of(cases["energy"], patients),
         "baselines": {
             name: {"hit_rate": mean_of(cases[f"{name}_hit"], patients)} | (
                 {"energy_inside": mean_of(cases[f"{name}_energy"], patients)} if f"{name}_energy" in cases else {}
@@ -241,8 +241,8 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     out = []
     for method, one in record["methods"].items():
         out.append(f"{method}: {one['n']} maps of {one['patients']} patients ({one['findings']}), {one['empty']} empty")
-        out.append(f"  hit {_said(one['hit_rate'])}, minus centre {_said(one['minus_centre'])}, "
-                   f"energy {_said(one['energy_inside'])}")
+        out.append(f"  hit {_said(one['hit_rate'])} (in the box itself {_said(one['exact'])}), "
+                   f"minus centre {_said(one['minus_centre'])}, energy {_said(one['energy_inside'])}")
         for name, base in one["baselines"].items():
             out.append(f"  {name}: " + ", ".join(f"{k} {_said(v)}" for k, v in base.items()))
         if "pytorch_grad_cam" in one:
@@ -304,8 +304,9 @@ def documented(record: Mapping[str, Any]) -> str:
     groups = "\n".join(_group_rows(key, one) for key, one in record["methods"].items())
     return f"""## Maps
 
-Whether a map's strongest point lies in a reader's box (the pointing game), and what share of the positive map does (energy), on
-NIH and RSNA boxes ({findings}): {grad["n"]} Grad-CAM maps of {grad["patients"]} patients
+Whether a map's strongest point lies in a reader's box, or beside it by at most 3 % of the side (the pointing game and its
+tolerance; {_words(grad["exact"])} of the Grad-CAM maps in the box itself), and what share of the positive map does (energy),
+on NIH and RSNA boxes ({findings}): {grad["n"]} Grad-CAM maps of {grad["patients"]} patients
 (`benchmarks/map_trust.py`, `results/map-checks`). Drawn by {record["models"]}.
 Intervals are 95 %, by patient.
 
@@ -392,7 +393,8 @@ def _phantoms(found: Mapping[str, Any] | None) -> str:
         return ""
     parts = [
         f"{_NAMES[key].partition(',')[0]} {_words(one['hit_rate'])} of {one['maps']} maps; shown {one['shown']['share']:.2f}\n"
-        f"of them, hits {_words(one['shown']['hit_rate'])}; withheld {_words(one['withheld']['hit_rate'])}"
+        f"of them, hits {_words(one['shown']['hit_rate'])} (in the box itself {_words(one['exact_shown'])});\n"
+        f"withheld {_words(one['withheld']['hit_rate'])}; the middle of the image {_words(one['centre'])}"
         for key, one in found.items() if one["maps"]
     ]
     by_finding = "; ".join(

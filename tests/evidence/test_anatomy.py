@@ -302,3 +302,14 @@ def test_the_hull_of_a_mask_is_that_of_another_implementation() -> None:
         shapes.append(blob & (generator.random((60, 70)) < 0.8))
     for shape in shapes:
         assert hull_area_px(shape) == convex_hull_image(shape).sum()
+
+
+def test_fluid_is_looked_for_low_beside_and_beneath_the_lungs() -> None:
+    # The lungs span 40 to 160 in 170 columns: a margin is 8.5 pixels, the lower thirds begin at 80, the place ends at 185.5.
+    place, others = THORAX.place("Effusion"), THORAX.place("Mass")
+    assert place.region is not None and others.region is not None
+    assert place.about.code == "where_fluid_gathers" and others.about.code == "lungs"
+    beneath, beside, top = (175, 50), (150, 13), (60, 50)
+    assert place.region[beneath] and not others.region[beneath]
+    assert place.region[beside] and not place.region[top] and others.region[top]
+    assert not place.region[187:].any() and not place.region[:80].any() and not place.region[:, 90:120].any()

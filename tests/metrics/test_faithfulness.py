@@ -23,6 +23,7 @@ from storyxai.metrics.faithfulness import (
     max_sensitivity,
     noisy_imputation,
     road_curve,
+    widened,
 )
 
 RNG = np.random.default_rng(7)
@@ -175,6 +176,16 @@ def test_pointing_on_paper() -> None:
     assert hit_share(values, REGION) == 0
     values[3, 5], values[9, 9], values[4, 9] = 0, 1, 1
     assert hit_share(values, REGION) == pytest.approx(2 / 3)
+
+
+def test_a_point_beside_the_region_counts_within_the_tolerance() -> None:
+    # The region spans columns 9 to 12 of 16: column 7 is two pixels off, an eighth of the side.
+    values = np.zeros((SIDE, SIDE), dtype=np.float32)
+    values[4, 7] = 1
+    assert hit_share(values, REGION, tolerance=1.9 / SIDE) == 0 and hit_share(values, REGION, tolerance=2 / SIDE) == 1
+    # Corners are round: three columns and three rows off are more than four pixels.
+    assert not widened(REGION, tolerance=4 / SIDE)[0, 6] and widened(REGION, tolerance=4.3 / SIDE)[0, 6]
+    assert not widened(np.zeros_like(REGION), tolerance=0.5).any()
 
 
 def test_energy_and_iou_on_paper() -> None:

@@ -19,6 +19,7 @@ from storyxai.types import Array, Mask
 
 __all__ = [
     "DEFAULT_MASKING",
+    "POINTING_TOLERANCE",
     "Curve",
     "Faithfulness",
     "Localisation",
@@ -35,6 +36,7 @@ __all__ = [
     "max_sensitivity",
     "noisy_imputation",
     "road_curve",
+    "widened",
 ]
 
 Predict: TypeAlias = Callable[[Array], Array]
@@ -57,6 +59,8 @@ class Masking:
 
 
 DEFAULT_MASKING = Masking()
+POINTING_TOLERANCE = 0.03
+"""How far beside a region the strongest point of a map may lie in the pointing game: 15 pixels of images of 500."""
 
 
 class Curve(NamedTuple):
@@ -223,14 +227,24 @@ def faithfulness(
 _ORDERS: tuple[Order, ...] = ("most", "least")
 
 
-def hit_share(values: Array, region: Mask) -> float:
+def hit_share(values: Array, region: Mask, *, tolerance: float = 0.0) -> float:
     """The share of the map's strongest point that lies in the region: 1 or 0, in between where several are as strong.
 
-    All of a superpixel is equally strong. Source: the pointing game of Zhang et al., ECCV 2016, without its tolerance.
+    All of a superpixel is equally strong. A point at most `tolerance` beside the region counts as in it. Units: tolerance is a
+    share of the longer side; `POINTING_TOLERANCE` is that of the source. Source: the pointing game of Zhang et al., ECCV 2016.
     """
     _check_frames(values, region)
     top = float(values.max())
-    return float(region[values >= top - 1e-6 * abs(top)].mean())
+    return float(widened(region, tolerance=tolerance)[values >= top - 1e-6 * abs(top)].mean())
+
+
+def widened(region: Mask, *, tolerance: float) -> Mask:
+    """The region and what lies at most `tolerance` beside it. Shapes: bool [H, W]. Units: share of the longer side."""
+    if not tolerance or not region.any():
+        return region
+    from scipy.ndimage import distance_transform_edt
+
+    return np.asarray(distance_transform_edt(~region) <= tolerance * max(region.shape), dtype=np.bool_)
 
 
 def energy_inside(values: Array, region: Mask) -> float:

@@ -59,6 +59,10 @@ THIRDS = ("upper", "mid", "lower")
 PLACE_CHECK = "inside_lungs"
 MEDIASTINAL = frozenset({"Cardiomegaly", "Hernia"})
 """Findings whose sign may lie in the heart or between the lungs."""
+PLEURAL_FLUID = frozenset({"Effusion"})
+"""Findings that gather beside and beneath the lungs: the outlines leave out what fluid covers."""
+FLUID_THIRDS, FLUID_MARGINS = 2, 3
+"""Fluid is looked for in so many of the lower thirds of each lung's height, and so many margins beneath."""
 AWAY = Remark("chest_away")
 _NO_POSITIVE = Remark("no_positive")
 
@@ -79,7 +83,8 @@ class Thorax:
     """Lungs, heart and what lies around them at working resolution (every `stride`-th pixel of the original frame).
 
     `problem` says why the masks cannot be used; then the regions are None. `near_lungs` are the lungs and a margin around
-    them; `between` lies between the lungs, row by row. `margin` states the margin. `whole` are
+    them; `dependent` is where fluid gathers, the lower parts of both lungs and what lies beside and beneath; `between` lies
+    between the lungs, row by row. `margin` states the margin. `whole` are
     the concepts of the whole image.
     """
 
@@ -89,6 +94,7 @@ class Thorax:
     grown: Regions | None = None
     shrunk: Regions | None = None
     near_lungs: Mask | None = None
+    dependent: Mask | None = None
     between: Mask | None = None
     heart: Mask | None = None
     margin: Remark = NO_REMARK
@@ -103,9 +109,11 @@ class Thorax:
         return map_concepts(values, self, finding=finding)
 
     def place(self, finding: str) -> Place:
-        """The lungs and a margin; for findings of the heart and the midline also these."""
+        """The lungs and a margin; for findings of the heart and the midline also these, for fluid where it gathers."""
         if self.near_lungs is None or self.between is None:
             return Place(PLACE_CHECK, None, 1, self.problem, AWAY)
+        if finding in PLEURAL_FLUID:
+            return Place(PLACE_CHECK, self.dependent, self.stride, Remark("where_fluid_gathers"), AWAY)
         region, code = self.near_lungs, "lungs"
         if finding in MEDIASTINAL:
             region, code = region | self.between, "lungs_and_between"
@@ -143,6 +151,7 @@ def thorax_from_masks(
         grown=_regions(_distance_to(right) <= step, _distance_to(left) <= step),
         shrunk=_regions(_shrink(right, step), _shrink(left, step)),
         near_lungs=beyond <= margin,
+        dependent=_dependent(right, margin) | _dependent(left, margin),
         between=_between(right, left),
         heart=None if heart is None or not heart.any() else np.asarray(heart[::stride, ::stride], dtype=bool),
         margin=about,
@@ -424,6 +433,18 @@ def _regions(right: Mask, left: Mask) -> Regions:
         hila |= lung & ((third == 1)[:, None] & inner[None, :])
         corners |= lung & ((down >= 0.75)[:, None] & ~inner[None, :])
     return Regions(right, left, named, hila, corners)
+
+
+def _dependent(lung: Mask, margin: float) -> Mask:
+    """The rectangle of a lung's lower thirds, a margin to its sides and several beneath it."""
+    rows, columns = np.flatnonzero(lung.any(axis=1)), np.flatnonzero(lung.any(axis=0))
+    top = rows[-1] + 1 - (rows[-1] + 1 - rows[0]) * FLUID_THIRDS / len(THIRDS)
+    region = np.zeros_like(lung)
+    region[
+        round(top) : round(rows[-1] + 1 + FLUID_MARGINS * margin),
+        max(0, round(columns[0] - margin)) : round(columns[-1] + 1 + margin),
+    ] = True
+    return region
 
 
 def _region_share(name: str, finding: str, values: Array, thorax: Thorax) -> Concept:
