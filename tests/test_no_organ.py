@@ -12,11 +12,14 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "storyxai"
 ELSEWHERE = ("modalities", "data/sources", "phantoms", "models/shipped", "examples")
 WORDS = re.compile(
-    r"lung|heart|thora[xc]|chest|\bribs?\b|clavicle|pleura|effusion|pneumo|atelecta|consolidation|edema|emphysema|hernia|nodule|"
-    r"cardio|mediastin|diaphragm|perihil|costophren|hilum|\bhila\b|radiograph|x-ray|\bcxr\b|mammo|lesion|\bskin\b|melanom|naev|"
-    r"\bdermo|breast|ultraso|opacit(?:y|ies) (?:of|in) ",
+    r"(?<![a-zäöüß])lung|heart|thora[xck]|chest|\bribs?\b|clavicle|pleura|effusion|pneumo|atelect|consolidation|\bo?edema|"
+    r"emphysema|hernia|nodule|cardio|cardiac|mediastin|diaphragm|perihil|costophren|hilum|\bhila\b|radiograph|radiogram|x-ray|"
+    r"\bcxr\b|mammo|lesion|\bskin|\bmoles?\b|melanom|naev|\bdermo|dermat|breast|ultraso|opacit(?:y|ies) (?:of|in) |"
+    r"herz|brust|röntgen|\brippe|schlüsselbein|erguss|ergüsse|pneumonie|atelekt|zwerchfell|rundherd|verschattung|ödem|"
+    r"läsion|(?<![a-zäöüß])haut|muttermal|leberfleck|nävus|sonogra",
     re.IGNORECASE,
 )
+"""Names of organs and of kinds of images, English and German; "Beurteilung" and "Behandlung" end like a lung and are none."""
 TEXT = (".py", ".json", ".toml", ".html", ".css", ".js", ".md", ".txt", ".ftl")
 ALLOWED = {
     "imaging/tags.py": "values of DICOM's Body Part Examined and their codes, as files of any part of the body write them",
@@ -28,7 +31,7 @@ ALLOWED = {
 """Whose words they are, by file."""
 MOST_ALLOWED = 14
 NOT_YET = ("story/", "pages/", "models/card.py", "programs/pipeline.py", "types.py", "export/story.schema.json")
-MOST_NOT_YET = 83
+MOST_NOT_YET = 10
 """What still names the chest: wording that is on its way into the modality. These may only shrink."""
 
 

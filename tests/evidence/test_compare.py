@@ -47,7 +47,7 @@ def test_a_difference_is_told_only_beyond_both_intervals() -> None:
     assert reading(found, "Mass") == "higher"
     assert reading(found, "Consolidation") == "within", "0.47 to 0.72 and 0.33 to 0.52 meet"
     assert reading(found, "Hernia") == "same"
-    said = say_comparison(found)
+    said = say_comparison(found, ONE)
     assert "Effusion is lower in B, beyond both intervals: A likely 0.83 (0.74 to 0.90)" in said
     line = next(line for line in said.split("- ") if "Consolidation is told otherwise" in line or "Consolidation" in line)
     assert "no change can be claimed" in " ".join(line.split())
@@ -56,7 +56,7 @@ def test_a_difference_is_told_only_beyond_both_intervals() -> None:
 @pytest.mark.parametrize("pair", [(ONE, other()), (ONE, later())], ids=["models", "images"])
 def test_nothing_speaks_of_the_course_of_a_disease(pair: tuple[Evidence, Evidence]) -> None:
     found = compare(*pair)
-    said = (say_comparison(found) + render_comparison(found, *pair).decode().split("</style>")[1]).casefold()
+    said = (say_comparison(found, pair[0]) + render_comparison(found, *pair).decode().split("</style>")[1]).casefold()
     said = said.replace("no statement about the course", "")
     assert [word for word in COURSE if word in said] == []
 
@@ -65,14 +65,14 @@ def test_where_no_interval_parts_them_nothing_is_said_to_differ() -> None:
     same = replace(ONE, prediction=replace(ONE.prediction, model_id="another"))
     found = compare(ONE, same)
     assert {pair.reading for pair in found.findings} == {"same"}
-    assert say_comparison(found).count("No finding differs beyond its intervals.") == 1
+    assert say_comparison(found, ONE).count("No finding differs beyond its intervals.") == 1
 
 
 def test_what_has_no_calibration_or_is_doubted_is_not_compared() -> None:
     for doubtful in (replace(other(), gaps=("calibration",)), _far(other())):
         found = compare(ONE, doubtful)
         assert {pair.reading for pair in found.findings} == {"untold"}
-        assert not any("beyond both intervals" in line for line in say_comparison(found).splitlines())
+        assert not any("beyond both intervals" in line for line in say_comparison(found, ONE).splitlines())
 
 
 def _far(evidence: Evidence) -> Evidence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -55,6 +56,15 @@ def test_figures_of_each_finding_and_group_are_told() -> None:
     for group in record["model"]["subgroups"]["sex"]:
         assert f"{group.capitalize()}: mean AUROC" in page or f", {group}: mean AUROC" in page
     assert "AUROC of Effusion is 0.87" in page and "Effusion: sensitivity" in page
+
+
+def test_a_group_whose_name_holds_numbers_is_told() -> None:
+    """As the ages of the shipped card: the numbers are its name, and not a figure that nothing backs."""
+    base = example_evidence()
+    figures = next(iter(base.model.subgroups["sex"].values()))
+    model = dataclasses.replace(base.model, subgroups={"age": {"18-39": figures}})
+    page = render_document_markdown(fill_document("eu-ai-act", dataclasses.replace(base, model=model))).decode()
+    assert "Age, 18-39: mean AUROC" in page
 
 
 def test_export_writes_markdown_and_json_of_a_study_that_holds_together(tmp_path: Path) -> None:

@@ -71,11 +71,10 @@ def toy_language() -> dict[str, Any]:
             text = re.sub(rf"\b{ours}\b", theirs, text)
         return text
 
-    rooms = {**{room: data[room] for room in AUDIENCES}, "any_image": data["any_image"]}
-    for room in rooms:
+    for room in AUDIENCES:
         data[room] = {
             key: told(entry) if isinstance(entry, str) else {**entry, "text": told(entry["text"])}
-            for key, entry in rooms[room].items()
+            for key, entry in data[room].items()
         }
     return data
 

@@ -182,7 +182,8 @@ class WhatIf:
 class GateRule:
     """One rule: passed while the value is not beyond `limit` (`low` tells on which side); `hard` rules refuse.
 
-    `fine` and `seen` say the outcome in words, `mend` what to do, `obtained` where the limit comes from.
+    `fine` and `seen` say the outcome in words, `mend` what to do, `obtained` where the limit comes from. With `sides` a failed
+    rule puts left and right in doubt, so that stories name no side.
     """
 
     name: str
@@ -193,6 +194,7 @@ class GateRule:
     seen: str
     mend: str
     obtained: str
+    sides: bool = False
 
 
 MeasureGate: TypeAlias = Callable[[Image, Mapping[str, Mask] | None], Mapping[str, float | None]]
@@ -269,7 +271,8 @@ class Modality:
     `pair` says that the first two structures belong together, `beside_pair` which findings are not expected to show inside
     them; `searched` are the findings whose absence is stated by a reader
     who marked everything that data sets of this kind mark and found nothing (`boxes_complete`). `normal_report` is what is
-    written of an image that shows nothing: what a writer earns who looks at none.
+    written of an image that shows nothing: what a writer earns who looks at none. `asked_first` are the findings that a reader
+    asks for before all others: that the first of them is unlikely is said even where others are named.
     """
 
     key: str
@@ -291,6 +294,7 @@ class Modality:
     limits: tuple[str, ...] = ()
     cannot_see: tuple[str, ...] = ()
     normal_report: str = ""
+    asked_first: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.key.replace("_", " "))
@@ -305,7 +309,7 @@ class Modality:
         if self.pair and len(self.structures) < 2:
             why = f"has the pair {self.pair.name} and fewer than two structures"
             raise InputError(what, why, mend="name its left and its right side first")
-        for name in (*self.searched, *self.beside_pair):
+        for name in (*self.searched, *self.beside_pair, *self.asked_first):
             if name not in self.names:
                 raise UnknownNameError(f"{what}: finding", name, self.names)
         for name in (*(what_if.structure for what_if in self.what_ifs), *(self.filling.structures if self.filling else ())):

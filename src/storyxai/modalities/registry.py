@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from storyxai.errors import InputError, UnknownNameError, nearest_name
 from storyxai.modalities.any_image import GateLimits, gate_within, plain_filling
 from storyxai.modalities.contract import Acquisition, Code, FindingTerm, Modality, NeutralFilling, Structure, WhatIf
-from storyxai.modalities.words import flat_words
+from storyxai.modalities.words import english_words, flat_words, words_in
 
 __all__ = [
     "DEFAULT_MODALITY", "ENTRY_POINTS", "MODALITY_FILE", "is_built_in", "modality_bytes", "modality_keys", "modality_named",
@@ -50,13 +50,21 @@ def is_built_in(key: str) -> bool:
     return key in _BUILT_IN
 
 
-def words_on_record(record: Mapping[str, Any], language: str) -> Mapping[str, str]:
-    """The words of the modality that an evidence record tells of: of a built-in one our own, else those on record."""
-    told = record["provenance"].get("words", {})
-    key = told.get("modality") or record["provenance"].get("settings", {}).get("modality", DEFAULT_MODALITY)
-    if is_built_in(key):
-        return modality_named(key).words.get(language, {})
-    return {**told.get("en", {}), **told.get(language, {})}
+def words_on_record(record: Mapping[str, Any], language: str, told: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """The key of the modality that an evidence record tells of, and its words: of a built-in one ours, else those on record.
+
+    `told` is the language's file, whose "modalities" may hold its words for this one, which go before all others.
+    """
+    given = record["provenance"].get("words", {})
+    key = given.get("modality") or record["provenance"].get("settings", {}).get("modality", DEFAULT_MODALITY)
+    own, english = _built_in_words(key, language) if is_built_in(key) else (given.get(language, {}), given.get("en", {}))
+    return key, {**words_in(own, english, told), **flat_words(told.get("modalities", {}).get(key, {}))}
+
+
+@lru_cache(maxsize=16)
+def _built_in_words(key: str, language: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    modality = modality_named(key)
+    return modality.words.get(language, {}), english_words(modality)
 
 
 def modality_named(key: str = DEFAULT_MODALITY) -> Modality:

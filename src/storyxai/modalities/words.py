@@ -16,6 +16,10 @@ that every other language can be held against it. A key is one of
     quotes.<text>                       a text of a card (a limit, a data set's name), for languages other than the card's
     page.<name>                         a text of the page around the story ("page.untouched_alt"; `pages/templates/en.json`)
     <room>.<name>                       a text in place of that of a template of the language's file
+    clinician.measured_<n><letter>      a sentence on what is measured on the image; of those of one number the first that can
+                                        be told ("measured_1a" with its error, else "measured_1b" without)
+    clinician.part_<concept>            a sentence on a part of the regions that holds much of a finding's map, by the concept
+                                        that measures its share
 
 A list is written as its items with "; " between them.
 """
@@ -23,6 +27,7 @@ A list is written as its items with "; " between them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,11 +37,20 @@ from typing import Any
 from storyxai.errors import InputError
 from storyxai.modalities.contract import Modality
 
-__all__ = ["LIST_MARK", "WORD_ROOMS", "LanguageFiles", "english_words", "flat_words", "with_own_tables"]
+__all__ = [
+    "ASKED_FIRST", "LIST_MARK", "MEASURED", "OF_A_PART", "SIDE_RULES", "WORD_ROOMS", "LanguageFiles", "english_words",
+    "flat_words", "is_own_sentence", "with_own_tables", "words_in",
+]
 
 LIST_MARK = "; "
 WORD_ROOMS = ("findings", "structures", "gate", "remarks", "quotes", "tables", "page")
 """Rooms of keys that stand for no template."""
+ASKED_FIRST, SIDE_RULES = "asked_first", "side_rules"
+"""Tables whose keys are told apart and whose texts nobody reads: findings, and rules of the gate."""
+MEASURED, OF_A_PART = "clinician.measured_", "clinician.part_"
+"""How keys of sentences begin that a modality has beside those of the language."""
+_IN_ANY_LANGUAGE = ("structures", "gate", "remarks", "tables")
+"""Rooms of words that are said in English where nobody translated them; other texts fall back to the language's own."""
 _SUFFIX = ".json"
 
 
@@ -54,6 +68,27 @@ def flat_words(nested: Mapping[str, object], before: str = "") -> dict[str, str]
         else:
             raise InputError(f"words: {path}", f"is {value!r}", mend="write a text, a list of texts or a table of these")
     return found
+
+
+def is_own_sentence(key: str) -> bool:
+    """Whether `key` is that of a sentence which only a modality has: on what it measures, or on a part of its regions."""
+    return re.fullmatch(rf"{MEASURED}\d+[a-z]|{OF_A_PART}\w+", key) is not None
+
+
+def words_in(own: Mapping[str, str], english: Mapping[str, str], told: Mapping[str, Any]) -> dict[str, str]:
+    """The words of a modality in one language: its own, and English ones where neither it nor the language's file has any.
+
+    `told` is the language's file. What has a general text there (a sentence of a story, a label of a page) is not said in
+    English on a page of another language.
+    """
+    found = {}
+    for key, text in english.items():
+        room, _, rest = key.partition(".")
+        table, _, value = rest.partition(".")
+        known = told["tables"].get(table, {}) if room == "tables" else told["remarks"] if room == "remarks" else {}
+        if room in _IN_ANY_LANGUAGE and (value if room == "tables" else rest) not in known:
+            found[key] = text
+    return {**found, **own}
 
 
 def with_own_tables(data: Mapping[str, Any], own: Mapping[str, str]) -> Mapping[str, Any]:
@@ -101,4 +136,6 @@ def english_words(modality: Modality) -> dict[str, str]:
     found |= {f"structures.{one.structure}": f"the {one.region}" for one in modality.what_ifs}
     for rule in () if modality.gate is None else modality.gate.rules:
         found |= {f"{rule.name}.fine": rule.fine, f"{rule.name}.seen": rule.seen, f"{rule.name}.mend": rule.mend}
+        found |= {f"tables.{SIDE_RULES}.{rule.name}": rule.seen} if rule.sides else {}
+    found |= {f"tables.{ASKED_FIRST}.{name}": modality.term(name).phrase for name in modality.asked_first}
     return found | dict(modality.words.get("en", {}))

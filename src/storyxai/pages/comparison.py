@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storyxai.evidence.compare import Comparison, FindingPair, MeasurePair, Told
+from storyxai.evidence.record import as_record
 from storyxai.pages.figures import image_png, map_limit, map_png
 from storyxai.pages.layout import data_uri, labels_of, render_document
 from storyxai.pages.views import Block, Cell, Chapter, Document, Fold, Listing, Part, Picture, Pictures, Row, Table, cell
@@ -22,7 +23,7 @@ COLUMNS = 100
 
 def render_comparison(found: Comparison, a: Evidence, b: Evidence, language: str = "en") -> bytes:
     """The page of the comparison of `a` and `b`, as UTF-8 bytes."""
-    says = _Says(found, labels_of(language))
+    says = _Says(found, labels_of(language, as_record(a)))
     words = says.words
     facts = tuple(f"{letter}: {side.source} · {side.model_id}" for letter, side in (("A", found.a), ("B", found.b)))
     chapters = [
@@ -38,9 +39,9 @@ def render_comparison(found: Comparison, a: Evidence, b: Evidence, language: str
     return render_document(Document(words["kind"], words["titles"][found.kind], facts, tuple(chapters), language))
 
 
-def say_comparison(found: Comparison, language: str = "en") -> str:
-    """The comparison as plain text."""
-    says = _Says(found, labels_of(language))
+def say_comparison(found: Comparison, a: Evidence, language: str = "en") -> str:
+    """The comparison as plain text; the words of measurements are those of the modality that `a` is of."""
+    says = _Says(found, labels_of(language, as_record(a)))
     words = says.words
     lines = [RESEARCH_USE, "", words["titles"][found.kind]]
     lines += [f"{letter}: {side.source}, {side.model_id}" for letter, side in (("A", found.a), ("B", found.b))]

@@ -39,7 +39,7 @@ def compare(a: Path, b: Path, *, form: str = "", out: Path | None = None, langua
 
 
 def _text(found: Comparison, a: Evidence, b: Evidence, language: str) -> bytes:
-    return say_comparison(found, language).encode()
+    return say_comparison(found, a, language).encode()
 
 
 def _json(found: Comparison, a: Evidence, b: Evidence, language: str) -> bytes:

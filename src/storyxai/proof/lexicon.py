@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from storyxai.catalogue import load_catalogue
 from storyxai.evidence.record import record_sha256
-from storyxai.modalities.registry import DEFAULT_MODALITY, is_built_in, modality_named
-from storyxai.modalities.words import LIST_MARK, english_words, flat_words, with_own_tables
+from storyxai.modalities.registry import words_on_record
+from storyxai.modalities.words import ASKED_FIRST, LIST_MARK, SIDE_RULES, with_own_tables
 
 __all__ = ["Found", "Lexicon", "Number", "find_phrases", "strings_in", "words_of"]
 
@@ -70,12 +70,7 @@ class Lexicon:
     @cached_property
     def own(self) -> Mapping[str, str]:
         """The words of the record's modality: names, and texts that it puts in the place of templates."""
-        provenance = self.record["provenance"]
-        told = provenance.get("words", {})
-        key = str(told.get("modality") or provenance.get("settings", {}).get("modality", DEFAULT_MODALITY))
-        own = _built_in_words(key, self.language) if is_built_in(key) else {**told.get("en", {}), **told.get(self.language, {})}
-        others = {} if key == DEFAULT_MODALITY else self.data.get("any_image", {})
-        return {**others, **own, **flat_words(self.data.get("modalities", {}).get(key, {}))}
+        return words_on_record(self.record, self.language, self.data)[1]
 
     @cached_property
     def findings(self) -> Mapping[str, tuple[str, ...]]:
@@ -136,12 +131,8 @@ class Lexicon:
         """The numbers in `text`, by the marks that computers write."""
         return list(_numbers(text, ".", ","))
 
-    def vocabulary(self) -> set[str]:
-        """Every word that the language's file has, in small letters: nothing that is not in it was ever worded for a reader."""
-        return {word for text in strings_in(self.data) for word in words_of(_MARK.sub(" ", text))}
-
     def _names_of(self, finding: str) -> tuple[str, ...]:
-        tables = (table for name, table in self.data["tables"].items() if name != "asked_first")
+        tables = (table for name, table in self.data["tables"].items() if name not in (ASKED_FIRST, SIDE_RULES))
         plain = [finding, finding.replace("_", " "), *(str(table[finding]) for table in tables if finding in table)]
         start = f"findings.{finding}."
         own = {key.removeprefix(start): text for key, text in self.own.items() if key.startswith(start)}
@@ -209,14 +200,6 @@ def _numbers(text: str, decimal: str, group: str) -> Iterator[Number]:
             -float(digits) if negative else float(digits), len(digits.partition(".")[2]), match.start(), match.end(),
             after.startswith("%"), match[1] != "",
         )
-
-
-@lru_cache(maxsize=16)
-def _built_in_words(key: str, language: str) -> Mapping[str, str]:
-    """The words of a built-in modality; the English ones of its structures, gate and remarks where this language lacks them."""
-    modality = modality_named(key)
-    ours = {name: text for name, text in english_words(modality).items() if not name.startswith("findings.")}
-    return {**ours, **modality.words.get(language, {})}
 
 
 @lru_cache(maxsize=8)

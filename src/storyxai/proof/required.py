@@ -31,7 +31,7 @@ def dropped(audience: str, cited: set[str], keys: Collection[str], lexicon: Lexi
     known = lexicon.data.get(audience)
     for name in FIXED.get(audience, ()):
         key = f"{audience}.{name}"
-        if isinstance(known, Mapping) and name in known and lexicon.own.get(key, "said") and key not in keys:
+        if isinstance(known, Mapping) and _is_said(known.get(name), lexicon.own.get(key)) and key not in keys:
             yield f"leaves out the sentence “{key}”, which stands on every such page"
     for path, what in _must_cite(audience, lexicon.record):
         if path not in cited:
@@ -43,6 +43,11 @@ def dropped(audience: str, cited: set[str], keys: Collection[str], lexicon: Lexi
                     if item["withheld_because"] == why]  # fmt: skip
             if not cited.intersection(same):
                 yield f"leaves out why maps of {finding} are withheld"
+
+
+def _is_said(ours: Any, own: str | None) -> bool:
+    """Whether the language has a text for a sentence, or the modality its own: an empty one is not said."""
+    return bool(own if own is not None else ours["text"] if isinstance(ours, Mapping) else ours)
 
 
 def refused(record: Record) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+from storyxai.modalities.words import is_own_sentence
 from storyxai.proof.lexicon import Lexicon
 
 __all__ = ["Claim", "Form", "Reading", "forms_of", "readings"]
@@ -15,7 +16,7 @@ __all__ = ["Claim", "Form", "Reading", "forms_of", "readings"]
 _MARK: Final = re.compile(r"\[([^\]|]+)\|([^\]]+)\]|\{(\w+)\}")
 _VARIABLE: Final = re.compile(r"<(\w+)>")
 _NO_FORMS: Final = frozenset({
-    "joins", "numbers", "tier_phrases", "tables", "terms", "page", "sides", "any_image", "cases", "notices", "quotes",
+    "joins", "numbers", "tier_phrases", "tables", "terms", "page", "sides", "cases", "notices", "quotes",
     "remarks", "readability", "modalities",
 })  # fmt: skip
 NAMED: Final = frozenset("FMGI")
@@ -100,7 +101,7 @@ def forms_of(lexicon: Lexicon) -> tuple[Form, ...]:
             key, given = f"{room}.{name}", entry if isinstance(entry, Mapping) else {"text": entry, "cites": ()}
             if isinstance(given.get("text"), str) and (text := lexicon.own.get(key, given["text"])):
                 forms.append(Form(key, text, tuple(given.get("cites", ()))))
-    return tuple(forms)
+    return (*forms, *(Form(key, text) for key, text in lexicon.own.items() if is_own_sentence(key)))
 
 
 def readings(text: str, cites: Sequence[str] | None, forms: Sequence[Form], record: Mapping[str, Any]) -> Iterator[Reading]:

@@ -25,6 +25,8 @@ from storyxai.types import Sentence, Story
 __all__ = ["check_page", "check_story", "claims", "contradictions", "resolve", "story_of_page"]
 
 _BASES: Final = (10, 100, 1000)
+_GROUPS: Final = "model.subgroups."
+"""Paths below it hold the names of an attribute and a group, such as the ages from 18 to 39."""
 SEAL: Final = re.compile(rb'(<meta name="storyxai-seal" content=")([0-9a-f]{64})(">)')
 """Where a page carries the SHA-256 of itself, taken with 64 zeros in this place."""
 
@@ -109,6 +111,7 @@ def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words)
     quoted = _quoted(sentence, record, words)
     cited = {finding for finding in record["terms"] if any(f".{finding}." in f".{path}." for path in sentence.cites)}
     named = [alias for finding in cited for alias in _aliases(finding, record, words)]
+    named += [name for path in sentence.cites if path.startswith(_GROUPS) for name in path.split(".")[2:4]]
     rest = _cut(sentence.text, [*quoted, *named, *words.data["fixed_phrases"]])
     _check_numbers(sentence, rest, [resolve(record, path) for path in sentence.cites], words)
     for side, spoken in words.sides().items():

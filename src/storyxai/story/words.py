@@ -27,8 +27,16 @@ from storyxai.errors import CitationError, InputError, UnknownNameError
 from storyxai.evidence.record import digits_apart, figure_name, resolve
 from storyxai.evidence.schema import unknown_part
 from storyxai.modalities.contract import Modality
-from storyxai.modalities.registry import DEFAULT_MODALITY, is_built_in, modality_named
-from storyxai.modalities.words import LIST_MARK, WORD_ROOMS, english_words, flat_words, with_own_tables
+from storyxai.modalities.registry import words_on_record
+from storyxai.modalities.words import (
+    LIST_MARK,
+    SIDE_RULES,
+    WORD_ROOMS,
+    english_words,
+    is_own_sentence,
+    with_own_tables,
+    words_in,
+)
 from storyxai.story.readability import MEASURES
 from storyxai.types import Remark, Section, Sentence
 
@@ -41,15 +49,12 @@ _NO_TEMPLATES = frozenset({
     "page", "modalities",
 })
 """Parts of a language's file that hold no templates."""
-_ANY_IMAGE = "any_image"
-"""Texts that stand in for those of the templates of the same name where the image is not of the default modality."""
 _NAME = re.compile(r"<(\w+)>")
 REMARKS_MARK = "; "
 """Between remarks that are told as one text."""
 _NAMES = ("name", "within", "case")
 _OPTIONAL = ("terms", "page", "modalities", "quotes", "rewording")
 """Rooms of a language's file that may lack what ours has."""
-_SIDE_RULES = ("gate.mirrored", "gate.lung_sides")
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,15 @@ class Words:
 
     def template(self, key: str) -> Template:
         """The template called `key` ("clinician.present"), with the modality's own text where it has one."""
+        if is_own_sentence(key):
+            return Template(self.own.get(key, ""))
         room, name = key.split(".", 1)
         ours = _template(self.data[room][name])
         return replace(ours, text=self.own[key]) if key in self.own else ours
+
+    def own_sentences(self, start: str) -> list[str]:
+        """The keys of the modality's own sentences that begin with `start`, sorted."""
+        return sorted(key for key in self.own if key.startswith(start) and is_own_sentence(key))
 
     def heading(self, key: str) -> str:
         """The plain text called `key`."""
@@ -330,8 +341,8 @@ class Teller:
 
     def side_doubts(self) -> list[str]:
         """Paths of the failed checks that put the film's left and right in doubt."""
-        gate = self.record["gate"]
-        return [f"gate.{rule}.passed" for rule in _SIDE_RULES if gate.get(rule, {}).get("passed") is False]
+        gate, rules = self.record["gate"], self.words.data["tables"].get(SIDE_RULES, {})
+        return [f"gate.{rule}.passed" for rule in rules if gate.get(rule, {}).get("passed") is False]
 
     def named(self, finding: str) -> str:
         """The plain name of a finding."""
@@ -394,30 +405,19 @@ def load_words(language: str, record: Mapping[str, Any] | None = None) -> Words:
     words = _checked_words(catalogue.language, catalogue.source, catalogue.text)
     if record is None:
         return words
-    told = record["provenance"].get("words", {})
-    key = told.get("modality") or record["provenance"].get("settings", {}).get("modality", DEFAULT_MODALITY)
-    own = _modality_words(key, language) if is_built_in(key) else {**told.get("en", {}), **told.get(language, {})}
-    _check_own(words, own, key)
-    others = {} if key == DEFAULT_MODALITY else words.data[_ANY_IMAGE]
-    own = {**others, **own, **flat_words(words.data.get("modalities", {}).get(key, {}))}
-    return replace(words, own=own, data=with_own_tables(words.data, own))
-
-
-@lru_cache(maxsize=16)
-def _modality_words(key: str, language: str) -> Mapping[str, str]:
-    """The words of a built-in modality; the English ones of its parts where this language lacks them."""
-    modality = modality_named(key)
-    kept = ("structures", "gate", "remarks", "tables")  # the English names of findings stand on record
-    ours = {name: text for name, text in english_words(modality).items() if name.partition(".")[0] in kept}
-    return {**ours, **modality.words.get(language, {})}
+    return _with_own(words, *words_on_record(record, language, words.data))
 
 
 def words_of(modality: Modality, language: str = "en") -> Words:
     """The words of `language` for images of a modality that is at hand. Raises: as `load_words`."""
     words = load_words(language)
-    own = _modality_words(modality.key, language) if is_built_in(modality.key) else {
-        **english_words(modality), **modality.words.get(language, {})}  # fmt: skip
-    return replace(words, own=own)
+    return _with_own(words, modality.key, words_in(modality.words.get(language, {}), english_words(modality), words.data))
+
+
+def _with_own(words: Words, modality: str, own: Mapping[str, str]) -> Words:
+    """The words of a language with those of a modality before them. Raises: InputError for one that cannot be told."""
+    _check_own(words, own, modality)
+    return replace(words, own=own, data=with_own_tables(words.data, own))
 
 
 def _check_own(words: Words, own: Mapping[str, str], modality: str) -> None:
@@ -427,7 +427,7 @@ def _check_own(words: Words, own: Mapping[str, str], modality: str) -> None:
         room, _, name = key.partition(".")
         if not name or room in WORD_ROOMS:
             continue
-        if room in _NO_TEMPLATES or name not in words.data.get(room, ()):
+        if room in _NO_TEMPLATES or not (name in words.data.get(room, ()) or is_own_sentence(key)):
             raise InputError(source, f"name the template '{key}', which is not known", mend="our en.json has all of them")
         check_template(key, Template(text), Catalogue(words.language, source, "", words.data))
 
@@ -441,11 +441,6 @@ def _checked_words(language: str, source: str, text: str) -> Words:
         if room not in _OPTIONAL and (room not in catalogue.data or lacking):
             named = f"{room}.{min(lacking)}" if lacking else room
             raise InputError(source, f"lacks '{named}'", mend="add it; our own en.json has all that is needed")
-    for key in catalogue.data[_ANY_IMAGE]:
-        room, _, name = key.partition(".")
-        if name not in catalogue.data.get(room, ()):
-            mend = "spell it as one of the templates of this file"
-            raise InputError(source, f"has '{_ANY_IMAGE}.{key}' in place of a template that is not there", mend=mend)
     if (measure := catalogue.data["readability"].get("measure")) and measure not in MEASURES:
         raise UnknownNameError(f"{source}, line {catalogue.line_of('measure')}: readability", measure, tuple(MEASURES))
     data = dict(catalogue.data)
@@ -468,7 +463,7 @@ def _checked(name: str, entry: Any, catalogue: Catalogue, ours: Catalogue) -> An
         raise InputError(line, f"template '{name}' is no text", mend='write a text, or {"text": ..., "cites": [...]}')
     room, _, key = name.partition(".")
     english = ours.data.get(room, {}).get(key)
-    if english is None or room == _ANY_IMAGE:
+    if english is None:
         check_template(name, _template(entry), catalogue)
         return entry
     if isinstance(english, Mapping):

@@ -76,4 +76,5 @@ CHEST_RADIOGRAPH = Modality(
         "The heart is normal in size. The mediastinum is unremarkable. The lungs are clear. "
         "No pleural effusion. No pneumothorax."
     ),
+    asked_first=("Pneumothorax",),
 )

@@ -54,7 +54,7 @@ def _data(t: Teller) -> list[Section]:
 def _model(t: Teller) -> list[list[Sentence]]:
     lines = [t.say("auditor.name")]
     lines += [t.say("auditor.limit", {"I": str(i)}) for i in range(len(t.value("model.limits") or ()))]
-    lines += [t.say(f"auditor.{key}") for key in ("cannot_see", "lungs", "report")]
+    lines += [t.say(f"auditor.{key}") for key in ("cannot_see", "outlines", "report")]
     if t.names("model.subgroups"):
         lines.append(t.say("auditor.groups"))
     lines += [gaps(t, "auditor"), *t.lacks("gap")]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from storyxai.evidence.record import BOXED, figure_name
+from storyxai.modalities.words import ASKED_FIRST, MEASURED, OF_A_PART
 from storyxai.story.audiences.learned import learned_in_words
 from storyxai.story.audiences.neighbours import near_sentence
 from storyxai.story.audiences.practitioner import smallest_change
@@ -36,9 +37,7 @@ def clinician_sections(t: Teller) -> tuple[Section, ...]:
         sections += _finding(t, name)
     sections += _others(t)
     sections += t.section(said("clinician.quality"), _quality(t), figures=_first_figures(t))
-    ratio = t.say("clinician.ctr") or t.say("clinician.ctr_plain") or t.say("clinician.ctr_none")
-    measures = [ratio, t.say("clinician.asymmetry"), t.say("clinician.lungs_drawn")]
-    sections += t.section(said("clinician.measures"), measures)
+    sections += t.section(said("clinician.measures"), _measured(t))
     sections += t.section(said("clinician.report_heading"), _report(t))
     limits = [t.say("clinician.limit", {"I": str(i)}) for i in range(len(t.value("model.limits") or ()))]
     limits = [t.say("clinician.cannot_see"), *t.lacks("gap"), *limits, t.say("clinician.devices")]
@@ -136,7 +135,7 @@ def _unnamed(t: Teller) -> list[list[Sentence]]:
             slots = {"count": t.words.counted(len(rest))}
             lines.append(t.say(f"clinician.{key}", cites=_tier_paths(rest), slots=slots))
     if t.told() and t.calibrated:
-        asked = [name for name in t.words.data["tables"]["asked_first"] if name in t.findings_of("unlikely")]
+        asked = [name for name in t.words.data["tables"].get(ASKED_FIRST, {}) if name in t.findings_of("unlikely")]
         room = len(t.told()) < len(t.record["findings"]) and len(t.told()) < MOST_WITH_ASKED
         lines += [t.say("clinician.asked_first", {"F": name}) for name in asked[:1] if room]
     return lines
@@ -186,6 +185,15 @@ def _quality(t: Teller) -> list[list[Sentence]]:
     return lines
 
 
+def _measured(t: Teller) -> list[list[Sentence]]:
+    """What the modality measures on the image: of its sentences of one number the first that can be told."""
+    told: dict[int, list[Sentence]] = {}
+    for key in t.words.own_sentences(MEASURED):
+        number = int(key.removeprefix(MEASURED)[:-1])
+        told[number] = told.get(number) or t.say(key)
+    return [told[number] for number in sorted(told)]
+
+
 def _first_figures(t: Teller) -> tuple[str, ...]:
     return ("image", "outlines") if t.record["masks"] else ("image",)
 
@@ -228,9 +236,9 @@ def _place(t: Teller, name: str) -> list[list[Sentence]]:
     if lines[0] and (doubts := t.side_doubts()):
         lines.append(t.say("clinician.side_doubt", names, cites=doubts))
     lines.append(t.say("clinician.inside", names))
-    for part in ("costophrenic", "perihilar"):
-        if (t.value(f"concepts.{name}.{part}.value") or 0) >= MIN_SHARE_TOLD:
-            lines.append(t.say(f"clinician.{part}", names))
+    for key in t.words.own_sentences(OF_A_PART):
+        if (t.value(f"concepts.{name}.{key.removeprefix(OF_A_PART)}.value") or 0) >= MIN_SHARE_TOLD:
+            lines.append(t.say(key, names))
     if t.box_told(name):
         lines.append(t.say("clinician.box_mm", names) or t.say("clinician.box", names))
     return lines

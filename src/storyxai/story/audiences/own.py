@@ -34,6 +34,7 @@ import msgspec
 from storyxai.catalogue import Catalogue
 from storyxai.errors import InputError
 from storyxai.evidence.record import figure_name
+from storyxai.modalities.words import is_own_sentence
 from storyxai.story.audiences.clinician import BLOCKS
 from storyxai.story.audiences.contract import Audience, Style
 from storyxai.story.words import Teller, Template, Words, check_template, load_words
@@ -97,7 +98,7 @@ def read_audience(path: Path) -> Audience:
             raise InputError(where, f"there is no block '{name}'", mend=f"take one of {', '.join(BLOCKS)}")
         for key in section.say:
             room, _, name = key.partition(".")
-            if name not in words.data.get(room, ()):
+            if name not in words.data.get(room, ()) and not is_own_sentence(key):
                 where = f"{path}, line {source.line_of(key)}"
                 raise InputError(where, f"there is no template '{key}'", mend="take one from a language's file")
         _require_fillable(section, path, source, words)

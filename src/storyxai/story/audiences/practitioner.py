@@ -25,7 +25,7 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
         figures = ("plot/agreement", "table/agreement")
         sections += t.section(said("practitioner.students"), [t.say("practitioner.agreement")], figures=figures)
     scores = [t.say("practitioner.dice") or t.say("practitioner.dice_plain"), t.say("practitioner.report")]
-    sections += t.section(said("practitioner.lungs"), scores)
+    sections += t.section(said("practitioner.outlines"), scores)
     failed = [name for name, check in t.record["gate"].items() if check["passed"] is False]
     lines = [t.say("practitioner.gate_failed", {"G": name}) for name in failed]
     lines += [*tiers(t, "practitioner"), t.say("practitioner.logits") if t.calibrated else []]
