@@ -23,7 +23,7 @@ from storyxai.data.batches import Examples
 from storyxai.modalities.chest_radiograph.grammar import vocabulary
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import encode_tokens, full_vocabulary
-from storyxai.training.fit import FitConfig, fit
+from storyxai.training.fit import FitConfig, RunOptions, fit
 from storyxai.training.soft_targets import TeacherTargets, cache_targets
 
 WORDS = full_vocabulary(vocabulary())
@@ -49,7 +49,7 @@ def epoch_seconds(
             ends.append(time.process_time())
 
     config = FitConfig(epochs=epochs, batch_size=16, views=2)
-    fit(network_of(size, encoder, 0), train, config=config, targets=targets, progress=watch)
+    fit(network_of(size, encoder, 0), train, config=config, targets=targets, run=RunOptions(progress=watch))
     return np.diff(ends).tolist()
 
 

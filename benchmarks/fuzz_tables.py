@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from fuzz_reading import MUTATIONS, Report, note_outcome
-from storyxai.data.importing import import_source
+from storyxai.data.importing import ImportOptions, import_source
 from storyxai.data.sources.nih import read_densenet_targets, read_google_labels
 from storyxai.data.table import read_table
 from storyxai.errors import InputError
@@ -54,7 +54,7 @@ def imported(source: str, place: str = "") -> Callable[[Path], None]:
 
     def read(folder: Path) -> None:
         out = folder.parent / "table.parquet"
-        import_source(source, folder / place, out, compare_pictures=False)
+        import_source(source, folder / place, out, ImportOptions(compare_pictures=False))
         table = read_table(out)
         table.labels(uncertain="ones")
         ages = table.frame["age_years"].dropna()

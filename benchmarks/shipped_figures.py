@@ -43,7 +43,7 @@ from storyxai.scorecard.build import age_bands, build_scorecard
 from storyxai.scorecard.crossvalidation import CrossValidation, Judged, judge_sets, view_scores
 from storyxai.scorecard.inputs import References, TaskOutputs
 from storyxai.scorecard.judge import JudgeOptions
-from storyxai.training.calibrate import ThresholdRule, calibrate
+from storyxai.training.calibrate import Resampling, ThresholdRule, calibrate
 from storyxai.types import tier_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,7 +107,7 @@ def calibration_of(answers: Answers, said: str, *, replicates: int = REPLICATES)
     """Calibration on these answers: thresholds by net benefit, intervals and limits by patient."""
     return calibrate(
         answers.student, answers.labels, answers.patients.tolist(), findings=answers.findings, data=said,
-        replicates=replicates, rule=RULE,
+        resampling=Resampling(replicates), rule=RULE,
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image as Picture
 
 from storyxai import cli
 from storyxai.data import importing
-from storyxai.data.importing import import_source
+from storyxai.data.importing import ImportOptions, import_source
 from storyxai.data.table import read_table
 from storyxai.errors import OutputError, TableError
 from storyxai.programs.data import import_data
@@ -83,7 +83,8 @@ def test_lists_that_tear_a_picture_apart_are_refused_with_names_and_can_be_left_
 
 
 def test_the_shares_of_the_parts_can_be_given(manifest: Path, tmp_path: Path) -> None:
-    report = import_source("manifest", manifest, tmp_path / "t.parquet", own_split=True, fractions=(0.0, 0.0, 1.0))
+    options = ImportOptions(own_split=True, fractions=(0.0, 0.0, 1.0))
+    report = import_source("manifest", manifest, tmp_path / "t.parquet", options)
     assert report.splits == {"train": 0, "val": 0, "test": 5}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from storyxai.data.importing import import_source, read_source
+from storyxai.data.importing import ImportOptions, import_source, read_source
 from storyxai.data.table import StudyTable, read_structures, read_table
 from storyxai.errors import InputError, TableError
 from storyxai.modalities.registry import modality_named
@@ -80,10 +80,12 @@ def test_ph2_with_a_value_that_is_not_known_is_refused(ph2: Path) -> None:
 
 
 def test_importing_takes_the_modality_of_the_set(ph2: Path, tmp_path: Path) -> None:
-    import_source("ph2", ph2, tmp_path / "t.parquet", modality=modality_named("dermoscopy"), compare_pictures=False)
+    kinds = (modality_named("dermoscopy"), modality_named("chest_radiograph"))
+    skin, films = (ImportOptions(modality=kind, compare_pictures=False) for kind in kinds)
+    import_source("ph2", ph2, tmp_path / "t.parquet", skin)
     assert read_table(tmp_path / "t.parquet").schema.modality == "dermoscopy"
     with pytest.raises(InputError, match="brings findings of its own"):
-        import_source("ph2", ph2, tmp_path / "u.parquet", modality=modality_named("chest_radiograph"), compare_pictures=False)
+        import_source("ph2", ph2, tmp_path / "u.parquet", films)
 
 
 def test_ham10000_keeps_pictures_of_a_lesion_together(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import lightning_fabric  # noqa: F401 - what the children would each import is imported before they are forked
 import matplotlib.figure  # noqa: F401
@@ -29,7 +28,7 @@ from storyxai.errors import StoryxaiError
 from storyxai.models.network import Network
 from storyxai.training import fit as fit_module
 from storyxai.training.config import FitConfig, TrainingRecipe
-from storyxai.training.fit import FitResult, fit
+from storyxai.training.fit import FitResult, RunOptions, fit
 from teaching_examples import tiny_network, toy_examples
 
 KILLED = FitConfig(
@@ -52,8 +51,8 @@ def killed_run(folder: Path | None, *, kill_at: int = 0) -> FitResult:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return fit(
-        tiny_network(), toy_examples(12), config=KILLED, validation=toy_examples(4, seed=1), folder=folder,
-        progress=watch if kill_at else None,
+        tiny_network(), toy_examples(12), config=KILLED, validation=toy_examples(4, seed=1),
+        run=RunOptions(folder=folder, progress=watch if kill_at else None),
     )
 
 
@@ -72,23 +71,23 @@ def without_dropout() -> Network:
     return network
 
 
-def shared_run(config: FitConfig, **how: Any) -> FitResult:
+def shared_run(config: FitConfig, run: RunOptions | None = None) -> FitResult:
     """The training that one process or two do."""
-    return fit(without_dropout(), stated_alike(), config=config, **how)
+    return fit(without_dropout(), stated_alike(), config=config, run=run or RunOptions())
 
 
 def own_run(folder: Path) -> None:
     """The same by processes that `fit` makes itself (forked here; users' are spawned), and one that cannot work."""
     fit_module._OWN_PROCESSES = "ddp_fork"
     told: list[tuple[str, int, int]] = []
-    result = shared_run(TOGETHER, progress=lambda *said: told.append(said), folder=folder / "own")
+    result = shared_run(TOGETHER, RunOptions(folder=folder / "own", progress=lambda *said: told.append(said)))
     state = {name: tensor.contiguous() for name, tensor in result.network.state_dict().items()}
     save_file({**state, "losses": torch.tensor(result.losses, dtype=torch.float64)}, folder / "own.safetensors")
     broken, error = without_dropout(), None
     with torch.no_grad():
         next(broken.parameters()).fill_(torch.nan)
     try:
-        fit(broken, stated_alike(), config=TOGETHER, name="broken")
+        fit(broken, stated_alike(), config=TOGETHER, run=RunOptions("broken"))
     except StoryxaiError as raised:
         error = [type(raised).__name__, str(raised)]
     (folder / "own.json").write_text(json.dumps({"told": told, "error": error}))

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from storyxai.training.calibrate import FEWEST_POSITIVES, QUIET_SHARE, ThresholdRule, calibrate, choose_threshold
+from storyxai.training.calibrate import FEWEST_POSITIVES, QUIET_SHARE, Resampling, ThresholdRule, calibrate, choose_threshold
 
 FINDINGS = ("common", "rare", "unstated")
 COUNT = 400
@@ -68,7 +68,7 @@ def test_a_threshold_is_never_nothing_or_everything() -> None:
 def test_the_scaling_is_that_of_a_logistic_regression(cases: tuple[np.ndarray, np.ndarray, list[str]]) -> None:
     logits, sign = cases[0][:, 0].astype(float), 2 * cases[1][:, 0] - 1
     scale, bias = minimize(lambda p: np.logaddexp(0, -sign * (p[0] * logits + p[1])).sum(), [1, 0]).x
-    common = calibrate(*cases, findings=FINDINGS, data="toy", replicates=40)["common"]
+    common = calibrate(*cases, findings=FINDINGS, data="toy", resampling=Resampling(40))["common"]
     assert (common.scale, common.bias) == pytest.approx((scale, bias), abs=0.03)  # but for a weak prior
     assert common.n == COUNT and common.positives == int(cases[1][:, 0].sum()) and common.data == "toy"
     assert len(common.replicates) == 40
@@ -78,7 +78,7 @@ def test_the_scaling_is_that_of_a_logistic_regression(cases: tuple[np.ndarray, n
 def test_the_interval_contains_the_probability(
     cases: tuple[np.ndarray, np.ndarray, list[str]], name: str
 ) -> None:
-    one = calibrate(*cases, findings=FINDINGS, data="toy", replicates=60)[name]
+    one = calibrate(*cases, findings=FINDINGS, data="toy", resampling=Resampling(60))[name]
     scale, bias = np.array(one.replicates).T
     for logit in (-4.0, -1.0, 0.0, 1.0, 4.0):
         low, high = np.quantile(expit(scale * logit + bias), [0.025, 0.975])
@@ -89,14 +89,14 @@ def test_a_rare_finding_keeps_quiet_and_counts_only_what_is_stated(
     cases: tuple[np.ndarray, np.ndarray, list[str]]
 ) -> None:
     logits, labels, _ = cases
-    rare = calibrate(*cases, findings=FINDINGS, data="toy", replicates=5)["rare"]
+    rare = calibrate(*cases, findings=FINDINGS, data="toy", resampling=Resampling(5))["rare"]
     assert (rare.n, rare.positives) == (COUNT - 40, 4)
     negatives = expit(rare.scale * logits[labels[:, 1] == 0, 1].astype(float) + rare.bias)
     assert (negatives < rare.threshold).mean() == pytest.approx(QUIET_SHARE, abs=0.01)
 
 
 def test_an_unstated_finding_says_so(cases: tuple[np.ndarray, np.ndarray, list[str]]) -> None:
-    one = calibrate(*cases, findings=FINDINGS, data="toy", replicates=5)["unstated"]
+    one = calibrate(*cases, findings=FINDINGS, data="toy", resampling=Resampling(5))["unstated"]
     assert (one.scale, one.bias, one.threshold, one.n, one.positives) == (1.0, 0.0, 0.5, 0, 0)
     assert one.data == "not calibrated" and one.replicates == ((1.0, -1.0), (1.0, 1.0))
 
@@ -105,11 +105,11 @@ def test_same_cases_same_calibration_and_findings_do_not_mix(
     cases: tuple[np.ndarray, np.ndarray, list[str]]
 ) -> None:
     logits, labels, who = cases
-    whole = calibrate(*cases, findings=FINDINGS, data="toy", replicates=10)
-    again = calibrate(*cases, findings=FINDINGS, data="toy", replicates=10)
-    alone = calibrate(logits[:, 1:2], labels[:, 1:2], who, findings=("rare",), data="toy", replicates=10)
+    whole = calibrate(*cases, findings=FINDINGS, data="toy", resampling=Resampling(10))
+    again = calibrate(*cases, findings=FINDINGS, data="toy", resampling=Resampling(10))
+    alone = calibrate(logits[:, 1:2], labels[:, 1:2], who, findings=("rare",), data="toy", resampling=Resampling(10))
     assert whole == again and alone["rare"] == whole["rare"]
-    assert calibrate(*cases, findings=FINDINGS, data="toy", replicates=10, seed=1)["common"] != whole["common"]
+    assert calibrate(*cases, findings=FINDINGS, data="toy", resampling=Resampling(10, 1))["common"] != whole["common"]
 
 
 @pytest.mark.parametrize("wanted", [0.5, 0.8, 1.0])
@@ -127,7 +127,8 @@ def test_a_threshold_may_promise_a_sensitivity_at_the_least_cost(wanted: float) 
 def test_by_net_benefit_the_threshold_is_the_probability_that_was_chosen_however_few_cases_there_are(
     cases: tuple[np.ndarray, np.ndarray, list[str]],
 ) -> None:
-    found = calibrate(*cases, findings=FINDINGS, data="toy", replicates=10, rule=ThresholdRule("net_benefit", probability=0.15))
+    rule = ThresholdRule("net_benefit", probability=0.15)
+    found = calibrate(*cases, findings=FINDINGS, data="toy", resampling=Resampling(10), rule=rule)
     fitted = [item for item in found.values() if item.n]
     assert len(fitted) >= 2 and {item.threshold for item in fitted} == {0.15}
     assert all(set(item.thresholds) == {0.15} for item in fitted)
@@ -139,7 +140,7 @@ def test_by_net_benefit_the_threshold_is_the_probability_that_was_chosen_however
 
 def test_the_threshold_is_chosen_anew_in_each_resample(cases: tuple[np.ndarray, np.ndarray, list[str]]) -> None:
     logits, labels, who = cases
-    one = calibrate(*cases, findings=FINDINGS, data="toy", replicates=30)["common"]
+    one = calibrate(*cases, findings=FINDINGS, data="toy", resampling=Resampling(30))["common"]
     spread = np.array(one.thresholds)
     assert len(spread) == 30 and spread.std() > 0.005
     assert np.quantile(spread, 0.025) <= one.threshold <= np.quantile(spread, 0.975)

@@ -15,7 +15,7 @@ from storyxai.models.network import Network
 from storyxai.training import fit as fit_module
 from storyxai.training import losses
 from storyxai.training.config import TrainingRecipe
-from storyxai.training.fit import FitConfig, fit
+from storyxai.training.fit import FitConfig, RunOptions, fit
 from storyxai.training.objective import task_losses, task_weights
 from storyxai.training.soft_targets import TeacherTargets
 from teaching_examples import tiny_network, toy_examples
@@ -211,7 +211,7 @@ def test_each_epoch_asks_the_teacher_of_the_view_that_is_shown(monkeypatch: pyte
 def test_progress_counts_every_step() -> None:
     seen: list[tuple[str, int, int]] = []
     network = tiny_network(tasks=("findings",))
-    fit(network, toy_examples(6), config=SHORT, name="toy", progress=lambda *step: seen.append(step))
+    fit(network, toy_examples(6), config=SHORT, run=RunOptions("toy", progress=lambda *step: seen.append(step)))
     assert [step for _, step, _ in seen] == [1, 2] and {total for _, _, total in seen} == {2}
     assert seen[0][0].startswith("toy: epoch 1/1")
 
@@ -222,5 +222,5 @@ def test_a_loss_that_is_not_a_number_stops_the_training() -> None:
         network.finding_head.out.bias.fill_(torch.nan)
     state = torch.random.get_rng_state()
     with pytest.raises(StoryxaiError, match="toy: the loss of findings is not a number at step 0"):
-        fit(network, toy_examples(6), config=SHORT, name="toy")
+        fit(network, toy_examples(6), config=SHORT, run=RunOptions("toy"))
     assert torch.equal(torch.random.get_rng_state(), state)

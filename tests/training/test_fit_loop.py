@@ -14,7 +14,7 @@ from storyxai.errors import RecipeError
 from storyxai.training import fit as fit_module
 from storyxai.training.balance import conflict_row, shared_parameters
 from storyxai.training.config import FitConfig, TrainingRecipe
-from storyxai.training.fit import CHECKPOINT, fit
+from storyxai.training.fit import CHECKPOINT, RunOptions, fit
 from storyxai.training.objective import task_losses
 from storyxai.training.validation import best_epoch, validate
 from teaching_examples import tiny_network, toy_examples
@@ -81,15 +81,15 @@ def test_validation_figures_do_not_depend_on_the_batch_and_a_sure_network_has_th
 def test_a_metric_that_cannot_be_had_is_refused_before_training(tasks, metric, given, said) -> None:  # type: ignore[no-untyped-def]
     config = with_training(stop_metric=metric)
     with pytest.raises(RecipeError, match=f"toy: .*{said}"):
-        fit(tiny_network(tasks=tasks), toy_examples(4), config=config, validation=given, name="toy")
+        fit(tiny_network(tasks=tasks), toy_examples(4), config=config, validation=given, run=RunOptions("toy"))
 
 
 def test_a_training_that_cannot_work_is_refused() -> None:
     with pytest.raises(RecipeError, match="toy: 1 examples are fewer than two for each of 1 processes"):
-        fit(tiny_network(tasks=("masks",)), toy_examples(1), config=SHORT, name="toy")
+        fit(tiny_network(tasks=("masks",)), toy_examples(1), config=SHORT, run=RunOptions("toy"))
     if not torch.cuda.is_available():
         with pytest.raises(RecipeError, match=r"toy: needs 1 GPUs, 0 are there.*device = .cpu"):
-            fit(tiny_network(tasks=("masks",)), toy_examples(4), config=with_training(device="cuda"), name="toy")
+            fit(tiny_network(tasks=("masks",)), toy_examples(4), config=with_training(device="cuda"), run=RunOptions("toy"))
 
 
 @pytest.mark.parametrize("moment", ["loss", "gradient"])
@@ -109,7 +109,7 @@ def test_what_is_not_a_number_stops_it_and_leaves_the_last_good_checkpoint(tmp_p
     network.register_forward_hook(spoil)
     wrong = "the loss of masks is not a number" if moment == "loss" else "the gradient is not a number"
     with pytest.raises(RecipeError, match=f"toy: {wrong} at step 2 — lower the learning rate"):
-        fit(network, toy_examples(16), config=with_training(checkpoint_steps=2), folder=tmp_path, name="toy")
+        fit(network, toy_examples(16), config=with_training(checkpoint_steps=2), run=RunOptions("toy", tmp_path))
     kept = load_file(tmp_path / CHECKPOINT)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())
     assert all(torch.equal(kept[f"network.{name}"], tensor) for name, tensor in network.named_parameters())
@@ -119,8 +119,8 @@ def test_progress_tells_speed_and_time_left() -> None:
     ticks = iter(np.arange(0.0, 100.0, 2.0))  # the clock starts at 0 and tells 2 s more each time it is asked
     said: list[str] = []
     fit(
-        tiny_network(tasks=("masks",)), toy_examples(8), config=SHORT, name="toy", clock=lambda: float(next(ticks)),
-        progress=lambda text, _step, _total: said.append(text),
+        tiny_network(tasks=("masks",)), toy_examples(8), config=SHORT,
+        run=RunOptions("toy", progress=lambda text, _step, _total: said.append(text), clock=lambda: float(next(ticks))),
     )
     # Each step of 4 images takes 2 s: 2 images/s; of four steps three are left, then two.
     assert said[0].endswith("2 images/s, 6 s left") and said[1].endswith("2 images/s, 4 s left")
@@ -141,7 +141,7 @@ def test_fixed_weights_are_the_weighted_sum_and_all_is_noted() -> None:
 
 def test_conflict_of_a_run_is_that_of_each_epochs_first_batch(tmp_path: Path) -> None:
     config = dataclasses.replace(SHORT, batch_size=6, learning_rate=1e-9, views=1)
-    history = fit(tiny_network(), toy_examples(6), config=config, folder=tmp_path).history
+    history = fit(tiny_network(), toy_examples(6), config=config, run=RunOptions(folder=tmp_path)).history
     assert (tmp_path / "conflict.png").is_file() and len(history) == 2
     network = tiny_network().train()
     batch = make_batch(toy_examples(6), np.arange(6), 0)

@@ -30,6 +30,7 @@ from storyxai.training.config import (
 )
 from storyxai.training.distil import Parts, ask_teachers, distil
 from storyxai.training.foreign import joined_teachers, open_foreign_teachers, replaced, with_foreign_reports
+from storyxai.training.rounds import Lesson, Taught
 from storyxai.training.soft_targets import TeacherTargets
 from teaching_examples import SIZE, toy_examples
 
@@ -232,9 +233,9 @@ def test_a_student_learns_from_a_foreign_teacher_alone(tmp_path: Path, monkeypat
         trained.append(task)
         return network(task)
 
-    def learn(recipe: Recipe, train: Examples, targets: tuple[TeacherTargets, ...], **rest: object) -> Network:
-        learnt.extend(targets)
-        return network("findings")
+    def learn(recipe: Recipe, lesson: Lesson, **rest: object) -> Taught:
+        learnt.extend(lesson.answers.own)
+        return Taught(network("findings"), ())
 
     monkeypatch.setattr(distil_module, "gather_examples", lambda recipe, *, progress=None: parts)
     monkeypatch.setattr(distil_module, "train_teacher", teach)

@@ -10,7 +10,7 @@ import torch
 
 from storyxai.metrics.calibration import ConformalLimits, conformal_coverage, conformal_sets
 from storyxai.models.export import as_session
-from storyxai.training.calibrate import calibrate, conformal_limits
+from storyxai.training.calibrate import Resampling, calibrate, conformal_limits
 from storyxai.training.outputs import _apart, network_outputs, network_size, network_speeds
 from teaching_examples import tiny_network, toy_examples
 
@@ -78,5 +78,6 @@ def test_conformal_limits_cover_their_own_cases_and_promise_nothing_of_too_few()
         assert level <= covered[f"{name}_coverage"] < level + 0.03
     assert conformal_limits(said[:5], np.array([1, 1, 0, 0, 0], dtype=np.float32)) == (1.0, 1.0, level)
     logits = np.log(np.clip(said, 0.01, 0.99) / (1 - np.clip(said, 0.01, 0.99)))[:, None].astype(np.float32)
-    found = calibrate(logits, labels[:, None], [str(i) for i in range(400)], findings=("a",), data="toy", replicates=5)["a"]
+    who = [str(i) for i in range(400)]
+    found = calibrate(logits, labels[:, None], who, findings=("a",), data="toy", resampling=Resampling(5))["a"]
     assert found.conformal is not None and found.conformal[2] == level

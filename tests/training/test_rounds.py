@@ -31,11 +31,11 @@ from storyxai.training.config import (
     read_recipe,
 )
 from storyxai.training.earlier import draw_outlines, start_parts
-from storyxai.training.fit import fit
+from storyxai.training.fit import RunOptions, fit
 from storyxai.training.foreign import joined_teachers
 from storyxai.training.objective import task_losses
 from storyxai.training.published import unknown_targets
-from storyxai.training.rounds import Answers, rounds_of, said_by_itself, train_in_rounds
+from storyxai.training.rounds import Answers, Lesson, rounds_of, said_by_itself, train_in_rounds
 from storyxai.training.sampling import shown_rows
 from storyxai.training.soft_targets import TeacherTargets
 from storyxai.training.weights import average_networks, convert_encoder_weights, load_encoder_weights
@@ -78,10 +78,8 @@ def test_a_part_that_does_not_learn_stays_as_it_is_with_its_statistics() -> None
 def run(rounds: tuple[RoundRecipe, ...], folder: Path | None = None, answers: Answers | None = None) -> Network:
     recipe = dataclasses.replace(RECIPE, rounds=rounds)
     network = tiny_network(tasks=("findings",))
-    return train_in_rounds(
-        recipe, "student", network, two_sets(), answers or Answers(), seed=3, name="toy", losses={}, validation=None,
-        folder=folder, progress=None,
-    )
+    lesson = Lesson(two_sets(), answers or Answers())
+    return train_in_rounds(recipe, "student", network, lesson, seed=3, run=RunOptions("toy", folder)).network
 
 
 def stage(name: str, **rest: object) -> RoundRecipe:

@@ -19,7 +19,14 @@ from storyxai.models.network import Network
 from storyxai.models.teachers import TeacherAnswers
 from storyxai.training.losses import hint_loss
 from storyxai.training.reasons import maps_of, reasons_loss
-from storyxai.training.soft_targets import ShardRows, TeacherTargets, cache_targets, join_findings, network_hash
+from storyxai.training.soft_targets import (
+    AskOptions,
+    ShardRows,
+    TeacherTargets,
+    cache_targets,
+    join_findings,
+    network_hash,
+)
 from storyxai.types import SoftTargets
 from teaching_examples import FINDINGS, VOCABULARY, tiny_network, toy_examples
 
@@ -63,7 +70,8 @@ def same(one: TeacherTargets, other: TeacherTargets) -> bool:
 
 
 def test_answers_are_those_of_the_teacher_in_that_view(counted: Counted, examples: Examples, tmp_path: Path) -> None:
-    for view, said in enumerate(cache_targets(counted.teachers, examples, views=2, folder=tmp_path, batch_size=4)):
+    few = AskOptions(batch_size=4)
+    for view, said in enumerate(cache_targets(counted.teachers, examples, views=2, folder=tmp_path, options=few)):
         batch = make_batch(examples, np.arange(6), view)
         there = np.flatnonzero(said.word_row >= 0)
         assert said.view == view and there.tolist() == [0, 1, 2, 4, 5] and said.word_row[there].tolist() == [*range(5)]
@@ -131,12 +139,13 @@ def test_a_killed_run_leaves_no_half_answer(counted: Counted, examples: Examples
         if done >= 4:
             raise KeyboardInterrupt
 
+    pairs = AskOptions(batch_size=2, shard_size=2)
     with pytest.raises(KeyboardInterrupt):
-        cache_targets(teacher, examples, views=1, folder=tmp_path, batch_size=2, shard_size=2, progress=killed)
+        cache_targets(teacher, examples, views=1, folder=tmp_path, options=pairs, progress=killed)
     assert counted.calls == 2 and len(list(tmp_path.glob("*/*.npy"))) == 1  # the shard that was finished
-    resumed = cache_targets(teacher, examples, views=1, folder=tmp_path, batch_size=2, shard_size=2)
+    resumed = cache_targets(teacher, examples, views=1, folder=tmp_path, options=pairs)
     assert counted.calls == 4
-    fresh = cache_targets(teacher, examples, views=1, folder=tmp_path / "fresh", batch_size=2)
+    fresh = cache_targets(teacher, examples, views=1, folder=tmp_path / "fresh", options=AskOptions(batch_size=2))
     assert same(resumed[0], fresh[0])
 
 
@@ -158,7 +167,8 @@ def test_new_images_are_asked_about_alone(counted: Counted, examples: Examples, 
 def test_rows_come_from_their_shards_without_reading_the_rest(
     counted: Counted, examples: Examples, tmp_path: Path
 ) -> None:
-    said = cache_targets({"masks": counted.teachers["masks"]}, examples, views=1, folder=tmp_path, shard_size=4)[0]
+    masks = {"masks": counted.teachers["masks"]}
+    said = cache_targets(masks, examples, views=1, folder=tmp_path, options=AskOptions(shard_size=4))[0]
     assert isinstance(said.masks, ShardRows) and len(said.masks.shards) == 2 and said.masks.shape == (6, 3, 16, 16)
     assert all(isinstance(shard, np.memmap) for shard in said.masks.shards)
     whole = np.asarray(said.masks)
@@ -196,7 +206,8 @@ class Foreign:
 def test_a_foreign_teacher_is_joined_by_name_and_brought_to_our_grid(examples: Examples, tmp_path: Path) -> None:
     teacher = Foreign()
     said = cache_targets(
-        {"findings": teacher, "masks": teacher}, examples, views=1, folder=tmp_path, findings=FINDINGS, reasons="grid"
+        {"findings": teacher, "masks": teacher}, examples, views=1, folder=tmp_path,
+        options=AskOptions(FINDINGS, reasons="grid"),
     )[0]
     assert (said.findings[::2, 0] > 0).all() and (said.findings[1::2, 1] > 0).all()
     assert np.allclose(said.findings[:, 0], -said.findings[:, 1]) and np.isnan(said.findings[:, 2]).all()
@@ -212,7 +223,8 @@ def test_reasons_and_hints_are_those_of_the_teacher(
     teacher = counted.teachers["findings"]
     plain = cache_targets({"findings": teacher}, examples, views=2, folder=tmp_path)[1]
     assert len(plain.maps) == 0 and len(plain.attention) == 0
-    said = cache_targets({"findings": teacher}, examples, views=2, folder=tmp_path, reasons=kind, hints=True)[1]
+    wanted = AskOptions(reasons=kind, hints=True)
+    said = cache_targets({"findings": teacher}, examples, views=2, folder=tmp_path, options=wanted)[1]
     assert np.array_equal(plain.findings, said.findings)
     with torch.no_grad():
         direct = teacher(make_batch(examples, np.arange(6), 1).images)
@@ -226,15 +238,15 @@ def test_reasons_and_hints_are_those_of_the_teacher(
 def test_what_a_teacher_does_not_give_is_refused_by_name(counted: Counted, examples: Examples, tmp_path: Path) -> None:
     foreign = Foreign()
     for teachers, wanted, word in (
-        ({"report": foreign}, {}, "gives no next words"),
-        ({"findings": foreign}, {"hints": True}, "gives no features"),
-        ({"findings": foreign}, {"reasons": "grad-cam"}, "no Grad-CAM"),
-        ({"findings": foreign}, {"findings": ("hernia",)}, "no finding in common"),
-        ({"findings": counted.teachers["masks"]}, {}, "gives no findings"),
-        ({"findings": foreign}, {"reasons": "gird"}, "did you mean 'grid'"),
+        ({"report": foreign}, AskOptions(), "gives no next words"),
+        ({"findings": foreign}, AskOptions(hints=True), "gives no features"),
+        ({"findings": foreign}, AskOptions(reasons="grad-cam"), "no Grad-CAM"),
+        ({"findings": foreign}, AskOptions(("hernia",)), "no finding in common"),
+        ({"findings": counted.teachers["masks"]}, AskOptions(), "gives no findings"),
+        ({"findings": foreign}, AskOptions(reasons="gird"), "did you mean 'grid'"),
     ):
         with pytest.raises(RecipeError, match=word):
-            cache_targets(teachers, examples, views=1, folder=tmp_path, **wanted)
+            cache_targets(teachers, examples, views=1, folder=tmp_path, options=wanted)
 
 
 def test_a_damaged_shard_is_named(counted: Counted, examples: Examples, tmp_path: Path) -> None:

@@ -37,9 +37,12 @@ from storyxai.training.distil import (
     train_student,
     train_teacher,
 )
+from storyxai.training.fit import RunOptions
 from storyxai.training.hidden_parts import start_from_films
 from storyxai.training.published import read_published_answers, unknown_targets, with_published_answers
-from storyxai.training.soft_targets import TeacherTargets, cache_targets
+from storyxai.training.rounds import Answers as TeachersSaid
+from storyxai.training.rounds import Lesson
+from storyxai.training.soft_targets import AskOptions, TeacherTargets, cache_targets
 
 __all__ = ["Cell", "plan_cells", "run_ablation"]
 
@@ -170,10 +173,10 @@ class _Lessons:
     @cached_property
     def answered(self) -> tuple[TeacherTargets, ...]:
         """Our own teachers' answers to every view, their maps with them where an arm asks for reasons."""
+        explained = any("reasons" in part.arms for part in self.recipe.ablation.design)
         return cache_targets(
             self.teachers, self.ground.train, views=self.recipe.distillation.views, folder=self.out / "soft_targets",
-            reasons="grad-cam" if any("reasons" in part.arms for part in self.recipe.ablation.design) else "",
-            progress=self.progress,
+            options=AskOptions(reasons="grad-cam" if explained else ""), progress=self.progress,
         )
 
     @cached_property
@@ -209,11 +212,11 @@ class _Lessons:
         else:
             targets = self.published if cell.arm == "public" else self.silent
         reasons = recipe.distillation.reasons if cell.arm == "reasons" else 0.0
-        lesson = replace(recipe, distillation=replace(recipe.distillation, reasons=reasons))
+        how = replace(recipe, distillation=replace(recipe.distillation, reasons=reasons))
         return train_student(
-            lesson, train, targets, losses={}, tasks=cell.tasks, seed=cell.seed, name=cell.key, start=start,
-            progress=progress,
-        )
+            how, Lesson(train, TeachersSaid(targets)), tasks=cell.tasks, seed=cell.seed, start=start,
+            run=RunOptions(cell.key, progress=progress),
+        ).network
 
     def _after_phantoms(self, cell: Cell, progress: Progress | None) -> Network:
         """The student after as many epochs on phantoms; further teaching starts from it."""
@@ -223,9 +226,9 @@ class _Lessons:
         views = range(self.recipe.distillation.views)
         silent = tuple(TeacherTargets(view, unknown, empty, empty, nobody) for view in views)
         return train_student(
-            self.recipe, phantoms, silent, losses={}, tasks=cell.tasks, seed=cell.seed, name=f"{cell.key} on phantoms",
-            progress=progress,
-        )
+            self.recipe, Lesson(phantoms, TeachersSaid(silent)), tasks=cell.tasks, seed=cell.seed,
+            run=RunOptions(f"{cell.key} on phantoms", progress=progress),
+        ).network
 
     def _after_films(self, cell: Cell, progress: Progress | None) -> Network:
         """A fresh student whose encoder has filled in hidden parts of the training films for as many epochs."""

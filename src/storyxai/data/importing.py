@@ -18,7 +18,7 @@ from storyxai.errors import InputError, OutputError, StoryxaiError, TableError
 from storyxai.modalities.contract import Modality
 from storyxai.progress import Progress
 
-__all__ = ["ImportReport", "import_source", "read_source"]
+__all__ = ["ImportOptions", "ImportReport", "import_source", "read_source"]
 
 
 @dataclass(frozen=True)
@@ -110,17 +110,28 @@ def _refuse_empty(table: StudyTable, name: str, folder: Path, listed: Path | Non
     )
 
 
-def import_source(
-    name: str, folder: Path, out: Path, *, seed: int = 0, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
-    compare_pictures: bool = True, own_split: bool = False, modality: Modality | None = None,
-    progress: Progress | None = None,
-) -> ImportReport:
-    """What became of the set in `folder`: read as source `name`, split by patient and written to `out` (Parquet).
+@dataclass(frozen=True)
+class ImportOptions:
+    """How a set becomes a table: the seed of its split, and the shares of train, val and test.
 
     With `compare_pictures`, patients who share a near-duplicate image go to one part; every file is opened for it, and
     the row of one that cannot be read is left out by name. With `own_split` the publisher's lists do not
     decide: the way on where they tear a patient or a picture apart. `modality` (None: the default one) says which findings
     a manifest has columns for.
+    """
+
+    seed: int = 0
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    compare_pictures: bool = True
+    own_split: bool = False
+    modality: Modality | None = None
+
+
+def import_source(
+    name: str, folder: Path, out: Path, options: ImportOptions = ImportOptions(), *, progress: Progress | None = None
+) -> ImportReport:
+    """What became of the set in `folder`: read as source `name`, split by patient and written to `out` (Parquet).
+
     Raises: UnknownNameError, TableError, OutputError; nothing is written when reading or splitting fails, but where
     every single thing was left out the list of them is.
     """
@@ -130,15 +141,17 @@ def import_source(
     if out.is_dir():
         raise OutputError(str(out), "is a folder", mend="name the file of the table, such as table.parquet")
     folder = Path(folder).resolve()
-    table = _read(source, folder, journal, progress, modality)
+    table = _read(source, folder, journal, progress, options.modality)
     if not len(table):
         journal.unlink(missing_ok=True)
         _refuse_empty(table, name, folder, write_skipped(table.skipped, _skipped_file(out)))
-    pairs, table = _compared(table, progress) if compare_pictures else ((), table)
+    pairs, table = _compared(table, progress) if options.compare_pictures else ((), table)
     if not len(table):
         _refuse_empty(table, name, folder, write_skipped(table.skipped, _skipped_file(out)))
     listed = bool((table.frame["official_split"] != "").any())
-    table = split_by_patient(table, fractions=fractions, seed=seed, look_alikes=pairs, honour_lists=not own_split)
+    table = split_by_patient(
+        table, fractions=options.fractions, seed=options.seed, look_alikes=pairs, honour_lists=not options.own_split
+    )
     check_no_leak(table, look_alikes=pairs)
     table.write(out)
     journal.unlink(missing_ok=True)
@@ -151,7 +164,7 @@ def import_source(
         positives={finding: int((frame[f"label_{finding}"] >= 0.5).sum()) for finding in table.schema.findings},
         licences=tuple(sorted(set(frame["license"]) - {""})),
         weights_may_be_shipped=may_be_passed_on(source, frame["license"]),
-        near_duplicates=len(pairs), left_lists_aside=own_split and listed, suspects=suspect_patients(table),
+        near_duplicates=len(pairs), left_lists_aside=options.own_split and listed, suspects=suspect_patients(table),
         skipped=table.skipped,
         skipped_file=write_skipped(table.skipped, _skipped_file(out)),
     )

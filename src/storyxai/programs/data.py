@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from storyxai.data.checking import check_table
-from storyxai.data.importing import ImportReport, import_source
+from storyxai.data.importing import ImportOptions, ImportReport, import_source
 from storyxai.data.sources import known_sources, source_named
 from storyxai.data.table import read_table
 from storyxai.errors import InputError
@@ -38,7 +38,8 @@ def import_data(
     """
     with output_folder(out.parent, typed=out):  # a place that cannot be written is said before hours of reading
         kind = modality_of(modality) if modality else None
-        return import_source(source, path, out, seed=seed, own_split=own_split, modality=kind, progress=progress)
+        options = ImportOptions(seed=seed, own_split=own_split, modality=kind)
+        return import_source(source, path, out, options, progress=progress)
 
 
 def list_sources() -> list[str]:

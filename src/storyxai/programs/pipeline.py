@@ -29,7 +29,7 @@ from storyxai.scorecard.build import References, Scorecard, TaskOutputs, build_s
 from storyxai.scorecard.judge import conformal_of, evaluate_student, patient_mark, told_tiers
 from storyxai.scorecard.page import render_scorecard
 from storyxai.scorecard.rows import blind_boxes, scored_boxes
-from storyxai.training.calibrate import ThresholdRule, calibrate
+from storyxai.training.calibrate import Resampling, ThresholdRule, calibrate
 from storyxai.training.config import CalibrationRecipe, read_recipe
 from storyxai.training.fold_answers import FoldAnswers, calibration_out_of_fold, read_fold_answers
 from storyxai.types import DataSet
@@ -149,7 +149,7 @@ def calibration_of(
     assert logits is not None
     return calibrate(
         logits, mine.labels, mine.patient_ids, findings=network.spec.findings, data=f"{domain} validation, n = {len(mine)}",
-        replicates=how.replicates, rule=ThresholdRule(how.threshold, how.sensitivity, how.probability),
+        resampling=Resampling(how.replicates), rule=ThresholdRule(how.threshold, how.sensitivity, how.probability),
     )
 
 

@@ -12,7 +12,7 @@ from storyxai.metrics.bootstrap import draw_resamples
 from storyxai.metrics.calibration import bootstrap_platt, calibrated, fit_conformal, fit_platt
 from storyxai.models.card import Calibration
 
-__all__ = ["RULES", "ThresholdRule", "calibrate", "choose_threshold", "conformal_limits"]
+__all__ = ["RULES", "Resampling", "ThresholdRule", "calibrate", "choose_threshold", "conformal_limits"]
 
 FEWEST_POSITIVES = 10
 """With fewer validation positives than this a threshold cannot rest on them."""
@@ -36,9 +36,17 @@ class ThresholdRule:
     probability: float = 0.1
 
 
+@dataclass(frozen=True)
+class Resampling:
+    """How many resamples of patients the intervals rest on, and the seed that draws them."""
+
+    replicates: int = 100
+    seed: int = 0
+
+
 def calibrate(
     logits: NDArray[np.float32], labels: NDArray[np.float32], patient_ids: Sequence[str], *, findings: Sequence[str],
-    data: str, replicates: int = 100, seed: int = 0, rule: ThresholdRule = ThresholdRule(),
+    data: str, resampling: Resampling = Resampling(), rule: ThresholdRule = ThresholdRule(),
 ) -> dict[str, Calibration]:
     """The calibration of each finding. Shapes: logits, labels [N, F] (nan = not stated); `data` names the set in words.
 
@@ -55,8 +63,8 @@ def calibrate(
         given, stated, who = logits[known, column].astype(np.float64), labels[known, column], ids[known]
         scale, bias = fit_platt(given, stated)
         said = calibrated(given, scale, bias)
-        pairs = bootstrap_platt(given, stated, who, count=replicates, seed=seed)
-        thresholds = _resampled_thresholds(given, stated, who, pairs, seed=seed, rule=rule)
+        pairs = bootstrap_platt(given, stated, who, count=resampling.replicates, seed=resampling.seed)
+        thresholds = _resampled_thresholds(given, stated, who, pairs, seed=resampling.seed, rule=rule)
         rounded = tuple((round(float(a), 5), round(float(b), 5)) for a, b in pairs)
         positives = int((stated >= 0.5).sum())
         out[finding] = Calibration(

@@ -28,11 +28,12 @@ from storyxai.progress import Progress
 from storyxai.training.apart import side_by_side
 from storyxai.training.config import TASKS, TEACHER_TABLES, Recipe, StudentRecipe, TeacherRecipe
 from storyxai.training.earlier import draw_outlines, start_parts
+from storyxai.training.fit import RunOptions
 from storyxai.training.foreign import Foreign, joined_teachers, open_foreign_teachers, replaced, with_foreign_reports
 from storyxai.training.published import read_published_answers
-from storyxai.training.rounds import Answers, keep_network, rounds_of, shape_of, train_in_rounds
+from storyxai.training.rounds import Answers, Lesson, Taught, keep_network, rounds_of, shape_of, train_in_rounds
 from storyxai.training.sentences import teacher_sentences, with_sentences
-from storyxai.training.soft_targets import TeacherTargets, cache_targets
+from storyxai.training.soft_targets import AskOptions, TeacherTargets, cache_targets
 from storyxai.training.weights import freeze_early_stages, load_encoder_weights
 from storyxai.types import SoftTargets
 
@@ -90,10 +91,11 @@ def distil(
         student = load_network(student_path)
     else:
         run = out / "training" / "student"
-        student = train_student(
-            recipe, train, targets, teachers=teachers, published=published_answers(recipe, train),
-            validation=parts.validation, losses=losses, folder=run, progress=progress,
+        answers = Answers(targets, published_answers(recipe, train), recipe.kind().names)
+        taught = train_student(
+            recipe, Lesson(train, answers, parts.validation), teachers=teachers, run=RunOptions("student", run, progress)
         )
+        student, losses["student"] = taught.network, taught.losses
         keep_network(student, student_path, run)
     told = tuple({"task": given.task, "name": one.name, "hash": one.hash, "weight": given.weight} for given, one in foreign)
     return DistilledRun(parts, teachers, student, losses, told)
@@ -142,17 +144,15 @@ def _ask(
     recipe: Recipe, asked: Mapping[str, Network | Teacher], own: Mapping[str, Network], train: Examples, folder: Path,
     progress: Progress | None,
 ) -> tuple[TeacherTargets, ...]:
-    ask = partial(
-        cache_targets, examples=train, views=max(1, recipe.distillation.views), folder=folder, settings=recipe.views,
-        progress=progress,
-    )
+    ask = partial(cache_targets, examples=train, views=max(1, recipe.distillation.views), folder=folder, progress=progress)
+    plain = AskOptions(settings=recipe.views)
     reasons, hints = "grad-cam" if recipe.distillation.reasons else "", recipe.distillation.hints > 0
     if asked.get("findings") is own.get("findings"):
-        return ask(asked, reasons=reasons, hints=hints)
-    targets = ask(asked)
+        return ask(asked, options=replace(plain, reasons=reasons, hints=hints))
+    targets = ask(asked, options=plain)
     if not reasons and not hints:
         return targets
-    looked = ask({"findings": own["findings"]}, reasons=reasons, hints=hints)
+    looked = ask({"findings": own["findings"]}, options=replace(plain, reasons=reasons, hints=hints))
     return tuple(
         replace(said, maps=seen.maps, attention=seen.attention) for said, seen in zip(targets, looked, strict=True)
     )
@@ -293,18 +293,15 @@ def new_network(
 
 
 def train_student(
-    recipe: Recipe, train: Examples, targets: tuple[TeacherTargets, ...], *, losses: dict[str, tuple[float, ...]],
-    teachers: Mapping[str, Network] = MappingProxyType({}), published: SoftTargets | None = None,
-    tasks: tuple[str, ...] | None = None, seed: int | None = None,
-    name: str = "student", start: Network | None = None, validation: Examples | None = None, folder: Path | None = None,
-    progress: Progress | None = None,
-) -> Network:
-    """The student after the recipe's rounds; with no `targets` it learns from labels alone (the control).
+    recipe: Recipe, lesson: Lesson, *, teachers: Mapping[str, Network] = MappingProxyType({}),
+    tasks: tuple[str, ...] | None = None, seed: int | None = None, start: Network | None = None,
+    run: RunOptions,
+) -> Taught:
+    """The student after the recipe's rounds; where no teacher answers it learns from labels alone (the control).
 
     It starts from the weights of `start` where given, else from weights drawn by `seed` but for the parts that the recipe
-    takes from `teachers` or from an earlier student; `published` are a published
-    teacher's answers. What `fit` leaves goes to `folder`, and a run that was cut goes on there; `validation` is what the
-    recipe's `stop_metric` looks at.
+    takes from `teachers` or from an earlier student. What `fit` leaves goes to the run's folder, and a run that was cut
+    goes on there.
     """
     seed = recipe.seed if seed is None else seed
     network = new_network(recipe, recipe.student, recipe.student.tasks if tasks is None else tasks, seed=seed + 17)
@@ -312,10 +309,7 @@ def train_student(
         network.load_state_dict(start.state_dict())
     elif recipe.student.start:
         start_parts(network, recipe.student.start, teachers)
-    return train_in_rounds(
-        recipe, "student", network, train, Answers(targets, published, recipe.kind().names), seed=seed, name=name,
-        losses=losses, validation=validation, folder=folder, progress=progress,
-    )
+    return train_in_rounds(recipe, "student", network, lesson, seed=seed, run=run)
 
 
 def published_answers(recipe: Recipe, train: Examples) -> SoftTargets | None:
@@ -372,12 +366,12 @@ def train_teacher(
         validation = validation.take(np.flatnonzero(_known_rows(validation, task)))
     run = out / "training" / f"teacher-{name}"
     asks = any("published" in one.teachers for one in rounds_of(recipe, task))
-    trained = train_in_rounds(
-        recipe, task, network, mine, Answers((), published_answers(recipe, mine) if asks else None, recipe.kind().names),
-        seed=seed, name=f"teacher of {name}", losses=losses, validation=validation, folder=run, progress=progress,
-    )
-    keep_network(trained, path, run)
-    return trained
+    answers = Answers((), published_answers(recipe, mine) if asks else None, recipe.kind().names)
+    options = RunOptions(f"teacher of {name}", run, progress)
+    taught = train_in_rounds(recipe, task, network, Lesson(mine, answers, validation), seed=seed, run=options)
+    losses[options.name] = taught.losses
+    keep_network(taught.network, path, run)
+    return taught.network
 
 
 def _without_fold(recipe: Recipe, task: str, member: int, train: Examples) -> Examples:

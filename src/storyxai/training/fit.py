@@ -45,7 +45,7 @@ from storyxai.training.validation import best_epoch, check_metric, validate
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["CHECKPOINT", "FitConfig", "FitResult", "fit"]
+__all__ = ["CHECKPOINT", "FitConfig", "FitResult", "RunOptions", "fit"]
 
 CHECKPOINT = "checkpoint.safetensors"
 _OWN_PROCESSES = "ddp_spawn"
@@ -66,6 +66,18 @@ class FitResult:
     history: tuple[Mapping[str, float], ...] = ()
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """What a training is called, the folder that it leaves its checkpoint, log and curves in (None: nothing is left), who
+    hears how far it is, and a clock that tells seconds, for progress and log alone.
+    """
+
+    name: str = "network"
+    folder: Path | None = None
+    progress: Progress | None = None
+    clock: Callable[[], float] = time.perf_counter
+
+
 @dataclass(frozen=True, eq=False)
 class _Job:
     network: Network
@@ -74,39 +86,35 @@ class _Job:
     config: FitConfig
     targets: tuple[TeacherTargets, ...]
     positive_weights: NDArray[np.float32] | None
-    name: str
-    folder: Path | None
-    progress: Progress | None
-    clock: Callable[[], float]
+    run: RunOptions
 
 
 def fit(
     network: Network, train: Examples, *, config: FitConfig, targets: tuple[TeacherTargets, ...] = (),
-    validation: Examples | None = None, positive_weights: NDArray[np.float32] | None = None, name: str = "network",
-    folder: Path | None = None, progress: Progress | None = None, clock: Callable[[], float] = time.perf_counter,
+    validation: Examples | None = None, positive_weights: NDArray[np.float32] | None = None, run: RunOptions = RunOptions(),
 ) -> FitResult:
     """`network` trained on `train`, distilled from `targets` where given.
 
-    With a `folder` the run leaves checkpoint, log, events and curves there, and goes on from the checkpoint it finds.
-    `clock` tells seconds, for progress and log alone. Under torchrun every process calls this and gets the result.
+    With a folder the run leaves checkpoint, log, events and curves there, and goes on from the checkpoint it finds.
+    Under torchrun every process calls this and gets the result.
 
     Raises: RecipeError when the training cannot work, and on a loss that is not a number; OutputError.
     """
     if len(targets) > 1 and len(targets) != config.views:
         # One set of answers may stand for every mild view, as labels do; several belong each to its own exact view.
-        raise StoryxaiError(f"{name}: {len(targets)} views were answered by teachers, {config.views} are to be trained on")
+        raise StoryxaiError(f"{run.name}: {len(targets)} views were answered by teachers, {config.views} are to be trained on")
     shown = _rows_of(train, config, epoch=0, chances=None)
     if len(_batches(shown, config)) == 0:
         why = f"{len(shown)} examples are fewer than two for each of {config.training.processes} processes"
-        raise RecipeError(name, why, mend="give it more images")
-    check_metric(network, validation, config.training.stop_metric, name=name)
-    fabric = _fabric(config.training, name)
+        raise RecipeError(run.name, why, mend="give it more images")
+    check_metric(network, validation, config.training.stop_metric, name=run.name)
+    fabric = _fabric(config.training, run.name)
     ours = config.training.processes > 1 and not _under_torchrun()
     # Processes of our own making are handed the job as bytes, which a progress bar cannot be: they tell us, and we tell it.
-    told = None if ours else progress
-    job = _Job(network, train, validation, config, targets, positive_weights, name, folder, told, clock)
+    told = dataclasses.replace(run, progress=None) if ours else run
+    job = _Job(network, train, validation, config, targets, positive_weights, told)
     if ours:
-        weights, history, steps = launched(fabric, functools.partial(_train_apart, job=job), progress=progress)
+        weights, history, steps = launched(fabric, functools.partial(_train_apart, job=job), progress=run.progress)
     else:
         weights, history, steps = fabric.launch(functools.partial(_train, job=job))
     average = copy.deepcopy(network).to("cpu").to(memory_format=torch.channels_last).eval()
@@ -136,7 +144,8 @@ def _train_apart(fabric: Fabric, progress: Progress, job: _Job) -> Trained:
     """What `_train` gives, in a process of our own making."""
     torch.set_num_threads(threads_each(job.config.training.processes, given=torch.get_num_threads()))
     # The network came in memory that the processes share: each is to change its own.
-    return _train(fabric, dataclasses.replace(job, network=copy.deepcopy(job.network), progress=progress))
+    told = dataclasses.replace(job.run, progress=progress)
+    return _train(fabric, dataclasses.replace(job, network=copy.deepcopy(job.network), run=told))
 
 
 def _train(fabric: Fabric, job: _Job) -> Trained:
@@ -144,25 +153,25 @@ def _train(fabric: Fabric, job: _Job) -> Trained:
     devices = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout draws from it; the caller's seed is put back, come what may
         state = _start(job.network.to(fabric.device).to(memory_format=torch.channels_last), job.config)
-        writes = job.folder is not None and fabric.is_global_zero
+        writes = job.run.folder is not None and fabric.is_global_zero
         log = path = None
         mark = ""
-        if job.folder is not None:
+        if job.run.folder is not None:
             mark = training_mark(state.network, job.train, job.config, job.targets, job.positive_weights)
-            path = job.folder / CHECKPOINT
+            path = job.run.folder / CHECKPOINT
             read_checkpoint(state, path, mark=mark)
         fabric.barrier()
-        if writes and job.folder is not None and not _ended(state, job.config):
-            log = RunLog(job.folder, step=state.step)
+        if writes and job.run.folder is not None and not _ended(state, job.config):
+            log = RunLog(job.run.folder, step=state.step)
         try:
             _loop(fabric, job, state, log, path if writes else None, mark)
         finally:
             if log is not None:
                 log.close()
-        if log is not None and job.folder is not None:
-            plot_curves(state.history, job.folder / "curves.png", title=job.name)
+        if log is not None and job.run.folder is not None:
+            plot_curves(state.history, job.run.folder / "curves.png", title=job.run.name)
             if any(name.startswith("conflict_") for row in state.history for name in row):
-                conflict_plot(state.history, job.folder / "conflict.png")
+                conflict_plot(state.history, job.run.folder / "conflict.png")
     weights = state.best or state.average.state_dict()
     history = [{name: value for name, value in row.items() if name != "images_per_second"} for row in state.history]
     return {name: tensor.cpu() for name, tensor in weights.items()}, history, state.step
@@ -174,7 +183,7 @@ def _loop(
     config, how = job.config, job.config.training
     chances = image_chances(job.train.labels, rare_share=how.rare_share) if how.rare_share else None
     positives = None if job.positive_weights is None else torch.from_numpy(job.positive_weights).to(fabric.device)
-    began, images = job.clock(), 0
+    began, images = job.run.clock(), 0
     while not _ended(state, config):
         state.network.train()
         _freeze_norms(state.network, every=how.frozen_norms, still=bool(config.learns))
@@ -191,15 +200,15 @@ def _loop(
             images += len(rows)
             if log is not None:
                 log.note_step(noted, step=state.step)
-            if job.progress is not None and fabric.is_global_zero:
-                seconds = max(job.clock() - began, 1e-9)
+            if job.run.progress is not None and fabric.is_global_zero:
+                seconds = max(job.run.clock() - began, 1e-9)
                 left = seconds / images * config.batch_size * (total - state.step)
                 lost = state.sums["loss"] / state.batch
-                said = f"{job.name}: epoch {state.epoch + 1}/{math.ceil(config.epochs)}, loss {lost:.3f}"
-                job.progress(f"{said}, {images / seconds:.0f} images/s, {duration(left)} left", state.step, total)
+                said = f"{job.run.name}: epoch {state.epoch + 1}/{math.ceil(config.epochs)}, loss {lost:.3f}"
+                job.run.progress(f"{said}, {images / seconds:.0f} images/s, {duration(left)} left", state.step, total)
             if path is not None and how.checkpoint_steps and state.step % how.checkpoint_steps == 0:
                 write_checkpoint(state, path, mark=mark)
-        _end_epoch(job, state, speed=images / max(job.clock() - began, 1e-9))
+        _end_epoch(job, state, speed=images / max(job.run.clock() - began, 1e-9))
         if path is not None:
             write_checkpoint(state, path, mark=mark)
         if log is not None:
@@ -224,7 +233,7 @@ def _step(
     means = dict(zip(losses, _mean_of(fabric, torch.stack([loss.detach() for loss in losses.values()])).tolist(), strict=True))
     for task, value in means.items():
         if not math.isfinite(value):
-            raise RecipeError(job.name, f"the loss of {task} is not a number at step {state.step}", mend=_TOO_FAST)
+            raise RecipeError(job.run.name, f"the loss of {task} is not a number at step {state.step}", mend=_TOO_FAST)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
@@ -236,7 +245,7 @@ def _step(
         _all_reduce(fabric, [*network.parameters(), *state.balancer.parameters()], network)
     norm = nn.utils.clip_grad_norm_(network.parameters(), config.training.gradient_clip)
     if not bool(torch.isfinite(norm)):
-        raise RecipeError(job.name, f"the gradient is not a number at step {state.step}", mend=_TOO_FAST)
+        raise RecipeError(job.run.name, f"the gradient is not a number at step {state.step}", mend=_TOO_FAST)
     state.optimizer.step()
     state.step += 1
     _update_ema(state.average, network, min(config.training.ema_decay, state.step / (state.step + 10)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from storyxai.errors import ArchiveError, RecipeError
 from storyxai.models.card import Calibration
-from storyxai.training.calibrate import ThresholdRule, calibrate
+from storyxai.training.calibrate import Resampling, ThresholdRule, calibrate
 from storyxai.training.config import Recipe
 
 __all__ = ["ANSWERS_NAME", "FoldAnswers", "calibration_out_of_fold", "read_fold_answers"]
@@ -61,6 +61,6 @@ def calibration_out_of_fold(recipe: Recipe, answers: FoldAnswers) -> dict[str, C
         raise RecipeError(recipe.name, why, mend=f"known sets: {known}")
     return calibrate(
         answers.student[rows], answers.labels[rows], answers.patient_ids[rows].tolist(), findings=recipe.kind().names,
-        data=f"out of fold, n = {len(rows)}", replicates=how.replicates, seed=recipe.seed,
+        data=f"out of fold, n = {len(rows)}", resampling=Resampling(how.replicates, recipe.seed),
         rule=ThresholdRule(how.threshold, how.sensitivity, how.probability),
     )

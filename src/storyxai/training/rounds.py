@@ -30,14 +30,15 @@ from storyxai.training.config import (
     TeacherRecipe,
     TrainingRecipe,
 )
-from storyxai.training.fit import CHECKPOINT, fit
+from storyxai.training.fit import CHECKPOINT, RunOptions, fit
 from storyxai.training.published import unknown_targets, with_published_answers
 from storyxai.training.soft_targets import TeacherTargets
 from storyxai.training.weights import average_networks, positive_weights
 from storyxai.types import SoftTargets
 
 __all__ = [
-    "Answers", "check_sets", "keep_network", "only_findings", "rounds_of", "said_by_itself", "shape_of", "train_in_rounds",
+    "Answers", "Lesson", "Taught", "check_sets", "keep_network", "only_findings", "rounds_of", "said_by_itself", "shape_of",
+    "train_in_rounds",
 ]
 
 
@@ -99,15 +100,31 @@ def shape_of(recipe: Recipe, network: str) -> TeacherRecipe | StudentRecipe:
     return shape
 
 
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a network learns from: images, what teachers say of them, and the images that a recipe's `stop_metric` looks at."""
+
+    train: Examples
+    answers: Answers = Answers()
+    validation: Examples | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """A network after its rounds, and the mean loss of each epoch of those that were trained now."""
+
+    network: Network
+    losses: tuple[float, ...]
+
+
 def train_in_rounds(
-    recipe: Recipe, which: str, network: Network, train: Examples, answers: Answers, *, seed: int, name: str,
-    losses: dict[str, tuple[float, ...]], validation: Examples | None, folder: Path | None, progress: Progress | None,
-) -> Network:
-    """`network` after the rounds of `which`; in `folder` each ended round is kept and not trained again.
+    recipe: Recipe, which: str, network: Network, lesson: Lesson, *, seed: int, run: RunOptions
+) -> Taught:
+    """`network` after the rounds of `which`; in the run's folder each ended round is kept and not trained again.
 
     Raises: RecipeError when a round shows a set that is not there.
     """
-    rounds, ends = rounds_of(recipe, which), dict[str, Network]()
+    rounds, ends, train, folder = rounds_of(recipe, which), dict[str, Network](), lesson.train, run.folder
     weights = positive_weights(torch.from_numpy(train.labels)).numpy() if recipe.training.positive_weights else None
     lost: list[float] = []
     for number, one in enumerate(rounds):
@@ -120,13 +137,16 @@ def train_in_rounds(
             network = load_network(kept)
         else:
             start = copy.deepcopy(ends[one.start] if one.start else network)  # `fit` trains what it is given
-            heard = replace(answers, own=(said_by_itself(start, train, progress),)) if ITSELF in one.teachers else answers
-            targets = heard.asked(one, train, weight=recipe.distillation.soft_target_weight)
+            answers = lesson.answers
+            if ITSELF in one.teachers:
+                answers = replace(answers, own=(said_by_itself(start, train, run.progress),))
+            targets = answers.asked(one, train, weight=recipe.distillation.soft_target_weight)
             config = _config_of(recipe, which, one, network.spec.tasks, targets, seed=seed + 1000 * number)
+            name = run.name if len(rounds) == 1 else f"{run.name}, {one.name}"
             result = fit(
-                start, train, config=config, targets=targets, validation=validation if config.training.stop_metric else None,
-                positive_weights=weights, name=name if len(rounds) == 1 else f"{name}, {one.name}", folder=place,
-                progress=progress,
+                start, train, config=config, targets=targets, positive_weights=weights,
+                validation=lesson.validation if config.training.stop_metric else None,
+                run=replace(run, name=name, folder=place),
             )
             network, lost = result.network, [*lost, *result.losses]
             if one.average_with:
@@ -136,8 +156,7 @@ def train_in_rounds(
             if kept is not None and place is not None:
                 keep_network(network, kept, place)
         ends[one.name] = network
-    losses[name] = tuple(lost)
-    return network
+    return Taught(network, tuple(lost))
 
 
 def said_by_itself(

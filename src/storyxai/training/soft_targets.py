@@ -30,7 +30,7 @@ from storyxai.training.losses import attention_map
 from storyxai.training.reasons import MAP_KINDS, maps_of
 from storyxai.types import SoftTargets
 
-__all__ = ["ShardRows", "TeacherTargets", "cache_targets", "join_findings", "network_hash"]
+__all__ = ["AskOptions", "ShardRows", "TeacherTargets", "cache_targets", "join_findings", "network_hash"]
 
 Half: TypeAlias = NDArray[np.float16]
 KEY_BYTES = 16
@@ -98,34 +98,46 @@ class TeacherTargets:
     attention: Rows = field(default_factory=_nothing)
 
 
+@dataclass(frozen=True)
+class AskOptions:
+    """What teachers are asked. `findings` are the student's: answers are joined to them by name (() = the teacher has the
+    student's own). `reasons` ("grid" or "grad-cam", "" = none) keeps the maps of the findings' teacher, `hints` its attention.
+    `settings` draw the views; `batch_size` images are asked about at once, and `shard_size` of them share a file.
+    """
+
+    findings: tuple[str, ...] = ()
+    reasons: str = ""
+    hints: bool = False
+    settings: ViewSettings = DEFAULT_VIEWS
+    batch_size: int = 64
+    shard_size: int = 512
+
+
 def cache_targets(
-    teachers: Mapping[str, Network | Teacher], examples: Examples, *, views: int, folder: Path, batch_size: int = 64,
-    findings: tuple[str, ...] = (), reasons: str = "", hints: bool = False, shard_size: int = 512,
-    settings: ViewSettings = DEFAULT_VIEWS, progress: Progress | None = None,
+    teachers: Mapping[str, Network | Teacher], examples: Examples, *, views: int, folder: Path,
+    options: AskOptions = AskOptions(), progress: Progress | None = None,
 ) -> tuple[TeacherTargets, ...]:
     """The targets of views 0 .. `views` - 1, read from `folder` where they were computed before.
 
-    `teachers` maps a task ("findings", "masks", "report") to its teacher. `findings` are the student's: answers are
-    joined to them by name (() = the teacher has the student's own). `reasons` ("grid" or "grad-cam", "" = none) keeps
-    the maps of the findings' teacher, `hints` its attention. An answer is kept under the hash of the teacher, the image,
-    its id (which draws the views by `settings`), the view and, for words, the reference words.
+    `teachers` maps a task ("findings", "masks", "report") to its teacher. An answer is kept under the hash of the teacher,
+    the image, its id (which draws the views), the view and, for words, the reference words.
     Raises: RecipeError when a teacher does not answer what is asked; OutputError; ArchiveError for a damaged shard.
     """
-    if reasons not in ("", *MAP_KINDS):
-        raise RecipeError(f"reasons '{reasons}'", "are not known", mend=str(UnknownNameError("kind", reasons, MAP_KINDS)))
+    if options.reasons not in ("", *MAP_KINDS):
+        mend = str(UnknownNameError("kind", options.reasons, MAP_KINDS))
+        raise RecipeError(f"reasons '{options.reasons}'", "are not known", mend=mend)
     has_report = np.flatnonzero((examples.tokens != PAD).any(axis=1))
     word_row = np.full(len(examples), -1, dtype=np.int64)
     word_row[has_report] = np.arange(len(has_report))
     asked = {
-        task: _Asked(task, OwnTeacher(teacher) if isinstance(teacher, Network) else teacher, findings, reasons, hints,
-                     settings)
+        task: _Asked(task, OwnTeacher(teacher) if isinstance(teacher, Network) else teacher, options)
         for task, teacher in teachers.items()
     }
     rows = {task: has_report if task == "report" else np.arange(len(examples)) for task in asked}
     keys = {task: _image_keys(examples, rows[task], with_words=task == "report") for task in asked}
     frame = f"{examples.images.shape[1:]}|{examples.masks.shape[2:]}|{examples.tokens.shape[1]}"
-    if settings != DEFAULT_VIEWS:
-        frame += f"|{replace(settings, blend=0.0, plain=0.0)}"
+    if options.settings != DEFAULT_VIEWS:
+        frame += f"|{replace(options.settings, blend=0.0, plain=0.0)}"
     hashes = {task: f"{one.hash}|{frame}" for task, one in asked.items()}
     done: list[TeacherTargets] = []
     for view in range(views):
@@ -135,14 +147,14 @@ def cache_targets(
             place = _open_folder(folder / f"{task}-view{view}-{name}")
             stored = _stored(place)
             missing = [i for i, key in enumerate(keys[task]) if key not in stored.places]
-            for start in range(0, len(missing), shard_size):
-                part = missing[start : start + shard_size]
-                values = one.answers(examples, rows[task][part], view, batch_size, start, len(missing), progress)
+            for start in range(0, len(missing), options.shard_size):
+                part = missing[start : start + options.shard_size]
+                values = one.answers(examples, rows[task][part], view, start, len(missing), progress)
                 _write_shard(place, [keys[task][i] for i in part], values)
             if missing:
                 stored = _stored(place)
             read |= _read(stored, keys[task], task)
-        unknown = np.full((len(examples), len(findings) or examples.labels.shape[1]), np.nan, dtype=np.float32)
+        unknown = np.full((len(examples), len(options.findings) or examples.labels.shape[1]), np.nan, dtype=np.float32)
         known = np.asarray(read["findings"], dtype=np.float32) if "findings" in read else unknown
         done.append(
             TeacherTargets(
@@ -178,25 +190,23 @@ class _Asked:
 
     task: str
     teacher: Teacher
-    findings: tuple[str, ...]
-    reasons: str
-    hints: bool
-    settings: ViewSettings
+    options: AskOptions
 
     @property
     def hash(self) -> str:
         """Of all that the answers depend on but image and view."""
-        extra = f"{'|'.join(self.findings)}|{self.reasons}|{self.hints}" if self.task == "findings" else ""
+        wish = self.options
+        extra = f"{'|'.join(wish.findings)}|{wish.reasons}|{wish.hints}" if self.task == "findings" else ""
         return hashlib.sha256(f"{self.teacher.hash}|{self.task}|{extra}".encode()).hexdigest()
 
     def answers(
-        self, examples: Examples, rows: NDArray[np.int64], view: int, batch_size: int, before: int, total: int,
-        progress: Progress | None,
+        self, examples: Examples, rows: NDArray[np.int64], view: int, before: int, total: int, progress: Progress | None
     ) -> dict[str, Half]:
         """Its answers about `rows` by name, 16 bit."""
         kept: dict[str, list[Half]] = {}
+        batch_size = self.options.batch_size
         for start in range(0, len(rows), batch_size):
-            batch = make_batch(examples, rows[start : start + batch_size], view, self.settings)
+            batch = make_batch(examples, rows[start : start + batch_size], view, self.options.settings)
             with torch.no_grad():
                 said = self.teacher.answers(batch.images, batch.tokens if self.task == "report" else None)
                 named = self._named(said, examples.masks.shape[2:])
@@ -216,24 +226,25 @@ class _Asked:
         if self.task == "report":
             return {"report": self._given(said.words, "next words")}
         named = {"findings": self._joined(self._given(said.findings, "findings"))}
-        if self.reasons:
+        if self.options.reasons:
             grid = self._given(said.maps, "maps")
-            if self.reasons == "grad-cam" and not isinstance(self.teacher, OwnTeacher):
+            if self.options.reasons == "grad-cam" and not isinstance(self.teacher, OwnTeacher):
                 mend = "do not ask for its reasons (0 in the recipe), or name a network trained here"
                 raise RecipeError(self.teacher.name, "is not a network of ours: no Grad-CAM", mend=mend)
             if isinstance(self.teacher, OwnTeacher) and said.features is not None:
-                maps = maps_of(self.reasons, self.teacher.network.finding_head, said.features, grid)
+                maps = maps_of(self.options.reasons, self.teacher.network.finding_head, said.features, grid)
             else:
                 maps = torch.sigmoid(grid)
             # Their distance does not depend on scale, and small numbers lose their digits in 16 bit.
             top = maps.abs().amax(dim=(2, 3), keepdim=True)
             named["maps"] = self._joined(maps / top.masked_fill(top == 0, 1.0))
-        if self.hints:
+        if self.options.hints:
             named["attention"] = attention_map(self._given(said.features, "features"))
         return named
 
     def _joined(self, values: Tensor) -> Tensor:
-        return join_by_name(values, self.teacher.findings, self.findings) if self.findings else values
+        mine = self.options.findings
+        return join_by_name(values, self.teacher.findings, mine) if mine else values
 
     def _given(self, values: Tensor | None, what: str) -> Tensor:
         if values is None:
