@@ -20,8 +20,8 @@ from storyxai.imaging.read import read_image
 from storyxai.models.card import write_card
 from storyxai.models.runtime import SHIPPED, load_student
 from storyxai.phantoms.generate import generate_phantom
-from storyxai.programs.pipeline import patient_mark
 from storyxai.provenance import sha256_file
+from storyxai.scorecard.judge import patient_mark
 from storyxai.types import Array
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -28,7 +28,7 @@ from storyxai.imaging.read import read_image
 from storyxai.modalities.chest_radiograph import gate
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
 from storyxai.models.runtime import Student, load_student
-from storyxai.programs.pipeline import patient_mark
+from storyxai.scorecard.judge import patient_mark
 from storyxai.types import Array, Check, Image
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -37,12 +37,12 @@ from storyxai.models.card import Calibration, card_figures, read_card, write_car
 from storyxai.models.runtime import SHIPPED, load_student
 from storyxai.programs.crossvalidate import render_page
 from storyxai.programs.data import import_data, make_phantoms
-from storyxai.programs.pipeline import evaluate_student, figures_of, write_scorecard
+from storyxai.programs.scorecards import figures_of, write_scorecard
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import age_bands, build_scorecard
 from storyxai.scorecard.crossvalidation import CrossValidation, Judged, judge_sets, view_scores
 from storyxai.scorecard.inputs import References, TaskOutputs
-from storyxai.scorecard.judge import JudgeOptions
+from storyxai.scorecard.judge import JudgeOptions, evaluate_student
 from storyxai.training.calibrate import Resampling, ThresholdRule, calibrate
 from storyxai.types import tier_of
 

@@ -14,7 +14,7 @@ from storyxai.models.runtime import load_student
 from storyxai.phantoms.generate import write_phantoms
 from storyxai.programs.data import import_data
 from storyxai.programs.evaluate import score_lines
-from storyxai.programs.pipeline import figures_of
+from storyxai.programs.scorecards import figures_of
 from storyxai.scorecard.judge import JudgeOptions, conformal_of, evaluate_student, student_speed
 from storyxai.scorecard.rows import is_searched, judge_masks, with_pair
 

@@ -30,7 +30,7 @@ ALLOWED = {
 }
 """Whose words they are, by file."""
 MOST_ALLOWED = 14
-NOT_YET = ("story/", "pages/", "models/card.py", "programs/pipeline.py", "types.py", "export/story.schema.json")
+NOT_YET = ("story/", "pages/", "models/card.py", "programs/scorecards.py", "types.py", "export/story.schema.json")
 MOST_NOT_YET = 10
 """What still names the chest: wording that is on its way into the modality. These may only shrink."""
 

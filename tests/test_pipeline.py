@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder of one run of the toy recipe, and the steps that its progress named."""
     out, steps = tmp_path_factory.mktemp("pipeline") / "run", []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("storyxai.training.outputs.network_speeds", _speed_of_the_first)
+        patch.setattr("storyxai.programs.pipeline.network_speeds", _speed_of_the_first)
         recipes.pipeline(RECIPE, out, progress=lambda step, _done, _total: steps.append(step.split(":")[0]))
     return out, steps
 
@@ -140,8 +140,8 @@ def test_the_stories_are_of_a_film_that_the_student_never_met(run: tuple[Path, l
 def _keep_graphs(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing the same graphs again would take half a minute and show nothing."""
     files = {name: sha256_file(out / "model" / name) for name in ("student.safetensors", *GRAPHS)}
-    monkeypatch.setattr("storyxai.models.export.export_student", lambda _network, _folder: files)
-    monkeypatch.setattr("storyxai.training.outputs.network_speeds", lambda *_, **__: {"models": []})
+    monkeypatch.setattr("storyxai.programs.pipeline.export_student", lambda _network, _folder: files)
+    monkeypatch.setattr("storyxai.programs.pipeline.network_speeds", lambda *_, **__: {"models": []})
 
 
 def _trained(steps: list[str]) -> list[str]:

@@ -22,6 +22,7 @@ from storyxai.models.runtime import SHIPPED
 from storyxai.models.teachers import OwnTeacher, network_hash
 from storyxai.models.tokens import encode_tokens, full_vocabulary
 from storyxai.phantoms.generate import generate_phantom
+from storyxai.programs import teach as teach_module
 from storyxai.provenance import sha256_file
 from storyxai.training import distil as distil_module
 from storyxai.training.config import Recipe
@@ -63,7 +64,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return load_network(path)
 
     parts = Parts(part(8, 0), part(8, 1), part(4, 2))
-    monkeypatch.setattr(distil_module, "gather_examples", lambda recipe, *, progress=None: parts)
+    monkeypatch.setattr(teach_module, "gather_examples", lambda recipe, *, progress=None: parts)
     monkeypatch.setattr(distil_module, "train_teacher", teach)
 
     def run(*words: object) -> tuple[int, str, str]:

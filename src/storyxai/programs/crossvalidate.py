@@ -6,7 +6,6 @@ import html
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,15 +13,13 @@ from storyxai.data.folds import check_folds
 from storyxai.errors import InputError
 from storyxai.files import write_whole
 from storyxai.metrics.bootstrap import Estimate
-from storyxai.programs.pipeline import open_run
+from storyxai.programs.runs import open_run
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.crossvalidation import CrossValidation, Judged, SetFigures, judge_sets, match_rows, view_scores
-from storyxai.training.config import TEACHER_TABLES
+from storyxai.training.config import TEACHER_TABLES, Recipe
+from storyxai.training.crossvalidation import out_of_fold_answers
 from storyxai.training.fold_answers import FoldAnswers, calibration_out_of_fold, read_fold_answers
-
-if TYPE_CHECKING:
-    from storyxai.training.config import Recipe
 
 __all__ = ["CrossValidated", "crossvalidate"]
 
@@ -53,8 +50,6 @@ def crossvalidate(
     if folds < 2 or at_once < 1:
         raise InputError("folds", f"{folds} folds, {at_once} at once", mend="2 folds or more, at least one at a time")
     recipe = open_run(recipe_path, out)
-    from storyxai.training.crossvalidation import out_of_fold_answers
-
     other = None if beside is None else read_fold_answers(beside)  # before anything is trained
     answers = out_of_fold_answers(recipe, out, folds=folds, at_once=at_once, progress=progress)
     record = _judge(recipe, sha256_file(out / "recipe.toml"), answers, other, beside)

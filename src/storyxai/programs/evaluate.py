@@ -20,8 +20,8 @@ from storyxai.files import replace_files, require_writable
 from storyxai.models.card import ModelCard, card_figures, read_card, write_card
 from storyxai.models.runtime import load_student
 from storyxai.programs.models import ModelChoice, open_model
-from storyxai.programs.pipeline import write_scorecard
 from storyxai.programs.places import name_full_disk
+from storyxai.programs.scorecards import write_scorecard
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import headline

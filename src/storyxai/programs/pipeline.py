@@ -2,50 +2,49 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storyxai.data.batches import Examples
 from storyxai.data.learnt import learnt_sets, learnt_sources, weights_licence
 from storyxai.errors import RecipeError
 from storyxai.evidence.boxes import evidence_boxes
-from storyxai.files import replace_files, require_writable, write_whole
+from storyxai.files import require_writable, write_whole
 from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.metrics.agreement import grid_cosines
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import MODALITY_FILE, modality_bytes
 from storyxai.models.card import Calibration, ModelCard, card_figures, read_card, write_card
+from storyxai.models.export import export_student
+from storyxai.models.network import Network
 from storyxai.models.runtime import Student, load_student
 from storyxai.models.tokens import decode_tokens
 from storyxai.phantoms.registry import phantom_maker
+from storyxai.programs.runs import open_run
+from storyxai.programs.scorecards import figures_of, write_scorecard
 from storyxai.progress import Progress
-from storyxai.provenance import canonical_json, sha256_file
+from storyxai.provenance import sha256_file
 from storyxai.scorecard.build import References, Scorecard, TaskOutputs, build_scorecard
-from storyxai.scorecard.judge import conformal_of, evaluate_student, patient_mark, told_tiers
-from storyxai.scorecard.page import render_scorecard
+from storyxai.scorecard.inputs import Role
+from storyxai.scorecard.judge import conformal_of, patient_mark, told_tiers
 from storyxai.scorecard.rows import blind_boxes, scored_boxes
 from storyxai.training.calibrate import Resampling, ThresholdRule, calibrate
-from storyxai.training.config import CalibrationRecipe, read_recipe
+from storyxai.training.config import CalibrationRecipe, Recipe, read_recipe
+from storyxai.training.distil import DistilledRun, distil
 from storyxai.training.fold_answers import FoldAnswers, calibration_out_of_fold, read_fold_answers
+from storyxai.training.outputs import NetworkOutputs, network_outputs, network_size, network_speeds
 from storyxai.types import DataSet
 
-if TYPE_CHECKING:
-    from storyxai.data.batches import Examples
-    from storyxai.models.network import Network
-    from storyxai.training.config import Recipe
-    from storyxai.training.distil import DistilledRun
-
 __all__ = [
-    "OWN_LICENCE", "constant_report", "distil_to_folder", "evaluate_student", "limits_of", "open_run", "outputs_of",
-    "patient_mark", "reports_of", "run_pipeline", "write_scorecard",
+    "OWN_LICENCE", "constant_report", "distil_to_folder", "limits_of", "outputs_of", "reports_of", "run_pipeline",
 ]
-
-FINDING_F1 = "finding_f1_micro"
 
 OWN_LICENCE = "Apache-2.0"
 """Of weights that no set's terms bind."""
@@ -53,24 +52,9 @@ LIMITS = ("Probabilities do not carry over to another hospital without calibrati
 """Limits of every student; its modality and what it learned from bring more (`limits_of`)."""
 
 
-def open_run(recipe_path: Path, out: Path) -> Recipe:
-    """The recipe, a copy of it laid into the run's folder. Raises: RecipeError, also for a folder of another run."""
-    recipe = read_recipe(recipe_path)  # before torch is imported: a bad recipe is told at once
-    require_writable(out)
-    saved = out / "recipe.toml"
-    if saved.exists() and saved.read_bytes() != recipe_path.read_bytes():
-        raise RecipeError(
-            str(out), f"holds a run of another recipe than {recipe_path.name}", mend="name another --out, or remove it"
-        )
-    write_whole(recipe_path.read_bytes(), saved)
-    return recipe
-
-
 def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None = None) -> tuple[Student, DistilledRun]:
     """The student that a recipe describes, written to `out`/model with its card. Raises: RecipeError, OutputError."""
     recipe = open_run(recipe_path, out)
-    from storyxai.training.distil import distil
-
     folds = recipe.calibration.out_of_fold
     answers = read_fold_answers(Path(folds)) if folds else None  # before anything is trained
     if "findings" not in recipe.student.tasks:
@@ -98,8 +82,6 @@ def write_model(recipe: Recipe, run: DistilledRun, folder: Path, *, answers: Fol
 
     There by real films where there are any.
     """
-    from storyxai.models.export import export_student
-
     require_writable(folder)
     files, kind = export_student(run.student, folder), recipe.kind()
     if described := modality_bytes(recipe.modality):  # it goes with the student, who is told by it
@@ -141,8 +123,6 @@ def calibration_of(
     network: Network, validation: Examples, *, domain: str, how: CalibrationRecipe = CalibrationRecipe()  # noqa: B008 - it is frozen
 ) -> dict[str, Calibration]:
     """The network's calibration on the validation images of one domain, as the recipe says."""
-    from storyxai.training.outputs import network_outputs
-
     rows = [i for i, name in enumerate(validation.domain) if name == domain]
     mine = validation.take(rows)
     logits = network_outputs(_only(network, "findings"), mine).logits
@@ -174,8 +154,6 @@ def remedies_of(recipe: Recipe) -> tuple[str, ...]:
 
 def judge_run(recipe: Recipe, run: DistilledRun, card: ModelCard, *, progress: Progress | None = None) -> Scorecard:
     """Student and teachers side by side on the held-out phantoms of the run, or without any on what the tables hold out."""
-    from storyxai.training.outputs import network_outputs, network_size
-
     domain, kind = _judged_domain(run.parts.test.domain), recipe.kind()
     phantoms = domain == "phantom"
     rows = [i for i, name in enumerate(run.parts.test.domain) if name == domain]
@@ -266,80 +244,15 @@ def _phantom_truth(
 
 def _speeds(run: DistilledRun) -> dict[str, Any]:
     """The speed of student and teachers on the same held-out images, measured one after the other."""
-    from storyxai.training.outputs import network_speeds
-
     teachers = {f"teacher of {task}": teacher for task, teacher in run.teachers.items()}
     return network_speeds({"student": run.student, **teachers}, run.parts.test, clock=time.perf_counter)
 
 
-def write_scorecard(
-    record: Mapping[str, Any], out: Path, *, speed: Mapping[str, Any] | None = None,
-    explanations: Mapping[str, Any] | None = None,
-) -> None:
-    """Write scorecard.json and scorecard.html into `out`; measured times go to speed.json, apart from what is hashed.
-
-    The figures of maps go to explanations.json and onto the page.
-    """
-    require_writable(out)
-    page = render_scorecard(dict(record), speed=speed, explanations=explanations)
-    files = {"scorecard.json": canonical_json(dict(record)), "scorecard.html": page}
-    for name, more in (("speed.json", speed), ("explanations.json", explanations)):
-        if more is not None:
-            files[name] = canonical_json(dict(more))
-    replace_files(out, files)
-
-
-def figures_of(record: Mapping[str, Any], modality: Modality) -> dict[str, Any]:
-    """The part of a scorecard that goes into the card and from there into stories; what was not measured is left out."""
-    student = next(model for model in record["models"] if model["role"] == "student")
-    data = record["dataset"]["name"]
-    figures: dict[str, Any] = {"per_finding": {}}
-    for item in student["findings"]:
-        if item["auroc"]["value"] is None:
-            continue
-        figures["per_finding"][item["finding"]] = {
-            "auroc": item["auroc"]["value"], "auroc_interval": _interval(item["auroc"]), "n": item["n"],
-            "positives": item["positives"], "average_precision": _value(item, "average_precision"),
-            "ece": _value(item, "ece"), "sensitivity": _value(item, "sensitivity"),
-            "specificity": _value(item, "specificity"), "threshold": item["threshold"], "data": data,
-        }
-        if curve := item.get("curve"):
-            figures.setdefault("curves", {})[item["finding"]] = curve
-    for item in student["subgroups"]:
-        mean = item["mean_auroc_all"]
-        if mean and mean["value"] is not None:
-            figures.setdefault("subgroups", {}).setdefault(item["attribute"], {})[item["group"]] = {
-                "mean_auroc": mean["value"], "auroc_interval": _interval(mean), "finding_count": mean["finding_count"],
-                "n_images": item["images"], "n_patients": item["patients"], "data": data,
-            }
-    drawn = {mask["mask"]: mask for mask in student["masks"] if mask["dice"]["value"] is not None}
-    names = (modality.pair.name, modality.structure_names[0]) if modality.pair else ()
-    if best := next((drawn[name] for name in names if name in drawn), None):
-        figures["lungs"] = {
-            "dice": best["dice"]["value"], "interval": _interval(best["dice"]), "n": best["images"], "data": data,
-        }
-    said = student["reports"]
-    constant = next((item["reports"] for item in record["report_baselines"] if item["name"] == "normal report"), None)
-    if said and constant:
-        figures["report"] = {
-            "finding_f1": said[FINDING_F1]["value"], "constant_f1": constant[FINDING_F1]["value"], "n": said["images"],
-            "data": data,
-        }
-    for pair in record["agreement"]:
-        for item in pair["findings"]:
-            # Of several teachers the first speaks: those that taught stand before published ones.
-            figures.setdefault("agreement", {}).setdefault(item["finding"], {
-                "correlation": item["correlation"], "mean_difference": item["mean_probability_difference"],
-                "n": item["n"], "teacher": pair["teacher"],
-            })
-    return figures
-
-
 def outputs_of(
-    name: str, role: Any, said: Any, ids: Sequence[str], calibration: Mapping[str, Calibration], findings: tuple[str, ...],
-    modality: Modality,
+    name: str, role: Role, said: NetworkOutputs, ids: Sequence[str], calibration: Mapping[str, Calibration],
+    findings: tuple[str, ...], modality: Modality,
 ) -> TaskOutputs:
-    """What a network said (`training.outputs.NetworkOutputs`) as a scorecard takes it, for the named findings."""
+    """What a network said as a scorecard takes it, for the named findings."""
     columns = [said.names.index(finding) for finding in findings]
     chosen = [calibration[finding] for finding in findings] if calibration and said.logits is not None else None
     masks = {} if said.dice is None else {
@@ -355,7 +268,7 @@ def outputs_of(
         logits=None if said.logits is None else said.logits[:, columns],
         calibration=None if chosen is None else [(c.scale, c.bias) for c in chosen],
         thresholds=None if chosen is None else [c.threshold for c in chosen],
-        tiers=None if chosen is None else told_tiers(said.logits[:, columns], chosen),
+        tiers=None if chosen is None or said.logits is None else told_tiers(said.logits[:, columns], chosen),
         conformal=() if chosen is None else conformal_of(chosen), features=said.features, distances=apart, dices=masks,
         reports=None if said.words is None else [_text(words, modality) for words in said.words],
     )
@@ -363,8 +276,6 @@ def outputs_of(
 
 def _only(network: Network, task: str) -> Network:
     """A view of `network` that answers one task only, for speed."""
-    import copy
-
     lean = copy.copy(network)
     lean.spec = replace(network.spec, tasks=(task,))
     return lean
@@ -386,12 +297,3 @@ def reports_of(examples: Examples, vocabulary: Sequence[str], modality: Modality
 def constant_report(reports: Sequence[str]) -> str:
     """The commonest training report: what a writer says who looks at nothing."""
     return max(sorted(set(reports)), key=reports.count)
-
-
-def _interval(estimate: Mapping[str, Any]) -> list[float] | None:
-    return None if estimate.get("low") is None else [estimate["low"], estimate["high"]]
-
-
-def _value(item: Mapping[str, Any], name: str) -> float | None:
-    estimate = item.get(name)
-    return estimate.get("value") if isinstance(estimate, dict) else estimate

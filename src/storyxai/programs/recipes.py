@@ -1,6 +1,7 @@
 """What a recipe can be asked for: its teachers, its student, the whole way to stories, or what each part adds.
 
-Every recipe is read before torch is loaded, so that a bad one is told at once.
+Every recipe is read before torch is loaded, which takes seconds: a bad one is told at once. So what needs torch is imported
+in the functions.
 """
 
 from __future__ import annotations
@@ -8,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from storyxai.ablation.page import render_ablation
 from storyxai.files import require_writable, write_whole
-from storyxai.programs.crossvalidate import CrossValidated, crossvalidate
 from storyxai.programs.data import make_phantoms
 from storyxai.programs.evaluate import score_lines
 from storyxai.programs.models import ModelChoice
-from storyxai.programs.pipeline import distil_to_folder, run_pipeline
 from storyxai.programs.places import name_full_disk
-from storyxai.programs.teach import teach_to_folder
+from storyxai.programs.runs import open_run
 from storyxai.programs.tell import TellOptions, tell
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import headline
 from storyxai.training.config import read_recipe
 
-__all__ = [
-    "Ablated", "CrossValidated", "Piped", "Taught", "ablate", "convert_weights", "crossvalidate", "distil", "pipeline", "teach",
-]
+if TYPE_CHECKING:
+    from storyxai.programs.crossvalidate import CrossValidated
+
+__all__ = ["Ablated", "Piped", "Taught", "ablate", "convert_weights", "crossvalidate", "distil", "pipeline", "teach"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ def convert_weights(given: Path, encoder: str, out: Path) -> int:
 def teach(recipe: Path, out: Path, *, task: str = "all", progress: Progress | None = None) -> Taught:
     """The teachers of a recipe in `out`, weights and a card each, with their figures on the validation part."""
     with name_full_disk(out):
+        open_run(recipe, out)
+        from storyxai.programs.teach import teach_to_folder
+
         cards = teach_to_folder(recipe, out, task=task, progress=progress)
     lines = [f"{out / card['weights']['file']}: {line}" for card in cards for line in teacher_lines(card)]
     return Taught(out, tuple(_teacher(card, out) for card in cards), tuple(lines))
@@ -74,6 +78,9 @@ def teach(recipe: Path, out: Path, *, task: str = "all", progress: Progress | No
 def distil(recipe: Path, out: Path, *, progress: Progress | None = None) -> str:
     """The id of the student of a recipe, which now stands in `out`/model."""
     with name_full_disk(out):
+        open_run(recipe, out)
+        from storyxai.programs.pipeline import distil_to_folder
+
         student, _ = distil_to_folder(recipe, out, progress=progress)
     return student.card.model_id
 
@@ -85,7 +92,6 @@ def ablate(recipe: Path, out: Path, *, finished_only: bool = False, progress: Pr
     """
     read = read_recipe(recipe)
     require_writable(out)
-    from storyxai.ablation.page import render_ablation
     from storyxai.ablation.run import run_ablation
 
     record = run_ablation(read, out, finished_only=finished_only, progress=progress)
@@ -96,8 +102,10 @@ def ablate(recipe: Path, out: Path, *, finished_only: bool = False, progress: Pr
 
 def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> Piped:
     """A recipe from nothing to stories: student, scorecard, and four stories of held-out phantoms."""
-    read = read_recipe(recipe)
     with name_full_disk(out):
+        read = open_run(recipe, out)
+        from storyxai.programs.pipeline import run_pipeline
+
         _, record = run_pipeline(recipe, out, progress=progress)
     first = read.data.phantom_seed * 1_000_000 + read.data.phantom_train + read.data.phantom_validation
     count = min(read.evaluation.stories, read.data.phantom_test)
@@ -106,6 +114,16 @@ def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> Pi
             make_phantoms(out / "held_out", count=count, seed=first, size=512, modality=read.kind().key)
         tell([out / "held_out" / "images"], out / "stories", TellOptions(model=ModelChoice(out / "model")), progress=progress)
     return Piped(out, headline(record), tuple(score_lines(record)))
+
+
+def crossvalidate(
+    recipe: Path, out: Path, *, folds: int = 5, at_once: int = 1, beside: Path | None = None, progress: Progress | None = None
+) -> CrossValidated:
+    """The recipe's figures on patients that its students never saw, as `programs.crossvalidate` says."""
+    open_run(recipe, out)
+    from storyxai.programs import crossvalidate as program
+
+    return program.crossvalidate(recipe, out, folds=folds, at_once=at_once, beside=beside, progress=progress)
 
 
 def _teacher(card: Mapping[str, Any], out: Path) -> dict[str, Any]:

@@ -6,22 +6,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from storyxai.data.learnt import learnt_sets, weights_licence
 from storyxai.data.skipped import write_skipped
 from storyxai.errors import UnknownNameError
 from storyxai.files import write_whole
-from storyxai.programs.pipeline import OWN_LICENCE, constant_report, limits_of, open_run, outputs_of, reports_of
+from storyxai.models.network import Network, count_parameters
+from storyxai.models.teachers import network_hash
+from storyxai.programs.pipeline import OWN_LICENCE, constant_report, limits_of, outputs_of, reports_of
+from storyxai.programs.runs import open_run
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.build import References, build_scorecard
-from storyxai.training.config import TEACHER_TABLES
-
-if TYPE_CHECKING:
-    from storyxai.models.network import Network
-    from storyxai.training.config import Recipe
-    from storyxai.training.distil import Parts
+from storyxai.training.config import TEACHER_TABLES, Recipe
+from storyxai.training.distil import Parts, check_parts, gather_examples, train_teachers, with_outlines
+from storyxai.training.outputs import network_outputs
 
 __all__ = ["TASKS", "TEACHER_FORMAT", "judge_teacher", "teach_to_folder"]
 
@@ -39,8 +39,6 @@ def teach_to_folder(
     if task not in (*TASKS, "all"):
         raise UnknownNameError("task", task, (*TASKS, "all"))
     recipe = open_run(recipe_path, out)
-    from storyxai.training.distil import check_parts, gather_examples, train_teachers, with_outlines
-
     parts = gather_examples(recipe, progress=progress)
     write_skipped(parts.left_out, out / "left_out.csv")
     check_parts(recipe, parts)
@@ -65,8 +63,6 @@ def judge_teacher(
     Reports stand beside the one that is always the same. The validation part may also have chosen among epochs, so this
     is no test.
     """
-    from storyxai.training.outputs import network_outputs
-
     figures, kind = [], recipe.kind()
     name, words = f"teacher of {task}", teacher.spec.vocabulary
     for domain in sorted(set(parts.validation.domain)):
@@ -97,9 +93,6 @@ def _write_card(
     progress: Progress | None,
 ) -> dict[str, Any]:
     """The card of the teacher called `name`, written beside its weights."""
-    from storyxai.models.network import count_parameters
-    from storyxai.models.teachers import network_hash
-
     weights, path, task = out / f"teacher-{name}.safetensors", out / f"teacher-{name}.json", name.partition("-")[0]
     learnt = [value for values in losses.values() for value in values]
     if not learnt and path.exists():  # it was trained in an earlier run
