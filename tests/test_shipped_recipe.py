@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from storyxai.data.table import StudyRow, StudyTable
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import vocabulary
-from storyxai.models import export
 from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import full_vocabulary
@@ -105,7 +104,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(export, "export_student", save_alone)  # graphs take longest, and other tests make them
+        patch.setattr("storyxai.programs.pipeline.export_student", save_alone)  # graphs take longest, and other tests make them
         recipes.distil(RECIPES / "shipped-toy.toml", Path("run"))
     return folder
 

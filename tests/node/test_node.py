@@ -91,7 +91,7 @@ def test_a_fault_of_ours_is_tried_again_and_then_set_aside(
     queue: DiskQueue, reports: Reports, lines: list[str], teller: Teller, reason: str
 ) -> None:
     queue.receive(film_of_file(file_bytes(1)))
-    with running(queue, reports, teller, most_seconds=3.0 if teller is hang else 30.0, most_attempts=2) as log:
+    with running(queue, reports, teller, most_seconds=1.0 if teller is hang else 30.0, most_attempts=2) as log:
         wait_for(lambda: jobs(queue) == {"failed": 1}, 40)
     assert events(log) == ["opened", "not_told"]
     assert sum(f"reason={reason}" in line for line in lines) == 2
