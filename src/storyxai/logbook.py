@@ -63,12 +63,12 @@ class LogVerified:
     remarks: tuple[str, ...] = ()
 
 
-def link_of(line: Mapping[str, Any]) -> str:
+def link_of(line: Mapping[str, object]) -> str:
     """What the next line of a chain holds of this one."""
     return sha256_bytes(canonical_json(line))
 
 
-def broken_links(lines: Sequence[Mapping[str, Any]]) -> list[int]:
+def broken_links(lines: Sequence[Mapping[str, object]]) -> list[int]:
     """The numbers, from 1, of the lines that do not follow from the line before them."""
     before, broken = START, []
     for number, line in enumerate(lines, start=1):
@@ -112,11 +112,10 @@ class Logbook:
 
     def lacking(self, entries: Sequence[Entry], job: str) -> list[Entry]:
         """Those of a job's entries that no line tells of yet: what a crash kept from being written."""
-        names = [one.name for one in fields(Entry)]
         there: list[Entry] = []
         if self.path.is_file():
             found = (line for line, _ in _lines(self.path) if line is not None and line.get("job") == job)
-            there = [Entry(**{name: line[name] for name in names if name in line}) for line in found]
+            there = [_entry_of(line) for line in found]
         lacking = []
         for entry in entries:
             if entry in there:
@@ -136,12 +135,12 @@ class Logbook:
             cut_to(self.path.stat().st_size - torn, self.path)
         last = _last_line(self.path)
         self._require_ours(last)
-        number, link = int(last["number"]), link_of(last)
+        number, link = int(str(last["number"])), link_of(last)
         if torn:
             return self._add(number, link, {"time": time, "event": "mended", "count": torn})
         return number, link
 
-    def _require_ours(self, last: Mapping[str, Any]) -> None:
+    def _require_ours(self, last: Mapping[str, object]) -> None:
         """Raise ArchiveError where a line added now would hide what was done to the log before."""
         sound = hmac.compare_digest(str(last.get("mac")), _mac(last, self.key)) if self.key else "mac" not in last
         if not sound or last.get("key_id", _key_id(self.key)) != _key_id(self.key):
@@ -150,17 +149,17 @@ class Logbook:
             head = json.loads(head_path(self.path).read_bytes())
         except (OSError, ValueError, RecursionError):
             head = {}
-        number = int(last["number"])
+        number = int(str(last["number"]))
         # A loss of power between the two writes leaves the head one line behind.
         if (head.get("lines"), head.get("last")) not in {(number, link_of(last)), (number - 1, last["before"])} and number > 1:
             raise ArchiveError(str(self.path), "does not end as its head says: lines were cut off or altered", mend=_MEND)
 
-    def _add(self, number: int, before: str, told: Mapping[str, Any]) -> tuple[int, str]:
-        line: dict[str, Any] = {**told, "number": number + 1, "before": before}
+    def _add(self, number: int, before: str, told: Mapping[str, object]) -> tuple[int, str]:
+        line: dict[str, object] = {**told, "number": number + 1, "before": before}
         if self.key:
             line["mac"] = _mac(line, self.key)
         append_durably(_bytes_of(line), self.path)
-        head: dict[str, Any] = {"format": FORMAT, "lines": number + 1, "last": link_of(line)}
+        head: dict[str, object] = {"format": FORMAT, "lines": number + 1, "last": link_of(line)}
         if self.key:
             head["mac"] = _mac(head, self.key)
         write_whole(_bytes_of(head), head_path(self.path))
@@ -192,7 +191,12 @@ def verify_log(path: Path, *, key: bytes = b"", expect: str = "") -> LogVerified
     return LogVerified(path, number, before, tuple(problems), tuple(remarks))
 
 
-def _line_problems(line: Mapping[str, Any], number: int, before: str, key: bytes) -> Iterator[str]:
+def _entry_of(line: Mapping[str, object]) -> Entry:
+    told: Any = {one.name: line[one.name] for one in fields(Entry) if one.name in line}
+    return Entry(**told)
+
+
+def _line_problems(line: Mapping[str, object], number: int, before: str, key: bytes) -> Iterator[str]:
     if line.get("number") != number:
         yield f"says that it is number {line.get('number')}: lines were cut, added or put in another order"
     if before and line.get("before") != before:
@@ -229,7 +233,7 @@ def _link_at(path: Path, number: int) -> str:
     return next((link_of(line) for at, (line, _) in enumerate(_lines(path), start=1) if at == number and line), "")
 
 
-def _lines(path: Path) -> Iterator[tuple[dict[str, Any] | None, str]]:
+def _lines(path: Path) -> Iterator[tuple[dict[str, object] | None, str]]:
     """Each line, or None and what is wrong with it."""
     with path.open("rb") as stream:
         while data := stream.readline(LONGEST_LINE):
@@ -259,7 +263,7 @@ def _torn_bytes(path: Path) -> int:
     return len(tail) - (tail.rfind(b"\n") + 1)
 
 
-def _last_line(path: Path) -> dict[str, Any]:
+def _last_line(path: Path) -> dict[str, object]:
     tail = _tail(path)
     lines = tail[: tail.rfind(b"\n") + 1].splitlines()
     try:
@@ -271,11 +275,11 @@ def _last_line(path: Path) -> dict[str, Any]:
     raise ArchiveError(str(path), "does not end in a line of a log", mend=_MEND)
 
 
-def _bytes_of(line: Mapping[str, Any]) -> bytes:
+def _bytes_of(line: Mapping[str, object]) -> bytes:
     return json.dumps(line, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
-def _mac(body: Mapping[str, Any], key: bytes) -> str:
+def _mac(body: Mapping[str, object], key: bytes) -> str:
     bare = {name: value for name, value in body.items() if name != "mac"}
     return hmac.new(key, canonical_json(bare), hashlib.sha256).hexdigest()
 

@@ -307,11 +307,7 @@ def _ground(recipe: Recipe, out: Path, progress: Progress | None) -> Ground:
 
 
 def _examples(arrays: Mapping[str, NDArray[Any]], part: str) -> Examples:
-    chosen: dict[str, Any] = {}
-    for item in fields(Examples):
-        values = arrays[f"{part}.{item.name}"]
-        chosen[item.name] = tuple(values.tolist()) if values.dtype.kind == "U" else values
-    return Examples(**chosen)
+    return Examples.of_columns(arrays[f"{part}.{item.name}"] for item in fields(Examples))
 
 
 def _references(recipe: Recipe, ground: Ground) -> References:

@@ -8,7 +8,7 @@ that the student sees.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -54,11 +54,16 @@ class Examples:
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Examples:
         """The examples of the given rows."""
         index = np.asarray(rows, dtype=np.int64)
-        chosen: dict[str, Any] = {}
-        for item in fields(self):
-            values = getattr(self, item.name)
-            chosen[item.name] = values[index] if isinstance(values, np.ndarray) else tuple(values[i] for i in index)
-        return replace(self, **chosen)
+        mine = [getattr(self, item.name) for item in fields(self)]
+        return Examples.of_columns(one[index] if isinstance(one, np.ndarray) else tuple(one[i] for i in index) for one in mine)
+
+    @staticmethod
+    def of_columns(columns: Iterable[Any]) -> Examples:
+        """The examples whose fields are `columns`, in their order; texts may come as arrays."""
+        given: list[Any] = [
+            tuple(one.tolist()) if isinstance(one, np.ndarray) and one.dtype.kind == "U" else one for one in columns
+        ]
+        return Examples(*given)
 
 
 class Batch(NamedTuple):
@@ -78,15 +83,13 @@ class Batch(NamedTuple):
 
 def join_examples(parts: Sequence[Examples]) -> Examples:
     """The examples of all parts in order. Raises: TableError when an id stands in more than one part."""
-    joined: dict[str, Any] = {}
-    for item in fields(Examples):
-        values = [getattr(part, item.name) for part in parts]
-        joined[item.name] = np.concatenate(values) if isinstance(values[0], np.ndarray) else sum(values, ())
-    ids = joined["ids"]
+    columns = ([getattr(part, item.name) for part in parts] for item in fields(Examples))
+    joined = Examples.of_columns(np.concatenate(one) if isinstance(one[0], np.ndarray) else sum(one, ()) for one in columns)
+    ids = joined.ids
     if len(set(ids)) != len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise TableError(twice, "stands in the training examples twice", mend="give each image one id")
-    return Examples(**joined)
+    return joined
 
 
 def make_batch(

@@ -61,7 +61,7 @@ class CheckReport:
     lines: tuple[str, ...]
     counts: Mapping[str, str]
     twice: tuple[str, ...]
-    sampled: tuple[Mapping[str, Any], ...]
+    sampled: tuple[Mapping[str, object], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +167,7 @@ def _look_at_files(table: StudyTable, problems: list[Problem], progress: Progres
     return _Seen(ids, digests, np.array(thumbnails, dtype=np.uint8).reshape(-1, SIDE, SIDE))
 
 
-def _check_marks(table: StudyTable, record: dict[str, Any], size: tuple[int, int], problems: list[Problem]) -> None:
+def _check_marks(table: StudyTable, record: dict[str, object], size: tuple[int, int], problems: list[Problem]) -> None:
     """Masks of another size than the image, boxes that leave it, and cells that hold neither."""
     try:
         _compare_marks(table, record, size, problems)
@@ -176,11 +176,11 @@ def _check_marks(table: StudyTable, record: dict[str, Any], size: tuple[int, int
         problems.append(Problem("marks", str(record["image_id"]), why))
 
 
-def _compare_marks(table: StudyTable, record: dict[str, Any], size: tuple[int, int], problems: list[Problem]) -> None:
+def _compare_marks(table: StudyTable, record: dict[str, object], size: tuple[int, int], problems: list[Problem]) -> None:
     width, height = size
     if min(size) < SMALLEST_SIDE:
         problems.append(Problem("small", str(record["image_id"]), f"is {width} x {height} pixels"))
-    for name, cell in {f"mask {name}": str(cell) for name, cell in json.loads(record["masks"]).items()}.items():
+    for name, cell in {f"mask {name}": str(cell) for name, cell in json.loads(str(record["masks"])).items()}.items():
         try:
             given = runs_size(cell)[::-1] if cell.startswith("runs:") else picture_size(table.root / cell)
             if given is None:
@@ -194,7 +194,7 @@ def _compare_marks(table: StudyTable, record: dict[str, Any], size: tuple[int, i
             if not same_shape:
                 why = f"{name} is {given[0]} x {given[1]}, the image {width} x {height}"
                 problems.append(Problem("mask", str(record["image_id"]), why))
-    frames = {(note["frame_width"], note["frame_height"]) for note in json.loads(record["boxes"]) if note["frame_width"]}
+    frames = {(note["frame_width"], note["frame_height"]) for note in json.loads(str(record["boxes"])) if note["frame_width"]}
     for across, down in sorted(frames):
         if abs(across * height - down * width) > max(across, down, *size):
             why = f"its boxes are in a frame of {across:g} x {down:g}, of another shape than the image ({width} x {height})"
@@ -262,7 +262,7 @@ def _find_odd_images(seen: _Seen, problems: list[Problem]) -> None:
             problems.append(Problem("intensity", image_id, why))
 
 
-def _sampled(table: StudyTable, sample: int, seed: int, broken: set[str]) -> list[dict[str, Any]]:
+def _sampled(table: StudyTable, sample: int, seed: int, broken: set[str]) -> list[dict[str, object]]:
     """Rows to show: a third with boxes, a third with masks of structures, a third with other masks, filled up with any."""
     frame = table.frame
     usable = (frame["image"] != "") & ~frame["image_id"].isin(broken)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,8 @@ __all__ = [
     "read_structures", "read_table", "split_pair",
 ]
 
-Row = Mapping[str, Any]
+Row: TypeAlias = Mapping[str, object]
+Stated = TypeVar("Stated")
 FORMAT = "storyxai study table 2"
 COLUMN_A_MASK = "storyxai study table 1"
 """The format that had a column for each mask."""
@@ -155,7 +156,7 @@ class StudyRow:
     impression_text: str = ""
     notes: tuple[str, ...] = ()
 
-    def cells(self, schema: TableSchema = _USUAL_SCHEMA) -> dict[str, Any]:
+    def cells(self, schema: TableSchema = _USUAL_SCHEMA) -> dict[str, object]:
         """The row's cells by column name."""
         return {
             **{name: getattr(self, name) for name in (*_BEFORE_LABELS, *_AFTER_LABELS) if hasattr(self, name)},
@@ -236,7 +237,7 @@ class StudyTable:
     def boxes_of(self, row: Row, *, height: int, width: int) -> tuple[Box, ...]:
         """The row's boxes in the frame of its stored image of `height` x `width` pixels, every reader's, score 1."""
         boxes = []
-        for note in json.loads(row["boxes"]):
+        for note in json.loads(str(row["boxes"])):
             across, down = width / (note["frame_width"] or width), height / (note["frame_height"] or height)
             boxes.append(Box(note["finding"], note["x"] * across, note["y"] * down, note["width"] * across,
                              note["height"] * down, 1.0))
@@ -298,9 +299,9 @@ def _join_masks(frame: pd.DataFrame, schema: TableSchema) -> pd.DataFrame:
     return frame.assign(masks=cells)
 
 
-def _stored_schema(meta: Mapping[str, Any]) -> TableSchema:
+def _stored_schema(meta: Mapping[str, object]) -> TableSchema:
     """The schema that a table's own words state; the default one where they state none. Raises: TableError."""
-    stored = meta.get("schema", asdict(_USUAL_SCHEMA))
+    stored: Any = meta.get("schema", asdict(_USUAL_SCHEMA))
     try:
         pair = stored.get("pair")
         return TableSchema(
@@ -337,8 +338,8 @@ def join_tables(tables: Sequence[StudyTable]) -> StudyTable:
 
 
 def join_by_name(
-    keys: Iterable[str], extra: Mapping[str, Any], *, what: str, unmatched: str = "refuse"
-) -> dict[str, Any]:
+    keys: Iterable[str], extra: Mapping[str, Stated], *, what: str, unmatched: str = "refuse"
+) -> dict[str, Stated]:
     """`extra` for the given keys only, joined by exact name.
 
     Raises: TableError when a name in `extra` is not among the keys, unless `unmatched` is "leave" (a published list
@@ -359,7 +360,7 @@ def read_pair(table: StudyTable, row: Row) -> tuple[Mask, Mask] | None:
     other non-zero value counts as inside (0/1 masks). Shapes: bool [H, W], the frame of the mask file.
     Raises: TableError naming the mask file, also when a left and a right mask differ in size.
     """
-    pair, drawn = table.schema.pair, json.loads(row["masks"])
+    pair, drawn = table.schema.pair, json.loads(str(row["masks"]))
     if pair is None:
         return None
     sides = [read_grey_mask(drawn[name], table.root) > 0 for name in table.schema.structures[:2] if name in drawn]
@@ -382,7 +383,7 @@ def read_structures(table: StudyTable, row: Row) -> dict[str, tuple[Mask, Mask |
     they can be told apart in a mask of both (`split_pair`).
     Shapes: bool [H, W], the frame of the mask file. Raises: TableError naming the mask file.
     """
-    drawn, pair, sides = json.loads(row["masks"]), table.schema.pair, table.schema.structures[:2]
+    drawn, pair, sides = json.loads(str(row["masks"])), table.schema.pair, table.schema.structures[:2]
     found: dict[str, tuple[Mask, Mask | None]] = {
         name: (read_grey_mask(drawn[name], table.root) > 0, None) for name in table.schema.structures if name in drawn
     }
@@ -414,7 +415,7 @@ def _checked(frame: pd.DataFrame, schema: TableSchema) -> pd.DataFrame:
     if missing:
         raise TableError("table", f"lacks the column '{missing[0]}'", mend="write it with `storyxai data import`")
     frame = frame[list(columns)].reset_index(drop=True)
-    casts: dict[str, Any] = {}
+    casts: dict[str, type[np.bool_] | type[np.float64]] = {}
     for name, (kind, _) in columns.items():
         column = frame[name]
         if kind == "text":

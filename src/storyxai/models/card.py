@@ -94,14 +94,14 @@ class ModelCard:
 
     name: str
     version: str
-    spec: Mapping[str, Any]
+    spec: Mapping[str, object]
     files: Mapping[str, str]
     calibration: Mapping[str, Calibration]
     trained_on: tuple[DataSet, ...]
     limits: tuple[str, ...]
     cannot_see: tuple[str, ...]
     figures: CardFigures = field(default_factory=CardFigures)
-    training: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, object] = field(default_factory=dict)
     licence: str = ""
     modality: str = DEFAULT_MODALITY
 
@@ -203,12 +203,12 @@ def _log_odds(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-def _without_prevalence(one: Calibration) -> dict[str, Any]:
-    record: dict[str, Any] = msgspec.to_builtins(one)
+def _without_prevalence(one: Calibration) -> dict[str, object]:
+    record: dict[str, object] = msgspec.to_builtins(one)
     return {name: value for name, value in record.items() if name != "prevalence"}
 
 
-def card_figures(figures: Mapping[str, Any]) -> CardFigures:
+def card_figures(figures: Mapping[str, object]) -> CardFigures:
     """Figures from plain JSON values. Raises: WeightsError naming one that is of another kind."""
     try:
         return msgspec.convert(figures, CardFigures)

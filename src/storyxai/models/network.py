@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -46,15 +47,15 @@ class NetworkSpec:
     deepest: int = 32
     structures: tuple[str, ...] = MASKS
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The specification as plain JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @staticmethod
-    def from_dict(record: dict[str, Any]) -> NetworkSpec:
+    def from_dict(record: Mapping[str, object]) -> NetworkSpec:
         """The specification from `as_dict`'s values. Raises: WeightsError for an unknown or missing field."""
         try:
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+            values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
             return NetworkSpec(**values)
         except TypeError as error:
             raise WeightsError("network specification", str(error), mend="use the storyxai that wrote it") from error

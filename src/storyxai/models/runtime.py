@@ -76,11 +76,16 @@ class Student:
 
     @property
     def size(self) -> int:
-        return int(self.card.spec["size"])
+        return int(self._spec["size"])
 
     @property
     def findings(self) -> tuple[str, ...]:
-        return tuple(self.card.spec["findings"])
+        return tuple(self._spec["findings"])
+
+    @property
+    def _spec(self) -> Any:
+        """The network's specification as its card states it: plain JSON values."""
+        return self.card.spec
 
     @cached_property
     def modality(self) -> Modality:
@@ -90,18 +95,18 @@ class Student:
     @property
     def tasks(self) -> tuple[str, ...]:
         """What it was taught: "findings" and, where it draws or writes, "masks" and "report"."""
-        return tuple(self.card.spec.get("tasks", TASKS))
+        return tuple(self._spec.get("tasks", TASKS))
 
     @property
     def structure_names(self) -> tuple[str, ...]:
         """What its masks draw, in order; empty where it draws none."""
         if "masks" not in self.tasks:
             return ()
-        return tuple(self.card.spec.get("structures") or self.modality.structure_names)
+        return tuple(self._spec.get("structures") or self.modality.structure_names)
 
     @property
     def channels(self) -> int:
-        return int(self.card.spec.get("channels", 1))
+        return int(self._spec.get("channels", 1))
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -168,8 +173,8 @@ class Student:
 
     def write_report(self, memory: Array) -> tuple[list[str], float]:
         """The words of the report and the mean log-probability per word, by greedy choice (ties: the lower number)."""
-        words, vocabulary = [START], self.card.spec["vocabulary"]
-        limit, total = int(self.card.spec["max_tokens"]) - 1, 0.0
+        words, vocabulary = [START], self._spec["vocabulary"]
+        limit, total = int(self._spec["max_tokens"]) - 1, 0.0
         while len(words) < limit:
             feed = {"words": np.array([words], np.int64), "memory": np.ascontiguousarray(memory, np.float32)}
             scores = self._session("words").run(None, feed)[0][0, -1].copy()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image as Picture
@@ -65,7 +64,7 @@ class SkinPhantom:
     kind: str
     diameter_mm: float
 
-    def known(self) -> dict[str, Any]:
+    def known(self) -> dict[str, object]:
         """What is known of it beside labels, boxes and masks."""
         return {"kind": self.kind, "diameter_mm": round(self.diameter_mm, 3)}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image as Picture
@@ -51,7 +50,7 @@ class Phantom:
     report: tuple[str, ...]
     devices: tuple[str, ...]
 
-    def known(self) -> dict[str, Any]:
+    def known(self) -> dict[str, object]:
         """What is known of it beside labels, boxes and masks."""
         return {
             "devices": self.devices, "cardiothoracic_ratio": self.cardiothoracic_ratio,
@@ -257,7 +256,7 @@ def _write_pictures(folder: Path, phantom: AnyPhantom) -> None:
         Picture.fromarray(mask.astype(np.uint8) * 255).save(folder / "lesions" / f"{name}__{finding}.png")
 
 
-def _record(phantom: AnyPhantom) -> dict[str, Any]:
+def _record(phantom: AnyPhantom) -> dict[str, object]:
     image = phantom.image
     return {
         "id": phantom.patient_id, "patient_id": phantom.patient_id, "seed": phantom.seed, "view": image.view,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Protocol
 
 from storyxai.errors import UnknownNameError
 from storyxai.types import Box, Image, Mask
@@ -37,7 +37,7 @@ class AnyPhantom(Protocol):
     @property
     def report(self) -> tuple[str, ...]: ...
 
-    def known(self) -> dict[str, Any]:
+    def known(self) -> dict[str, object]:
         """What else is known of it, as plain values."""
         ...
 

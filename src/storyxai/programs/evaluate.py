@@ -76,7 +76,7 @@ class Evaluated:
     """Where the scorecard (or the figures of the maps alone) and its page stand, the main figures, and the same in words."""
 
     scorecard: Path
-    headline: Mapping[str, Any]
+    headline: Mapping[str, object]
     lines: tuple[str, ...]
 
     @property
@@ -150,7 +150,7 @@ def _plan_of(options: EvaluateOptions) -> ExplanationPlan | None:
     return plan
 
 
-def _with_maps(card: ModelCard, maps: Mapping[str, Any]) -> ModelCard:
+def _with_maps(card: ModelCard, maps: Mapping[str, object]) -> ModelCard:
     found = card_figures(card_parts(dict(maps)))
     return replace(card, figures=replace(card.figures, faithfulness=found.faithfulness, robustness=found.robustness))
 
@@ -164,6 +164,6 @@ def score_lines(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _in_words(found: Mapping[str, Any]) -> str:
+def _in_words(found: Mapping[str, object]) -> str:
     span = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
     return f"{found['value']:.3f}{span}"

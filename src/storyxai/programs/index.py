@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from storyxai.errors import ArchiveError, InputError, OutputError
@@ -101,7 +100,7 @@ def _pages(study: Path, page: Path) -> Iterator[LinkedPage]:
             yield LinkedPage(audience, _address(study / f"{audience}.html", page))
 
 
-def _thumbnail(study: Path, page: Path, record: Mapping[str, Any], sha256: str) -> str:
+def _thumbnail(study: Path, page: Path, record: Mapping[str, object], sha256: str) -> str:
     """The address of the study's small picture, drawn where it is not there yet."""
     picture = page.with_name(f"{page.stem}-thumbs") / f"{sha256[:16]}.jpg"
     if not picture.is_file():

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +64,7 @@ def distil_to_folder(recipe_path: Path, out: Path, *, progress: Progress | None 
     return load_student(out / "model"), run
 
 
-def run_pipeline(recipe_path: Path, out: Path, *, progress: Progress | None = None) -> tuple[Student, dict[str, Any]]:
+def run_pipeline(recipe_path: Path, out: Path, *, progress: Progress | None = None) -> tuple[Student, dict[str, object]]:
     """`distil_to_folder`, then the scorecard of student and teachers on the held-out part, written into `out`."""
     student, run = distil_to_folder(recipe_path, out, progress=progress)
     recipe = read_recipe(recipe_path)
@@ -242,7 +241,7 @@ def _phantom_truth(
     return boxes, views
 
 
-def _speeds(run: DistilledRun) -> dict[str, Any]:
+def _speeds(run: DistilledRun) -> dict[str, object]:
     """The speed of student and teachers on the same held-out images, measured one after the other."""
     teachers = {f"teacher of {task}": teacher for task, teacher in run.teachers.items()}
     return network_speeds({"student": run.student, **teachers}, run.parts.test, clock=time.perf_counter)

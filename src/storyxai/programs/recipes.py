@@ -35,7 +35,7 @@ class Taught:
     """A recipe's teachers: what each is and where it lies, and their main figures in words."""
 
     out: Path
-    teachers: tuple[Mapping[str, Any], ...]
+    teachers: tuple[Mapping[str, object], ...]
     lines: tuple[str, ...]
 
 
@@ -53,7 +53,7 @@ class Piped:
     """A recipe gone through: the scorecard's main figures, and the same in words."""
 
     out: Path
-    headline: Mapping[str, Any]
+    headline: Mapping[str, object]
     lines: tuple[str, ...]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from storyxai.errors import ArchiveError, InputError
 from storyxai.evidence.archive import read_archive, verify_hashes
@@ -68,7 +67,7 @@ def released_as(folder: Path) -> Release | None:
     return Release(str(log[-1]["by"]), str(log[-1]["time"]), bool(log[-1]["with_picture"])) if log else None
 
 
-def check_release(folder: Path, record: Mapping[str, Any]) -> list[str]:
+def check_release(folder: Path, record: Mapping[str, object]) -> list[str]:
     """What is wrong with the study's log of releases, one sentence each; empty where it holds or there is none."""
     try:
         log = _read_log(folder)
@@ -96,7 +95,7 @@ def _drawn(evidence: Evidence, folder: Path, page: bytes, one: Release) -> bytes
     return render_html(story, evidence, release=one)
 
 
-def _read_log(folder: Path) -> list[dict[str, Any]]:
+def _read_log(folder: Path) -> list[dict[str, object]]:
     path, mend = folder / RELEASE_NAME, "remove it and release the page again"
     if not path.is_file():
         return []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from storyxai import __version__
 from storyxai.errors import ArchiveError, StoryxaiError
@@ -138,7 +137,7 @@ def _reader(folder: Path, name: str) -> Reader:
     return Reader(sentences, (audience.title, *texts), is_known=bool(sentences or texts), release=release, reworded=said)
 
 
-def _page(folder: Path, audience: str, evidence: Evidence | None, record: Mapping[str, Any] | None) -> _Page:
+def _page(folder: Path, audience: str, evidence: Evidence | None, record: Mapping[str, object] | None) -> _Page:
     name = f"{audience}.html"
     data = (folder / name).read_bytes()
     problems = [] if record is None else [f"{name}: {problem}" for problem in check_page(data, record)]
@@ -162,7 +161,7 @@ def _told_again(folder: Path, evidence: Evidence, audience: str, language: str) 
     return again if page is None else reworded_story(again, page, Lexicon.of(language, as_record(evidence)))
 
 
-def _rewording_problems(folder: Path, record: Mapping[str, Any]) -> list[str]:
+def _rewording_problems(folder: Path, record: Mapping[str, object]) -> list[str]:
     try:
         found = read_rewording(folder)
     except ArchiveError as error:

@@ -91,7 +91,7 @@ def evaluate_student(
     outputs += _others(table, findings, teachers or {})
     outputs += _blind_outputs(judged[0], ids)
     references = replace(_references(table, judged[0], findings, options.split, left_out), modality=student.modality)
-    references = replace(references, remedies=tuple(map(str, student.card.training.get("remedies", ()))))
+    references = replace(references, remedies=tuple(map(str, _training(student).get("remedies", ()))))
     return build_scorecard(outputs, references, seed=options.seed, count=options.bootstrap).as_dict()
 
 
@@ -200,7 +200,7 @@ def unseen_rows(student: Student, table: StudyTable, split: str, path: Path) -> 
 
 def _perhaps_learnt(student: Student, table: StudyTable) -> NDArray[np.bool_]:
     """Whether each row's patient bears a mark of the card and comes from a source that the card names, bool [N]."""
-    seen, sources = _marks(student), student.card.training.get("patient_sources")
+    seen, sources = _marks(student), _training(student).get("patient_sources")
     digits = len(next(iter(seen), ""))  # cards of before have marks of twelve digits
     marked = np.array([patient_mark(str(patient), digits) in seen for patient in table.frame["patient_id"]], dtype=np.bool_)
     asked = np.ones(len(table), dtype=np.bool_) if sources is None else table.frame["source"].isin(list(sources)).to_numpy()
@@ -222,7 +222,12 @@ def _refuse_learnt(
 
 
 def _marks(student: Student) -> set[str]:
-    return set(student.card.training.get("patients", ()))
+    return set(_training(student).get("patients", ()))
+
+
+def _training(student: Student) -> Any:
+    """What the card says of the training: plain JSON values."""
+    return student.card.training
 
 
 def patient_mark(patient_id: str, digits: int = MARK_DIGITS) -> str:
@@ -258,16 +263,18 @@ def _tiers_of_finding(logits: Numbers, calibration: Calibration) -> NDArray[np.s
 
 def student_speed(
     student: Student, *, batches: int, clock: Callable[[], float], beside: Sequence[Student] = ()
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """How fast each student looks at one image after another (findings, grid, masks; no report written), as plain values.
 
     The first is named "student"; those `beside` it say how many times faster it is. Units: `clock` counts seconds.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
+    first = 0.0
     for one, name in ((student, "student"), *((other, beside_name(other)) for other in beside)):
         grey = np.full((one.channels, one.size, one.size), 0.5, dtype=np.float32)
         found = images_per_second(partial(one.answer, grey), batch_size=1, batches=batches, clock=clock)
-        ratio = {"student_times_faster": rows[0]["images_per_second"] / found.images_per_second} if rows else {}
+        ratio = {"student_times_faster": first / found.images_per_second} if rows else {}
+        first = first or found.images_per_second
         rows.append({"name": name, **asdict(found), **ratio})
     return {"models": rows}
 

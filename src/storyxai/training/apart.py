@@ -74,8 +74,8 @@ def launched(
 
 
 def side_by_side(
-    work: Mapping[str, Callable[[Progress], Any]], *, at_once: int, progress: Progress | None = None
-) -> dict[str, Any]:
+    work: Mapping[str, Callable[[Progress], object]], *, at_once: int, progress: Progress | None = None
+) -> dict[str, object]:
     """What each of `work` gives (plain JSON values), each in a process of its own, `at_once` at a time, begun in order.
 
     Each is told where to tell its progress, must survive pickling with what it holds, and computes on its share of the
@@ -87,7 +87,7 @@ def side_by_side(
     context = get_context("spawn")
     threads = threads_each(at_once, given=torch.get_num_threads())
     waiting, running = list(work.items()), dict[str, "BaseProcess"]()
-    given: dict[str, Any] = {}
+    places, given = dict[str, Path](), dict[str, object]()
     with tempfile.TemporaryDirectory(prefix="storyxai-") as place:
         try:
             while waiting or running:
@@ -95,15 +95,15 @@ def side_by_side(
                     name, one = waiting.pop(0)
                     own = Path(place) / str(len(waiting))
                     own.mkdir()
-                    given[name] = own / _ANSWER
+                    places[name] = own / _ANSWER
                     running[name] = _begin(context, one, own, threads, progress)
                 wait([process.sentinel for process in running.values()])
                 for name in [name for name, process in running.items() if process.exitcode is not None]:
                     running.pop(name).join()
-                    if not given[name].exists():
-                        told = given[name].with_name(_ERROR)
+                    if not places[name].exists():
+                        told = places[name].with_name(_ERROR)
                         raise _error_of(told) if told.exists() else StoryxaiError(f"the process of {name} was lost")
-                    given[name] = json.loads(given[name].read_bytes())
+                    given[name] = json.loads(places[name].read_bytes())
         finally:
             for process in running.values():
                 process.terminate()

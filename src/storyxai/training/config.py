@@ -397,7 +397,7 @@ def _check_modality(recipe: Recipe, file: str) -> None:
         raise RecipeError(file, f"{what}, and data.soft_targets are of '{DEFAULT_MODALITY}'", mend="leave them out")
 
 
-def _build(kind: Any, record: dict[str, Any], file: str, place: str) -> Any:
+def _build(kind: Any, record: dict[str, object], file: str, place: str) -> Any:
     hints = get_type_hints(kind)
     known = {item.name: item for item in fields(kind)}
     for key in record:
@@ -405,7 +405,7 @@ def _build(kind: Any, record: dict[str, Any], file: str, place: str) -> Any:
             near = nearest_name(key, known)
             mend = f"did you mean '{place}{near}'?" if near else f"known keys: {', '.join(sorted(known))}"
             raise RecipeError(file, f"has an unknown key '{place}{key}'", mend=mend)
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, item in known.items():
         if name not in record:
             if type(None) in get_args(hints[name]):

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,16 +79,14 @@ def _gather_once(recipe: Recipe, out: Path, progress: Progress | None) -> tuple[
     later = [part.take([i for i, name in enumerate(part.domain) if name != "phantom"]) for part in others]
     whole = join_examples([parts.train, *later])
     with fresh_file(path) as part:
-        named: dict[str, Any] = {item.name: np.asarray(getattr(whole, item.name)) for item in fields(whole)}
-        np.savez(part, mark=np.array(mark), **named)
+        named = {item.name: np.asarray(getattr(whole, item.name)) for item in fields(whole)}
+        np.savez(part, mark=np.array(mark), **named)  # type: ignore[arg-type]
     return _apart(whole)
 
 
 def _read_examples(path: Path) -> tuple[Examples, str]:
     with np.load(path, allow_pickle=False) as kept:
-        values: dict[str, Any] = {item.name: kept[item.name] for item in fields(Examples)}
-        values |= {name: tuple(values[name].tolist()) for name in ("ids", "patient_ids", "domain")}
-        return Examples(**values), str(kept["mark"])
+        return Examples.of_columns(kept[item.name] for item in fields(Examples)), str(kept["mark"])
 
 
 def _apart(whole: Examples) -> tuple[Examples, Examples | None]:
@@ -154,13 +151,13 @@ def _collect(recipe: Recipe, real: Examples, fold: NDArray[np.int64], out: Path,
                 student[rows], teachers[rows] = kept["student"], kept["teachers"]
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise ArchiveError(str(path), "is cut short or of other images", mend="delete it: it is made again") from error
-    arrays: dict[str, Any] = {
-        "ids": np.array(real.ids), "patient_ids": np.array(real.patient_ids), "domain": np.array(real.domain),
-        "view": _views(recipe, real.ids), "fold": fold, "labels": real.labels, "student": student, "teachers": teachers,
-    }
+    answers = FoldAnswers(
+        ids=np.array(real.ids), patient_ids=np.array(real.patient_ids), domain=np.array(real.domain),
+        view=_views(recipe, real.ids), fold=fold, labels=real.labels, student=student, teachers=teachers,
+    )
     with fresh_file(out / ANSWERS_NAME) as part:
-        np.savez(part, **arrays)
-    return FoldAnswers(**arrays)
+        np.savez(part, **vars(answers))
+    return answers
 
 
 def _views(recipe: Recipe, ids: Sequence[str]) -> NDArray[np.str_]:

@@ -329,6 +329,7 @@ def train_teachers(
         alone = replace(recipe, training=replace(recipe.training, processes=1))
         work = {name: partial(_teach_apart, alone, name, parts, out) for name in missing}
         for said in side_by_side(work, at_once=recipe.training.teachers_at_once, progress=progress).values():
+            assert isinstance(said, dict)
             losses.update({name: tuple(values) for name, values in said.items()})
     return {
         name: train_teacher(recipe, name, parts.train, out, validation=parts.validation, losses=losses, progress=progress)

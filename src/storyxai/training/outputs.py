@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +92,7 @@ def network_size(network: Network) -> dict[str, int]:
 def network_speeds(
     networks: Mapping[str, Network], examples: Examples, *, clock: Callable[[], float], batches: int = 9,
     batch_sizes: Sequence[int] = (1, 16),
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """How fast each network passes the same batch (no report written), and how many times faster the first one is.
 
     The first network is the student. All run under onnxruntime, as a student does when a story is told, one after the
@@ -101,7 +100,7 @@ def network_speeds(
     file beside the scorecard.
     """
     sizes = sorted({min(size, len(examples)) for size in batch_sizes})
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     first: dict[int, float] = {}
     for name, network in networks.items():
         session = as_session(network)

@@ -79,7 +79,7 @@ def torchvision_teacher(
     if model not in models.list_models():
         raise UnknownNameError("torchvision model", model, _near(model, models.list_models()))
     count = len(findings) if task == "findings" else len(structures)
-    options: dict[str, Any] = {"weights": None, "num_classes": count}
+    options: dict[str, object] = {"weights": None, "num_classes": count}
     if task == "masks":
         options["weights_backbone"] = None
     try:
