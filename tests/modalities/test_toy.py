@@ -213,7 +213,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert report.positives == {"Bright_spot": 20, "Dark_spot": 20}
     recipe = folder / "spots.toml"
     recipe.write_text(RECIPE.format(modality=described.as_posix(), table=(folder / "t.parquet").as_posix()), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:  # to export each network anew only to time it would take half of the test's time
+    with pytest.MonkeyPatch.context() as patch:  # to export networks anew only to time them takes longest
         patch.setattr("storyxai.programs.pipeline.network_speeds", lambda *_, **__: {"models": []})
         recipes.pipeline(recipe, folder / "run")
     return folder

@@ -88,7 +88,7 @@ def student(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Student:
     text = re.sub(r"epochs = \d+", "epochs = 1", re.sub(r"(width|hidden) = \d+", r"\1 = 16", text))
     text = re.sub(r'encoder = "\w+"', 'encoder = "mobilenetv3_small_050"', text)
     (run / "toy.toml").write_text(text, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:  # to export each network anew only to time it would take half of the test's time
+    with pytest.MonkeyPatch.context() as patch:  # to export networks anew only to time them takes longest
         patch.setattr("storyxai.programs.pipeline.network_speeds", lambda *_, **__: {"models": []})
         recipes.pipeline(run / "toy.toml", run / "run")
     return load_student(run / "run" / "model")
