@@ -47,6 +47,8 @@ def figures_of(record: Mapping[str, Any], modality: Modality) -> dict[str, Any]:
             "ece": _value(item, "ece"), "sensitivity": _value(item, "sensitivity"),
             "specificity": _value(item, "specificity"), "threshold": item["threshold"], "data": data,
         }
+        if curve := item.get("curve"):
+            figures.setdefault("curves", {})[item["finding"]] = curve
     for item in student["subgroups"]:
         mean = item["mean_auroc_all"]
         if mean and mean["value"] is not None:
