@@ -35,7 +35,7 @@ from hit_fit import decided, documented, grouped, hits_of, judged, lime_worth, l
 from storyxai.data.sources.nih import read_nih
 from storyxai.data.table import StudyTable
 from storyxai.evidence.gather import told_findings
-from storyxai.evidence.maps import draw, maps_of, values_of
+from storyxai.evidence.maps import Wanted, draw, maps_of, values_of
 from storyxai.evidence.predict import OneLook, Seen, predict, view_of
 from storyxai.evidence.trust import TRUST_NAME, Trust, read_trust, write_trust
 from storyxai.explain.contract import Budget, Method
@@ -305,7 +305,7 @@ def _drawn(
     survey = CHEST.survey(masks, spacing_mm=None, mask_pixel=seen.mask_pixel) if masks and CHEST.survey else None
     methods = [_once(method_named(key)) for key in keys]
     told = wanted if len(keys) > 1 else ()
-    drawings = draw(once, seen, CHEST, methods, told=told, stored=wanted, survey=survey, budget=Budget(samples=LIME_SAMPLES))
+    drawings = draw(once, seen, CHEST, methods, Wanted(told, wanted), survey=survey, budget=Budget(samples=LIME_SAMPLES))
     drawings = replace(drawings, trust={})
     for finding in wanted:
         place = None if survey is None else survey.place(finding)

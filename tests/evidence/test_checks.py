@@ -12,6 +12,7 @@ from storyxai.errors import InputError
 from storyxai.evidence.checks import (
     LIMITS,
     REASONS,
+    Superpixels,
     decide_shown,
     in_place,
     label_specific,
@@ -88,26 +89,26 @@ def noise_map(seed: int) -> np.ndarray:
 
 def test_methods_that_agree_pass_and_opposites_fail() -> None:
     first = noise_map(0)
-    same = methods_agree(first, first**3, SEGMENTS, **WHO, other="lime")
+    same = methods_agree(first, first**3, Superpixels(SEGMENTS), **WHO, other="lime")
     assert same.value == pytest.approx(1.0)
     assert same.passed is True
-    opposite = methods_agree(first, 1 - first, SEGMENTS, **WHO, other="lime")
+    opposite = methods_agree(first, 1 - first, Superpixels(SEGMENTS), **WHO, other="lime")
     assert opposite.value == pytest.approx(-1.0)
     assert opposite.passed is False
 
 
 def test_unrelated_maps_pass_about_as_seldom_as_stated() -> None:
     pairs = [(noise_map(2 * i), noise_map(2 * i + 1)) for i in range(200)]
-    ranked = [methods_agree(a, b, SEGMENTS, **WHO, other="lime", seed=i).passed for i, (a, b) in enumerate(pairs)]
+    ranked = [methods_agree(a, b, Superpixels(SEGMENTS, seed=i), **WHO, other="lime").passed for i, (a, b) in enumerate(pairs)]
     # 5 % of 200 is 10; four binomial standard deviations are 12.
     assert 1 <= sum(ranked) <= 22
 
 
 def test_permutation_limit_agrees_with_the_normal_approximation() -> None:
-    check = methods_agree(noise_map(0), noise_map(1), SEGMENTS, **WHO, other="lime")
+    check = methods_agree(noise_map(0), noise_map(1), Superpixels(SEGMENTS), **WHO, other="lime")
     count = int(SEGMENTS.max()) + 1
     assert check.limit == pytest.approx(1.645 / np.sqrt(count - 1), abs=0.05)
-    assert check == methods_agree(noise_map(0), noise_map(1), SEGMENTS, **WHO, other="lime")
+    assert check == methods_agree(noise_map(0), noise_map(1), Superpixels(SEGMENTS), **WHO, other="lime")
 
 
 def test_black_borders_do_not_count_as_agreement() -> None:
@@ -115,17 +116,17 @@ def test_black_borders_do_not_count_as_agreement() -> None:
     row, column = np.divmod(SEGMENTS, SEGMENTS[0].max() + 1)
     middle = ((row > 1) & (row < row.max() - 1) & (column > 1) & (column < column.max() - 1)).astype(np.float32)
     first, second = middle * (0.5 + noise_map(0)), middle * (1.6 - noise_map(0))
-    fooled = methods_agree(first, second, SEGMENTS, **WHO, other="lime")
-    asked = methods_agree(first, second, SEGMENTS, **WHO, other="lime", within=middle > 0)
+    fooled = methods_agree(first, second, Superpixels(SEGMENTS), **WHO, other="lime")
+    asked = methods_agree(first, second, Superpixels(SEGMENTS, middle > 0), **WHO, other="lime")
     assert fooled.passed is True
     assert asked.value == pytest.approx(-1.0)
     assert asked.passed is False
-    nowhere = methods_agree(first, second, SEGMENTS, **WHO, other="lime", within=middle > 2)
+    nowhere = methods_agree(first, second, Superpixels(SEGMENTS, middle > 2), **WHO, other="lime")
     assert nowhere.passed is None
 
 
 def test_agreement_needs_positive_evidence_of_both() -> None:
-    unasked = methods_agree(noise_map(0), -EVEN, SEGMENTS, **WHO, other="lime")
+    unasked = methods_agree(noise_map(0), -EVEN, Superpixels(SEGMENTS), **WHO, other="lime")
     assert unasked.passed is None and in_english(unasked.about) == "not measured: Grad-CAM or LIME has no positive part"
 
 

@@ -21,6 +21,7 @@ from storyxai.types import Array, Check, Heatmap, Mask, Remark
 __all__ = [
     "LIMITS",
     "Limits",
+    "Superpixels",
     "decide_by_hits",
     "decide_shown",
     "in_place",
@@ -105,34 +106,36 @@ def in_place(values: Array, place: Place, *, finding: str, method: str, limits: 
     return Check(name, finding, method, share, limit, share >= limit, about)
 
 
-def methods_agree(
-    first: Array,
-    second: Array,
-    segments: NDArray[np.int32],
-    *,
-    finding: str,
-    method: str,
-    other: str,
-    within: Mask | None = None,
-    seed: int = 0,
-    limits: Limits = LIMITS,
-) -> Check:
-    """Passed when two maps rank the superpixels alike, better than shuffled superpixels do.
+@dataclass(frozen=True, eq=False)
+class Superpixels:
+    """What two maps are compared on. Shapes: segments and `within` [H, W], the maps' frame.
 
-    Shapes: maps [H, W] and segments [H, W] of one frame. Value: Spearman's rank correlation of the positive parts'
-    means over superpixels; limit: the stated quantile under shuffling. None when a map has no positive part.
     `within` keeps superpixels of which at least half lies in it: pass the body, so that two methods do not seem to
-    agree because neither looks at black borders.
+    agree because neither looks at black borders. `seed` shuffles them.
+    """
+
+    segments: NDArray[np.int32]
+    within: Mask | None = None
+    seed: int = 0
+
+
+def methods_agree(
+    first: Array, second: Array, superpixels: Superpixels, *, finding: str, method: str, other: str, limits: Limits = LIMITS
+) -> Check:
+    """Passed when two maps [H, W] rank the superpixels alike, better than shuffled superpixels do.
+
+    Value: Spearman's rank correlation of the positive parts' means over superpixels; limit: the stated quantile under
+    shuffling. None when a map has no positive part.
     """
     name = "methods_agree"
-    a, b = _compared(first, second, segments, within)
+    a, b = _compared(first, second, superpixels.segments, superpixels.within)
     if len(a) < 2 or not (np.ptp(a) > 0 and np.ptp(b) > 0):
         about = _unmeasured(Remark("either_no_positive", {"method": method, "other": other}))
         return Check(name, finding, method, None, None, None, about)
     value = rank_correlation(a, b)
     # With fixed ranks the correlation of a shuffle is one dot product.
     ranks_a, ranks_b = _standard(_ranks(a)), _standard(_ranks(b))
-    shuffled = _shuffles(ranks_b, seed=seed, count=limits.shuffles)
+    shuffled = _shuffles(ranks_b, seed=superpixels.seed, count=limits.shuffles)
     limit = float(np.quantile(np.einsum("ns,s->n", shuffled, ranks_a), limits.agreement_quantile))
     about = Remark("rank_correlation", {"superpixels": len(a), "quantile": limits.agreement_quantile})
     return Check(name, finding, method, value, limit, value > limit, about)

@@ -9,7 +9,7 @@ import numpy as np
 
 from storyxai.errors import InputError, UnsupportedMethodError
 from storyxai.evidence.learned import LearnedConcepts, learned_here
-from storyxai.evidence.maps import Drawings, draw, maps_of
+from storyxai.evidence.maps import Drawings, Wanted, draw, maps_of
 from storyxai.evidence.neighbours import NeighbourIndex, neighbours_of
 from storyxai.evidence.predict import MOST_GRADIENTS, OneLook, Seen, card_of, distance_of, predict, view_of
 from storyxai.evidence.smallest_change import smallest_changes
@@ -100,7 +100,7 @@ def gather(
     seen, gate = _look(once, image, modality, settings)
     gaps = _gaps(seen, modality)
     told = told_findings(seen.prediction.findings, calibrated="calibration" not in gaps)
-    drawings = _draw(once, seen, image, modality, asked, told, _stored(model, image, told), settings)
+    drawings = _draw(once, seen, image, modality, asked, Wanted(told, _stored(model, image, told)), settings)
     heatmaps: list[Heatmap] = []
     map_checks: list[Check] = []
     concepts = [] if drawings.survey is None else list(drawings.survey.image_concepts())
@@ -153,7 +153,7 @@ def explain_finding(
     once = OneLook(model, view_of(model, image)[0])
     seen, _ = _look(once, image, modality, settings)
     asked = (next(one for one in asked if one.key == method), *(one for one in asked if one.key != method))
-    drawings = _draw(once, seen, image, modality, asked, (finding,), (finding,), settings)
+    drawings = _draw(once, seen, image, modality, asked, Wanted((finding,), (finding,)), settings)
     for heatmap, found in maps_of(drawings, finding):
         if heatmap.method == method:
             return heatmap, found
@@ -217,12 +217,12 @@ def _stored(model: ExplainedModel, image: Image, told: tuple[str, ...]) -> tuple
 
 
 def _draw(
-    model: OneLook, seen: Seen, image: Image, modality: Modality, methods: Sequence[Method], told: tuple[str, ...],
-    stored: tuple[str, ...], settings: GatherSettings,
+    model: OneLook, seen: Seen, image: Image, modality: Modality, methods: Sequence[Method], wanted: Wanted,
+    settings: GatherSettings,
 ) -> Drawings:
     budget = Budget(settings.samples, settings.seconds, _batch(seen.pixels, settings.memory_mb), settings.seed)
     survey = _survey(seen, image, modality)
-    return draw(model, seen, modality, methods, told=told, stored=stored, budget=budget, survey=survey)
+    return draw(model, seen, modality, methods, wanted, budget=budget, survey=survey)
 
 
 def _batch(pixels: Array, memory_mb: float | None) -> int:

@@ -25,7 +25,7 @@ from storyxai.imaging.geometry import model_frame
 from storyxai.modalities.contract import Modality, Place, Survey
 from storyxai.types import Array, Check, Heatmap, Mask, Remark
 
-__all__ = ["CHECKS", "Drawing", "Drawings", "draw", "maps_of", "values_of"]
+__all__ = ["CHECKS", "Drawing", "Drawings", "Wanted", "draw", "maps_of", "values_of"]
 
 MARGIN_SHARE = 0.03
 """Margin around the drawn structures, as a share of the model frame's side, within which two methods are compared."""
@@ -42,6 +42,14 @@ class Drawing:
     method: Method
     maps: Mapping[str, Explanation]
     again: Mapping[str, Explanation]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The findings that every method draws, and those that the first one draws."""
+
+    told: tuple[str, ...]
+    stored: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,23 +96,24 @@ class Drawings:
 
 
 def draw(
-    model: OneLook, seen: Seen, modality: Modality, methods: Sequence[Method], *, told: tuple[str, ...],
-    stored: tuple[str, ...], budget: Budget, survey: Survey | None,
+    model: OneLook, seen: Seen, modality: Modality, methods: Sequence[Method], wanted: Wanted, *, budget: Budget,
+    survey: Survey | None,
 ) -> Drawings:
-    """What the methods draw: the first one all `stored` findings, the others those that are `told`.
+    """What the methods draw: the first one all stored findings, the others those that are told.
 
     A method whose maps are compared across findings draws those of all. Raises: UnsupportedMethodError when this model can
     serve none of the methods.
     """
     scene = scene_of(seen, modality)
+    told, stored = wanted.told, wanted.stored
     everything = tuple(model.findings) if len(model.findings) <= MOST_GRADIENTS else tuple(dict.fromkeys((*told, *stored)))
     drawn: list[Drawing] = []
     left_out: dict[str, tuple[str, ...]] = {}
     refused: UnsupportedMethodError | None = None
     for method in methods:
-        wanted = everything if "label_specific" in method.checks else told if drawn else stored
+        findings = everything if "label_specific" in method.checks else told if drawn else stored
         try:
-            drawn.append(_drawing(model, seen, method, wanted, budget, scene))
+            drawn.append(_drawing(model, seen, method, findings, budget, scene))
         except UnsupportedMethodError as error:
             refused, left_out[method.key] = error, tuple(sorted(method.needs))
     if refused is not None and not drawn:
@@ -223,10 +232,11 @@ def _methods_agree(drawings: Drawings, drawing: Drawing, finding: str) -> Check:
     if len(witnesses) > 1:
         limits = replace(limits, agreement_quantile=1 - (1 - limits.agreement_quantile) / len(witnesses))
     mine = drawings.in_view(drawing.maps[finding])
+    superpixels = check.Superpixels(drawings.segments, drawings.around, drawings.seed)
     compared = [
         check.methods_agree(
-            mine, drawings.in_view(other.maps[finding]), drawings.segments, finding=finding, method=method,
-            other=other.method.key, seed=drawings.seed, within=drawings.around, limits=limits,
+            mine, drawings.in_view(other.maps[finding]), superpixels, finding=finding, method=method, other=other.method.key,
+            limits=limits,
         )
         for other in witnesses
     ]

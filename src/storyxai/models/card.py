@@ -14,7 +14,7 @@ import msgspec
 from storyxai.errors import InputError, UnknownNameError, WeightsError
 from storyxai.files import write_whole
 from storyxai.modalities.registry import DEFAULT_MODALITY
-from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
+from storyxai.provenance import canonical_json, sha256_file
 from storyxai.types import (
     AgreementFigures,
     DataSet,
@@ -232,11 +232,6 @@ def _stated(value: Any) -> Any:
         kept = {key: _stated(item) for key, item in value.items()}
         return {key: item for key, item in kept.items() if item is not None and item != {} and item != []}
     return value
-
-
-def card_hash(folder: Path) -> str:
-    """The SHA-256 of the card itself, which vouches for every other file."""
-    return sha256_bytes((folder / CARD_NAME).read_bytes())
 
 
 def _check_file(path: Path, expected: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +33,6 @@ __all__ = [
     "thorax_from_masks",
     "zones",
 ]
-
-Variant = Literal["drawn", "grown", "shrunk"]
 
 # Work on at most this many pixels along the longer side: maps come from far coarser grids.
 WORKING_SIDE_PX = 512
