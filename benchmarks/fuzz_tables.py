@@ -25,7 +25,7 @@ from storyxai.data.sources.nih import read_densenet_targets, read_google_labels
 from storyxai.data.table import read_table
 from storyxai.errors import InputError
 from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.training.config import read_recipe
+from storyxai.training.recipe_file import read_recipe
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "toy.toml"
 DENSENET, ADJUDICATED = "densenet121_predictions.csv", "google2019_nih-chest-xray-labels.csv"

@@ -16,7 +16,7 @@ from storyxai.phantoms.generate import generate_phantom, write_phantoms
 from storyxai.programs import recipes
 from storyxai.programs.verify import verify
 from storyxai.provenance import sha256_file
-from storyxai.training.config import read_recipe
+from storyxai.training.recipe_file import read_recipe
 
 pytest.importorskip("torch", reason="torch absent: install storyxai[teach]")
 from storyxai.training.outputs import network_speeds

@@ -22,8 +22,8 @@ from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import full_vocabulary
 from storyxai.programs import recipes
 from storyxai.provenance import sha256_file
-from storyxai.training.config import read_recipe
 from storyxai.training.distil import gather_examples
+from storyxai.training.recipe_file import read_recipe
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 SETS = {"nih": 0, "nih128": 100, "nih64": 200, "kermany": 300, "covid": 400}

@@ -33,7 +33,7 @@ from storyxai.programs.tell import tell as tell_files
 from storyxai.programs.verify import verify
 from storyxai.scorecard.judge import JudgeOptions, evaluate_student
 from storyxai.story.tell import AUDIENCES, tell
-from storyxai.training.config import read_recipe
+from storyxai.training.recipe_file import read_recipe
 from storyxai.types import Evidence, Image, Story
 
 TOY = """

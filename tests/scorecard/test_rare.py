@@ -13,7 +13,8 @@ from storyxai.metrics.classification import auroc
 from storyxai.programs.pipeline import remedies_of
 from storyxai.scorecard.build import References, TaskOutputs, build_scorecard
 from storyxai.scorecard.page import render_scorecard
-from storyxai.training.config import ForeignTeacherRecipe, Recipe, read_recipe
+from storyxai.training.config import ForeignTeacherRecipe, Recipe
+from storyxai.training.recipe_file import read_recipe
 
 COUNT = 800
 

@@ -20,10 +20,11 @@ from storyxai.errors import InputError, RecipeError, UnknownNameError
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.phantoms.generate import generate_phantom
 from storyxai.provenance import canonical_json
-from storyxai.training.config import AblationRecipe, DesignRecipe, FitConfig, Recipe, read_recipe
+from storyxai.training.config import AblationRecipe, DesignRecipe, FitConfig, Recipe
 from storyxai.training.distil import Parts
 from storyxai.training.hidden_parts import hidden_loss, hide_cells, start_from_films
 from storyxai.training.reasons import finding_maps
+from storyxai.training.recipe_file import read_recipe
 from teaching_examples import FINDINGS, tiny_network, toy_examples
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

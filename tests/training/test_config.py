@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from storyxai.errors import RecipeError
-from storyxai.training.config import DistillationRecipe, EvaluationRecipe, FitConfig, TrainingRecipe, read_recipe
+from storyxai.training.config import DistillationRecipe, EvaluationRecipe, FitConfig, TrainingRecipe
+from storyxai.training.recipe_file import read_recipe
 
 RECIPE = """
 name = "toy"

@@ -35,10 +35,11 @@ from storyxai.scorecard.inputs import Role
 from storyxai.scorecard.judge import conformal_of, patient_mark, told_tiers
 from storyxai.scorecard.rows import blind_boxes, scored_boxes
 from storyxai.training.calibrate import Resampling, ThresholdRule, calibrate
-from storyxai.training.config import CalibrationRecipe, Recipe, read_recipe
+from storyxai.training.config import CalibrationRecipe, Recipe
 from storyxai.training.distil import DistilledRun, distil
 from storyxai.training.fold_answers import FoldAnswers, calibration_out_of_fold, read_fold_answers
 from storyxai.training.outputs import NetworkOutputs, network_outputs, network_size, network_speeds
+from storyxai.training.recipe_file import read_recipe
 from storyxai.types import DataSet
 
 __all__ = [

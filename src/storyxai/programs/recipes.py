@@ -22,7 +22,7 @@ from storyxai.programs.tell import TellOptions, tell
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import headline
-from storyxai.training.config import read_recipe
+from storyxai.training.recipe_file import read_recipe
 
 if TYPE_CHECKING:
     from storyxai.programs.crossvalidate import CrossValidated

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from storyxai.errors import RecipeError
 from storyxai.files import require_writable, write_whole
-from storyxai.training.config import Recipe, read_recipe
+from storyxai.training.config import Recipe
+from storyxai.training.recipe_file import read_recipe
 
 __all__ = ["open_run"]
 
