@@ -61,15 +61,16 @@ def intervals(images: int) -> None:
     ids = [str(number) for number in range(images)]
     chosen = [student.card.calibration[name] for name in findings]
     outputs = TaskOutputs(
-        "student", "student", ids, findings, logits, [(one.scale, one.bias) for one in chosen], [one.threshold for one in chosen],
+        "student", "student", ids, findings, logits, calibration=[(one.scale, one.bias) for one in chosen],
+        thresholds=[one.threshold for one in chosen],
     )
     references = References(
         dataset="drawn", synthetic=True, ids=ids, patient_ids=[str(number // 2) for number in range(images)], findings=findings,
         labels=labels,
     )
     processor, wall = timed(lambda: build_scorecard([outputs], references, seed=0, count=1000))
-    sys.stdout.write(f"a scorecard of {len(findings)} findings over {images} images: {wall:.1f} s on the wall, {processor:.1f} s of "
-                     "the processor\n")
+    said = f"a scorecard of {len(findings)} findings over {images} images"
+    sys.stdout.write(f"{said}: {wall:.1f} s on the wall, {processor:.1f} s of the processor\n")
 
 
 def main() -> None:
