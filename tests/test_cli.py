@@ -26,7 +26,7 @@ from PIL import Image as PillowImage
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from storyxai import cli
+from storyxai import cli, console
 from storyxai.errors import OutputError, StoryxaiError
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 from storyxai.models.runtime import SHIPPED
@@ -149,13 +149,13 @@ def test_progress_elsewhere_than_on_a_terminal_is_few_lines(
 ) -> None:
     """Short work says its start and its end; long work a line at every tenth, never two within a second."""
     clock = iter(np.arange(0.0, 100.0, 0.01))
-    monkeypatch.setattr(cli.time, "monotonic", lambda: float(next(clock)))
-    with cli._progress() as progress:
+    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
+    with console.shown_progress() as progress:
         for done in range(1, 21):
             progress("reading", done, 20)
     assert capsys.readouterr().err.splitlines() == ["reading (1/20)", "reading (20/20)"]
     clock = iter(np.arange(0.0, 1000.0, 0.7))
-    with cli._progress() as progress:
+    with console.shown_progress() as progress:
         for done in range(1, 21):
             progress("reading", done, 20)
     said = capsys.readouterr().err.splitlines()

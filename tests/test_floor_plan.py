@@ -17,7 +17,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "storyxai"
 FLOORS: tuple[set[str], ...] = (
     {"errors"},
     {"types", "files", "progress", "catalogue"},
-    {"provenance"},
+    {"provenance", "console"},
     {"modalities", "logbook"},
     {"imaging", "metrics", "explain"},
     {"data", "models", "phantoms"},
@@ -59,14 +59,15 @@ ALLOWED: dict[str, str] = {
     "programs": "errors types files progress provenance modalities imaging metrics explain data models phantoms training"
                 " evidence story pages proof export scorecard ablation logbook",
     "node": "errors files logbook imaging explain export programs",
-    "cli": "errors progress programs logbook",
+    "console": "progress",
+    "cli": "errors programs logbook console",
     "testing": "errors types explain",
     "__init__": "imaging models evidence story export programs",
     "__main__": "cli",
 }
 # Telling must stay light: these rooms never import torch, not even inside a function.
 NO_TORCH = {"errors", "types", "files", "provenance", "catalogue", "modalities", "story", "pages", "proof", "export", "imaging"}
-NO_TORCH |= {"evidence", "cli"}
+NO_TORCH |= {"evidence", "cli", "console"}
 
 
 def room_of(path: Path) -> str:

@@ -5,27 +5,18 @@ Each program is loaded when its verb is typed: `--help` needs none of them, and 
 
 from __future__ import annotations
 
-import functools
-import inspect
-import json
-import logging
-import math
 import sys
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from storyxai.console import answer, fail, quiet_others, say, shown_progress, taking_options
 from storyxai.errors import GateRefusal, InputError, StoryxaiError
-from storyxai.progress import Progress
 
 if TYPE_CHECKING:
     from storyxai import logbook
@@ -65,8 +56,6 @@ else:
 
 __all__ = ["app", "main"]
 
-QUIET_SECONDS = 1.0
-
 app = typer.Typer(
     name="storyxai",
     help="Turn a medical image into stories for four readers, each sentence backed by checked evidence.\n\n"
@@ -84,28 +73,6 @@ log_app = typer.Typer(name="log", help="Look at the log of what was told, releas
 app.add_typer(log_app)
 dicomweb_app = typer.Typer(name="dicomweb", help="Find, fetch and store at a DICOMweb service.", no_args_is_help=True)
 app.add_typer(dicomweb_app)
-
-
-def _taking_options(kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A command whose last parameter, `words`, gathers options: the fields of the dataclass `kind` become its options."""
-    hints = get_type_hints(kind, include_extras=True)
-    options = [
-        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
-        for field in fields(kind)
-    ]
-
-    def take(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
-        def run(**given: Any) -> None:
-            words = kind(**{option.name: given.pop(option.name) for option in options})
-            command(**given, words=words)
-
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
-        keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
-        run.__signature__ = inspect.Signature([*keyword, *options])  # type: ignore[attr-defined]
-        return run
-
-    return take
 
 
 def _say_version(asked: bool) -> None:
@@ -185,7 +152,7 @@ class _TellWords:
 
 
 @app.command()
-@_taking_options(_TellWords)
+@taking_options(_TellWords)
 def tell(images: Images, out: Out, words: _TellWords) -> None:
     """Tell four stories about each image.
 
@@ -213,7 +180,7 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
         concepts=words.concepts, neighbours=words.neighbours,
     )
     log = _opened_log(words.log, words.log_key)
-    with _progress() as progress:
+    with shown_progress() as progress:
         answers = telling.tell(images, out, options, progress=progress, passes=progress if sys.stderr.isatty() else None)
     if log:
         logging_to.log_told(log, answers)
@@ -226,7 +193,7 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
         lines.append(f"{len(told)} of {len(answers)} images told, {len(left_out)} left out")
     if told and indexing.is_ours(out / indexing.INDEX_NAME):
         lines.append(f"{out}/{indexing.INDEX_NAME}")
-    _answer({"told": [asdict(item) for item in answers]}, lines, words.as_json)
+    answer({"told": [asdict(item) for item in answers]}, lines, words.as_json)
     if left_out:
         raise typer.Exit(min(item.exit_status for item in left_out))  # 2 where a file is at fault, 3 where only the gate
 
@@ -244,11 +211,11 @@ def index(
 
     Example:  storyxai index stories --out stories/index.html
     """
-    with _progress() as progress:
+    with shown_progress() as progress:
         done = indexing.index(stories, out, language=language, progress=progress)
     for why in done.unread:
         sys.stderr.write(f"storyxai: {why}\n")
-    _answer(asdict(done), [f"{done.page}: {done.studies} studies"], as_json)
+    answer(asdict(done), [f"{done.page}: {done.studies} studies"], as_json)
     if done.unread:
         raise typer.Exit(2)
 
@@ -286,7 +253,7 @@ def gallery(
     """
     done = showing.gallery(stories, out, showing.GalleryOptions(finding, title, language))
     lines = [f"{done.slide}: {done.films} films", *(f"  {remark}" for remark in done.remarks)]
-    _answer(asdict(done), lines, as_json)
+    answer(asdict(done), lines, as_json)
 
 
 @app.command()
@@ -309,7 +276,7 @@ def release(
     if book:
         logging_to.log_released(book, done)
     line = f"{done.folder}: the patient's page is released by {done.release.by}, {done.release.time}"
-    _answer(asdict(done), [line], as_json)
+    answer(asdict(done), [line], as_json)
 
 
 @app.command()
@@ -340,7 +307,7 @@ def verify(
     if others:
         clean = sum(not one.problems for one in found)
         lines.append(f"{len(found)} studies: {clean} clean, {len(found) - clean} with problems")
-    _answer({"studies": [asdict(one) for one in found], "problems": problems}, lines, as_json)
+    answer({"studies": [asdict(one) for one in found], "problems": problems}, lines, as_json)
     if problems:
         raise typer.Exit(2)
 
@@ -372,7 +339,7 @@ def export(
     if book:
         logging_to.log_exported(book, study, done, to)
     lines = [*(f"{done.folder}/{name}" for name in done.files), *(f"  {remark}" for remark in done.remarks)]
-    _answer(asdict(done), lines, as_json)
+    answer(asdict(done), lines, as_json)
 
 
 @app.command()
@@ -393,7 +360,7 @@ def deidentify(
 
     Example:  head -c 32 /dev/urandom > key && storyxai deidentify films --key key --out shared
     """
-    with _progress() as progress:
+    with shown_progress() as progress:
         done = removing.deidentify_files(
             images, out, key_file=key, blank_text=blank_text, seen=pixels_seen, progress=progress
         )
@@ -403,7 +370,7 @@ def deidentify(
     if done.doubted:
         lines.append(f"  {done.doubted} images may hold a name in their pixels: {removing.STILL_THERE}")
     lines += [f"  left out: file {one.number}, {one.path}: {one.why}" for one in done.left_out]
-    _answer(asdict(done), lines, as_json)
+    answer(asdict(done), lines, as_json)
 
 
 @dataclass(frozen=True)
@@ -420,7 +387,7 @@ class _ExplainWords:
 
 
 @app.command()
-@_taking_options(_ExplainWords)
+@taking_options(_ExplainWords)
 def explain(
     image: Annotated[Path, typer.Argument(help="One image.")],
     finding: Annotated[str, typer.Option(help="Which finding to explain, such as Mass.")],
@@ -441,7 +408,7 @@ def explain(
     if not result.shown:
         lines.append(f"  tell would withhold this map: {result.withheld_because}")
     lines += [f"  {name.replace('_', ' ')}: {about}" for name, about in result.checks.items()]
-    _answer(asdict(result), lines, words.as_json)
+    answer(asdict(result), lines, words.as_json)
 
 
 @dataclass(frozen=True)
@@ -467,7 +434,7 @@ class _ConceptWords:
 
 
 @app.command()
-@_taking_options(_ConceptWords)
+@taking_options(_ConceptWords)
 def concepts(words: _ConceptWords) -> None:
     """Test what a model's findings rest on: concept vectors (TCAV) beside vectors of random image sets.
 
@@ -482,9 +449,9 @@ def concepts(words: _ConceptWords) -> None:
         _chosen(words.model, words.findings), dict(named), words.others, words.films, words.phantoms, words.any_size,
         conceiving.TcavSettings(words.controls, words.chance, seed=words.seed),
     )
-    with _progress() as progress:
+    with shown_progress() as progress:
         result = conceiving.make_concepts(words.out, options, progress=progress)
-    _answer(asdict(result), [f"{result.path}", *(f"  {line}" for line in result.lines)], words.as_json)
+    answer(asdict(result), [f"{result.path}", *(f"  {line}" for line in result.lines)], words.as_json)
 
 
 @neighbours_app.command("build")
@@ -502,10 +469,10 @@ def neighbours_build(
 
     Example:  storyxai neighbours build --table nih.parquet --out nih.index
     """
-    with _progress() as progress:
+    with shown_progress() as progress:
         built = indexing_neighbours.build_neighbours(table, out, _chosen(model, findings), split=split, progress=progress)
     lines = [f"{built.path}: {built.images} images, {built.size / 1e6:.1f} MB"]
-    _answer(asdict(built), [*lines, *(f"  left out: {one}" for one in built.left_out)], as_json)
+    answer(asdict(built), [*lines, *(f"  left out: {one}" for one in built.left_out)], as_json)
 
 
 @dataclass(frozen=True)
@@ -532,7 +499,7 @@ class _EvaluateWords:
 
 
 @app.command()
-@_taking_options(_EvaluateWords)
+@taking_options(_EvaluateWords)
 def evaluate(
     data_table: Annotated[Path, typer.Option("--data", help="A study table, as `data import` writes it.")],
     out: Out,
@@ -552,9 +519,9 @@ def evaluate(
         words.model, words.beside or (), words.split, bootstrap=words.bootstrap, seed=words.seed, laterals=words.laterals,
         findings=_listed(words.findings), explanations=plan, write_card=words.write_card,
     )
-    with _progress() as progress:
+    with shown_progress() as progress:
         result = judging.evaluate(data_table, out, options, progress=progress)
-    _answer(asdict(result), [*result.lines, str(result.page)], words.as_json)
+    answer(asdict(result), [*result.lines, str(result.page)], words.as_json)
 
 
 @app.command()
@@ -565,9 +532,9 @@ def pipeline(recipe: Recipe, out: Out, as_json: Json = False) -> None:
 
     Example:  storyxai pipeline recipes/phantom.toml --out runs/phantom
     """
-    with _progress() as progress:
+    with shown_progress() as progress:
         result = recipes.pipeline(recipe, out, progress=progress)
-    _answer(asdict(result), [*result.lines, f"{out}/scorecard.html", f"{out}/model", f"{out}/stories"], as_json)
+    answer(asdict(result), [*result.lines, f"{out}/scorecard.html", f"{out}/model", f"{out}/stories"], as_json)
 
 
 @app.command()
@@ -584,9 +551,9 @@ def teach(
 
     Example:  storyxai teach recipes/phantom.toml --task findings --out runs/phantom
     """
-    with _progress() as progress:
+    with shown_progress() as progress:
         result = recipes.teach(recipe, out, task=task, progress=progress)
-    _answer(asdict(result), result.lines, as_json)
+    answer(asdict(result), result.lines, as_json)
 
 
 @app.command()
@@ -595,9 +562,9 @@ def distil(recipe: Recipe, out: Out, as_json: Json = False) -> None:
 
     Example:  storyxai distil recipes/phantom.toml --out runs/phantom
     """
-    with _progress() as progress:
+    with shown_progress() as progress:
         model_id = recipes.distil(recipe, out, progress=progress)
-    _answer({"model": out / "model", "model_id": model_id}, [f"{out}/model: {model_id}"], as_json)
+    answer({"model": out / "model", "model_id": model_id}, [f"{out}/model: {model_id}"], as_json)
 
 
 @app.command()
@@ -613,9 +580,9 @@ def ablate(
 
     Example:  storyxai ablate recipes/ablation-phantom.toml --out runs/ablation
     """
-    with _progress() as progress:
+    with shown_progress() as progress:
         result = recipes.ablate(recipe, out, finished_only=finished_only, progress=progress)
-    _answer(asdict(result), [*result.lines, f"{out}/ablation.html"], as_json)
+    answer(asdict(result), [*result.lines, f"{out}/ablation.html"], as_json)
 
 
 @app.command()
@@ -636,9 +603,9 @@ def crossvalidate(
 
     Example:  storyxai crossvalidate recipes/shipped.toml --out runs/folds
     """
-    with _progress() as progress:
+    with shown_progress() as progress:
         result = recipes.crossvalidate(recipe, out, folds=folds, at_once=at_once, beside=beside, progress=progress)
-    _answer(asdict(result), [*result.lines, f"{out}/crossvalidation.html"], as_json)
+    answer(asdict(result), [*result.lines, f"{out}/crossvalidation.html"], as_json)
 
 
 @data_app.command("weights")
@@ -653,7 +620,7 @@ def data_weights(
     Example:  storyxai data weights lite0.pth --encoder tf_efficientnet_lite0 --out lite0.safetensors
     """
     count = recipes.convert_weights(given, encoder, out)
-    _answer({"out": out, "tensors": count}, [f"{out}: {count} tensors of {encoder}"], as_json)
+    answer({"out": out, "tensors": count}, [f"{out}: {count} tensors of {encoder}"], as_json)
 
 
 @data_app.command("phantom")
@@ -669,10 +636,10 @@ def data_phantom(
 
     Example:  storyxai data phantom --count 16 --out phantoms
     """
-    with _progress() as progress:
+    with shown_progress() as progress:
         data.make_phantoms(out, count=count, seed=seed, size=size, modality=modality, progress=progress)
     result = {"out": out, "count": count, "seed": seed, "size": size, "synthetic": True}
-    _answer(result, [f"{out}: {count} phantoms (synthetic, {size} px)"], as_json)
+    answer(result, [f"{out}: {count} phantoms (synthetic, {size} px)"], as_json)
 
 
 def _list_sources(asked: bool) -> None:
@@ -697,7 +664,7 @@ class _ImportWords:
 
 
 @data_app.command("import")
-@_taking_options(_ImportWords)
+@taking_options(_ImportWords)
 def data_import(
     source: Annotated[str, typer.Argument(help="Which published set or layout: nih, kermany, covid, openi, phantom, ...")],
     path: Annotated[Path, typer.Argument(help="Its folder, laid out as it was published.")],
@@ -711,11 +678,11 @@ def data_import(
 
     Example:  storyxai data import nih FOLDER --out nih.parquet
     """
-    with _progress() as progress:
+    with shown_progress() as progress:
         report = data.import_data(
             source, path, out, seed=words.seed, own_split=words.own_split, modality=words.modality, progress=progress
         )
-    _answer({**asdict(report), "lines": report.lines()}, report.lines(), words.as_json)
+    answer({**asdict(report), "lines": report.lines()}, report.lines(), words.as_json)
 
 
 @data_app.command("check")
@@ -726,9 +693,9 @@ def data_check(
 
     Example:  storyxai data check nih.parquet --out report
     """
-    with _progress() as progress:
+    with shown_progress() as progress:
         lines = data.check_data(table, out, progress=progress)
-    _answer({"out": out, "lines": lines}, lines, as_json)
+    answer({"out": out, "lines": lines}, lines, as_json)
 
 
 @log_app.command("verify")
@@ -747,7 +714,7 @@ def log_verify(
     found = logging_to.look_at_log(log, key=log_key, expect=expect)
     whole = [f"{log}: {found.lines} lines, each follows from the one before; last hash {found.last}"]
     told = [f"{log}: {problem}" for problem in found.problems] or whole
-    _answer(asdict(found), [*told, *(f"  {remark}" for remark in found.remarks)], as_json)
+    answer(asdict(found), [*told, *(f"  {remark}" for remark in found.remarks)], as_json)
     if found.problems:
         raise typer.Exit(2)
 
@@ -762,7 +729,7 @@ def serve_dicom(
 
     Example:  storyxai serve-dicom node.toml
     """
-    _node().serve_dicom(settings, _say)
+    _node().serve_dicom(settings, say)
 
 
 @app.command("watch-folder")
@@ -775,7 +742,7 @@ def watch_folder(
 
     Example:  storyxai watch-folder inbox --queue queue
     """
-    _node().watch_folder(folder, settings, _say, queue=queue)
+    _node().watch_folder(folder, settings, say, queue=queue)
 
 
 Url = Annotated[str, typer.Argument(help="The service, such as http://127.0.0.1:8042/dicom-web.")]
@@ -799,7 +766,7 @@ def dicomweb_find(
     Example:  storyxai dicomweb find http://127.0.0.1:8042/dicom-web --match PatientID=17
     """
     lines = import_module("storyxai.node.dicomweb").find_lines(_web(url, allow), match or [], most=most)
-    _answer({"studies": [line.split("  ")[0] for line in lines]}, lines, as_json)
+    answer({"studies": [line.split("  ")[0] for line in lines]}, lines, as_json)
 
 
 @dicomweb_app.command("fetch")
@@ -813,7 +780,7 @@ def dicomweb_fetch(
     Example:  storyxai dicomweb fetch http://127.0.0.1:8042/dicom-web 1.2.3 --out films
     """
     files = import_module("storyxai.node.dicomweb").fetch_into(_web(url, allow), out, study, series)
-    _answer({"files": files}, [str(path) for path in files], as_json)
+    answer({"files": files}, [str(path) for path in files], as_json)
 
 
 @dicomweb_app.command("store")
@@ -826,43 +793,33 @@ def dicomweb_store(
     Example:  storyxai dicomweb store http://127.0.0.1:8042/dicom-web objects/*.dcm
     """
     _web(url, allow).store(files)
-    _answer({"stored": len(files)}, [f"{len(files)} files stored"], as_json)
+    answer({"stored": len(files)}, [f"{len(files)} files stored"], as_json)
 
 
 def main() -> None:
     """Run the command line; every error of ours becomes one sentence and its exit status."""
-    _quiet_others()
+    quiet_others()
     try:
         status = app(standalone_mode=False)
     except GateRefusal as refusal:
-        _fail(f"refused: {refusal}", refusal.exit_status)
+        fail(f"refused: {refusal}", refusal.exit_status)
     except InputError as error:
-        _fail(str(error), error.exit_status)
+        fail(str(error), error.exit_status)
     except StoryxaiError as error:
-        _fail(f"our own fault: {error}", error.exit_status)
+        fail(f"our own fault: {error}", error.exit_status)
     except typer.Exit as leave:
         sys.exit(leave.exit_code)
     except typer.Abort:
-        _fail("stopped", 1)
+        fail("stopped", 1)
     except KeyboardInterrupt:
-        _fail("stopped; nothing half-written was left", 1)
+        fail("stopped; nothing half-written was left", 1)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # click's usage errors, whatever package carries click
         if usage is None:
             raise
-        _fail(f"{usage()} (see --help)", 2)
+        fail(f"{usage()} (see --help)", 2)
     else:  # a command that ends in typer.Exit hands its status back here instead of raising
         sys.exit(status if isinstance(status, int) else 0)
-
-
-def _quiet_others() -> None:
-    """What other packages warn of and log is not ours to print: what matters of it stands in our own sentences.
-
-    Who asks for warnings (`python -W`, PYTHONWARNINGS) still gets them.
-    """
-    logging.getLogger().addHandler(logging.NullHandler())
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
 
 
 def _opened_log(path: Path | None, key: Path | None) -> logbook.Logbook | None:
@@ -876,16 +833,6 @@ def _node() -> Any:
         mend = 'install it with: pip install "storyxai[hospital]"'
         raise InputError("the node", "needs pynetdicom, which is not installed", mend=mend)
     return import_module("storyxai.node.serve")
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-
-
-def _fail(sentence: str, status: int) -> None:
-    sys.stderr.write(f"storyxai: {sentence}\n")
-    sys.exit(status)
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -912,44 +859,3 @@ def _verified_lines(found: verifying.Verified) -> list[str]:
     if found.problems:
         return [f"{found.folder}: {problem}" for problem in found.problems]
     return [f"{found.folder}: {len(found.pages)} stories, {found.sentences} sentences, every citation resolves"]
-
-
-def _answer(result: Mapping[str, object], lines: Sequence[str], as_json: bool) -> None:
-    text = json.dumps(result, indent=2, sort_keys=True, default=str) if as_json else "\n".join(lines)
-    sys.stdout.write(text + "\n")
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on a terminal; elsewhere a plain line at every tenth of each step."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True),
-        )
-        with bar:
-            tasks: dict[str, TaskID] = {}
-
-            def show(step: str, done: int, total: int) -> None:
-                key = step.split(":")[0]
-                if key not in tasks:
-                    tasks[key] = bar.add_task(step, total=total)
-                bar.update(tasks[key], completed=done, total=total, description=step)
-
-            yield show
-        return
-    last: dict[str, tuple[int, float]] = {}
-
-    def say(step: str, done: int, total: int) -> None:
-        key, tenth, now = step.split(":")[0], (10 * done) // max(1, total), time.monotonic()
-        before, said = last.get(key, (-1, -math.inf))
-        # What is over within a second says where it starts and that it ended, no more.
-        if tenth != before and (now - said > QUIET_SECONDS or done >= total):
-            last[key] = (tenth, now)
-            sys.stderr.write(f"{step} ({done}/{total})\n")
-            sys.stderr.flush()
-
-    yield say
