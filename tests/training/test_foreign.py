@@ -26,10 +26,10 @@ from storyxai.training.config import (
     Recipe,
     StudentRecipe,
     TeacherRecipe,
-    read_recipe,
 )
 from storyxai.training.distil import Parts, ask_teachers, distil
 from storyxai.training.foreign import joined_teachers, open_foreign_teachers, replaced, with_foreign_reports
+from storyxai.training.recipe_file import read_recipe
 from storyxai.training.rounds import Lesson, Taught
 from storyxai.training.soft_targets import TeacherTargets
 from teaching_examples import SIZE, toy_examples

@@ -28,13 +28,13 @@ from storyxai.training.config import (
     StudentRecipe,
     TeacherRecipe,
     TrainingRecipe,
-    read_recipe,
 )
 from storyxai.training.earlier import draw_outlines, start_parts
 from storyxai.training.fit import RunOptions, fit
 from storyxai.training.foreign import joined_teachers
 from storyxai.training.objective import task_losses
 from storyxai.training.published import unknown_targets
+from storyxai.training.recipe_file import read_recipe
 from storyxai.training.rounds import Answers, Lesson, rounds_of, said_by_itself, train_in_rounds
 from storyxai.training.sampling import shown_rows
 from storyxai.training.soft_targets import TeacherTargets
