@@ -148,6 +148,10 @@ class _TellWords:
     neighbours: Annotated[
         Path | None, typer.Option(help="An index of `storyxai neighbours build`: what was known of the most similar images.")
     ] = None
+    teacher: Annotated[
+        Path | None, typer.Option(help="The model's teacher, a folder or an ONNX file: are the maps alike?")
+    ] = None
+    twin: Annotated[Path | None, typer.Option(help="A model like it, trained with another seed: are the maps alike?")] = None
     as_json: Json = False
 
 
@@ -177,7 +181,7 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
         seconds=words.seconds, memory_mb=words.memory, seed=words.seed,
         indication=words.indication, force=words.force, seal_key=words.seal_key,
         rewriter=rewriting.LanguageModel(words.rewrite_with, words.rewrite_model) if words.rewrite_with else None,
-        concepts=words.concepts, neighbours=words.neighbours,
+        concepts=words.concepts, neighbours=words.neighbours, teacher=words.teacher, twin=words.twin,
     )
     log = _opened_log(words.log, words.log_key)
     with shown_progress() as progress:

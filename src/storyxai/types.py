@@ -333,6 +333,24 @@ class SmallestChange:
 
 
 @dataclass(frozen=True)
+class MapConsistency:
+    """How alike a finding's map by `method` and another map of the same finding are.
+
+    `beside` says which other: a method's key, "mirror" (of the mirrored image, mirrored back), "turned" (of a slightly
+    turned copy, turned back), "teacher" or "twin" (of a model trained with another seed). `correlation` is Spearman's over
+    the cells of the coarser map. `distance` lies between the strongest cells, as a share of the image's side; `near` where
+    these are the same or neighbours.
+    """
+
+    finding: str
+    method: str
+    beside: str
+    correlation: float
+    distance: float
+    near: bool
+
+
+@dataclass(frozen=True)
 class LearnedConcept:
     """What a concept that the model was tested for (TCAV) is to `finding`, over images and on this one.
 
@@ -578,6 +596,7 @@ class Evidence:
     smallest_changes: tuple[SmallestChange, ...] = ()
     learned: tuple[LearnedConcept, ...] = ()
     neighbours: Neighbours | None = None
+    consistency: tuple[MapConsistency, ...] = ()
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from storyxai.errors import InputError, UnsupportedMethodError
+from storyxai.evidence.consistency import consistency_of
 from storyxai.evidence.learned import LearnedConcepts, learned_here
 from storyxai.evidence.maps import Drawings, Wanted, draw, maps_of
 from storyxai.evidence.neighbours import NeighbourIndex, neighbours_of
@@ -61,7 +62,8 @@ class GatherSettings:
     check then stays in the evidence and on every page. `indication` is the question that was asked, `study_id` the study's
     name ("": from the file's hash). `concepts` are those that this model was tested for, `index` that in which its `near` most
     similar images are looked for. `seconds` each method that samples may take, `memory_mb` its perturbed images at once;
-    `progress` is told of the model's passes.
+    `progress` is told of the model's passes. `companions` are other models whose maps are held against this one's, by the names
+    of `consistency.COMPANIONS`.
     """
 
     samples: int | None = 1000
@@ -77,6 +79,7 @@ class GatherSettings:
     seconds: float | None = None
     memory_mb: float | None = None
     progress: Progress | None = None
+    companions: Mapping[str, ExplainedModel] = field(default_factory=dict)
 
     @property
     def most_passes(self) -> int:
@@ -129,6 +132,7 @@ def gather(
         ),
         neighbours=neighbours_of(settings.index, model, image, seen.look, count=settings.near),
         learned=learned_here(settings.concepts, model, seen.look, told),
+        consistency=consistency_of(once, image, drawings, settings.companions),
     )
 
 
@@ -319,6 +323,7 @@ def _provenance(
         **({} if settings.concepts is None else {"concepts": _concepts_from(settings.concepts)}),
         "inputs": [{"source": image.source, "sha256": image.sha256}],
         "model_files": {} if card is None else dict(card.files),
+        **({"companions": {key: one.model_id for key, one in settings.companions.items()}} if settings.companions else {}),
         "packages": software_versions("numpy", "scipy", "scikit-image", "pillow", "onnxruntime", "pydicom"),
     }
 

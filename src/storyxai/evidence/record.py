@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from storyxai.errors import ArchiveError, CitationError, EvidenceError
 from storyxai.evidence.schema import (
+    BesideRecord,
     BoxRecord,
     CheckRecord,
     ConceptRecord,
+    ConsistencyRecord,
     Counts,
     EvidenceRecord,
     FindingRecord,
@@ -53,6 +55,7 @@ from storyxai.types import (
     Heatmap,
     Image,
     LearnedConcept,
+    MapConsistency,
     Neighbours,
     Prediction,
     Remark,
@@ -324,6 +327,7 @@ def _record(evidence: Evidence) -> EvidenceRecord:
         smallest_changes=_keyed((((c.finding,), _smallest_record(c)) for c in evidence.smallest_changes), "smallest changes"),
         learned=_keyed((((c.finding, c.concept), _learned_record(c)) for c in evidence.learned), "learned concepts"),
         neighbours=None if evidence.neighbours is None else _neighbours_record(evidence.neighbours),
+        consistency=_consistency_record(evidence.consistency),
     )
 
 
@@ -338,6 +342,7 @@ def _order(evidence: Evidence) -> Order:
         counterfactuals=tuple(c.finding for c in evidence.counterfactuals),
         smallest_changes=tuple(c.finding for c in evidence.smallest_changes),
         learned=tuple((c.finding, c.concept) for c in evidence.learned),
+        consistency=tuple((c.finding, c.beside) for c in evidence.consistency),
     )
 
 
@@ -372,6 +377,7 @@ def _evidence(record: EvidenceRecord, arrays: Mapping[str, NDArray[Any]]) -> Evi
         smallest_changes=tuple(_smallest(name, record.smallest_changes[name]) for name in order.smallest_changes),
         learned=tuple(_learned(f, name, record.learned[f][name]) for f, name in order.learned),
         neighbours=None if record.neighbours is None else _neighbours(record.neighbours),
+        consistency=tuple(_consistency(f, beside, record.consistency[f]) for f, beside in order.consistency),
     )
 
 
@@ -494,6 +500,20 @@ def _learned(finding: str, concept: str, record: LearnedRecord) -> LearnedConcep
         concept, finding, record.verdict, record.score, record.low, record.high, record.effect, record.p_value,
         record.chance_low, record.chance_high, record.films, record.images, record.separable, record.here,
     )
+
+
+def _consistency_record(compared: tuple[MapConsistency, ...]) -> dict[str, ConsistencyRecord]:
+    found = {}
+    for finding in dict.fromkeys(one.finding for one in compared):
+        own = [one for one in compared if one.finding == finding]
+        beside = _keyed((((c.beside,), BesideRecord(c.correlation, c.distance, c.near)) for c in own), "comparisons")
+        found[finding] = ConsistencyRecord(own[0].method, len(own), sum(one.near for one in own), beside)
+    return found
+
+
+def _consistency(finding: str, beside: str, record: ConsistencyRecord) -> MapConsistency:
+    one = record.beside[beside]
+    return MapConsistency(finding, record.method, beside, one.correlation, one.distance, one.near)
 
 
 def _neighbours_record(near: Neighbours) -> NeighboursRecord:

@@ -14,8 +14,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from storyxai.types import NO_REMARK, ModelFacts, Remark, Tier, Value
 
 __all__ = [
-    "BoxRecord", "CheckRecord", "ConceptRecord", "Counts", "EvidenceRecord", "FindingRecord", "HeatmapRecord", "ImageRecord",
-    "LearnedRecord", "MaskRecord", "NearRecord", "NeighboursRecord",
+    "BesideRecord", "BoxRecord", "CheckRecord", "ConceptRecord", "ConsistencyRecord", "Counts", "EvidenceRecord",
+    "FindingRecord", "HeatmapRecord", "ImageRecord", "LearnedRecord", "MaskRecord", "NearRecord", "NeighboursRecord",
     "Order", "ReportRecord", "SmallestChangeRecord", "StudyRecord", "TermRecord", "WhatIfRecord",
     "unknown_part",
 ]
@@ -180,6 +180,25 @@ class LearnedRecord:
 
 
 @dataclass(frozen=True)
+class BesideRecord:
+    """`types.MapConsistency` without the names that its path gives."""
+
+    correlation: float
+    distance: float
+    near: bool
+
+
+@dataclass(frozen=True)
+class ConsistencyRecord:
+    """What the map of a finding by `method` was held against, by name; in `near` of `asked` cases strongest points are near."""
+
+    method: str
+    asked: int
+    near: int
+    beside: Mapping[str, BesideRecord]
+
+
+@dataclass(frozen=True)
 class NearRecord:
     """`types.FindingNear` without the finding that its path gives."""
 
@@ -231,6 +250,7 @@ class Order:
     counterfactuals: tuple[str, ...]
     smallest_changes: tuple[str, ...] = ()
     learned: tuple[tuple[str, str], ...] = ()
+    consistency: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -261,6 +281,7 @@ class EvidenceRecord:
     smallest_changes: Mapping[str, SmallestChangeRecord] = field(default_factory=dict)
     learned: Mapping[str, Mapping[str, LearnedRecord]] = field(default_factory=dict)
     neighbours: NeighboursRecord | None = None
+    consistency: Mapping[str, ConsistencyRecord] = field(default_factory=dict)
 
 
 def unknown_part(path: str) -> str:

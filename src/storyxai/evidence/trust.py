@@ -25,8 +25,8 @@ from storyxai.provenance import canonical_json
 from storyxai.types import Array
 
 __all__ = [
-    "MAP_VALUES", "TRUST_NAME", "MapView", "MethodTrust", "Trust", "ValueWorth", "fit_hits", "map_values", "read_trust",
-    "strongest_cell", "trust_of", "write_trust",
+    "MAP_VALUES", "TRUST_NAME", "MapView", "MethodTrust", "Trust", "ValueWorth", "cell_agreement", "coarse_cells", "fit_hits",
+    "map_values", "read_trust", "strongest_cell", "trust_of", "write_trust",
 ]
 
 TRUST_NAME = "trust.json"
@@ -125,7 +125,7 @@ class Trust:
 
 def map_values(view: MapView) -> dict[str, float | None]:
     """The values of a map by the names of `MAP_VALUES`; None for one that cannot be taken."""
-    coarse = _coarse(view.values)
+    coarse = coarse_cells(view.values)
     peak = strongest_cell(coarse)
     place = None if view.place is None else _shared(view.place, coarse.shape)
     return {
@@ -133,7 +133,7 @@ def map_values(view: MapView) -> dict[str, float | None]:
         "inside": view.inside,
         "peak_inside": None if place is None else float(place[peak]),
         "concentration": _share_around(coarse, peak),
-        "other_method": None if view.beside is None else _agreement(coarse, view.beside),
+        "other_method": None if view.beside is None else cell_agreement(coarse, view.beside),
         "specificity": None if view.cosine is None else 1 - view.cosine,
         "off_centre": float(np.hypot(*((at + 0.5) / side - 0.5 for at, side in zip(peak, coarse.shape, strict=True)))),
     }
@@ -200,7 +200,7 @@ def write_trust(trust: Trust, folder: Path) -> Path:
     return path
 
 
-def _coarse(values: Array) -> Array:
+def coarse_cells(values: Array) -> Array:
     """The map on at most CELLS x CELLS cells: means of whole blocks, as it is where it is as coarse already."""
     rows, columns = (min(CELLS, side) for side in values.shape)
     if values.shape == (rows, columns):
@@ -228,9 +228,9 @@ def _share_around(values: Array, peak: tuple[int, int]) -> float | None:
     return float(positive[near].sum()) / total if total > 0 else None
 
 
-def _agreement(values: Array, beside: Array) -> float:
+def cell_agreement(values: Array, beside: Array) -> float:
     """Rank correlation of two maps over the cells of the coarser."""
-    other = _coarse(beside)
+    other = coarse_cells(beside)
     shape = tuple(min(a, b) for a, b in zip(values.shape, other.shape, strict=True))
     first, second = (one if one.shape == shape else _shared(one, shape) for one in (values, other))
     return rank_correlation(first.ravel(), second.ravel())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from storyxai.errors import ArchiveError, GateRefusal, InputError, OutputError, StoryxaiError
 from storyxai.evidence.archive import archive_files, as_archived
+from storyxai.evidence.consistency import COMPANIONS
 from storyxai.evidence.gather import METHODS, GatherSettings, gather, modality_for
 from storyxai.evidence.learned import CONCEPTS_NAME, LearnedConcepts, read_concepts
 from storyxai.evidence.neighbours import NeighbourIndex, read_index
@@ -45,7 +46,8 @@ class TellOptions:
     within `seconds` and `memory_mb`; `force` tells even what the gate refuses, with its warning
     on every page; `seal_key` is a file whose bytes seal each study (`evidence.seal`); `rewriter` rewords the pages. `concepts`
     is a file of `storyxai concepts` (None: the one beside the model, where there is one), `neighbours` an index of
-    `storyxai neighbours build`.
+    `storyxai neighbours build`. `teacher` and `twin` are a student's folder or an ONNX file each: the model that taught it, and
+    one trained with another seed, whose maps its own are held against.
     """
 
     audiences: Sequence[str] = AUDIENCES
@@ -62,6 +64,15 @@ class TellOptions:
     neighbours: Path | None = None
     seconds: float | None = None
     memory_mb: float | None = None
+    teacher: Path | None = None
+    twin: Path | None = None
+
+    @cached_property
+    def companions(self) -> Mapping[str, ExplainedModel]:
+        """The models that maps are held against, opened once, by the names of `consistency.COMPANIONS`."""
+        named = zip(COMPANIONS, (self.teacher, self.twin), strict=True)
+        choices = {key: ModelChoice(path, () if path.is_dir() else self.model.findings) for key, path in named if path}
+        return {key: open_model(choice) for key, choice in choices.items()}
 
     @cached_property
     def index(self) -> NeighbourIndex | None:
@@ -82,7 +93,8 @@ class TellOptions:
         Allowance(self.samples, self.seconds, self.memory_mb).check()
         if self.concepts is not None:
             read_concepts(self.concepts)
-        assert self.neighbours is None or self.index is not None  # read, so that what is wrong with it is said first
+        # Read and opened, so that what is wrong with them is said first.
+        assert (self.neighbours is None or self.index is not None) and self.companions is not None
         if not self.methods:
             raise InputError("method", "is empty", mend=f"name one or more of {', '.join(known_methods())}")
         for method in self.methods:
@@ -172,6 +184,7 @@ def tell_one(
     settings = GatherSettings(options.samples, options.seed, force=options.force, indication=options.indication)
     settings = replace(settings, concepts=_concepts_of(options), index=options.index)
     settings = replace(settings, seconds=options.seconds, memory_mb=options.memory_mb, progress=progress)
+    settings = replace(settings, companions=options.companions)
     image = read_image(path, colour=modality_for(model).acquisition.colour)
     evidence = gather(model, image, methods=options.methods, settings=settings)
     folder = out / evidence.prediction.study_id

@@ -35,6 +35,7 @@ OUTCOMES: Final[Mapping[str, tuple[str, bool]]] = {
     "side_doubt": ("passed", False),
     "forced": ("settings.forced", True),
     "synthetic": ("synthetic", True),
+    "map_doubtful": ("doubtful", True),
     "smallest_sure": ("smallest", True),
     "smallest_open": ("smallest", False),
 }

@@ -10,7 +10,7 @@ from storyxai.evidence.record import BOXED, figure_name
 from storyxai.modalities.words import ASKED_FIRST, MEASURED, OF_A_PART
 from storyxai.story.audiences.learned import learned_in_words
 from storyxai.story.audiences.neighbours import near_sentence
-from storyxai.story.audiences.practitioner import smallest_change
+from storyxai.story.audiences.practitioner import map_trust, smallest_change
 from storyxai.story.words import Teller
 from storyxai.types import Section, Sentence
 
@@ -209,7 +209,7 @@ def _finding(t: Teller, name: str) -> list[Section]:
     if agreed := _agreed(t, name):
         method = agreed.removeprefix(f"checks.{name}.").removesuffix(".methods_agree.passed")
         lines.append(t.say("clinician.agree" if t.value(agreed) else "clinician.disagree", {"F": name, "M": method}))
-    lines += _withheld(t, name)
+    lines += [*_withheld(t, name), map_trust(t, name, "clinician")]
     lines += [*_what_if(t, name), smallest_change(t, name, "clinician")]
     lines += [*learned_in_words(t, name), near_sentence(t, name, "clinician")]
     told = name == _lead(t) and not t.value("doubts") and t.tier(name) != "cannot_tell"

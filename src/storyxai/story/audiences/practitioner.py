@@ -7,7 +7,7 @@ from storyxai.story.audiences.neighbours import near_section
 from storyxai.story.words import Teller
 from storyxai.types import TIERS, Section, Sentence
 
-__all__ = ["failed_checks", "gaps", "practitioner_sections", "smallest_change", "tiers", "withheld_maps"]
+__all__ = ["failed_checks", "gaps", "map_trust", "practitioner_sections", "smallest_change", "tiers", "withheld_maps"]
 
 
 def practitioner_sections(t: Teller) -> tuple[Section, ...]:
@@ -17,6 +17,7 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     sections = t.section(said("practitioner.in_short"), in_short)
     sections += _performance(t)
     sections += _checks(t)
+    sections += _trust(t)
     sections += _maps(t)
     if t.names("model.subgroups"):
         figures = ("plot/groups", "table/subgroups")
@@ -90,6 +91,15 @@ def smallest_change(t: Teller, name: str, audience: str) -> list[Sentence]:
     return t.say(f"{audience}.smallest_{key}", {"F": name})
 
 
+def map_trust(t: Teller, name: str, audience: str) -> list[Sentence]:
+    """How often maps like the finding's first one hit, and its strongest point kept its place; empty where it is withheld."""
+    method = t.value(f"consistency.{name}.method") or next(iter(t.maps(name, shown=True)), "")
+    if method not in t.maps(name, shown=True):
+        return []
+    keys = ("map_doubtful",) if t.value(f"heatmaps.{name}.{method}.doubtful") else ("map_trust", "map_hit", "map_steady")
+    return next((said for key in keys if (said := t.say(f"{audience}.{key}", {"F": name, "M": method}))), [])
+
+
 def withheld_maps(t: Teller, audience: str) -> list[list[Sentence]]:
     """One sentence for each reason that withholds maps, naming these."""
     reasons: dict[str, list[tuple[str, str]]] = {}
@@ -133,6 +143,23 @@ def _map_counts(t: Teller) -> list[Sentence]:
     slots = {"maps": "maps", "shown": "maps_shown", "withheld": "maps_withheld"}
     numbers = {slot: str(counts[name]) for slot, name in slots.items()}
     return t.say("practitioner.counts", cites=[f"counts.{name}" for name in slots.values()], slots=numbers)
+
+
+def _trust(t: Teller) -> list[Section]:
+    """What each map was held against: other methods, the mirrored and the turned image, the teacher, another seed."""
+    lines = []
+    for name in t.mapped():
+        lines.append(map_trust(t, name, "practitioner"))
+        lines.append(t.say("practitioner.beside_moved", {"F": name}))
+        for beside in t.names(f"consistency.{name}.beside"):
+            if beside not in ("mirror", "turned"):
+                key = beside if beside in COMPANIONS else "method"
+                lines.append(t.say(f"practitioner.beside_{key}", {"F": name, "M": beside}))
+    return t.section(t.words.heading("practitioner.trust"), lines)
+
+
+COMPANIONS = ("teacher", "twin")
+"""Other models whose maps a map is held against."""
 
 
 def _maps(t: Teller) -> list[Section]:
