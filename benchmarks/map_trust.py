@@ -49,7 +49,7 @@ from storyxai.models.card import Calibration, card_figures, read_card, write_car
 from storyxai.models.export import load_network
 from storyxai.models.network import Network
 from storyxai.models.network_model import NetworkModel
-from storyxai.models.runtime import SHIPPED, Student, load_student
+from storyxai.models.runtime import GRAPHS, SHIPPED, Student, load_student
 from storyxai.phantoms.generate import generate_phantom
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.types import Array, Box, Image, Mask
@@ -105,12 +105,13 @@ def measured(given: argparse.Namespace) -> Row:
 
 
 def fold_rows(given: argparse.Namespace, fold: int, file: Path, folds: Mapping[str, int]) -> pd.DataFrame:
-    """The maps of one fold, kept in `given.out`: a later run of the same weights and numbers of films takes them from there."""
-    numbers = f"{given.films}-{given.lime}-{given.theirs}"
-    path = given.out / f"fold-{fold}-{sha256_file(file)[:12]}-{numbers}.parquet"
+    """The maps of one fold, kept in `given.out`: a later run of the same weights, outlines and numbers takes them."""
+    network, numbers = load_network(file), f"{given.films}-{given.lime}-{given.theirs}"
+    drawn = "own" if "masks" in network.spec.tasks else sha256_file(SHIPPED / GRAPHS["look"])[:8]
+    path = given.out / f"fold-{fold}-{sha256_file(file)[:12]}-{drawn}-{numbers}.parquet"
     if not path.is_file():
         films, tables = {patient: place for patient, place in folds.items() if place == fold}, read_tables(given.data)
-        student = calibrated_student(fold_student(load_network(file)), tables, films)
+        student = calibrated_student(fold_student(network), tables, films)
         rows: list[Row] = []
         for done, case in enumerate(islice(boxed_cases(tables, films), given.films)):
             rows += rows_of_case(student, case, lime=done < given.lime, theirs=done < given.theirs)

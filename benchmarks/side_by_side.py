@@ -4,8 +4,9 @@
 
 Time is the processor time of all threads, which others on the machine hardly move, the median over rounds in which all sides
 take turns; memory is the growth of the peak resident size in a process of its own; agreement is a correlation of results.
-Weights are drawn at random where a network stands only for its size (DenseNet-121, MobileNetV3-small). What is not installed is
-"absent". Figures go to side_by_side.json, the plot to side_by_side.svg.
+Weights are drawn at random where a network stands only for its size (DenseNet-121, MobileNetV3-small). shap and MONAI come with
+storyxai[bench]; where they are not installed they are "absent" and their columns are left out. Figures go to
+side_by_side.json, the plot to side_by_side.svg and side_by_side.png.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from storyxai.evidence.gather import GatherSettings, gather
@@ -32,6 +34,7 @@ from storyxai.evidence.predict import OneLook, view_of
 from storyxai.explain.cam import CAMS
 from storyxai.explain.contract import Budget
 from storyxai.explain.gradients import IntegratedGradients
+from storyxai.explain.kernel_shap import kernel_shap
 from storyxai.explain.lime import LimeFit, lime
 from storyxai.explain.registry import METHODS
 from storyxai.explain.superpixels import slic_segments
@@ -93,13 +96,14 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     libraries = {name: _installed(module) for name, module in LIBRARIES.items()}
     record: Row = {"libraries": libraries, "threads": torch.get_num_threads()}
-    for part in (cams, integrated_gradients, perturbed, evidence, scaling, memory):
+    for part in (cams, integrated_gradients, perturbed, shapley_values, evidence, scaling, memory):
         say(part.__name__)
         record[part.__name__] = part(bench)
         (given.out / "side_by_side.json").write_bytes(canonical_json(record))
     record["ratios"] = ratios(record)
     (given.out / "side_by_side.json").write_bytes(canonical_json(record))
-    (given.out / "side_by_side.svg").write_bytes(plot(record))
+    (given.out / "side_by_side.svg").write_bytes(chart_svg(lambda: drawn(record)))
+    drawn(record).savefig(given.out / "side_by_side.png", dpi=110, metadata={"Software": None})
     for name, value in record["ratios"].items():
         say(f"{name}: {value:.2f}")
 
@@ -130,18 +134,28 @@ def cams(bench: Bench) -> Row:
         found = [cam.attribute(tensor, target=f, relu_attributions=True)[0, 0].detach().numpy() for f in range(count)]
         return np.stack(found)
 
+    def monais(count: int) -> np.ndarray:
+        from monai.visualize import GradCAM as Theirs
+
+        cam = Theirs(nn_module=net, target_layers="features.norm5", upsampler=lambda maps, _: maps)
+        # Its maps are scaled to [0, 1] and turned over: 1 is where the least evidence lies.
+        return np.stack([np.asarray(cam(tensor, class_idx=f).detach())[0, 0] for f in range(count)])
+
+    with_monai = {f"monai_{n}": (lambda n=n: monais(n)) for n in (1, 14)} if _there("monai") else {}
     times = timed({
         "student_1": lambda: grad.explain(student, small, names[:1]), "student_14": lambda: grad.explain(student, small, names),
         "student_family": family,
         **{f"ours_{n}": (lambda n=n: grad.explain(model, large, FINDINGS[:n])) for n in (1, 14)},
         **{f"pytorch_grad_cam_{n}": (lambda n=n: theirs(n)) for n in (1, 14)},
-        **{f"captum_{n}": (lambda n=n: captums(n)) for n in (1, 14)},
+        **{f"captum_{n}": (lambda n=n: captums(n)) for n in (1, 14)}, **with_monai,
     }, bench.rounds)
     ours = np.stack([one.values for one in grad.explain(model, large, FINDINGS)])
     enlarged = np.stack([torch.nn.functional.interpolate(torch.tensor(m[None, None]), size=(SIDE, SIDE), mode="bilinear")[0, 0]
                          .numpy() for m in ours])
     agreement = {"captum": _mean([correlation(a, b) for a, b in zip(ours, captums(14), strict=True)]),
                  "pytorch_grad_cam": _mean([correlation(a, b) for a, b in zip(enlarged, theirs(14), strict=True)])}
+    if with_monai:
+        agreement["monai"] = _mean([correlation(a, 1 - b) for a, b in zip(ours, monais(14), strict=True)])
     return {"seconds": times, "agreement": agreement, "family": [method.key for method in CAMS]}
 
 
@@ -192,6 +206,41 @@ def perturbed(bench: Bench) -> Row:
     pair = zip(ours(), theirs(14), strict=True)
     return {"seconds": times, "samples": bench.samples, "superpixels": int(segments.max()) + 1,
             "agreement": {"lime, rank correlation of superpixels": _mean([rank_correlation(a, b) for a, b in pair])}}
+
+
+def shapley_values(bench: Bench) -> Row:
+    """KernelSHAP of the student's 14 findings at equal samples beside bare passes and the package shap."""
+    student = bench.student
+    pixels = view_of(student, bench.film)[0]
+    segments = slic_segments(pixels, count=SUPERPIXELS)
+    batch, count = np.repeat(pixels[None], BATCH, axis=0), int(segments.max()) + 1
+    fill = np.full_like(pixels, float(pixels.mean()))
+
+    def bare() -> None:
+        for start in range(0, bench.samples, BATCH):
+            student.logits(batch[: min(BATCH, bench.samples - start)])
+
+    def ours() -> np.ndarray:
+        return kernel_shap(student.logits, pixels, segments, fill=fill, budget=Budget(bench.samples, batch=BATCH))[0]
+
+    def theirs() -> np.ndarray:
+        import shap
+
+        def shown(vectors: np.ndarray) -> np.ndarray:
+            masks = vectors.astype(bool)[:, segments][:, None]
+            parts = [student.logits(np.where(masks[at : at + BATCH], pixels, fill)) for at in range(0, len(masks), BATCH)]
+            return np.concatenate(parts)
+
+        explainer = shap.KernelExplainer(shown, np.zeros((1, count)))
+        found = explainer.shap_values(np.ones((1, count)), nsamples=bench.samples, l1_reg=False, silent=True)
+        return np.asarray(found)[0].T
+
+    if not _there("shap"):
+        return {"seconds": timed({"bare": bare, "ours_14": ours}, bench.rounds), "samples": bench.samples, "agreement": {}}
+    times = timed({"bare": bare, "ours_14": ours, "shap_14": theirs}, bench.rounds)
+    pairs = zip(ours(), theirs(), strict=True)
+    return {"seconds": times, "samples": bench.samples, "superpixels": count,
+            "agreement": {"shap, rank correlation of superpixels": _mean([rank_correlation(a, b) for a, b in pairs])}}
 
 
 def evidence(bench: Bench) -> Row:
@@ -269,7 +318,7 @@ def memory_of(bench: Bench, task: str) -> float:
 
 def ratios(record: Row) -> dict[str, float]:
     """The figures that were set as aims."""
-    cam, per, whole = (record[name]["seconds"] for name in ("cams", "perturbed", "evidence"))
+    cam, per, shapley, whole = (record[name]["seconds"] for name in ("cams", "perturbed", "shapley_values", "evidence"))
     return {
         "14 Grad-CAMs of the student over one": cam["student_14"] / cam["student_1"],
         "14 Grad-CAMs of a DenseNet-121 over one, ours": cam["ours_14"] / cam["ours_1"],
@@ -277,33 +326,33 @@ def ratios(record: Row) -> dict[str, float]:
         "14 Grad-CAMs of a DenseNet-121, captum over ours": cam["captum_14"] / cam["ours_14"],
         "the whole CAM family of 14 findings over one Grad-CAM": cam["student_family"] / cam["student_1"],
         "LIME of 14 findings over bare passes": per["ours_14"] / per["bare"],
+        "KernelSHAP of 14 findings over bare passes": shapley["ours_14"] / shapley["bare"],
         "the package lime for one finding over bare passes": per["lime_1"] / per["bare"],
         "notebook on DenseNet-121 over evidence of one film": whole["notebook_densenet121"] / whole["ours"],
         "notebook on MobileNetV3-small over evidence of one film": whole["notebook_mobilenet_v3_small"] / whole["ours"],
     }
 
 
-def plot(record: Row) -> bytes:
+def drawn(record: Row) -> Figure:
     """Bars of what stands side by side, and lines of what cost hangs on."""
-    from matplotlib.figure import Figure
-
-    def drawn() -> Figure:
-        figure = Figure(figsize=(11, 7), layout="constrained")
-        axes = figure.subplots(2, 4)
-        for at, name in zip(axes[0], ("cams", "integrated_gradients", "perturbed", "evidence"), strict=True):
-            seconds = record[name]["seconds"]
-            at.barh([key.replace("_", " ") for key in seconds], list(seconds.values()), color="#1f5f8b")
-            at.set_xscale("log")
-            at.set_title(f"{name.replace('_', ' ')}, s", fontsize=9)
-            at.tick_params(labelsize=7)
-        for at, (name, seconds) in zip(axes[1], record["scaling"].items(), strict=True):
-            at.plot([int(key) for key in seconds], list(seconds.values()), marker="o", color="#c4681c")
-            at.set_ylim(bottom=0)
-            at.set_title(f"seconds by {name.replace('_', ' ')}", fontsize=9)
-            at.tick_params(labelsize=7)
-        return figure
-
-    return chart_svg(drawn)
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    axes = figure.subplots(2, 5)
+    for at, name in zip(axes[0], ("cams", "integrated_gradients", "perturbed", "shapley_values", "evidence"), strict=True):
+        seconds = record[name]["seconds"]
+        at.barh([key.replace("_", " ") for key in seconds], list(seconds.values()), color="#1f5f8b")
+        at.set_xscale("log")
+        at.set_title(f"{name.replace('_', ' ')}, s", fontsize=9)
+        at.tick_params(labelsize=7)
+    for at, (name, seconds) in zip(axes[1], record["scaling"].items(), strict=False):
+        at.plot([int(key) for key in seconds], list(seconds.values()), marker="o", color="#c4681c")
+        at.set_ylim(bottom=0)
+        at.set_title(f"seconds by {name.replace('_', ' ')}", fontsize=9)
+        at.tick_params(labelsize=7)
+    grown = record["memory"]["lime_growth_mib"]
+    axes[1][-1].barh([key.replace("_", " ") for key in grown], list(grown.values()), color="#5b7f3a")
+    axes[1][-1].set_title("LIME's memory by samples, MiB", fontsize=9)
+    axes[1][-1].tick_params(labelsize=7)
+    return figure
 
 
 def timed(calls: Timed, rounds: int, *, warm: bool = True) -> dict[str, float]:
@@ -351,8 +400,12 @@ def _mobilenet() -> nn.Module:
     return mobilenet_v3_small(weights=None, num_classes=len(FINDINGS)).eval()
 
 
+def _there(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
 def _installed(module: str) -> str:
-    if importlib.util.find_spec(module) is None:
+    if not _there(module):
         return "absent"
     from importlib.metadata import packages_distributions, version
 

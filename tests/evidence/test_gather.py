@@ -87,8 +87,9 @@ def test_two_open_methods_are_each_other_s_witness_and_one_look_serves_both() ->
     evidence = spots(CalibratedReader(REGIONS, looks=lambda: looks.append(1)), methods=["hires_cam", "layer_cam"])
     agreed = {c.method: c for c in evidence.checks if c.name == "methods_agree" and c.finding == "Upper_spot"}
     assert set(agreed) == {"hires_cam", "layer_cam"} and all(c.passed for c in agreed.values())
-    # One look for the prediction and both methods, and a fresh one for each method's check of repeatability.
-    assert len(looks) == 3
+    # One look for the prediction and both methods, a fresh one for each method's check of repeatability, and one each of
+    # the mirrored and the turned image.
+    assert len(looks) == 5
     unasked = [in_english(c.about) for c in evidence.checks if c.name == "methods_agree" and c.finding == "Lower_spot"]
     assert len(unasked) == 1 and unasked[0].startswith("not asked")
 

@@ -159,7 +159,8 @@ def test_every_template_is_used_and_cites() -> None:
     source = "".join(p.read_text(encoding="utf-8") for p in sorted(Path(tell.__code__.co_filename).parent.rglob("*.py")))
     indexed = {f"patient.{stem}_" for stem in ("next", "help", "ask", "back")}
     indexed |= {f"clinician.{stem}_" for stem in ("verdict", "also", "more", "report_line", "smallest")}
-    indexed |= {"practitioner.smallest_", "practitioner.learned_", "clinician.learned_", "practitioner.near", "clinician.near"}
+    indexed |= {"practitioner.beside_", "practitioner.smallest_", "practitioner.learned_", "practitioner.near"}
+    indexed |= {"clinician.learned_", "clinician.near"}
     parts = {"likely", "possible", "unlikely", "tell", "passed", "failed", "unasked", "score"}
     for audience in AUDIENCES:
         for key in words.data[audience]:
