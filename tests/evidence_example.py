@@ -253,7 +253,7 @@ def _model() -> ModelFacts:
             "Cardiomegaly": {**figures, "auroc": 0.9, "auroc_interval": [0.86, 0.94], "positives": 38},
             "Mass": rare,
         },
-        "lungs": {"dice": 0.957, "interval": [0.951, 0.962], "n": 140, "data": "made-up masks"},
+        "outlines": {"dice": 0.957, "interval": [0.951, 0.962], "n": 140, "data": "made-up masks"},
         "report": {"finding_f1": 0.71, "constant_f1": 0.38, "n": 312, "data": "made-up test part"},
         "agreement": {"Effusion": {"correlation": 0.94, "mean_difference": -0.02, "n": 312, "teacher": "example"}},
         "subgroups": {

@@ -126,7 +126,7 @@ def test_missing_old_and_broken_files(written: Path, tmp_path: Path) -> None:
     for content_, why in (
         ("{", "cannot be read"),
         ("[]", "not of format"),
-        (text.replace("storyxai-evidence/3", "storyxai-evidence/9"), "not of format"),
+        (text.replace("storyxai-evidence/4", "storyxai-evidence/9"), "not of format"),
         (text.replace('"items"', '"things"'), "which arrays"),
     ):
         (folder / EVIDENCE_NAME).write_text(content_, encoding="utf-8")
@@ -146,6 +146,16 @@ def test_a_folder_of_the_format_before_is_read(written: Path, tmp_path: Path) ->
     record = json.loads((folder / EVIDENCE_NAME).read_bytes())
     old = {**record, "format": "storyxai-evidence/1", "gaps": record["card_gaps"]}
     del old["card_gaps"]
+    old["model"]["lungs"] = old["model"].pop("outlines")
+    (folder / EVIDENCE_NAME).write_bytes(canonical_json(old))
+    assert verify_hashes(folder) == []
+    assert same(read_archive(folder), example_evidence())
+
+
+def test_a_folder_whose_outlines_have_the_name_of_before_is_read(written: Path, tmp_path: Path) -> None:
+    folder = altered(written, tmp_path)
+    old = {**json.loads((folder / EVIDENCE_NAME).read_bytes()), "format": "storyxai-evidence/3"}
+    old["model"]["lungs"] = old["model"].pop("outlines")
     (folder / EVIDENCE_NAME).write_bytes(canonical_json(old))
     assert verify_hashes(folder) == []
     assert same(read_archive(folder), example_evidence())

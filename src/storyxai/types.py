@@ -563,7 +563,7 @@ class ModelFacts:
     limits: tuple[str, ...] = ()
     cannot_see: tuple[str, ...] = ()
     per_finding: Mapping[str, FindingFigures] = field(default_factory=dict)
-    lungs: OutlineFigures = OutlineFigures()
+    outlines: OutlineFigures = OutlineFigures()
     report: ReportFigures = ReportFigures()
     agreement: Mapping[str, AgreementFigures] = field(default_factory=dict)
     subgroups: Mapping[str, Mapping[str, GroupFigures]] = field(default_factory=dict)

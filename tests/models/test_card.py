@@ -53,9 +53,16 @@ def test_the_id_and_what_stories_may_cite(card: ModelCard, tmp_path: Path) -> No
     assert card.model_id == f"toy-1-{digest[:12]}"
     record = card.model_record()
     assert record.weights_sha256 == digest and record.limits == ("adults only",)
-    assert record.per_finding == {"a": FindingFigures(auroc=0.8)} and record.lungs == OutlineFigures()
+    assert record.per_finding == {"a": FindingFigures(auroc=0.8)} and record.outlines == OutlineFigures()
     written = json.loads((tmp_path / CARD_NAME).read_bytes())
     assert written["figures"] == {"per_finding": {"a": {"auroc": 0.8}}}, "what is not known is left out"
+
+
+def test_a_card_of_before_has_its_outlines_figures_under_the_name_of_today(card: ModelCard, tmp_path: Path) -> None:
+    record = json.loads((tmp_path / CARD_NAME).read_bytes())
+    record["figures"]["lungs"] = {"dice": 0.9, "n": 4, "data": "test"}
+    (tmp_path / CARD_NAME).write_text(json.dumps(record), encoding="utf-8")
+    assert read_card(tmp_path).figures.outlines == OutlineFigures(0.9, n=4, data="test")
 
 
 @pytest.mark.parametrize("altering", [lambda b: b[:-1], lambda b: b + b"x", lambda b: bytes([b[0] ^ 1]) + b[1:]])

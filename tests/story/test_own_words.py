@@ -43,7 +43,7 @@ each = "named"
 figures = ["gauge/<F>"]
 sentences = [
     { text = "Look again for [terms.<F>.phrase|text], at [findings.<F>.probability|decimal].", cites = [] },
-    { text = "[terms.<F>.phrase|text] has a Dice of [model.lungs.interval.1|decimal] of [boxes.<F>.7.x|mm].", cites = [] },
+    { text = "[terms.<F>.phrase|text] has a Dice of [model.outlines.interval.1|decimal] of [boxes.<F>.7.x|mm].", cites = [] },
 ]
 """
 

@@ -347,7 +347,7 @@ def test_the_patient_is_told_in_plain_words_what_was_not_looked_for() -> None:
 
 
 def test_languages_are_data() -> None:
-    words = load_words("en")
+    words = load_words("en", as_record(example_evidence()))
     assert words.printed("nih (unseen)", "data") == "NIH films, not trained on"
     assert words.printed("my own (films)", "data") == "my own (films)"
     assert json.dumps(words.data)

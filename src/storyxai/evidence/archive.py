@@ -14,12 +14,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import ArchiveError
-from storyxai.evidence.record import FORMAT, OLD_FORMATS, arrays_of, as_record, from_record, typed_record, upgraded
+from storyxai.evidence.record import (
+    FORMAT,
+    OLD_FORMATS,
+    arrays_of,
+    as_record,
+    from_record,
+    plain_record,
+    typed_record,
+    upgraded,
+)
 from storyxai.files import replace_files
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 from storyxai.types import Evidence
@@ -85,7 +93,7 @@ def verify_hashes(folder: Path) -> list[str]:
         return [str(error)]
     arrays = record.pop("arrays")
     # The format before had no place for values that are not known: its typed form has.
-    meant = record if record["format"] == FORMAT else msgspec.to_builtins(typed_record(upgraded(record)))
+    meant = record if record["format"] == FORMAT else plain_record(typed_record(upgraded(record)))
     if canonical_json(meant) != canonical_json(as_record(evidence)):
         return [f"{folder / EVIDENCE_NAME}: a value that follows from others was altered — {_AGAIN}"]
     if canonical_json({**record, "arrays": arrays}) != (folder / EVIDENCE_NAME).read_bytes():

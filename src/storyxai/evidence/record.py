@@ -41,7 +41,7 @@ from storyxai.evidence.schema import (
     TermRecord,
     WhatIfRecord,
 )
-from storyxai.modalities.registry import modality_named
+from storyxai.modalities.registry import modality_named, with_outlines
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.types import (
     LIKELY,
@@ -78,6 +78,7 @@ __all__ = [
     "figure_name",
     "figure_parts",
     "from_record",
+    "plain_record",
     "record_sha256",
     "resolve",
     "story_as_record",
@@ -86,7 +87,8 @@ __all__ = [
     "upgraded",
 ]
 
-FORMAT, OLD_FORMATS = "storyxai-evidence/3", ("storyxai-evidence/1", "storyxai-evidence/2")
+FORMAT = "storyxai-evidence/4"
+OLD_FORMATS = ("storyxai-evidence/1", "storyxai-evidence/2", "storyxai-evidence/3")
 """What is written, and what is read beside it."""
 _AGAIN = "write the folder again with `storyxai tell`"
 MOST_DIGITS = 6
@@ -160,9 +162,12 @@ def upgraded(record: Mapping[str, Any]) -> Mapping[str, Any]:
     record = {**derived, **record, "findings": findings}
     if record["format"] == FORMAT:
         return record
-    if record["format"] == OLD_FORMATS[0]:
+    record, before = {**record, "format": FORMAT, "model": with_outlines(record.get("model"))}, record["format"]
+    if before == OLD_FORMATS[-1]:
+        return record
+    if before == OLD_FORMATS[0]:
         record = {**record, "gaps": [], "card_gaps": record.get("gaps", [])}
-    return {**_with_remarks(record), "format": FORMAT, "notices": NOTICES}
+    return {**_with_remarks(record), "notices": NOTICES}
 
 
 def _with_remarks(value: Any) -> Any:
@@ -260,7 +265,7 @@ _written: WeakKeyDictionary[Evidence, bytes] = WeakKeyDictionary()
 
 def _record_bytes(evidence: Evidence) -> bytes:
     if evidence not in _written:
-        raw = _plain(_record(evidence))
+        raw = plain_record(_record(evidence))
         try:
             _written[evidence] = canonical_json(raw)
         except ValueError as error:
@@ -269,7 +274,7 @@ def _record_bytes(evidence: Evidence) -> bytes:
     return _written[evidence]
 
 
-def _plain(record: EvidenceRecord) -> Any:
+def plain_record(record: EvidenceRecord) -> Any:
     """The record as plain JSON values of the kinds that the schema names: 64 is written as 64.0 where a number is meant."""
     try:
         plain = msgspec.to_builtins(msgspec.convert(msgspec.to_builtins(record, enc_hook=_plain_scalar), EvidenceRecord))

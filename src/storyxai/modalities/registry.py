@@ -22,7 +22,7 @@ from storyxai.modalities.words import english_words, flat_words, words_in
 
 __all__ = [
     "DEFAULT_MODALITY", "ENTRY_POINTS", "MODALITY_FILE", "is_built_in", "modality_bytes", "modality_keys", "modality_named",
-    "modality_of", "read_modality", "words_on_record",
+    "modality_of", "read_modality", "with_outlines", "words_on_record",
 ]
 
 DEFAULT_MODALITY = "chest_radiograph"
@@ -97,6 +97,14 @@ def modality_bytes(named: str) -> bytes:
     """The file that describes the modality which a recipe names; empty where it is one of ours or of a package."""
     path = Path(named)
     return (path / MODALITY_FILE if path.is_dir() else path).read_bytes() if _is_path(named, None) else b""
+
+
+def with_outlines(figures: Any) -> Any:
+    """The figures of a model, those of its outlines under that name: before, the default modality's pair gave it."""
+    pair = modality_named(DEFAULT_MODALITY).pair
+    if not isinstance(figures, Mapping) or pair is None or pair.name not in figures or "outlines" in figures:
+        return figures
+    return {"outlines" if key == pair.name else key: value for key, value in figures.items()}
 
 
 def _is_path(named: str, beside: Path | None) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 
 from storyxai.errors import InputError, UnknownNameError, WeightsError
 from storyxai.files import write_whole
-from storyxai.modalities.registry import DEFAULT_MODALITY
+from storyxai.modalities.registry import DEFAULT_MODALITY, with_outlines
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.types import (
     AgreementFigures,
@@ -64,7 +64,7 @@ class Calibration:
     prevalence: float | None = None
 
 
-CITED = ("per_finding", "lungs", "report", "agreement", "subgroups", "map_hits", "faithfulness", "robustness", "curves")
+CITED = ("per_finding", "outlines", "report", "agreement", "subgroups", "map_hits", "faithfulness", "robustness", "curves")
 """The figures of a card that stories may cite."""
 
 
@@ -73,7 +73,7 @@ class CardFigures:
     """What was measured of a model. `phantom_per_finding` is on synthetic images, and no story cites it."""
 
     per_finding: Mapping[str, FindingFigures] = field(default_factory=dict)
-    lungs: OutlineFigures = field(default_factory=OutlineFigures)
+    outlines: OutlineFigures = field(default_factory=OutlineFigures)
     report: ReportFigures = field(default_factory=ReportFigures)
     agreement: Mapping[str, AgreementFigures] = field(default_factory=dict)
     subgroups: Mapping[str, Mapping[str, GroupFigures]] = field(default_factory=dict)
@@ -154,7 +154,7 @@ def read_card(folder: Path, *, check_files: bool = True) -> ModelCard:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise WeightsError(str(path), f"is not of format {FORMAT}", mend="write it again with this storyxai")
     try:
-        card = msgspec.convert(record, ModelCard)
+        card = msgspec.convert({**record, "figures": with_outlines(record.get("figures"))}, ModelCard)
         _check_fields(record)
     except msgspec.ValidationError as error:
         raise WeightsError(str(path), f"lacks or garbles a field ({error})", mend="copy the model folder again") from error
@@ -211,7 +211,7 @@ def _without_prevalence(one: Calibration) -> dict[str, object]:
 def card_figures(figures: Mapping[str, object]) -> CardFigures:
     """Figures from plain JSON values. Raises: WeightsError naming one that is of another kind."""
     try:
-        return msgspec.convert(figures, CardFigures)
+        return msgspec.convert(with_outlines(figures), CardFigures)
     except msgspec.ValidationError as error:
         raise WeightsError("figures of a card", str(error), mend="write the scorecard again") from error
 

@@ -57,9 +57,9 @@ def figures_of(record: Mapping[str, Any], modality: Modality) -> dict[str, Any]:
                 "n_images": item["images"], "n_patients": item["patients"], "data": data,
             }
     drawn = {mask["mask"]: mask for mask in student["masks"] if mask["dice"]["value"] is not None}
-    names = (modality.pair.name, modality.structure_names[0]) if modality.pair else ()
+    names = (*([modality.pair.name] if modality.pair else []), *modality.structure_names[:1])
     if best := next((drawn[name] for name in names if name in drawn), None):
-        figures["lungs"] = {
+        figures["outlines"] = {
             "dice": best["dice"]["value"], "interval": _interval(best["dice"]), "n": best["images"], "data": data,
         }
     said = student["reports"]
