@@ -11,11 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage
 
 from storyxai.data.table import read_table
-from storyxai.errors import GateRefusal, TableError
+from storyxai.errors import GateRefusal, ReadError, TableError
 from storyxai.evidence.gather import look_at
 from storyxai.imaging.read import read_image
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
+from storyxai.modalities.registry import modality_named
 from storyxai.models.runtime import Student, load_student
 from storyxai.phantoms.generate import write_phantoms
 from storyxai.programs import recipes
@@ -133,3 +137,40 @@ def test_the_gate_refuses_what_is_no_ultrasound_picture(student: Student, folder
     _, gate = look_at(student, read_image(folder / "normal" / "normal (2).png"))
     passed = {check.name: check.passed for check in gate}
     assert passed["gate.layers"] and passed["gate.fades"] and passed["gate.colour"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_ultrasound_object_is_read_and_a_chest_model_refuses_it_by_name(
+    installed: None, channels: int, tmp_path: Path
+) -> None:
+    """One frame of a multi-frame object, made here: in grey, and in three equal channels."""
+    modality, (grey, _) = modality_named("breast_ultrasound"), drawn("benign", 3)
+    path = ultrasound_object(grey if channels == 1 else np.repeat(grey[..., None], 3, axis=2), tmp_path / "us.dcm")
+    image = read_image(path, acquisition=modality.acquisition)
+    assert np.abs(image.pixels - grey / 255).max() < 0.01 and image.notes == ("body part: BREAST",)
+    assert modality.gate is not None
+    values = modality.gate.measure(image, None)
+    asked = [(rule, value) for rule in modality.gate.rules if (value := values.get(rule.name)) is not None]
+    assert [rule.name for rule, value in asked if (value < rule.limit if rule.low else value > rule.limit)] == []
+    with pytest.raises(ReadError, match=r"is an ultrasound image \(modality US\), not a projection"):
+        read_image(path, acquisition=CHEST_RADIOGRAPH.acquisition)
+
+
+def ultrasound_object(pixels: np.ndarray, path: Path) -> Path:
+    """The file of a DICOM object of ultrasound with one frame. Shapes: uint8 [H, W] or [H, W, 3]."""
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = UltrasoundMultiFrameImageStorage, "1.2.3.4"
+    dataset.Modality, dataset.BodyPartExamined, dataset.NumberOfFrames = "US", "BREAST", 1
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
+    dataset.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
+    dataset.PhotometricInterpretation = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
+    dataset.PlanarConfiguration = 0
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation = 7, 0
+    dataset.WindowCenter, dataset.WindowWidth = 128, 256
+    dataset.PixelData = pixels.tobytes()
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.save_as(path, enforce_file_format=True)
+    return path

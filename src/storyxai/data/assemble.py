@@ -77,7 +77,7 @@ def examples_from_table(
     skipped = list(left_out)
     for done, record in enumerate(frontal.frame.to_dict("records"), start=1):
         row = {str(key): cell for key, cell in record.items()}
-        opened = open_row(table, row, laterals=laterals, colour=kind.acquisition.colour)
+        opened = open_row(table, row, laterals=laterals, acquisition=kind.acquisition)
         if isinstance(opened, Skipped):
             skipped.append(opened)
         else:

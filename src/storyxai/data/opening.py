@@ -9,6 +9,7 @@ from storyxai.data.table import Skipped, StudyTable, read_structures
 from storyxai.data.views import NOT_FRONTAL, view_of
 from storyxai.errors import InputError, StoryxaiError
 from storyxai.imaging.read import read_image
+from storyxai.modalities.contract import Acquisition
 from storyxai.types import Image, Mask
 
 __all__ = ["OpenedRow", "open_row", "unreadable"]
@@ -24,15 +25,15 @@ class OpenedRow:
 
 
 def open_row(
-    table: StudyTable, row: Mapping[str, object], *, laterals: bool = False, colour: bool = False
+    table: StudyTable, row: Mapping[str, object], *, laterals: bool = False, acquisition: Acquisition | None = None
 ) -> OpenedRow | Skipped:
     """The row's image and masks. What cannot be used is told instead: a file that cannot be read, or one whose own
     header calls it a view that is not frontal where the table says nothing (not with `laterals`). A damaged mask is left
-    out of its row. With `colour` the image keeps its colours.
+    out of its row. `acquisition` is that of the modality, as for `read_image`.
     """
     name = str(row["image_id"])
     try:
-        image = read_image(table.image_path(row), colour=colour)
+        image = read_image(table.image_path(row), acquisition=acquisition)
     except StoryxaiError as error:
         return unreadable(name, error)
     view = view_of(image.view)

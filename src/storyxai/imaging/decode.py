@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -33,18 +34,24 @@ class DecodeError(ValueError):
     """Pixel data that could not be found or decoded within the limits."""
 
 
-def decode_apart(frame: bytes, *, syntax: str, rows: int, columns: int, bits: tuple[int, int], signed: bool) -> NDArray[Any]:
-    """The pixels of one compressed grey frame, decoded by pydicom in a process of its own.
+def decode_apart(
+    frame: bytes, *, syntax: str, rows: int, columns: int, bits: tuple[int, int], signed: bool, colours: str = ""
+) -> NDArray[Any]:
+    """The pixels of one compressed frame, decoded by pydicom in a process of its own.
 
-    Shapes: [rows, columns], 8 or 16 bits, signed as pydicom decides. `bits` is Bits Allocated and Bits Stored.
+    Shapes: [rows, columns], 8 or 16 bits, signed as pydicom decides; with `colours` (the photometric interpretation) red, green
+    and blue, [rows, columns, 3]. `bits` is Bits Allocated and Bits Stored.
     Raises: DecodeError when the decoder fails, crashes, runs out of its limits or gives another size.
     """
     about: dict[str, str | int] = {"syntax": syntax, "bits_allocated": bits[0], "bits_stored": bits[1]}
     about["pixel_representation"] = int(signed)
+    if colours:
+        about |= {"photometric_interpretation": colours, "samples_per_pixel": 3, "planar_configuration": 0}
+    shape = (rows, columns, 3) if colours else (rows, columns)
     name, body = _served(frame, rows=rows, columns=columns, about=about)
-    if name not in _DTYPES or len(body) != rows * columns * np.dtype(name).itemsize:
+    if name not in _DTYPES or len(body) != math.prod(shape) * np.dtype(name).itemsize:
         raise DecodeError(f"its pixel data hold another size than the {columns} x {rows} pixels of the header")
-    return np.frombuffer(body, dtype=name).reshape(rows, columns)
+    return np.frombuffer(body, dtype=name).reshape(shape)
 
 
 def unpack_tiff_apart(data: bytes, *, rows: int, columns: int) -> bytes:
@@ -83,18 +90,19 @@ def _served(data: bytes, *, rows: int, columns: int, about: dict[str, str | int]
     return name.decode("ascii", "replace"), body
 
 
-def _decode(data: bytes, *, syntax: str, **about: int) -> NDArray[Any]:
+def _decode(data: bytes, *, syntax: str, **about: Any) -> NDArray[Any]:
     if syntax == _TIFF:
         return np.frombuffer(_unpacked_tiff(data), dtype=np.uint8)
     from pydicom.encaps import encapsulate
     from pydicom.pixels import get_decoder
     from pydicom.uid import RLELossless
 
-    one_grey_frame = {"number_of_frames": 1, "samples_per_pixel": 1, "photometric_interpretation": "MONOCHROME2"}
+    one_frame = {"number_of_frames": 1, "samples_per_pixel": 1, "photometric_interpretation": "MONOCHROME2", **about}
     # One decoder each: where it fails the file is damaged, and a more lenient one would show something.
     plugin = "pydicom" if syntax == RLELossless else "pylibjpeg"
     pixels, _ = get_decoder(syntax).as_array(
-        encapsulate([data]), raw=True, pixel_keyword="PixelData", decoding_plugin=plugin, **one_grey_frame, **about
+        encapsulate([data]), raw=one_frame["samples_per_pixel"] == 1, pixel_keyword="PixelData", decoding_plugin=plugin,
+        **one_frame,
     )
     return np.asarray(pixels)
 

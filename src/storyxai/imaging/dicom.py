@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import ReadError
+from storyxai.imaging.colours import COLOURS, stored_colours
 from storyxai.imaging.decode import DecodeError, decode_apart
 from storyxai.imaging.dicom_file import DicomFile, find_pixels, is_dicom, parse
 from storyxai.imaging.greyscale import Stored, grey_table, word_values
 from storyxai.imaging.shutter import covered, covered_grey, overlay_groups
 from storyxai.imaging.tags import age_years, body_part, letters, pixel_aspect, spacing, text, view, whole
 from storyxai.imaging.values import check_size
+from storyxai.modalities.contract import Acquisition
 from storyxai.provenance import sha256_bytes
 from storyxai.types import Array, Image
 
@@ -23,23 +26,27 @@ __all__ = ["is_dicom", "read_dicom", "read_stored"]
 
 # DR and XR are no modalities of DICOM, and are written.
 _PROJECTIONS = {"CR", "DX", "DR", "RG", "XR"}
+_ALIKE = 2
+"""Channels that differ by no more are one grey: a compressed grey picture in three channels differs by rounding."""
 # De-identified archives often say OT or nothing; the gate judges such pixels.
 _UNSTATED = {"", "OT", "SC"}
-_OTHERS = {
-    "CT": "a CT slice", "MR": "an MR slice", "US": "an ultrasound image", "MG": "a mammogram", "NM": "a scintigram",
+_KINDS = {
+    **dict.fromkeys(_PROJECTIONS, "a projection"), "XC": "a photograph", "DMS": "a dermoscopic picture", "CT": "a CT slice",
+    "MR": "an MR slice", "US": "an ultrasound image", "MG": "a mammogram", "NM": "a scintigram",
     "PT": "a PET slice", "XA": "an angiogram", "RF": "a fluoroscopy image", "PX": "a dental radiograph",
     "IO": "a dental radiograph", "SR": "a structured report", "SEG": "a segmentation", "PR": "a presentation state",
 }  # fmt: skip
 
 
-def read_dicom(data: bytes, *, source: str) -> Image:
+def read_dicom(data: bytes, *, source: str, acquisition: Acquisition | None = None) -> Image:
     """The image in a DICOM file's bytes, upright and bright = dense, with what its tags say of view and patient.
 
-    Raises: ReadError for what is no single grey projection or goes beyond the limits; the errors of pydicom
+    `acquisition` says which kinds of objects are taken, and whether colours are kept; without it single grey projections are.
+    Raises: ReadError for an object of another kind, one of several frames, or one beyond the limits; the errors of pydicom
     and numpy for damaged files, which read_image turns into ReadError. Source: PS3.3 C.7.6.3, C.7.6.11, C.11.
     """
     with _damage_named(source):
-        return _read(data, parse(data, source), source)
+        return _read(data, parse(data, source), source, _Taken.by(acquisition or Acquisition()))
 
 
 @contextmanager
@@ -70,21 +77,48 @@ def read_stored(data: bytes, *, source: str) -> tuple[Any, NDArray[Any], int]:
         return file.header, values, stored.bits
 
 
-def _read(data: bytes, file: DicomFile, source: str) -> Image:
+@dataclass(frozen=True)
+class _Taken:
+    """The kinds of objects that are read: DICOM's codes of the modality, what they are called, and their SOP classes."""
+
+    modalities: frozenset[str]
+    called: str
+    mend: str
+    sop_classes: tuple[str, ...]
+    colour: bool
+
+    @classmethod
+    def by(cls, acquisition: Acquisition) -> _Taken:
+        """What an acquisition takes: with one code of projections all of them, as archives write them."""
+        asked = frozenset(acquisition.modalities)
+        if not asked or asked & _PROJECTIONS:
+            mend = "give a single projection (CR or DX)"
+            return cls(asked | _PROJECTIONS, "projection", mend, acquisition.sop_classes, acquisition.colour)
+        codes = acquisition.modalities
+        called = " or ".join(dict.fromkeys(_KINDS.get(code, code).partition(" ")[2] or code for code in codes))
+        mend = f"give a single {called} ({' or '.join(codes)})"
+        return cls(asked, called, mend, acquisition.sop_classes, acquisition.colour)
+
+
+def _read(data: bytes, file: DicomFile, source: str, taken: _Taken) -> Image:
     header = file.header
     modality = text(header, "Modality")
-    rows, columns = _checked_shape(header, modality, source)
-    stored, notes = _stored(data, file, rows, columns)
-    hidden, shuttered = covered(header, (rows, columns))
-    table, greyed = grey_table(header, stored, hidden)
-    pixels = np.take(table, stored.words)
+    rows, columns = _checked_shape(header, modality, source, taken)
+    if _in_colour(header):
+        pixels, notes = _colours(data, file, (rows, columns), source, taken), list[str]()
+        hidden, shuttered, greyed = None, (), list[str]()
+    else:
+        stored, notes = _stored(data, file, rows, columns)
+        hidden, shuttered = covered(header, (rows, columns))
+        table, greyed = grey_table(header, stored, hidden)
+        pixels = np.take(table, stored.words)
     if hidden is not None:
         pixels[hidden] = covered_grey(header)
     spacing_mm, kind, measured = spacing(header)
     pixels, spacing_mm, turned = _upright(pixels, spacing_mm, letters(header))
     seen_from, viewed = view(header)
-    if modality not in _PROJECTIONS:
-        notes.append(f"modality {modality or 'not stated'}: the file does not say that this is a projection")
+    if modality not in taken.modalities:
+        notes.append(f"modality {modality or 'not stated'}: the file does not say that this is a {taken.called}")
     return Image(
         pixels=np.ascontiguousarray(pixels),
         sha256=sha256_bytes(data),
@@ -98,32 +132,65 @@ def _read(data: bytes, file: DicomFile, source: str) -> Image:
     )
 
 
-def _checked_shape(header: Any, modality: str, source: str) -> tuple[int, int]:
-    """Rows and columns. Raises: ReadError for what is no single grey projection."""
-    mend = "give a single projection (CR or DX)"
-    if modality not in _PROJECTIONS | _UNSTATED:
-        said = _OTHERS.get(modality, "another kind of object")
-        raise ReadError(source, f"is {said} (modality {modality[:16]}), not a projection", mend=mend)
-    return _grey_shape(header, source, mend=mend)
+def _checked_shape(header: Any, modality: str, source: str, taken: _Taken) -> tuple[int, int]:
+    """Rows and columns. Raises: ReadError for an object of another kind than those that are taken."""
+    if modality not in taken.modalities | _UNSTATED:
+        said = _KINDS.get(modality, "another kind of object")
+        a = "an" if taken.called[:1] in "aeiou" else "a"
+        raise ReadError(source, f"is {said} (modality {modality[:16]}), not {a} {taken.called}", mend=taken.mend)
+    stated = text(header, "SOPClassUID")
+    if taken.sop_classes and stated and stated not in taken.sop_classes:
+        why = f"is an object of the SOP class {stated[:64]}, which this model does not take"
+        raise ReadError(source, why, mend=taken.mend)
+    if modality in taken.modalities - _PROJECTIONS and _in_colour(header):
+        return _shape(header, source, called=taken.called, mend=taken.mend, planes=3)
+    return _grey_shape(header, source, called=taken.called, mend=taken.mend)
 
 
-def _grey_shape(header: Any, source: str, *, mend: str = "give a single grey image") -> tuple[int, int]:
+def _in_colour(header: Any) -> bool:
+    return whole(header, "SamplesPerPixel") == 3 and text(header, "PhotometricInterpretation") in COLOURS
+
+
+def _colours(data: bytes, file: DicomFile, shape: tuple[int, int], source: str, taken: _Taken) -> Array:
+    """The picture in its colours [H, W, 3] where these are read, else in grey [H, W] where it has no other colour.
+
+    Raises: ReadError for colours where grey is read; DecodeError.
+    """
+    colours = stored_colours(data, file, shape)
+    if taken.colour:
+        return np.divide(colours, np.float32(255), dtype=np.float32)
+    spread = colours.max(axis=2) - colours.min(axis=2)
+    if (coloured := float((spread > _ALIKE).mean())) > 0:
+        why = f"has colour in {coloured:.1%} of its pixels, and this model reads grey ones"
+        raise ReadError(source, why, mend="export the grey picture without coloured marks")
+    return np.divide(colours[..., 1], np.float32(255), dtype=np.float32)
+
+
+def _grey_shape(
+    header: Any, source: str, *, called: str = "projection", mend: str = "give a single grey image"
+) -> tuple[int, int]:
     """Rows and columns. Raises: ReadError for what is no single grey picture within the limits."""
+    shape = _shape(header, source, called=called, mend=mend)
+    photometric, samples = text(header, "PhotometricInterpretation"), whole(header, "SamplesPerPixel") or 1
+    if samples != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}:
+        why = f"has colour pixels ({photometric[:16]}, {samples} to a pixel), no grey ones"
+        raise ReadError(source, why, mend="give the image in grey values")
+    return shape
+
+
+def _shape(header: Any, source: str, *, called: str, mend: str, planes: int = 1) -> tuple[int, int]:
+    """Rows and columns. Raises: ReadError for what is no single picture within the limits."""
     rows, columns = whole(header, "Rows"), whole(header, "Columns")
     if rows is None or columns is None:
         raise ReadError(source, "holds no picture", mend="give the file of the image itself")
     frames = whole(header, "NumberOfFrames") or 1
     if frames > 1:
-        raise ReadError(source, f"holds {frames} frames, not a single projection", mend=mend)
+        raise ReadError(source, f"holds {frames} frames, not a single {called}", mend=mend)
     photometric = text(header, "PhotometricInterpretation")
     if not photometric:
         why = "does not say how its values are to be seen (no photometric interpretation)"
         raise ReadError(source, why, mend="export the image again as a whole DICOM file")
-    samples = whole(header, "SamplesPerPixel") or 1
-    if samples != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}:
-        why = f"has colour pixels ({photometric[:16]}, {samples} to a pixel), no grey ones"
-        raise ReadError(source, why, mend="give the image in grey values")
-    check_size(source, rows, columns)
+    check_size(source, rows, columns, planes=planes)
     return rows, columns
 
 
@@ -158,7 +225,7 @@ def _upright(
     across, down = directions
     notes = []
     if across in {"H", "F"} and down in {"L", "R", "A", "P"}:
-        pixels, (across, down) = pixels.T, (down, across)
+        pixels, (across, down) = np.swapaxes(pixels, 0, 1), (down, across)
         spacing_mm = None if spacing_mm is None else (spacing_mm[1], spacing_mm[0])
         notes.append("rows and columns exchanged: patient orientation")
     if down == "H":

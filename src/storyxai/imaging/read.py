@@ -27,6 +27,7 @@ from storyxai.imaging.dicom import is_dicom, read_dicom
 from storyxai.imaging.dicom_file import parse
 from storyxai.imaging.jsrt_film import is_jsrt_film, read_jsrt_film
 from storyxai.imaging.values import MAX_FILE_BYTES, MAX_PIXELS, check_size, robust_table
+from storyxai.modalities.contract import Acquisition
 from storyxai.provenance import sha256_bytes
 from storyxai.types import Array, Image
 
@@ -51,16 +52,19 @@ _COLOURED_AT = 0.12
 _COLOURED_SHARE = 0.005
 
 
-def read_image(path: str | Path, *, colour: bool = False) -> Image:
+def read_image(path: str | Path, *, colour: bool = False, acquisition: Acquisition | None = None) -> Image:
     """The image in `path`: float32 [H, W] in [0, 1], bright = dense, as it is to be looked at.
 
     With `colour` a picture that holds colours is [H, W, 3] (RGB); without it their brightness is read, and a note says so.
+    `acquisition` is that of the modality whose model is to see it: whether in colour, and which kinds of DICOM objects are
+    taken (without it projections alone, in grey).
     8-bit values are divided by 255; 16-bit ones are scaled by their robust range; DICOM goes through its modality LUT,
     VOI LUT or window, and then the inversion of MONOCHROME1. Raw JSRT films (`.IMG`) are read too.
     Raises: ReadError naming the file and the mend.
     """
     path = Path(path)
     data = file_bytes(path)
+    colour = colour or (acquisition is not None and acquisition.colour)
     source = printable(path.name)  # it will stand in records and stories
     # Libraries warn about doubtful files on the console; what matters here is said in notes or in the error.
     with warnings.catch_warnings():
@@ -68,7 +72,9 @@ def read_image(path: str | Path, *, colour: bool = False) -> Image:
         try:
             if is_jsrt_film(data, source=source):
                 return read_jsrt_film(data, source=source)
-            return read_dicom(data, source=source) if is_dicom(data) else _read_picture(data, source, colour=colour)
+            if is_dicom(data):
+                return read_dicom(data, source=source, acquisition=acquisition)
+            return _read_picture(data, source, colour=colour)
         except _DAMAGE as damage:
             raise ReadError(path.name, _what_is_wrong(damage), mend="export or copy the file again") from damage
 

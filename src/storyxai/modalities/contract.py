@@ -243,13 +243,15 @@ class ReportGrammar(Protocol):
 class Acquisition:
     """How images of this kind are taken.
 
-    `channels` 1 (grey) or 3 (RGB); `bright_is_dense` for radiographs; `modalities` DICOM's codes of the modality,
-    `views` the accepted views, `body_parts` DICOM's body parts (each empty: any).
+    `channels` 1 (grey) or 3 (RGB); `bright_is_dense` for radiographs; `modalities` DICOM's codes of the modality (empty:
+    projections, CR or DX), `sop_classes` the UIDs of DICOM's kinds of objects, `views` the accepted views, `body_parts` DICOM's
+    body parts (each empty: any).
     """
 
     channels: Literal[1, 3] = 1
     bright_is_dense: bool = True
     modalities: tuple[str, ...] = ()
+    sop_classes: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
     body_parts: tuple[str, ...] = ()
 

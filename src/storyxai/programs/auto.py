@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from storyxai.errors import GateRefusal, InputError
+from storyxai.errors import GateRefusal, InputError, ReadError
 from storyxai.evidence.gather import GatherSettings, look_at
 from storyxai.imaging.read import read_image
 from storyxai.models.card import CARD_NAME
@@ -17,11 +17,14 @@ __all__ = ["known_students", "student_for"]
 
 @dataclass(frozen=True)
 class _Opinion:
-    """What a student's gate says of an image: why it refuses ("" where it does not), and the names of its warnings."""
+    """What a student's gate says of an image: why it refuses ("" where it does not), the names of its warnings, and the
+    error where it cannot read the file at all.
+    """
 
     student: Student
     refusal: str
     warnings: tuple[str, ...] = ()
+    unread: ReadError | None = None
 
 
 def known_students(folders: Sequence[Path] = ()) -> tuple[Student, ...]:
@@ -46,6 +49,9 @@ def student_for(path: Path, students: Sequence[Student], *, settings: GatherSett
     with their names where more than one does.
     """
     opinions = [_opinion(student, path, settings) for student in students]
+    unread = [one.unread for one in opinions if one.unread is not None]
+    if len(unread) == len(opinions):  # what one modality takes another may not: what none takes is said as it is
+        raise unread[0]
     accepted = [one for one in opinions if not one.refusal]
     if not accepted:
         said = "; ".join(f"{_name(one.student)}: {one.refusal}" for one in opinions)
@@ -59,7 +65,10 @@ def student_for(path: Path, students: Sequence[Student], *, settings: GatherSett
 
 
 def _opinion(student: Student, path: Path, settings: GatherSettings) -> _Opinion:
-    image = read_image(path, colour=student.modality.acquisition.colour)
+    try:
+        image = read_image(path, acquisition=student.modality.acquisition)
+    except ReadError as error:
+        return _Opinion(student, error.why, unread=error)
     try:
         _, gate = look_at(student, image, settings=settings)
     except GateRefusal as refusal:

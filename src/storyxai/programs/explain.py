@@ -80,7 +80,7 @@ def explain(path: Path, out: Path, options: ExplainOptions) -> Explained:
     with output_folder(out.parent, typed=out):
         model = open_model(options.model)
         name = _finding_of(model, options.finding)
-        image = read_image(path, colour=modality_for(model).acquisition.colour)
+        image = read_image(path, acquisition=modality_for(model).acquisition)
         settings = GatherSettings(
             options.samples, options.seed, force=options.force, seconds=options.seconds, memory_mb=options.memory_mb
         )

@@ -69,9 +69,10 @@ def _looked(
     keys: list[int] = []
     kept: list[int] = []
     left_out: list[str] = []
-    colour = modality_for(model).acquisition.colour
+    acquisition = modality_for(model).acquisition
     for number, row in enumerate({str(k): v for k, v in one.items()} for one in table.frame.to_dict("records")):
-        found = open_row(table, row, colour=colour) if row["image"] else Skipped(str(row["image_id"]), "has no image", "")
+        lacking = Skipped(str(row["image_id"]), "has no image", "")
+        found = open_row(table, row, acquisition=acquisition) if row["image"] else lacking
         if isinstance(found, OpenedRow):
             look = model.look(view_of(model, found.image)[0], (0,))
             if look is None:

@@ -185,7 +185,7 @@ def tell_one(
     settings = replace(settings, concepts=_concepts_of(options), index=options.index)
     settings = replace(settings, seconds=options.seconds, memory_mb=options.memory_mb, progress=progress)
     settings = replace(settings, companions=options.companions)
-    image = read_image(path, colour=modality_for(model).acquisition.colour)
+    image = read_image(path, acquisition=modality_for(model).acquisition)
     evidence = gather(model, image, methods=options.methods, settings=settings)
     folder = out / evidence.prediction.study_id
     files = _study_files(evidence, folder, options)

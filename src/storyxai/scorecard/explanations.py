@@ -210,7 +210,7 @@ def _cases_of(
     for row in _in_order(table, plan.seed):
         if len(cases) == plan.images:
             break
-        opened = open_row(table, row, laterals=plan.laterals)
+        opened = open_row(table, row, laterals=plan.laterals, acquisition=modality.acquisition)
         if isinstance(opened, Skipped):
             left_out += (opened,)
             continue

@@ -129,7 +129,7 @@ def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
 
 
 def _open_row(table: StudyTable, row: Row, students: Sequence[Student], laterals: bool) -> _Opened | Skipped:
-    opened = open_row(table, row, laterals=laterals, colour=students[0].modality.acquisition.colour)
+    opened = open_row(table, row, laterals=laterals, acquisition=students[0].modality.acquisition)
     if isinstance(opened, Skipped):
         return opened
     image = opened.image

@@ -17,6 +17,9 @@ SIDE = 64
 _OBTAINED = "measured: 1st percentile of 150 pictures of BUSI (learnt from); 97 % of 150 chest films lie beyond"
 _MEND = "give a B-mode picture of the breast, cut to the picture itself"
 
+SOP_CLASSES = ("1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.3.1")
+"""DICOM's Ultrasound Image Storage, and Ultrasound Multi-frame Image Storage, of which an object with one frame is read."""
+
 LAYERS = GateRule(
     "gate.layers", 1.2, True, True, "Its layers lie across, as those of an ultrasound picture do.",
     "the picture has no layers across, as an ultrasound picture has", _MEND, _OBTAINED,
@@ -76,7 +79,7 @@ BREAST_ULTRASOUND = Modality(
     structures=(Structure("mass", lay="the lump"),),
     what_ifs=(WhatIf("mass", "mass"),),
     gate=Gate((*_ANY.rules[:-1], LAYERS, FADES, _ANY.rules[-1]), _measure),
-    acquisition=Acquisition(bright_is_dense=False, modalities=("US",), body_parts=("BREAST",)),
+    acquisition=Acquisition(bright_is_dense=False, modalities=("US",), sop_classes=SOP_CLASSES, body_parts=("BREAST",)),
     words={"en": {
         "image": "breast ultrasound picture", "lay_image": "ultrasound picture",
         "patient.looked": "A computer looked for [findings|len] signs on one ultrasound picture of your breast.",

@@ -1,0 +1,46 @@
+"""The colours of a DICOM picture of 8 bits: RGB as stored, or from luminance and chrominance. Source: PS3.3 C.7.6.3.1.2."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storyxai.imaging.decode import DecodeError, decode_apart
+from storyxai.imaging.dicom_file import DicomFile, find_pixels
+from storyxai.imaging.tags import text, whole
+
+__all__ = ["COLOURS", "stored_colours"]
+
+COLOURS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
+"""Photometric interpretations that are read; the last two stand in compressed frames alone."""
+_FROM_YBR: Final = np.array([[1, 0, 1.402], [1, -0.114 * 1.772 / 0.587, -0.299 * 1.402 / 0.587], [1, 1.772, 0]])
+
+
+def stored_colours(data: bytes, file: DicomFile, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Red, green and blue. Shapes: [H, W, 3]. Raises: DecodeError for what is damaged, or not of 8 bits."""
+    header, (rows, columns) = file.header, shape
+    photometric = text(header, "PhotometricInterpretation")
+    if (whole(header, "BitsAllocated"), whole(header, "PixelRepresentation") or 0) != (8, 0):
+        raise DecodeError("its colours are not of 8 bits, which alone are read")
+    halved = photometric == "YBR_FULL_422"
+    found = find_pixels(data, file, needed=rows * columns * (2 if halved else 3))
+    if found.syntax:
+        return decode_apart(
+            found.frame, syntax=found.syntax, rows=rows, columns=columns, bits=(8, 8), signed=False, colours=photometric
+        )
+    if halved:
+        words = np.frombuffer(data, np.uint8, rows * columns * 2, found.start).reshape(rows, columns // 2, 4)
+        chroma = np.repeat(words[..., 2:], 2, axis=1)
+        return _rgb(np.concatenate([words[..., :2].reshape(rows, columns, 1), chroma], axis=2))
+    words = np.frombuffer(data, np.uint8, rows * columns * 3, found.start)
+    planes = whole(header, "PlanarConfiguration") == 1
+    stored = np.moveaxis(words.reshape(3, rows, columns), 0, 2) if planes else words.reshape(rows, columns, 3)
+    return stored.copy() if photometric == "RGB" else _rgb(stored)
+
+
+def _rgb(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Red, green and blue from luminance and the two differences of colour. Shapes: [H, W, 3]."""
+    centred = stored.astype(np.float32) - np.array([0, 128, 128], np.float32)
+    return np.clip(np.rint(centred @ _FROM_YBR.T.astype(np.float32)), 0, 255).astype(np.uint8)
