@@ -1,8 +1,8 @@
 """PH2 out of fold: findings and the lesion's outline of a cross-validated student, beside a colour histogram.
 
-    python benchmarks/ph2_folds.py RUN PH2
+    python benchmarks/ph2_folds.py RUN
 
-RUN is the folder of `storyxai crossvalidate recipes/dermoscopy-ph2.toml`, PH2 the set. The baseline is logistic regression on
+RUN is the folder of `storyxai crossvalidate recipes/dermoscopy-ph2.toml`. The baseline is logistic regression on
 each picture's colour histogram (4 x 4 x 4, of the whole picture), learnt on the same folds; that of the outline is Otsu's
 threshold of the blue channel in the lit part. Intervals are from a bootstrap of 2,000 resamples of pictures.
 """
@@ -73,12 +73,14 @@ def main() -> None:
     images, masks, fold, labels = images[order], masks[order], answers["fold"], answers["labels"]
     resamples = draw_resamples(answers["patient_ids"], count=COUNT, seed=SEED)
     plain = baseline(histograms(images), labels, fold)
-    print(f"{'':20s} n+   student               teacher               histogram             student - histogram")
+    scored = {"student": answers["student"], "own teacher": answers["teachers"], "histogram": plain}
+    scored = {name: scores for name, scores in scored.items() if not np.isnan(scores).all()}
+    print(f"{'':20s} n+   " + "".join(f"{name:22s}" for name in (*scored, "student - histogram")))
     for column, name in enumerate(NAMES):
         truth = labels[:, column]
-        rows = [auroc_statistic(truth, scores[:, column]) for scores in (answers["student"], answers["teachers"], plain)]
+        rows = [auroc_statistic(truth, scores[:, column]) for scores in scored.values()]
         found = [estimate(one, resamples) for one in rows]
-        found.append(estimate(difference(rows[0], rows[2]), resamples))
+        found.append(estimate(difference(rows[0], rows[-1]), resamples))
         told = "  ".join(f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in found)
         print(f"{name:20s} {int(truth.sum()):3d}  {told}")
     outlines(run, images, masks, fold, resamples)

@@ -17,7 +17,7 @@ from storyxai.programs.runs import open_run
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.crossvalidation import CrossValidation, Judged, SetFigures, judge_sets, match_rows, view_scores
-from storyxai.training.config import TEACHER_TABLES, Recipe
+from storyxai.training.config import PROBE, TEACHER_TABLES, Recipe
 from storyxai.training.crossvalidation import out_of_fold_answers
 from storyxai.training.fold_answers import FoldAnswers, calibration_out_of_fold, read_fold_answers
 
@@ -81,7 +81,7 @@ def _judge(
 
 def _notes(recipe: Recipe, fold_of: dict[str, int], answers: FoldAnswers) -> tuple[str, ...]:
     notes = check_folds(fold_of, answers.patient_ids.tolist(), answers.labels, recipe.kind().names)
-    elsewhere = [one.name or one.path or one.kind for one in recipe.foreign_teachers]
+    elsewhere = [one.name or one.path or one.kind for one in recipe.foreign_teachers if one.kind != PROBE]
     models = {recipe.data.outlines.model} if recipe.data.outlines else set()
     models |= {source for source in recipe.student.start.values() if source not in TEACHER_TABLES.values()}
     elsewhere += [f"the earlier student in {Path(model).name}" for model in sorted(models)]

@@ -35,7 +35,7 @@ from storyxai.scorecard.inputs import Role
 from storyxai.scorecard.judge import conformal_of, patient_mark, told_tiers
 from storyxai.scorecard.rows import blind_boxes, scored_boxes
 from storyxai.training.calibrate import Resampling, ThresholdRule, calibrate
-from storyxai.training.config import CalibrationRecipe, Recipe
+from storyxai.training.config import PROBE, CalibrationRecipe, Recipe
 from storyxai.training.distil import DistilledRun, distil
 from storyxai.training.fold_answers import FoldAnswers, calibration_out_of_fold, read_fold_answers
 from storyxai.training.outputs import NetworkOutputs, network_outputs, network_size, network_speeds
@@ -141,7 +141,8 @@ def limits_of(sets: Sequence[DataSet], modality: Modality) -> tuple[str, ...]:
 def remedies_of(recipe: Recipe) -> tuple[str, ...]:
     """What a recipe does about rare findings, in words, in the order of the recipe's tables; empty where it does nothing."""
     data, training = recipe.data, recipe.training
-    elsewhere = sum(given.task == "findings" for given in recipe.foreign_teachers) + len(data.soft_targets)
+    foreign = [given for given in recipe.foreign_teachers if given.task == "findings" and given.kind != PROBE]
+    elsewhere = len(foreign) + len(data.soft_targets)
     done = {
         f"{data.phantom_train} phantoms, made with every finding that a phantom can have": data.phantom_train > 0,
         f"images of findings rarer than {100 * training.rare_share:.2g} % shown more often": training.rare_share > 0,

@@ -10,9 +10,9 @@ from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_of
 
 __all__ = [
-    "ITSELF", "LEARNING_PARTS", "AblationRecipe", "CalibrationRecipe", "DataRecipe", "DesignRecipe", "DistillationRecipe",
-    "EvaluationRecipe", "FitConfig", "ForeignTeacherRecipe", "OutlinesRecipe", "Recipe", "RoundRecipe", "StudentRecipe",
-    "TeacherRecipe", "TrainingRecipe",
+    "ITSELF", "LEARNING_PARTS", "PROBE", "AblationRecipe", "CalibrationRecipe", "DataRecipe", "DesignRecipe",
+    "DistillationRecipe", "EvaluationRecipe", "FitConfig", "ForeignTeacherRecipe", "OutlinesRecipe", "Recipe", "RoundRecipe",
+    "StudentRecipe", "TeacherRecipe", "TrainingRecipe",
 ]
 
 FINDING_LOSSES = ("cross_entropy", "focal", "asymmetric")
@@ -28,6 +28,8 @@ LEARNING_PARTS: Mapping[str, tuple[str, ...]] = {
 """The parts of a network that a round may let learn, and what they are called in it."""
 TEACHER_TABLES: Mapping[str, str] = {task: f"teacher_{task}" for task in TASKS}
 """The table of a recipe that describes the teacher of each task; a student's start names it so."""
+PROBE = "probe"
+"""The kind of [[foreign_teachers]] that is fitted to the images that are learnt from (`training/probe.py`)."""
 TABLE_PARTS = ("train", "val", "test")
 METRICS = {"validation_loss": -1, "validation_auroc": 1, "validation_dice": 1}
 """What training may stop on, and whether more of it is better (1) or worse (-1)."""
@@ -107,6 +109,9 @@ class ForeignTeacherRecipe:
     those that know it; `finding_weights` says otherwise for the findings it names. With `instead` no own teacher is
     trained. A report writer's sentences stand in where no reference report is known, with `instead` everywhere. `range`
     names its numbers for black and white, `space` its answers.
+
+    Of the kind "probe" it is not from elsewhere: logistic regression on what the encoder `name` with the weights `path` sees
+    of the images at `size`, and on their colours, fitted to the images that are learnt from.
     """
 
     kind: str

@@ -29,7 +29,14 @@ from storyxai.training.apart import side_by_side
 from storyxai.training.config import TASKS, TEACHER_TABLES, Recipe, StudentRecipe, TeacherRecipe
 from storyxai.training.earlier import draw_outlines, start_parts
 from storyxai.training.fit import RunOptions
-from storyxai.training.foreign import Foreign, joined_teachers, open_foreign_teachers, replaced, with_foreign_reports
+from storyxai.training.foreign import (
+    Foreign,
+    fit_probes,
+    joined_teachers,
+    open_foreign_teachers,
+    replaced,
+    with_foreign_reports,
+)
 from storyxai.training.published import read_published_answers
 from storyxai.training.rounds import Answers, Lesson, Taught, keep_network, rounds_of, shape_of, train_in_rounds
 from storyxai.training.sentences import teacher_sentences, with_sentences
@@ -78,6 +85,7 @@ def distil(
         check_parts(recipe, parts)
     write_skipped(parts.left_out, out / "left_out.csv")
     parts = with_outlines(recipe, parts, progress=progress)
+    foreign = (*foreign, *fit_probes(recipe, parts.train, progress=progress))
     losses: dict[str, tuple[float, ...]] = {}
     tasks = tuple(task for task in TASKS if task in asked_tasks(recipe) and not replaced(recipe, task))
     teachers = train_teachers(recipe, tasks, parts, out, losses=losses, progress=progress)

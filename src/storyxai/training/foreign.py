@@ -25,15 +25,18 @@ from storyxai.models.teachers import (
 )
 from storyxai.models.tokens import PAD, full_vocabulary
 from storyxai.progress import Progress
-from storyxai.training.config import ForeignTeacherRecipe, Recipe
+from storyxai.training.config import PROBE, ForeignTeacherRecipe, Recipe
+from storyxai.training.probe import fit_probe
 
-__all__ = ["Foreign", "joined_teachers", "members_of", "open_foreign_teachers", "replaced", "with_foreign_reports"]
+__all__ = [
+    "Foreign", "fit_probes", "joined_teachers", "members_of", "open_foreign_teachers", "replaced", "with_foreign_reports",
+]
 
 Foreign = tuple[tuple[ForeignTeacherRecipe, Teacher], ...]
 
 
 def open_foreign_teachers(recipe: Recipe) -> Foreign:
-    """Each foreign teacher that the recipe names, opened.
+    """Each foreign teacher that the recipe names, opened, but for those that are fitted to the training images (`fit_probes`).
 
     Raises: RecipeError, WeightsError or UnknownNameError for one that cannot teach, before anything is trained.
     """
@@ -42,6 +45,8 @@ def open_foreign_teachers(recipe: Recipe) -> Foreign:
         raise RecipeError(recipe.name, why, mend="say instead = false, or set distillation.reasons and hints to 0")
     kind, opened = recipe.kind(), []
     for given in recipe.foreign_teachers:
+        if given.kind == PROBE:
+            continue
         teacher = open_teacher(NamedTeacher(
             given.kind, given.task, path=given.path, name=given.name, findings=given.findings, space=given.space,
             value_range=given.range, size=given.size, channels=given.channels, trusted=given.trusted,
@@ -51,6 +56,12 @@ def open_foreign_teachers(recipe: Recipe) -> Foreign:
         _weights_by_name(given, kind)
         opened.append((given, teacher))
     return tuple(opened)
+
+
+def fit_probes(recipe: Recipe, train: Examples, *, progress: Progress | None = None) -> Foreign:
+    """Each teacher of kind "probe" that the recipe names, fitted to `train`. Raises: as `fit_probe`."""
+    named = (given for given in recipe.foreign_teachers if given.kind == PROBE)
+    return tuple((given, fit_probe(recipe, given, train, progress=progress)) for given in named)
 
 
 def _weights_by_name(given: ForeignTeacherRecipe, modality: Modality) -> dict[str, float]:
