@@ -17,7 +17,7 @@ from storyxai.data.batches import Examples, make_batch
 from storyxai.errors import RecipeError, WeightsError
 from storyxai.models.tokens import encode_tokens
 from storyxai.training.config import PROBE, DataRecipe, ForeignTeacherRecipe, Recipe, StudentRecipe
-from storyxai.training.distil import distil, words_of
+from storyxai.training.distil import Parts, distil, words_of
 from storyxai.training.foreign import fit_probes, joined_teachers, open_foreign_teachers
 from storyxai.training.probe import colour_histogram, fit_logistic, fit_probe
 
@@ -96,7 +96,10 @@ def test_it_is_fitted_to_what_is_learnt_from_and_joins_the_others(weights: Path,
     assert list(joined) == ["findings"] and pair[1].name == f"probe of {ENCODER}"
 
 
-def test_a_probe_that_cannot_be_is_named_before_anything_is_trained(weights: Path, tmp_path: Path) -> None:
+def test_a_probe_that_cannot_be_is_named_before_anything_is_trained(
+    weights: Path, lesions: Examples, tmp_path: Path
+) -> None:
+    parts = Parts(lesions.take(np.arange(20)), lesions.take(np.arange(20, 30)), lesions.take(np.arange(30, 40)))
     for given, error, said in (
         (ForeignTeacherRecipe(PROBE, "masks", path=str(weights), name=ENCODER), RecipeError, "is to teach masks"),
         (ForeignTeacherRecipe(PROBE, "findings", name=ENCODER), RecipeError, "weights ''"),
@@ -104,5 +107,5 @@ def test_a_probe_that_cannot_be_is_named_before_anything_is_trained(weights: Pat
         (ForeignTeacherRecipe(PROBE, "findings", path="nowhere", name=ENCODER), WeightsError, "nowhere"),
     ):
         with pytest.raises(error, match=said):
-            distil(dataclasses.replace(RECIPE, foreign_teachers=(given,)), tmp_path / "run")
+            distil(dataclasses.replace(RECIPE, foreign_teachers=(given,)), tmp_path / "run", parts=parts)
     assert not list(tmp_path.glob("run/*.safetensors"))
