@@ -18,6 +18,7 @@ from storyxai.metrics.bootstrap import Estimate, bootstrap_interval, mean_statis
 from storyxai.metrics.calibration import ece, ece_floor
 from storyxai.metrics.classification import auroc_statistic
 
+GROUPS = ("shown", "doubtful", "withheld")
 SHOWN_FROM = 0.7
 FEWEST = 30
 """A finding of fewer boxed maps is not spoken of: what holds for others need not hold for it."""
@@ -60,7 +61,7 @@ def judged_method(cases: pd.DataFrame, rows: pd.DataFrame) -> tuple[MethodTrust,
     group = np.where(said >= SHOWN_FROM, "shown", np.where(said >= blind, "doubtful", "withheld"))
     figures = {
         "n": len(cases), "patients": len(set(patients)), "findings": dict(trust.findings),
-        "hit_rate": interval, "exact": mean_of(cases["exact"], patients), "energy_inside": mean_of(cases["energy"], patients),
+        "hit_rate": interval, "near": mean_of(cases["near"], patients), "energy_inside": mean_of(cases["energy"], patients),
         "baselines": {
             name: {"hit_rate": mean_of(cases[f"{name}_hit"], patients)} | (
                 {"energy_inside": mean_of(cases[f"{name}_energy"], patients)} if f"{name}_energy" in cases else {}
@@ -164,7 +165,7 @@ def decided(rows: pd.DataFrame, trust: MethodTrust | None) -> NDArray[np.str_]:
         values = {name: number_of(row[name]) for name in MAP_VALUES}
         chance = None if trust is None else trust.hit_probability(row["finding"], values)
         if chance is None or trust is None or row["peak"] <= 0:
-            groups.append("shown" if row["passed"] else "withheld")
+            groups.append("withheld" if not row["passed"] else "doubtful" if row["doubtful"] else "shown")
         else:
             groups.append("shown" if chance >= trust.shown_from else "doubtful" if chance >= trust.blind else "withheld")
     return np.array(groups)
@@ -241,7 +242,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     out = []
     for method, one in record["methods"].items():
         out.append(f"{method}: {one['n']} maps of {one['patients']} patients ({one['findings']}), {one['empty']} empty")
-        out.append(f"  hit {_said(one['hit_rate'])} (in the box itself {_said(one['exact'])}), "
+        out.append(f"  hit {_said(one['hit_rate'])} (or close beside the box {_said(one['near'])}), "
                    f"minus centre {_said(one['minus_centre'])}, energy {_said(one['energy_inside'])}")
         for name, base in one["baselines"].items():
             out.append(f"  {name}: " + ", ".join(f"{k} {_said(v)}" for k, v in base.items()))
@@ -304,9 +305,9 @@ def documented(record: Mapping[str, Any]) -> str:
     groups = "\n".join(_group_rows(key, one) for key, one in record["methods"].items())
     return f"""## Maps
 
-Whether a map's strongest point lies in a reader's box, or beside it by at most 3 % of the side (the pointing game and its
-tolerance; {_words(grad["exact"])} of the Grad-CAM maps in the box itself), and what share of the positive map does (energy),
-on NIH and RSNA boxes ({findings}): {grad["n"]} Grad-CAM maps of {grad["patients"]} patients
+Whether a map's strongest point lies in a reader's box (the pointing game; with its source's tolerance of 3 % of the side
+{_words(grad["near"])} of the Grad-CAM maps do), and what share of the positive map does (energy), on NIH and
+RSNA boxes ({findings}): {grad["n"]} Grad-CAM maps of {grad["patients"]} patients
 (`benchmarks/map_trust.py`, `results/map-checks`). Drawn by {record["models"]}.
 Intervals are 95 %, by patient.
 
@@ -393,15 +394,17 @@ def _phantoms(found: Mapping[str, Any] | None) -> str:
         return ""
     parts = [
         f"{_NAMES[key].partition(',')[0]} {_words(one['hit_rate'])} of {one['maps']} maps; shown {one['shown']['share']:.2f}\n"
-        f"of them, hits {_words(one['shown']['hit_rate'])} (in the box itself {_words(one['exact_shown'])});\n"
-        f"withheld {_words(one['withheld']['hit_rate'])}; the middle of the image {_words(one['centre'])}"
+        f"of them, hits {_words(one['shown']['hit_rate'])} (with the tolerance {_words(one['near_shown'])});\n"
+        f"doubtful {one['doubtful']['share']:.2f}, hits {_words(one['doubtful']['hit_rate'])}; "
+        f"withheld {_words(one['withheld']['hit_rate'])};\nall maps with the tolerance {_words(one['near'])}; "
+        f"the middle of the image {_words(one['centre'])}"
         for key, one in found.items() if one["maps"]
     ]
     by_finding = "; ".join(
-        f"{name} {one['shown'][0]} of {one['shown'][1]}, withheld {one['withheld'][0]} of {one['withheld'][1]}"
+        f"{name} " + ", ".join(f"{part} {one[part][0]} of {one[part][1]}" for part in GROUPS if one[part][1])
         for name, one in found["grad_cam"]["findings"].items()
     )
-    return "\nOn fresh phantoms, findings told: " + ". ".join(parts) + f".\nGrad-CAM's hits by finding, shown: {by_finding}.\n"
+    return "\nOn fresh phantoms, findings told: " + ". ".join(parts) + f".\nGrad-CAM's hits by finding: {by_finding}.\n"
 
 
 def _words(found: Mapping[str, Any]) -> str:

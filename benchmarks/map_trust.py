@@ -6,8 +6,8 @@
 
 FILE is a network (`save_network`) that was trained on every fold but the one it is named for, FOLDS.json gives each patient's
 fold; DATA holds nih/, nih128/, nih64/ (default: STORYXAI_REAL_DATA or ../shared/data). Only films of the fold that a network
-has not met are asked. A hit is the pointing game of Zhang et al., ECCV 2016, with its tolerance: the strongest point may lie
-beside the box by at most 3 % of the side; the rate without it is given too. Intervals are 95 %, by patient. `--lime` and
+has not met are asked. A hit is the pointing game of Zhang et al., ECCV 2016, without its tolerance; the rate with it, where the
+strongest point may lie beside the box by 3 % of the side, is given too. Intervals are 95 %, by patient. `--lime` and
 `--theirs` also draw LIME's and pytorch-grad-cam's maps of so many films a fold, `--phantoms` judges the shipped student's maps
 of so many phantoms with the fitted trust (LIME not asked).
 The trust goes into --out; with --write the figures go into results/map-checks/figures.json and docs/figures.md, trust and hits
@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from hit_fit import decided, documented, grouped, hits_of, judged, lime_worth, lines, mean_of
+from hit_fit import GROUPS, decided, documented, grouped, hits_of, judged, lime_worth, lines, mean_of
 from storyxai.data.sources.nih import read_nih
 from storyxai.data.table import StudyTable
 from storyxai.evidence.gather import told_findings
@@ -43,7 +43,7 @@ from storyxai.explain.registry import method_named
 from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
 from storyxai.metrics.calibration import fit_platt
-from storyxai.metrics.faithfulness import POINTING_TOLERANCE, baseline_maps, energy_inside, hit_share, widened
+from storyxai.metrics.faithfulness import POINTING_TOLERANCE, baseline_maps, energy_inside, hit_share
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
 from storyxai.models.card import Calibration, card_figures, read_card, write_card
 from storyxai.models.export import load_network
@@ -63,7 +63,7 @@ CALIBRATING = 300
 LIME_SAMPLES = 500
 ARRAYS = ("grid", "cells")
 METHODS = ("grad_cam", "evidence_grid")
-ALSO = {"exact": "exact", "centre": "centre_hit"}
+ALSO = {"near": "near", "centre": "centre_hit"}
 """Rates that stand beside that of hits, and the columns that they are of."""
 MODELS = "networks of the shipped student's architecture, each trained without the fold that it was asked about"
 Row = dict[str, Any]
@@ -231,7 +231,7 @@ def rows_of_case(student: NetworkModel | Student, case: Case, *, lime: bool = Fa
         maps = their_grad_cam(student.net, seen, student.findings, tuple(sorted(boxed)))
         for row in rows:
             if row["method"] == "grad_cam" and row["finding"] in maps:
-                row["their_hit"] = pointed(maps[row["finding"]], regions[row["finding"]])
+                row["their_hit"] = hit_share(maps[row["finding"]], regions[row["finding"]])
     return rows
 
 
@@ -281,12 +281,11 @@ def phantoms_judged(student: Student, trust: Trust, count: int) -> dict[str, Any
         group = decided(mine, trust.methods.get(method))
         hits, patients = mine["hit"].to_numpy() >= 0.5, mine["patient"].to_numpy(dtype=str)
         known = {name: mean_of(mine[key].astype(float), patients) for name, key in ALSO.items()}
-        known["exact_shown"] = mean_of(mine["exact"].where(group == "shown").astype(float), patients)
+        known["near_shown"] = mean_of(mine["near"].where(group == "shown").astype(float), patients)
         found[method] = {"maps": len(mine), "hit_rate": mean_of(hits.astype(float), patients), **known} | {
-            name: grouped(group == name, hits, patients) for name in ("shown", "doubtful", "withheld")
+            name: grouped(group == name, hits, patients) for name in GROUPS
         } | {"findings": {
-            name: {"shown": [int(hits[rows & (group == "shown")].sum()), int((rows & (group == "shown")).sum())],
-                   "withheld": [int(hits[rows & (group == "withheld")].sum()), int((rows & (group == "withheld")).sum())]}
+            name: {part: [int(hits[rows & (group == part)].sum()), int((rows & (group == part)).sum())] for part in GROUPS}
             for name in sorted(set(mine["finding"])) for rows in [(mine["finding"] == name).to_numpy()]
         }}
     return found
@@ -313,13 +312,16 @@ def _drawn(
         for heatmap, found in maps_of(drawings, finding):
             drawing = next(one for one in drawings.drawn if one.method.key == heatmap.method)
             agreed = next((check.value for check in found if check.name == "methods_agree" and len(keys) > 1), None)
-            row: Row = {"finding": finding, "method": heatmap.method, "passed": heatmap.shown, "peak": heatmap.values.max(),
-                        "hit": np.nan, "lime": np.nan if agreed is None else agreed, "grid": drawing.maps[finding].values,
-                        "failed": " ".join(sorted(check.name for check in found if check.passed is False)),
-                        **values_of(drawings, drawing, finding, found, place)}
+            row: Row = {
+                "finding": finding, "method": heatmap.method, "passed": heatmap.shown, "doubtful": heatmap.doubtful,
+                "peak": heatmap.values.max(), "hit": np.nan, "lime": np.nan if agreed is None else agreed,
+                "grid": drawing.maps[finding].values,
+                "failed": " ".join(sorted(check.name for check in found if check.passed is False)),
+                **values_of(drawings, drawing, finding, found, place),
+            }
             if finding in regions:
                 row |= _against(heatmap.values, regions[finding], image)
-                row["cells"] = _at_cells(widened(regions[finding], tolerance=POINTING_TOLERANCE), row["grid"].shape)
+                row["cells"] = _at_cells(regions[finding], row["grid"].shape)
             yield row
 
 
@@ -335,17 +337,13 @@ def _once(method: Method) -> Method:
     return replace(method, checks=kept)  # type: ignore[type-var]
 
 
-def pointed(values: Array, region: Mask) -> float:
-    """Whether the map's strongest point lies in the region, or beside it within the tolerance of the pointing game."""
-    return hit_share(values, region, tolerance=POINTING_TOLERANCE)
-
-
 def _against(values: Array, region: Mask, image: Image) -> Row:
     """Hit and energy of a map and of those that know nothing."""
     blind = baseline_maps(image.pixels, seed=int(image.sha256[:8], 16))
-    row: Row = {"hit": pointed(values, region), "exact": hit_share(values, region), "energy": energy_inside(values, region)}
+    row: Row = {"hit": hit_share(values, region), "energy": energy_inside(values, region)}
+    row["near"] = hit_share(values, region, tolerance=POINTING_TOLERANCE)
     for name in ("centre", "random"):
-        row |= {f"{name}_hit": pointed(blind[name], region), f"{name}_energy": energy_inside(blind[name], region)}
+        row |= {f"{name}_hit": hit_share(blind[name], region), f"{name}_energy": energy_inside(blind[name], region)}
     return row
 
 

@@ -234,8 +234,9 @@ class Heatmap:
 
     Shapes: `values` float32 [H, W]. `unit` says what one unit is ("logit per pixel", ...). `shown` is False when a
     check failed, and `withheld_because` then says why. `details` holds the method's own figures (LIME: r2, ...).
-    `hit_probability` is how often the strongest point of maps like this one lay in a reader's box or close beside it, None
-    where the model brings no such calibration; `doubtful` says that it is shown all the same, below the stated probability.
+    `hit_probability` is how often the strongest point of maps like this one lay in a reader's box, None where the model
+    brings no such calibration; `doubtful` says that it is shown all the same, below the stated probability or coarser than
+    the finding.
     """
 
     finding: str

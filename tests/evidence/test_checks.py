@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from storyxai.evidence.checks import (
     LIMITS,
     REASONS,
     Superpixels,
+    decide_by_hits,
     decide_shown,
+    fine_enough,
     in_place,
     label_specific,
     methods_agree,
@@ -24,7 +27,8 @@ from storyxai.evidence.checks import (
 )
 from storyxai.explain.superpixels import grid_segments
 from storyxai.modalities.chest_radiograph.anatomy import thorax_from_masks
-from storyxai.types import Check, Heatmap
+from storyxai.modalities.contract import Place
+from storyxai.types import Check, Heatmap, Remark
 
 H, W = 120, 140
 WHO = {"finding": "Effusion", "method": "grad_cam"}
@@ -43,8 +47,8 @@ MASKS = {
     "heart": mask(np.s_[60:105, 50:95]),
 }
 THORAX = thorax_from_masks(MASKS)
-PLACE = THORAX.place("Effusion")
-UNUSABLE = thorax_from_masks({"left_lung": MASKS["left_lung"]}).place("Effusion")
+PLACE = THORAX.place("Mass")
+UNUSABLE = thorax_from_masks({"left_lung": MASKS["left_lung"]}).place("Mass")
 EVEN = np.ones((H, W), dtype=np.float32)
 SEGMENTS = grid_segments((H, W), count=64)
 
@@ -237,3 +241,19 @@ def test_an_empty_map_is_withheld_for_being_empty_alone() -> None:
     )
     assert heatmap.withheld_because == (REASONS["not_empty"],)
     assert heatmap.values is empty
+
+
+def test_a_map_of_cells_wider_than_the_finding_is_shown_with_doubt_and_no_other() -> None:
+    place = Place("inside_lungs", np.ones((8, 8), dtype=bool), 1, Remark("lungs"), extent=0.1)
+    inside = Check("inside_lungs", "Nodule", "m", 0.9, 0.5, True)
+    heatmap = Heatmap("Nodule", "m", np.ones((8, 8), dtype=np.float32), "logit")
+    for cells, coarse in (((8, 8), True), ((10, 10), False), ((16, 9), True)):
+        found = fine_enough(cells, place, finding="Nodule", method="m")
+        assert (found.value, found.limit, found.passed) == (1 / min(cells), 0.1, not coarse)
+        judged = decide_shown(heatmap, [not_empty(heatmap.values, finding="Nodule", method="m"), inside, found], place=place)
+        assert (judged.shown, judged.doubtful, judged.withheld_because) == (True, coarse, ())
+        hit = decide_by_hits(heatmap, [found], hits=0.9, blind=0.2, shown_from=0.7)
+        assert (hit.shown, hit.doubtful) == (True, coarse)
+    failed = replace(inside, passed=False)
+    away = decide_shown(heatmap, [failed, fine_enough((8, 8), place, finding="Nodule", method="m")], place=place)
+    assert not away.shown and not away.doubtful and away.withheld_because[0].code == "away"

@@ -239,5 +239,5 @@ def test_hits_of_maps_are_told_without_withheld_ones_too() -> None:
     }}}}).map_hits
     told = replace(evidence, model=replace(evidence.model, map_hits=hits))
     text = " ".join(line.text for part in tell(told, audience="practitioner").sections for line in part.sentences)
-    assert "Grad-CAM map lay in a box or close beside it at a rate of 0.85, interval 0.75 to 0.95, for 60 maps that" in text
+    assert "Grad-CAM map lay in a box at a rate of 0.85, interval 0.75 to 0.95, for 60 maps that are shown" in text
     assert "For 21 Grad-CAM maps that are marked as doubtful it did at a rate of 0.55" in text

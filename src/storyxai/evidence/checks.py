@@ -24,6 +24,7 @@ __all__ = [
     "Superpixels",
     "decide_by_hits",
     "decide_shown",
+    "fine_enough",
     "in_place",
     "label_specific",
     "methods_agree",
@@ -72,6 +73,8 @@ REASONS: Final[Mapping[str, Remark]] = {
 
 BROKEN: Final = frozenset({"not_empty", "repeatable"})
 """Checks after which there is no map to speak of."""
+COARSE: Final = "fine_enough"
+"""The check after which a map is shown with doubt: it can say in which part of the image the finding lies, not where in it."""
 NO_BETTER: Final = Remark("no_better")
 _NO_POSITIVE = Remark("no_positive")
 
@@ -117,6 +120,17 @@ class Superpixels:
     segments: NDArray[np.int32]
     within: Mask | None = None
     seed: int = 0
+
+
+def fine_enough(cells: tuple[int, ...], place: Place, *, finding: str, method: str) -> Check:
+    """Passed when a cell of the map is no wider than the finding can be. Value, limit: shares of the picture's longer side.
+
+    Shapes: `cells` are the rows and columns that the map was drawn on.
+    """
+    side = 1 / min(cells)
+    limit = place.extent
+    passed = None if limit is None else side <= limit
+    return Check(COARSE, finding, method, side, limit, passed, Remark("cell_side"))
 
 
 def methods_agree(
@@ -180,11 +194,13 @@ def decide_shown(heatmap: Heatmap, checks: Iterable[Check], *, place: Place | No
     """The heatmap with `shown` and `withheld_because` decided by its own checks (same finding and method).
 
     Shown when it is not empty, lies in its place where it has one, and failed no other check; others may be not applicable.
+    One whose cells are wider than the finding is shown with doubt.
     The reasons are in the order given.
     """
     own = [c for c in checks if c.finding == heatmap.finding and c.method == heatmap.method]
     known = REASONS if place is None else {**REASONS, place.check: place.away}
-    reasons = [known.get(c.name, Remark("failed_check", {"check": c.name})) for c in own if c.passed is False]
+    failed = [c.name for c in own if c.passed is False]
+    reasons = [known.get(name, Remark("failed_check", {"check": name})) for name in failed if name != COARSE]
     by_name = {c.name: c for c in own}
     for name in ("not_empty",) if place is None else ("not_empty", place.check):
         check = by_name.get(name)
@@ -192,7 +208,7 @@ def decide_shown(heatmap: Heatmap, checks: Iterable[Check], *, place: Place | No
         if (check is None or check.passed is None) and REASONS["not_empty"] not in reasons:
             why = Remark("not_run") if check is None else check.about.parts.get("why", check.about)
             reasons.append(Remark("unchecked", {"check": name}, {"why": why}))
-    return replace(heatmap, shown=not reasons, withheld_because=tuple(reasons))
+    return replace(heatmap, shown=not reasons, withheld_because=tuple(reasons), doubtful=not reasons and COARSE in failed)
 
 
 def decide_by_hits(
@@ -208,8 +224,10 @@ def decide_by_hits(
     if not reasons and hits < blind:
         reasons = [NO_BETTER]
     shown = not reasons
+    coarse = any(c.name == COARSE and c.passed is False for c in own)
     return replace(
-        heatmap, shown=shown, withheld_because=tuple(reasons), hit_probability=hits, doubtful=shown and hits < shown_from
+        heatmap, shown=shown, withheld_because=tuple(reasons), hit_probability=hits,
+        doubtful=shown and (hits < shown_from or coarse),
     )
 
 

@@ -162,6 +162,8 @@ def _checked(drawings: Drawings, drawing: Drawing, finding: str) -> tuple[Heatma
     place = None if drawings.survey is None else drawings.survey.place(finding)
     if place is not None:
         found.append(check.in_place(values, place, finding=finding, method=method))
+        if place.extent is not None and explanation.segments is None:
+            found.append(check.fine_enough(explanation.values.shape, place, finding=finding, method=method))
     found += [CHECKS[name](drawings, drawing, finding) for name in drawing.method.checks if name != "not_empty"]
     heatmap = Heatmap(finding, method, values, explanation.unit, details=explanation.details)
     known = drawings.trust.get(method)

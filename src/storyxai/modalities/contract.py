@@ -109,7 +109,7 @@ class Place(NamedTuple):
 
     Shapes: `region` bool, every `stride`-th pixel of the original frame; None where it cannot be told, and `about` says
     why, otherwise what the region is. `check` is the name under which records hold the check, `away` why a map that fails it
-    is withheld.
+    is withheld. `extent` is how wide the finding is at most, as a share of the picture's longer side; None where that is open.
     """
 
     check: str
@@ -117,6 +117,7 @@ class Place(NamedTuple):
     stride: int
     about: Remark
     away: Remark = Remark("away")
+    extent: float | None = None
 
 
 class Survey(Protocol):

@@ -56,6 +56,8 @@ THIRDS = ("upper", "mid", "lower")
 PLACE_CHECK = "inside_lungs"
 MEDIASTINAL = frozenset({"Cardiomegaly", "Hernia"})
 """Findings whose sign may lie in the heart or between the lungs."""
+WIDEST: Mapping[str, float] = {"Nodule": 0.1}
+"""How wide a finding is at most, as a share of the width of the thorax: a nodule is 3 cm by definition, a thorax about 30."""
 PLEURAL_FLUID = frozenset({"Effusion"})
 """Findings that gather beside and beneath the lungs: the outlines leave out what fluid covers."""
 FLUID_THIRDS, FLUID_MARGINS = 2, 3
@@ -81,8 +83,8 @@ class Thorax:
 
     `problem` says why the masks cannot be used; then the regions are None. `near_lungs` are the lungs and a margin around
     them; `dependent` is where fluid gathers, the lower parts of both lungs and what lies beside and beneath; `between` lies
-    between the lungs, row by row. `margin` states the margin. `whole` are
-    the concepts of the whole image.
+    between the lungs, row by row. `margin` states the margin, `width` is the thorax's as a share of the picture's longer
+    side. `whole` are the concepts of the whole image.
     """
 
     stride: int
@@ -95,6 +97,7 @@ class Thorax:
     between: Mask | None = None
     heart: Mask | None = None
     margin: Remark = NO_REMARK
+    width: float = 0.0
     whole: tuple[Concept, ...] = ()
 
     def image_concepts(self) -> tuple[Concept, ...]:
@@ -116,7 +119,8 @@ class Thorax:
             region, code = region | self.between, "lungs_and_between"
             if self.heart is not None:
                 region, code = region | self.heart, "lungs_heart_and_between"
-        return Place(PLACE_CHECK, region, self.stride, Remark(code, parts={"margin": self.margin}), AWAY)
+        extent = WIDEST[finding] * self.width if finding in WIDEST else None
+        return Place(PLACE_CHECK, region, self.stride, Remark(code, parts={"margin": self.margin}), AWAY, extent)
 
 
 def thorax_from_masks(
@@ -152,6 +156,7 @@ def thorax_from_masks(
         between=_between(right, left),
         heart=None if heart is None or not heart.any() else np.asarray(heart[::stride, ::stride], dtype=bool),
         margin=about,
+        width=float(np.ptp(columns) + 1) / max(right.shape),
     )
 
 
