@@ -96,9 +96,9 @@ def map_trust(t: Teller, name: str, audience: str) -> list[Sentence]:
     method = t.value(f"consistency.{name}.method") or next(iter(t.maps(name, shown=True)), "")
     if method not in t.maps(name, shown=True):
         return []
-    if t.value(f"checks.{name}.{method}.fine_enough.passed") is False:
-        return t.say(f"{audience}.map_coarse", {"F": name, "M": method})
-    keys = ("map_doubtful",) if t.value(f"heatmaps.{name}.{method}.doubtful") else ("map_trust", "map_hit", "map_steady")
+    keys: tuple[str, ...] = ("map_trust", "map_hit", "map_steady")
+    if t.value(f"heatmaps.{name}.{method}.doubtful"):
+        keys = ("map_coarse",) if t.value(f"checks.{name}.{method}.fine_enough.passed") is False else ("map_doubtful",)
     return next((said for key in keys if (said := t.say(f"{audience}.{key}", {"F": name, "M": method}))), [])
 
 
