@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from storyxai.data.table import StudyRow, StudyTable
-from storyxai.data.views import frontal_rows, known_view, view_of
+from storyxai.data.views import frontal_rows
+from storyxai.imaging.views import known_view, view_of
 
 SPELLINGS = {
     "PA": ("PA", "pa", "P.A.", "P-A", "postero-anterior", "Posteroanterior", "POSTERO_ANTERIOR", "PA erect",

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from storyxai.data.table import Skipped, StudyTable, read_structures
-from storyxai.data.views import NOT_FRONTAL, view_of
+from storyxai.data.views import NOT_FRONTAL
 from storyxai.errors import InputError, StoryxaiError
 from storyxai.imaging.read import read_image
+from storyxai.imaging.views import view_of
 from storyxai.modalities.contract import Acquisition
 from storyxai.types import Image, Mask
 

@@ -9,32 +9,18 @@ from __future__ import annotations
 import math
 import re
 import struct
-import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+
+from storyxai.imaging.views import FRONTAL, RANKED, SIDES_ALONE, views_in, words_in
 
 __all__ = [
     "PART_WORDS", "age_years", "body_part", "items", "letters", "number", "numbers", "pixel_aspect", "spacing", "text", "view",
     "whole",
 ]  # fmt: skip
 
-_FRONTAL = frozenset({"PA", "AP"})
-# From a view that is certainly not frontal to one that is: the first that is stated counts.
-_RANKED = ("DECUBITUS", "OBLIQUE", "LATERAL", "PA", "AP")
-_SIDE = "(?:L|R|LT|RT|LEFT|RIGHT|LINKS|RECHTS)?"
-_VIEW_WORDS = {
-    "DECUBITUS": rf"DECUB\w*|{_SIDE}DEC(?:UB)?|LLD|RLD|HFD[LR]|FFD[LR]",
-    "OBLIQUE": rf"{_SIDE}OBL(?:IQ\w*)?|[LR][AP]O|LLO|RLO|MLO|LMO|SCHRAEG\w*|SCHRAG\w*",
-    "LATERAL": rf"(?:{_SIDE}|X|XT|XTABLE|CROSSTABLE)LAT(?:S|ERAL(?:E|ES|IS)?|ERAAL|ERO\w*)?{_SIDE}"
-    r"|LL|RL|LLL|RLL|XTL|XTLAT|PROFILE?|PERFIL|SEITLICH\w*|SEITENAUFNAHME|SAGITTAL|SWIMMERS?",
-    "PA": r"PA(?:ERECT|UPRIGHT|STANDING|STEHEND)?|POSTEROANTERIOR|POSTERIORANTERIOR|DORSOVENTRAL",
-    "AP": r"AP(?:SUP\w*|PORT\w*|ERECT|UPRIGHT|SITTING|BED\w*)?|ANTEROPOSTERIOR|ANTERIORPOSTERIOR|VENTRODORSAL",
-}
-_VIEW_PATTERNS = {name: re.compile(words) for name, words in _VIEW_WORDS.items()}
-# A side alone, as some sets write their laterals, is a view only where a view is asked for.
-_SIDES_ALONE = frozenset({"L", "R", "LT", "RT", "LEFT", "RIGHT"})
 # Codes of views and of the patient's position: SNOMED CT, and SNOMED RT as older files write it (PS3.16 CID 4010, 20).
 _VIEW_CODES = {
     "AP": "399348003 R-10206",
@@ -142,30 +128,30 @@ def _named_view(header: Any) -> tuple[str, tuple[str, ...]]:
     named = next(filter(None, (_one_view(text(header, name)) for name in _SERIES_TEXTS)), "")
     if found:
         said = stated | {named or found}
-        contradicts = len(said & _FRONTAL) == 2 or bool(said & _FRONTAL and said - _FRONTAL)
-        views = " and ".join(name for name in _RANKED if name in said)
+        contradicts = len(said & FRONTAL) == 2 or bool(said & FRONTAL and said - FRONTAL)
+        views = " and ".join(name for name in RANKED if name in said)
         return found, (f"view: the file contradicts itself ({views})",) if contradicts else ()
     if named:
         return named, (f"view {named} from the name of the series or protocol",)
     found = _one_view(text(header, "StudyDescription"))
-    return (found, (f"view {found} from the name of the study",)) if found not in {"", *_FRONTAL} else ("unknown", ())
+    return (found, (f"view {found} from the name of the study",)) if found not in {"", *FRONTAL} else ("unknown", ())
 
 
 def _first(stated: Iterable[str]) -> str:
-    return next((name for name in _RANKED if name in set(stated)), "")
+    return next((name for name in RANKED if name in set(stated)), "")
 
 
 def _stated_views(header: Any) -> Iterator[str]:
     position = text(header, "ViewPosition")
-    if position.strip() in _SIDES_ALONE:
+    if position.strip() in SIDES_ALONE:
         yield "LATERAL"
-    yield from filter(None, [_first(_views_in(position)), _first(_views_in(text(header, "PatientPosition")) & {"DECUBITUS"})])
+    yield from filter(None, [_first(views_in(position)), _first(views_in(text(header, "PatientPosition")) & {"DECUBITUS"})])
     for name in ("ViewCodeSequence", "PatientOrientationCodeSequence"):
         for item in items(header, name):
             inner = (sub for inside in ("ViewModifierCodeSequence", "PatientOrientationModifierCodeSequence")
                      for sub in items(item, inside))  # fmt: skip
             for code in (item, *inner):
-                found = _VIEW_BY_CODE.get(text(code, "CodeValue")) or _first(_views_in(text(code, "CodeMeaning")))
+                found = _VIEW_BY_CODE.get(text(code, "CodeValue")) or _first(views_in(text(code, "CodeMeaning")))
                 if found:
                     yield found
     if set(letters(header)) & {"A", "P"}:
@@ -174,23 +160,9 @@ def _stated_views(header: Any) -> Iterator[str]:
 
 def _one_view(said: str) -> str:
     """The view that a free text is about, or "" where it speaks of none or of frontal and other ones."""
-    found = _views_in(said)
-    mixed = len(found & _FRONTAL) == 2 or (found & _FRONTAL and "LATERAL" in found)
+    found = views_in(said)
+    mixed = len(found & FRONTAL) == 2 or (found & FRONTAL and "LATERAL" in found)
     return "" if mixed else _first(found)
-
-
-def _views_in(said: str) -> set[str]:
-    words = _words(said)
-    return {name for name, pattern in _VIEW_PATTERNS.items() if any(pattern.fullmatch(word) for word in words)}
-
-
-def _words(said: str) -> list[str]:
-    """The words of a text in plain capitals, "P.A.", "A/P", "L-LAT" and "postero-anterior" as one word each."""
-    plain = unicodedata.normalize("NFKD", said.upper()).encode("ascii", "ignore").decode().replace(".", "")
-    plain = re.sub(r"(?<![A-Z])([AP])[-/ ]([AP])(?![A-Z])", r"\1\2", plain)
-    plain = re.sub(r"(?<![A-Z])(X|CROSS|[LR])[-_ ]?(TABLE|LAT)", r"\1\2", plain)
-    plain = re.sub(r"((?:POSTER|ANTER)(?:O|IOR)|DORSO|VENTRO)[-_/ ]?(?=(?:ANTER|POSTER)IOR|VENTRAL|DORSAL)", r"\1", plain)
-    return re.findall(r"[A-Z]+", plain)
 
 
 def body_part(header: Any) -> str:
@@ -202,7 +174,7 @@ def body_part(header: Any) -> str:
         found = text(item, "CodeMeaning") or _PART_BY_CODE.get(text(item, "CodeValue"), "")
         if found:
             return found[:32]
-    said = [word for name in _SERIES_TEXTS for word in _words(text(header, name))]
+    said = [word for name in _SERIES_TEXTS for word in words_in(text(header, name))]
     return next((part for part in PART_WORDS if part in said), "")
 
 

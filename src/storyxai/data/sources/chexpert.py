@@ -10,8 +10,8 @@ from storyxai.data.labels import labels_from_codes
 from storyxai.data.reading import age_of, is_there, number, read_csv, require_folder
 from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
-from storyxai.data.views import view_of
 from storyxai.errors import TableError
+from storyxai.imaging.views import view_of
 
 __all__ = ["read_chexpert"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from storyxai.data.reading import age_of, is_there, read_csv, require_folder
 from storyxai.data.sources import SOURCES, may_be_passed_on
 from storyxai.data.table import Skipped, StudyRow, StudyTable
-from storyxai.data.views import view_of
+from storyxai.imaging.views import view_of
 
 __all__ = ["read_covid", "read_covid_cc_by"]
 

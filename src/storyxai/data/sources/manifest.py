@@ -13,8 +13,8 @@ import pandas as pd
 from storyxai.data.masks import RUNS_PREFIX, decode_runs
 from storyxai.data.reading import age_of, is_there, number, read_csv, shown
 from storyxai.data.table import SPLITS, Skipped, StudyRow, StudyTable, TableSchema
-from storyxai.data.views import known_view
 from storyxai.errors import TableError, nearest_name
+from storyxai.imaging.views import known_view
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import modality_named
 

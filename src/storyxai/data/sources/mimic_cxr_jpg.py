@@ -13,8 +13,8 @@ from storyxai.data.reading import image_files, number, read_csv, require_folder
 from storyxai.data.reports import ReportSections, report_sections, unsectioned
 from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
-from storyxai.data.views import view_of
 from storyxai.errors import TableError
+from storyxai.imaging.views import view_of
 
 __all__ = ["read_mimic_cxr_jpg"]
 

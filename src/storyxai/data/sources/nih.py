@@ -11,8 +11,8 @@ from storyxai.data.labels import labels_from_list
 from storyxai.data.reading import read_csv, read_lines, shown
 from storyxai.data.sources import SOURCES
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
-from storyxai.data.views import view_of
 from storyxai.errors import TableError
+from storyxai.imaging.views import view_of
 from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 from storyxai.types import Labels, SoftTargets
 

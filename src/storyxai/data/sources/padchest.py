@@ -9,8 +9,8 @@ from pathlib import Path
 from storyxai.data.reading import image_files, number, read_csv, require_folder
 from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
-from storyxai.data.views import view_of
 from storyxai.errors import TableError
+from storyxai.imaging.views import view_of
 from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 
 __all__ = ["read_padchest"]
