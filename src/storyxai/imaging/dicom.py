@@ -106,7 +106,7 @@ def _read(data: bytes, file: DicomFile, source: str, taken: _Taken) -> Image:
     rows, columns = _checked_shape(header, modality, source, taken)
     if _in_colour(header):
         pixels, notes = _colours(data, file, (rows, columns), source, taken), list[str]()
-        hidden, shuttered, greyed = None, (), list[str]()
+        hidden, shuttered, greyed = None, list[str](), list[str]()
     else:
         stored, notes = _stored(data, file, rows, columns)
         hidden, shuttered = covered(header, (rows, columns))
