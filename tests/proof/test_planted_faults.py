@@ -40,6 +40,11 @@ def sub(pattern: str, new: str) -> Edit:
     return lambda page, study: re.sub(pattern, new, page, count=1, flags=re.DOTALL)
 
 
+def exchanged(one: str, other: str) -> Edit:
+    """The first of two phrases that the page has is told as the other."""
+    return lambda page, study: page.replace(one, other, 1) if one in page else page.replace(other, one, 1)
+
+
 def drop(*words: str) -> Edit:
     """Leave out the first sentence that holds all the words."""
     return lambda page, study: page.replace(whole(page, words), "", 1)
@@ -278,7 +283,7 @@ FAULTS: Mapping[str, Fault] = {
         "clinician", sub(r"do not point to the same parts", "point to the same parts"), "says the opposite"
     ),
     "report said to agree": Fault(
-        "clinician", sub(r"The numbers speak against it, and they count:", "The numbers agree:"), "says the opposite"
+        "clinician", exchanged("The numbers speak against it, and they count:", "The numbers agree:"), "says the opposite"
     ),
     "report altered": Fault(
         "clinician", sub(r"“No evidence of pneumothorax\.”", "“No evidence of disease.”"), "No evidence of disease"

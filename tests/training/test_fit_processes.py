@@ -8,7 +8,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,7 +91,7 @@ def test_processes_of_our_own_learn_alike_and_tell_what_happens(folder: Path) ->
 
 
 def test_what_goes_to_a_process_can_be_sent() -> None:
-    job = fit_module._Job(without_dropout(), stated_alike(), None, TOGETHER, (), None, "toy", None, None, time.perf_counter)
+    job = fit_module._Job(without_dropout(), stated_alike(), None, TOGETHER, (), None, fit_module.RunOptions("toy"))
     sent = pickle.loads(pickle.dumps(functools.partial(fit_module._train_apart, job=job)))
     assert sent.keywords["job"].train.ids == job.train.ids
 
