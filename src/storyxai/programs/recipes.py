@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storyxai.ablation.page import render_ablation
+from storyxai.errors import UnknownNameError
 from storyxai.files import require_writable, write_whole
 from storyxai.programs.data import make_phantoms
 from storyxai.programs.evaluate import score_lines
@@ -22,6 +23,7 @@ from storyxai.programs.tell import TellOptions, tell
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import headline
+from storyxai.training.config import TASKS
 from storyxai.training.recipe_file import read_recipe
 
 if TYPE_CHECKING:
@@ -65,7 +67,12 @@ def convert_weights(given: Path, encoder: str, out: Path) -> int:
 
 
 def teach(recipe: Path, out: Path, *, task: str = "all", progress: Progress | None = None) -> Taught:
-    """The teachers of a recipe in `out`, weights and a card each, with their figures on the validation part."""
+    """The teachers of a recipe in `out`, weights and a card each, with their figures on the validation part.
+
+    Raises: UnknownNameError for a task that no teacher has, before anything is written; RecipeError, OutputError.
+    """
+    if task not in (*TASKS, "all"):
+        raise UnknownNameError("task", task, (*TASKS, "all"))
     with name_full_disk(out):
         open_run(recipe, out)
         from storyxai.programs.teach import teach_to_folder
