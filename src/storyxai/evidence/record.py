@@ -105,7 +105,7 @@ MODEL_FIGURES = ("agreement", "map_agreement", "subgroups", "faithfulness", "rob
 """Figures that a model's card should hold for the practitioner and the auditor; `gaps` names those that it lacks."""
 
 
-def typed_record(record: Mapping[str, Any]) -> EvidenceRecord:
+def typed_record(record: Mapping[str, object]) -> EvidenceRecord:
     """The record as types. Raises: ArchiveError naming the field that is missing or of another kind."""
     try:
         return msgspec.convert(record, EvidenceRecord)
@@ -122,7 +122,7 @@ def as_record(evidence: Evidence) -> dict[str, Any]:
     return record
 
 
-def record_sha256(record: Mapping[str, Any]) -> str:
+def record_sha256(record: Mapping[str, object]) -> str:
     """The SHA-256 of the record's canonical JSON: what every story says that it was told from."""
     return sha256_bytes(canonical_json(record))
 
@@ -193,7 +193,7 @@ def _quoted(text: str) -> dict[str, Any]:
     return found
 
 
-def resolve(record: Mapping[str, Any], path: str) -> Any:
+def resolve(record: Mapping[str, object], path: str) -> Any:
     """The value at `path`; keys may hold dots. Raises: CitationError when nothing is there or its value is None."""
     if path:
         for value in _values_at(record, path.split(".")):

@@ -80,7 +80,7 @@ def _read_seal(path: Path) -> dict[str, Any] | str:
     return seal if sound else f"is not of format {FORMAT}"
 
 
-def _mac(body: Mapping[str, Any], key: bytes) -> str:
+def _mac(body: Mapping[str, object], key: bytes) -> str:
     return hmac.new(key, canonical_json(body), hashlib.sha256).hexdigest()
 
 

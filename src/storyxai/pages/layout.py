@@ -34,7 +34,7 @@ class _Assets:
     policy: str
 
 
-def render_template(name: str, view: object, labels: Mapping[str, Any], *, script: str = "", beside: bool = False) -> bytes:
+def render_template(name: str, view: object, labels: Mapping[str, object], *, script: str = "", beside: bool = False) -> bytes:
     """The page that the template called `name` makes of `view`, as UTF-8.
 
     `script` is the file of its script, "" for none; a page with pictures in files `beside` it may load these, and no others.
@@ -76,7 +76,7 @@ class Labels(Mapping[str, Any]):
         return len(self.told)
 
 
-def labels_of(language: str, record: Mapping[str, Any] | None = None) -> Labels:
+def labels_of(language: str, record: Mapping[str, object] | None = None) -> Labels:
     """The words of a page: ours, and in another language what we or its file (under "page") have of it.
 
     `record` says which modality's words go before them. Raises: UnknownNameError naming the nearest language.

@@ -17,7 +17,7 @@ FINDING_F1 = "finding_f1_micro"
 
 
 def write_scorecard(
-    record: Mapping[str, Any], out: Path, *, speed: Mapping[str, Any] | None = None,
+    record: Mapping[str, object], out: Path, *, speed: Mapping[str, Any] | None = None,
     explanations: Mapping[str, Any] | None = None,
 ) -> None:
     """Write scorecard.json and scorecard.html into `out`; measured times go to speed.json, apart from what is hashed.

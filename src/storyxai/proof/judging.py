@@ -132,7 +132,7 @@ def _tier_problems(reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> 
             yield f"says {said.replace('_', ' ')} of {finding}, which is {tier.replace('_', ' ')} on record"
 
 
-def _outcome_problems(reading: Reading, cites: Sequence[str], record: Mapping[str, Any]) -> Iterator[str]:
+def _outcome_problems(reading: Reading, cites: Sequence[str], record: Mapping[str, object]) -> Iterator[str]:
     name = reading.form.name
     if (holds := UNSAID.get(reading.form.key, UNSAID.get(name))) and not holds(record):
         yield f"is not so: the record does not bear out “{reading.form.key}”"
@@ -163,7 +163,7 @@ def _movement_problems(reading: Reading, record: Mapping[str, Any]) -> Iterator[
         yield "says that the number moves as it does not"
 
 
-def _learned_problems(reading: Reading, cites: Sequence[str], record: Mapping[str, Any]) -> Iterator[str]:
+def _learned_problems(reading: Reading, cites: Sequence[str], record: Mapping[str, object]) -> Iterator[str]:
     """Whether concepts that are said to count, to speak against or to be chance were found so."""
     kind, _, verdict = reading.form.name.partition("_")
     for path in cites if kind == "learned" and verdict in ("rests_on", "speaks_against", "chance", "unseen") else ():
@@ -391,7 +391,7 @@ def _without(text: str, phrases: Iterable[str]) -> str:
     return text
 
 
-def _value(record: Mapping[str, Any], path: str) -> Any:
+def _value(record: Mapping[str, object], path: str) -> Any:
     try:
         return resolve(record, path)
     except CitationError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -69,7 +69,7 @@ class Rewording(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The content of rewording.json: the same rewording, the same bytes."""
         return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1) + b"\n"
 
-    def problems(self, record: Mapping[str, Any]) -> list[str]:
+    def problems(self, record: Mapping[str, object]) -> list[str]:
         """What is wrong with it, one line each: other evidence, or a paragraph that does not say what was told."""
         if self.evidence_sha256 != record_sha256(record):
             return ["was made of pages of other evidence"]

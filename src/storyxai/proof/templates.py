@@ -104,7 +104,7 @@ def forms_of(lexicon: Lexicon) -> tuple[Form, ...]:
     return (*forms, *(Form(key, text) for key, text in lexicon.own.items() if is_own_sentence(key)))
 
 
-def readings(text: str, cites: Sequence[str] | None, forms: Sequence[Form], record: Mapping[str, Any]) -> Iterator[Reading]:
+def readings(text: str, cites: Sequence[str] | None, forms: Sequence[Form], record: Mapping[str, object]) -> Iterator[Reading]:
     """Every way in which `text` can be read by one of the forms; without `cites` by what the record has.
 
     `missing` of a reading are paths that the form rests on and that are not cited.

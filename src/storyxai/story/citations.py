@@ -31,7 +31,7 @@ SEAL: Final = re.compile(rb'(<meta name="storyxai-seal" content=")([0-9a-f]{64})
 """Where a page carries the SHA-256 of itself, taken with 64 zeros in this place."""
 
 
-def check_story(story: Story, record: Mapping[str, Any]) -> None:
+def check_story(story: Story, record: Mapping[str, object]) -> None:
     """Nothing, when the record backs every sentence and figure of the story. Raises: CitationError when it does not."""
     words = load_words(story.language, record)
     for section in story.sections:
@@ -75,7 +75,7 @@ def story_of_page(page: bytes) -> Story:
     return _story_of(_read(page))
 
 
-def check_page(page: bytes, record: Mapping[str, Any]) -> list[str]:
+def check_page(page: bytes, record: Mapping[str, object]) -> list[str]:
     """What is wrong with a rendered page, one line each; empty when it says what its story says and the record backs.
 
     The page's seal is checked, then its story against the record, then each sentence and table cell that a reader sees
@@ -142,7 +142,7 @@ def _check_tier(sentence: Sentence, rest: str, record: Mapping[str, Any], words:
             raise CitationError(f"“{sentence.text}” claims {', '.join(said)}, but {finding} is {tier} on record")
 
 
-def _quoted(sentence: Sentence, record: Mapping[str, Any], words: Words) -> list[str]:
+def _quoted(sentence: Sentence, record: Mapping[str, object], words: Words) -> list[str]:
     """The texts that the sentence may hold, as the record has them or the language says them; a tier is a claim."""
     values = [(path, resolve(record, path)) for path in sentence.cites if not _tier_of(path)]
     told = (text for path, value in values for one in (value, words.spoken(path, value)) for text in _strings(one))
@@ -229,7 +229,7 @@ def _is_frequency(count: int, said: set[int], numbers: Iterable[float]) -> bool:
     return False
 
 
-def _check_figure(figure: str, record: Mapping[str, Any]) -> None:
+def _check_figure(figure: str, record: Mapping[str, object]) -> None:
     kind, *names = figure_parts(figure)
     if kind in ("map", "withheld"):
         heatmap = resolve(record, f"heatmaps.{'.'.join(names)}")
@@ -338,7 +338,7 @@ def _story_of(reader: _PageReader) -> Story:
         raise CitationError("the page's story cannot be read") from error
 
 
-def _cell_problem(path: str, text: str, record: Mapping[str, Any], words: Words) -> str:
+def _cell_problem(path: str, text: str, record: Mapping[str, object], words: Words) -> str:
     """"" or what is wrong with a table cell that claims to print the value at `path`."""
     try:
         value = resolve(record, path)

@@ -395,7 +395,7 @@ class Teller:
         return _NAME.sub(lambda mark: (names or {})[mark[1]], path)
 
 
-def load_words(language: str, record: Mapping[str, Any] | None = None) -> Words:
+def load_words(language: str, record: Mapping[str, object] | None = None) -> Words:
     """The words of `language`, every template checked; those of the modality that `record` tells of go before them.
 
     Raises: UnknownNameError naming the nearest language; InputError naming file and line of a template that cannot be
