@@ -343,7 +343,7 @@ class _Builder:
             return ()
         return tuple(box for box in self.evidence.prediction.boxes if box.finding == heatmap.finding)[:1]
 
-    def _outlines(self, masks: Mapping[str, object], name: str) -> str:
+    def _outlines(self, masks: Mapping[str, Any], name: str) -> str:
         return self._stored(name, "o", lambda: draw.outlines_png(masks))
 
     def _stored(self, name: str, letter: str, drawn: Any) -> str:

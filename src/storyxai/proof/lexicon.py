@@ -142,7 +142,7 @@ class Lexicon:
         return _longest([*plain, *told, *quoted])
 
 
-def _with_labels(labels: Mapping[str, object], own: Iterable[tuple[list[str], str]]) -> dict[str, Any]:
+def _with_labels(labels: Mapping[str, Any], own: Iterable[tuple[list[str], str]]) -> dict[str, Any]:
     """The labels, with the modality's own in their places."""
     found = dict(labels)
     for (head, *rest), text in own:
