@@ -18,7 +18,6 @@ from storyxai.programs.data import make_phantoms
 from storyxai.programs.evaluate import score_lines
 from storyxai.programs.models import ModelChoice
 from storyxai.programs.places import name_full_disk
-from storyxai.programs.runs import open_run
 from storyxai.programs.tell import TellOptions, tell
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
@@ -74,7 +73,7 @@ def teach(recipe: Path, out: Path, *, task: str = "all", progress: Progress | No
     if task not in (*TASKS, "all"):
         raise UnknownNameError("task", task, (*TASKS, "all"))
     with name_full_disk(out):
-        open_run(recipe, out)
+        read_recipe(recipe)
         from storyxai.programs.teach import teach_to_folder
 
         cards = teach_to_folder(recipe, out, task=task, progress=progress)
@@ -85,7 +84,7 @@ def teach(recipe: Path, out: Path, *, task: str = "all", progress: Progress | No
 def distil(recipe: Path, out: Path, *, progress: Progress | None = None) -> str:
     """The id of the student of a recipe, which now stands in `out`/model."""
     with name_full_disk(out):
-        open_run(recipe, out)
+        read_recipe(recipe)
         from storyxai.programs.pipeline import distil_to_folder
 
         student, _ = distil_to_folder(recipe, out, progress=progress)
@@ -110,7 +109,7 @@ def ablate(recipe: Path, out: Path, *, finished_only: bool = False, progress: Pr
 def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> Piped:
     """A recipe from nothing to stories: student, scorecard, and four stories of held-out phantoms."""
     with name_full_disk(out):
-        read = open_run(recipe, out)
+        read = read_recipe(recipe)
         from storyxai.programs.pipeline import run_pipeline
 
         _, record = run_pipeline(recipe, out, progress=progress)
@@ -127,7 +126,7 @@ def crossvalidate(
     recipe: Path, out: Path, *, folds: int = 5, at_once: int = 1, beside: Path | None = None, progress: Progress | None = None
 ) -> CrossValidated:
     """The recipe's figures on patients that its students never saw, as `programs.crossvalidate` says."""
-    open_run(recipe, out)
+    read_recipe(recipe)
     from storyxai.programs import crossvalidate as program
 
     return program.crossvalidate(recipe, out, folds=folds, at_once=at_once, beside=beside, progress=progress)
