@@ -25,6 +25,7 @@ from storyxai.story.audiences.registry import find_audience, known_audiences
 from storyxai.story.citations import check_page
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.story.words import load_words
+from storyxai.types import Remark
 
 READER = """
 key = "radiographer"
@@ -292,3 +293,24 @@ def test_the_archive_of_an_older_format_is_told_in_its_own_words() -> None:
     text = " ".join(s.text for section in tell(again, "clinician").sections for s in section.sentences)
     assert "Warning: cut off; give all of it." in text and "is withheld: the map is empty." in text
     assert "with the right lung hidden" in text and as_record(again)["doubts"] == []
+
+
+def test_an_outsiders_modality_brings_words_in_an_outsiders_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own sentences are told in that language; those that it has in English alone are the general ones of the language."""
+    (tmp_path / "toy.json").write_text(json.dumps(toy_language()), encoding="utf-8")
+    monkeypatch.setenv("STORYXAI_LANGUAGES", str(tmp_path))
+    ratio = "[concepts.image.cardiothoracic_ratio.value|decimal]"
+    words = {
+        "modality": "somebodys_eyes",
+        "en": {"patient.title": "Your eye", "clinician.measured_1a": f"Cup to disc {ratio}.", "remarks.mine": "of the rim"},
+        "toy": {"patient.looked": "Un ordinateur a vu [findings|len] signes.", "clinician.measured_1a": f"Rapport {ratio}."},
+    }
+    base = example_evidence()
+    evidence = dataclasses.replace(base, provenance={**base.provenance, "words": words})
+    told = {audience: tell(evidence, audience, "toy") for audience in ("clinician", "patient")}
+    text = " ".join(s.text for story in told.values() for section in story.sections for s in section.sentences)
+    assert "Un ordinateur a vu 14 signes." in text and "Rapport 0,53." in text and "Cup to disc" not in text
+    assert told["patient"].title == toy_language()["patient"]["title"]
+    assert load_words("toy", as_record(evidence)).say(Remark("mine")) == "of the rim"
+    for story in told.values():
+        assert check_page(render_html(story, evidence), as_record(evidence)) == []
