@@ -8,7 +8,9 @@ import io
 import json
 import os
 import pickle
+import random
 import shutil
+import string
 import zipfile
 from pathlib import Path
 
@@ -194,3 +196,24 @@ def test_a_pickle_in_the_arrays_is_never_run(written: Path, tmp_path: Path, monk
 
 def test_as_archived_is_what_the_archive_gives_back(written: Path) -> None:
     assert same(as_archived(example_evidence()), read_archive(written))
+
+
+def test_canonical_json_is_that_of_the_json_module_laid_out_by_two_spaces() -> None:
+    chance = random.Random(5)
+    signs = string.printable + "\u00e4\u2028\0\x7f\U0001f600"
+
+    def value(depth: int) -> object:
+        kind = chance.randrange(8 if depth < 4 else 5)
+        if kind == 0:
+            return chance.choice([None, True, False, 0, -1, 10**18, 0.0, -0.0, 1e-30, 1e300, 1e16])
+        if kind == 1:
+            return float(f"{chance.gauss(0, 1e6):.6g}")
+        if kind < 5:
+            return "".join(chance.choice(signs) for _ in range(chance.randrange(9)))
+        if kind == 5:
+            return [value(depth + 1) for _ in range(chance.randrange(4))]
+        return {str(value(9)): value(depth + 1) for _ in range(chance.randrange(4))}
+
+    for _ in range(2000):
+        one = value(0)
+        assert canonical_json(one).decode() == json.dumps(one, sort_keys=True, indent=2, ensure_ascii=False) + "\n"

@@ -18,8 +18,9 @@ from storyxai.errors import InputError
 from storyxai.evidence.archive import write_archive
 from storyxai.export.pdf import VARIABLE
 from storyxai.pages.story import render_html
-from storyxai.programs.export import export_study
-from storyxai.provenance import software_versions
+from storyxai.programs import verify as verifying
+from storyxai.programs.export import FORMS, Making, export_study
+from storyxai.provenance import sha256_file, software_versions
 from storyxai.story.tell import tell
 
 
@@ -85,6 +86,55 @@ def test_a_spoilt_study_is_refused_and_nothing_is_written(study: Path, tmp_path:
     with pytest.raises(InputError):
         export_study(study, tmp_path / "out", to=form)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("spoil", [None, alter_page, drop_a_map, alter_a_number, drop_evidence])
+def test_what_was_just_told_is_verified_without_being_drawn_again(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: object
+) -> None:
+    """Files that are no longer as they were written are verified whole, and refused."""
+    making = Making({path.name: sha256_file(path) for path in study.iterdir()})
+    drawn = list[str]()
+    monkeypatch.setattr(verifying, "_drawn_otherwise", lambda *_: drawn.append("drawn") or "")
+    if spoil is None:
+        export_study(study, tmp_path / "out", to="fhir", making=making)
+        assert drawn == []
+        (study / "evidence.json.bak").touch()
+        export_study(study, tmp_path / "again", to="fhir", making=making)
+        assert drawn == ["drawn", "drawn"]
+    else:
+        spoil(study)  # type: ignore[operator]
+        with pytest.raises(InputError):
+            export_study(study, tmp_path / "out", to="fhir", making=making)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_page_that_says_what_the_evidence_does_not_is_refused_even_where_this_process_wrote_it(
+    study: Path, tmp_path: Path
+) -> None:
+    page = study / "clinician.html"
+    page.write_bytes(page.read_bytes().replace(b"Research use only", b"For clinical use"))
+    making = Making({path.name: sha256_file(path) for path in study.iterdir()})
+    with pytest.raises(InputError, match="For clinical use"):
+        export_study(study, tmp_path / "out", to="dicom", making=making)
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_forms_are_written_at_once_each_as_it_is_alone(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, verify = list[Path](), verifying.verify
+    monkeypatch.setattr("storyxai.programs.export.verify", lambda study, **more: looked.append(study) or verify(study, **more))
+    done = export_study(study, tmp_path / "all", to="all")
+    assert len(looked) == 1 and {name.partition("/")[0] for name in done.files} == set(FORMS)
+    for form in FORMS:
+        alone = export_study(study, tmp_path / form, to=form)
+        assert sorted(f"{form}/{name}" for name in alone.files) == sorted(n for n in done.files if n.startswith(f"{form}/"))
+        for name in alone.files:
+            assert (tmp_path / form / name).read_bytes() == (tmp_path / "all" / form / name).read_bytes()
+    (tmp_path / "all" / "dicom" / "map-99.dcm").write_bytes(b"of another study")
+    with pytest.raises(InputError, match=r"holds map-99\.dcm"):
+        export_study(study, tmp_path / "all", to="all")
 
 
 def test_another_file_than_the_film_is_refused(study: Path, tmp_path: Path) -> None:

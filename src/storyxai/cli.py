@@ -319,7 +319,7 @@ def verify(
 @app.command()
 def export(
     study: Annotated[Path, typer.Argument(help="A study's folder, as `tell` wrote it.")],
-    to: Annotated[str, typer.Option(help="dicom, fhir (R5), fhir-r4, applied-model-card or eu-ai-act.")],
+    to: Annotated[str, typer.Option(help="dicom, fhir (R5), fhir-r4, applied-model-card, eu-ai-act, or all of them.")],
     out: Out,
     source: Annotated[
         Path | None, typer.Option(help="The DICOM film that the study was told from: it names the patient and the study.")
@@ -336,7 +336,7 @@ def export(
 
     Example:  storyxai export stories/study-1 --to dicom --source film.dcm --out objects
 
-    Example:  storyxai export stories/study-1 --to eu-ai-act --out documents
+    Example:  storyxai export stories/study-1 --to all --out exported    (each form in a folder of its name)
     """
     book = _opened_log(log, log_key)
     done = exporting.export_study(study, out, to=to, source=source)

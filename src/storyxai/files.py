@@ -100,18 +100,25 @@ def replace_files(folder: Path, files: Mapping[str, bytes], *, mend: str = MORE_
 
 def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        _beneath(folder, name).write_bytes(content)
+
+
+def _beneath(folder: Path, name: str) -> Path:
+    """The file `name`, which may lie in a folder of its own, and its folder made."""
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    return path
 
 
 def _swap(folder: Path, fresh: Path, kept: Path, names: tuple[str, ...]) -> None:
     """Move the fresh files over the old ones; should one move fail, put the old ones back."""
     for name in names:
         if (folder / name).is_file():
-            shutil.copyfile(folder / name, kept / name)
+            shutil.copyfile(folder / name, _beneath(kept, name))
     moved: list[str] = []
     try:
         for name in names:
-            (fresh / name).replace(folder / name)
+            (fresh / name).replace(_beneath(folder, name))
             moved.append(name)
     except OSError:
         for name in moved:

@@ -9,11 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from node_films import filmed
 from orthanc import ABSENT, PLUGIN, PROGRAM, free_port, orthanc
-from test_orthanc import film
 
 from storyxai.node.serve import running_node
 from storyxai.node.settings import AnswerSettings, DicomPlace, QueueSettings, ReceiveSettings, Settings, TellSettings
+
+FILM = Path(__file__).resolve().parents[2] / "src" / "storyxai" / "examples" / "nih_00006004_000.jpg"
 
 
 def say(line: str) -> None:
@@ -36,7 +38,7 @@ def _show(home: Path, *, stay: bool) -> int:
             ReceiveSettings(("ORTHANC",), port=port, complete_after_seconds=1.0), QueueSettings(), TellSettings(samples=300),
             AnswerSettings("dicom", DicomPlace("ORTHANC", "127.0.0.1", archive.dicom)), home=home,
         )
-        (home / "film.dcm").write_bytes(film())
+        (home / "film.dcm").write_bytes(filmed(FILM, 1))
         command = ["storescu", "-aec", "ORTHANC", "127.0.0.1", str(archive.dicom), str(home / "film.dcm")]
         subprocess.run(command, check=True)
         say("storescu: the film is in Orthanc")

@@ -1,10 +1,12 @@
 """Studies sent by several senders to a node that is killed again and again: what came of them. For a test and a benchmark.
 
-The node is a process of its own (fake_node.py) that tells with a fake teller: what is measured is the queue, not the student.
+The node is a process of its own: one that tells with a fake teller (fake_node.py), where what is measured is the queue; or,
+where pictures are given, the true one with the student, to which they are sent as films again and again.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import signal
@@ -13,16 +15,16 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from node_films import dataset
+from node_films import dataset, filmed
+from node_hospital import Place, place
 from node_tools import associate
 from orthanc import free_port
-from pynetdicom import AE, evt
+from pydicom import dcmread
 
 from storyxai.logbook import verify_log
 
@@ -50,17 +52,21 @@ class _Ground:
     port: int
     studies: int
     films: int
+    pictures: Sequence[Path] = ()
     process: subprocess.Popen[bytes] | None = None
     refusals: int = 0
     most_mib: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def run(home: Path, *, studies: int, senders: int, kills: int, films: int = 1, seconds: float = 0.0, seed: int = 0) -> Result:
+def run(
+    home: Path, *, studies: int, senders: int, kills: int, films: int = 1, seconds: float = 0.0, seed: int = 0,
+    pictures: Sequence[Path] = (),
+) -> Result:
     """Send `studies` of so many `films`, kill the node so often while it works, and wait until all is answered."""
-    ground = _Ground(home, free_port(), studies, films)
-    with _place() as (place_port, answered):
-        _write_settings(ground, place_port, seconds)
+    ground = _Ground(home, free_port(), studies, films, pictures)
+    with place() as there:
+        _write_settings(ground, there.port, seconds)
         began = time.monotonic()
         _start(ground)
         threads = [threading.Thread(target=_send_all, args=(ground, range(one, studies, senders))) for one in range(senders)]
@@ -78,25 +84,18 @@ def run(home: Path, *, studies: int, senders: int, kills: int, films: int = 1, s
     told = Counter(line["study"] for line in lines if line["event"] == "told")
     states = ("incoming", "queued", "telling", "told", "failed")
     left = {state: len(list((home / "queue" / state).iterdir())) for state in states}
+    answered = _answered_jobs(home, there) if pictures else there.came
     return Result(told, answered, verify_log(log).problems, left, taken, kills, ground.most_mib, ground.refusals)
 
 
-@contextmanager
-def _place() -> Iterator[tuple[int, Counter[str]]]:
-    """Where answers go, and how often each object came."""
-    came: Counter[str] = Counter()
-
-    def store(event: Any) -> int:
-        came[str(event.request.AffectedSOPInstanceUID)] += 1
-        return 0x0000
-
-    entity = AE(ae_title="PLACE")
-    entity.add_supported_context(CR)
-    entity.maximum_associations = 50
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
-    assert server is not None
-    yield server.server_address[1], came
-    server.shutdown()
+def _answered_jobs(home: Path, there: Place) -> Counter[str]:
+    """The jobs all of whose objects came, each as often as the object that came most."""
+    found: Counter[str] = Counter()
+    for job in (home / "queue" / "answered").iterdir():
+        uids = [str(dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID) for path in job.glob("objects/*/*.dcm")]
+        if uids and all(there.came[uid] for uid in uids):
+            found[job.name] = max(there.came[uid] for uid in uids)
+    return found
 
 
 def _write_settings(ground: _Ground, place_port: int, seconds: float) -> None:
@@ -121,7 +120,8 @@ port = {place_port}
 
 
 def _start(ground: _Ground) -> None:
-    command = [sys.executable, str(HERE / "fake_node.py"), str(ground.home / "node.toml")]
+    program = ["-m", "storyxai", "serve-dicom"] if ground.pictures else [str(HERE / "fake_node.py")]
+    command = [sys.executable, *program, str(ground.home / "node.toml")]
     with (ground.home / "node.out").open("ab") as out:
         ground.process = subprocess.Popen(command, stdout=out, stderr=out)
 
@@ -149,25 +149,22 @@ def _kill_all(ground: _Ground, kills: int, chance: random.Random) -> None:
 def _measure(ground: _Ground) -> None:
     """The node's memory and its tellers', at most, in MiB."""
     if ground.process is not None:
-        ground.most_mib = max(ground.most_mib, resident_mib(ground.process.pid))
+        ground.most_mib = max(ground.most_mib, tree_mib(ground.process.pid))
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process and its children."""
-    pages = 0
-    children = [pid]
-    try:
-        children += [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            children += [int(one) for one in (task / "children").read_text().split()]
-    except OSError:
-        pass
-    for one in set(children):
+def tree_mib(pid: int) -> float:
+    """The memory of a process and all that it started, each page counted once (proportional set size)."""
+    waiting, kib = [pid], 0
+    while waiting:
+        one = waiting.pop()
         try:
-            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
-        except (OSError, IndexError):
+            for task in Path(f"/proc/{one}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+            told = Path(f"/proc/{one}/smaps_rollup").read_text()
+            kib += next(int(line.split()[1]) for line in told.splitlines() if line.startswith("Pss:"))
+        except (OSError, StopIteration):  # it ended meanwhile
             continue
-    return pages * 4096 / 2**20
+    return kib / 1024
 
 
 def _ended(ground: _Ground) -> int:
@@ -177,7 +174,7 @@ def _ended(ground: _Ground) -> int:
 
 def _wait_until_done(ground: _Ground) -> None:
     busy = [ground.home / "queue" / state for state in ("incoming", "queued", "telling", "told")]
-    ends = time.monotonic() + 600
+    ends = time.monotonic() + 600 + 10 * ground.studies * bool(ground.pictures)
     while any(any(folder.iterdir()) for folder in busy):
         _measure(ground)
         assert time.monotonic() < ends, {folder.name: len(list(folder.iterdir())) for folder in busy}
@@ -187,10 +184,18 @@ def _wait_until_done(ground: _Ground) -> None:
 def _send_all(ground: _Ground, numbers: Sequence[int]) -> None:
     for number in numbers:
         for film in range(1, ground.films + 1):
-            while not _sent(ground.port, dataset(number + 1, film)):
+            one = _film(ground, number, film)
+            while not _sent(ground.port, one):
                 with ground.lock:
                     ground.refusals += 1
                 time.sleep(0.1)
+
+
+def _film(ground: _Ground, number: int, film: int) -> Any:
+    if not ground.pictures:
+        return dataset(number + 1, film)
+    picture = ground.pictures[number % len(ground.pictures)]
+    return dcmread(io.BytesIO(filmed(picture, number + 1, SOPInstanceUID=f"1.2.3.{number + 1}.{film}")))
 
 
 def _sent(port: int, one: Any) -> bool:

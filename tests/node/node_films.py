@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+
+from storyxai.imaging.read import read_image
+
+CHEST = {
+    "PatientBirthDate": "19500102", "PatientSex": "F", "StudyDate": "20260101", "StudyTime": "101500", "AccessionNumber": "A9",
+    "StudyID": "7", "ReferringPhysicianName": "Who^Doctor", "SeriesNumber": "1", "InstanceNumber": "1", "ViewPosition": "PA",
+}  # fmt: skip
+"""What a hospital's film says besides."""
 
 
 def dataset(study: int, instance: int = 1, **stated: object) -> Dataset:
@@ -33,3 +42,11 @@ def file_bytes(study: int, instance: int = 1, **stated: object) -> bytes:
     stream = io.BytesIO()
     dataset(study, instance, **stated).save_as(stream, enforce_file_format=True)
     return stream.getvalue()
+
+
+def filmed(picture: Path, study: int, **stated: object) -> bytes:
+    """A picture of a chest as a hospital keeps it: a CR film of 8 bits, whose UIDs follow from `study`."""
+    pixels = np.rint(read_image(picture).pixels * 255).astype(np.uint8)
+    pixels = pixels[:, : pixels.shape[1] // 2 * 2]
+    rows, columns = pixels.shape
+    return file_bytes(study, Rows=rows, Columns=columns, PixelData=pixels.tobytes(), **{**CHEST, **stated})

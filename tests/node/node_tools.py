@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pynetdicom import AE
+
+NO_OPENSSL = "openssl absent: no certificate for the test"
+
+
+def has_openssl() -> bool:
+    return shutil.which("openssl") is not None
+
+
+def make_certificate(folder: Path, name: str = "") -> None:
+    """cert.pem and key.pem, with `name` before them, of 127.0.0.1."""
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", folder / f"{name}key.pem", "-out",
+               folder / f"{name}cert.pem", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:

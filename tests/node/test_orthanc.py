@@ -7,15 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
-from node_films import file_bytes
+from node_films import CHEST, file_bytes, filmed
 from node_tellers import FakeTeller
 from node_tools import wait_for
 from orthanc import ABSENT, PLUGIN, PROGRAM, free_port, orthanc
 from pydicom import dcmread
 
-from storyxai.imaging.read import read_image
 from storyxai.logbook import verify_log
 from storyxai.node.dicomweb import DicomWeb
 from storyxai.node.intake import data_set_start
@@ -25,18 +23,6 @@ from storyxai.node.settings import AnswerSettings, DicomPlace, QueueSettings, Re
 pytestmark = pytest.mark.skipif(PROGRAM is None or PLUGIN is None, reason=ABSENT)
 FILM = Path(__file__).resolve().parents[2] / "src" / "storyxai" / "examples" / "nih_00006004_000.jpg"
 CHECKS = {"dcmdump": ["dcmdump", "-q"], "dciodvfy": ["dciodvfy"]}
-TOLD = {
-    "PatientBirthDate": "19500102", "PatientSex": "F", "StudyDate": "20260101", "StudyTime": "101500", "AccessionNumber": "A9",
-    "StudyID": "7", "ReferringPhysicianName": "Who^Doctor", "SeriesNumber": "1", "InstanceNumber": "1", "ViewPosition": "PA",
-}  # fmt: skip
-
-
-def film() -> bytes:
-    """A real chest film that comes along, as a hospital keeps it."""
-    pixels = np.rint(read_image(FILM).pixels * 255).astype(np.uint8)
-    pixels = pixels[:, : pixels.shape[1] // 2 * 2]
-    rows, columns = pixels.shape
-    return file_bytes(1, Rows=rows, Columns=columns, PixelData=pixels.tobytes(), **TOLD)
 
 
 def complaints(path: Path) -> list[str]:
@@ -62,7 +48,7 @@ def test_a_film_goes_to_the_node_and_the_answer_comes_back_whole(tmp_path: Path,
             TellSettings(audiences=("clinician",), samples=100),
             AnswerSettings("dicom", DicomPlace("ORTHANC", "127.0.0.1", archive.dicom), retry_seconds=0.5), home=tmp_path,
         )
-        (tmp_path / "film.dcm").write_bytes(film())
+        (tmp_path / "film.dcm").write_bytes(filmed(FILM, 1))
         DicomWeb(archive.web).store([tmp_path / "film.dcm"])
         with running_node(settings, lines.append) as running:
             archive.ask("/modalities/storyxai/echo", {})
@@ -88,7 +74,7 @@ def test_dicomweb_finds_fetches_and_stores_what_the_node_answers(tmp_path: Path,
         settings = Settings(None, QueueSettings(least_free_mib=0), answer=answer, home=tmp_path)
         inbox = tmp_path / "inbox"
         inbox.mkdir()
-        (inbox / "film.dcm").write_bytes(file_bytes(4, **TOLD))
+        (inbox / "film.dcm").write_bytes(file_bytes(4, **CHEST))
         with running_node(settings, lines.append, folder=inbox, teller=FakeTeller()) as running:
             wait_for(lambda: running.queue.counts()["answered"], 60)
         service = DicomWeb(archive.web)

@@ -65,11 +65,14 @@ def test_who_is_not_listed_is_rejected(receive: Start, lines: list[str], calling
 
 
 @pytest.mark.parametrize("context", [(CT, EXPLICIT), (CR, DEFLATED), (CR, BIG)])
-def test_other_objects_and_syntaxes_are_not_negotiated(receive: Start, context: tuple[str, str]) -> None:
+def test_other_objects_and_syntaxes_are_not_negotiated(
+    receive: Start, lines: list[str], context: tuple[str, str]
+) -> None:
     association = associate(receive().port, [context, (Verification, EXPLICIT)])
     assert association.is_established
     assert [one.abstract_syntax for one in association.accepted_contexts] == [Verification]
     association.release()
+    wait_for(lambda: any("contexts_refused caller=SENDER count=1" in line for line in lines))
 
 
 @pytest.mark.parametrize(("stated", "status"), [

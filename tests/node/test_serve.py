@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import signal
 import ssl
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from node_films import dataset, file_bytes
 from node_tellers import FakeTeller
-from node_tools import associate, wait_for
+from node_tools import NO_OPENSSL, associate, has_openssl, make_certificate, wait_for
 
 from storyxai.errors import InputError
 from storyxai.node.serve import running_node
@@ -100,13 +99,11 @@ def test_a_file_that_still_grows_is_left_alone(tmp_path: Path, queue: object, re
         Watcher(film, queue, reports)  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl absent: no certificate for the test")
+@pytest.mark.skipif(not has_openssl(), reason=NO_OPENSSL)
 def test_tls_asks_for_a_certificate_and_a_peer_that_does_not_shake_hands_holds_nobody_up(
     tmp_path: Path, lines: list[str]
 ) -> None:
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "key.pem", "-out",
-               tmp_path / "cert.pem", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)
+    make_certificate(tmp_path)
     tls = TlsSettings("cert.pem", "key.pem", "cert.pem")
     with running_node(settings(tmp_path, tls=tls, peer_timeout_seconds=2.0), lines.append, teller=FakeTeller()) as running:
         assert associate(running.port, [(CR, EXPLICIT)]).is_established is False

@@ -57,4 +57,4 @@ def test_pages_cut_doubled_and_shuffled_are_found(page: bytes, evidence: Evidenc
 def test_elements_that_never_end_do_not_swallow_the_page() -> None:
     root = parse_html(b"<body><p>one<br>two<p>three</section></p><img src=x>four")
     assert root.text() == "one twothreefour"
-    assert [one.tag for one in root.elements()] == ["", "body", "p", "br", "p", "img"]
+    assert [one.tag for one in root.elements] == ["", "body", "p", "br", "p", "img"]

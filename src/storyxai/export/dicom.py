@@ -270,15 +270,19 @@ def _report(desk: _Desk, maps: list[Any]) -> Any:
     import highdicom as hd
 
     release = desk.export.release
+    root = report_content(desk.export, desk.reference, maps)[0]
+    # highdicom copies the content and walks it four times; of a root without its groups it makes the same document.
+    content, root.ContentSequence = root.ContentSequence, root.ContentSequence[:1]
     by = {} if release is None else {
         "is_final": True, "is_verified": True, "verifying_observer_name": _person(release.by),
         "verifying_organization": "not stated",
     }  # fmt: skip
     report = hd.sr.ComprehensiveSR(
-        [desk.reference, *maps], report_content(desk.export, desk.reference, maps),
+        [desk.reference, *maps], root,
         **{**desk.series("report"), "sop_instance_uid": desk.export.settled_uid("instance", "report", "1")},
         manufacturer=_MAKER, is_complete=True, **by,
     )
+    report.ContentSequence = content
     if release is not None:
         report.VerifyingObserverSequence[0].VerificationDateTime = re.sub(r"\D", "", release.time)[:14] + "+0000"
     return report

@@ -12,7 +12,8 @@ from typing import Final, Literal
 
 from storyxai.errors import InputError
 
-__all__ = ["BROWSERS", "find_browser", "render_pdf", "render_png"]
+__all__ = ["BROWSERS", "PATIENCE_SECONDS", "browser_command", "find_browser", "pdf_failure", "render_pdf", "render_png",
+           "settled_pdf", "sized_page"]  # fmt: skip
 
 BROWSERS: Final = (
     "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge", "msedge",
@@ -28,6 +29,7 @@ QUIET: Final = (
 )  # fmt: skip
 _POLICY = re.compile(rb'<meta http-equiv="Content-Security-Policy"[^>]*>')
 _DATE = re.compile(rb"/(CreationDate|ModDate) \(D:\d{14}")
+_NODE = re.compile(rb"\(node\d{8}\)")
 
 
 def find_browser() -> str:
@@ -48,7 +50,7 @@ def render_pdf(page: bytes, *, paper: Literal["A4", "letter"] = "A4") -> bytes:
     with tempfile.TemporaryDirectory(prefix="storyxai-pdf-") as folder:
         target = Path(folder) / "page.pdf"
         how = ("--no-pdf-header-footer", "--generate-pdf-document-outline", f"--print-to-pdf={target}")
-        return _DATE.sub(rb"/\1 (D:19700101000000", _browsed(_sized(page, paper), target, how))
+        return settled_pdf(_browsed(sized_page(page, paper), target, how))
 
 
 def render_png(page: bytes, *, size: tuple[int, int] = (1600, 900)) -> bytes:
@@ -59,13 +61,30 @@ def render_png(page: bytes, *, size: tuple[int, int] = (1600, 900)) -> bytes:
         return _browsed(page, target, how)
 
 
+def settled_pdf(printed: bytes) -> bytes:
+    """The PDF without its time, its elements numbered in the order in which they are met: a browser counts on and on."""
+    met: dict[bytes, bytes] = {}
+    numbered = _NODE.sub(lambda one: met.setdefault(one[0], b"(node%08d)" % (len(met) + 1)), printed)
+    return _DATE.sub(rb"/\1 (D:19700101000000", numbered)
+
+
+def browser_command(folder: Path) -> list[str]:
+    """What starts a browser that keeps its files in `folder` and asks nobody for anything. Raises: InputError."""
+    root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as root it has no sandbox
+    return [find_browser(), *QUIET, *root, f"--user-data-dir={folder}/profile"]
+
+
+def pdf_failure(why: str, cause: Exception | None = None) -> InputError:
+    """That a page could not be printed, with the mend."""
+    return InputError("PDF", f"{why} ({cause})" if cause else why, mend=_mend())
+
+
 def _browsed(page: bytes, target: Path, how: tuple[str, ...]) -> bytes:
     """What the browser, called with `how`, wrote to `target` of the page, beside which nothing lies. Raises: InputError."""
-    browser, form = find_browser(), target.suffix[1:].upper()
-    source = target.with_name("page.html")
+    form, source = target.suffix[1:].upper(), target.with_name("page.html")
     source.write_bytes(page)
-    root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as root it has no sandbox
-    command = [browser, *QUIET, *root, f"--user-data-dir={target.parent}/profile", *how, source.as_uri()]
+    command = [*browser_command(target.parent), *how, source.as_uri()]
+    browser = command[0]
     try:
         done = subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -79,6 +98,6 @@ def _mend() -> str:
     return f"set {VARIABLE} to another browser's path, or print the HTML page by hand"
 
 
-def _sized(page: bytes, paper: str) -> bytes:
+def sized_page(page: bytes, paper: str) -> bytes:
     """The page with its sheet's size named; its policy, which would refuse a changed style sheet, is left out."""
     return _POLICY.sub(b"", page, count=1).replace(b"@page {", b"@page { size: " + paper.encode() + b";", 1)

@@ -342,6 +342,9 @@ class Receiver:
 
     def _accepted(self, event: Any) -> None:
         self._reports.count("associations", "accepted")
+        if refused := len(event.assoc.rejected_contexts):  # objects or transfer syntaxes that are not taken
+            self._reports.count("contexts_refused", by=refused)
+            self._reports.line("contexts_refused", caller=event.assoc.requestor.ae_title, count=refused)
 
     def _rejected(self, event: Any) -> None:
         # The title is the peer's own word: it is not repeated, whatever it holds.

@@ -18,6 +18,7 @@ HELP = {
     "objects_known": "Objects that were sent again and were known.",
     "objects_refused": "Objects refused, by reason.",
     "associations": "Associations, by how they ended or began.",
+    "contexts_refused": "Kinds of objects or transfer syntaxes that a peer offered and that are not taken.",
     "studies_told": "Studies told.",
     "studies_refused": "Studies of which no image could be told.",
     "studies_failed": "Studies that failed by our own fault.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ def running_node(
         queue = DiskQueue(settings.place(settings.queue.folder), limits, quiet_seconds=quiet)
         parts.callback(queue.close)
         by = settings.receive.called_title if settings.receive else "watch-folder"
-        desk = Desk(queue, log, reports, teller or StudyTeller(options), place, sender, by)
+        desk = Desk(queue, log, reports, teller or StudyTeller(options, _scratch(queue)), place, sender, by)
         node = Node(desk, settings.tell, settings.answer)
         parts.callback(node.stop)
         node.start()
@@ -126,6 +127,13 @@ def running_node(
             running = replace(running, status_port=status.port)
         _say_start(settings, running, reports)
         yield running
+
+
+def _scratch(queue: DiskQueue) -> Path:
+    """Where the tellers' browsers keep their files while they run; what those of a node that was killed left there is gone."""
+    scratch = queue.root / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    return scratch
 
 
 def _say_start(settings: Settings, running: Running, reports: Reports) -> None:

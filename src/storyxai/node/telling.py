@@ -8,9 +8,10 @@ from pathlib import Path
 
 from storyxai.errors import GateRefusal, OutputError, ReadError
 from storyxai.explain.contract import ExplainedModel
+from storyxai.export.printer import Printer
 from storyxai.imaging.dicom_file import is_dicom
 from storyxai.node.workers import Outcome, RefusedFilm, ToldFilm
-from storyxai.programs.export import export_study
+from storyxai.programs.export import Making, export_study
 from storyxai.programs.log import subject_of
 from storyxai.programs.models import open_model
 from storyxai.programs.tell import TellOptions, tell_one
@@ -20,28 +21,32 @@ __all__ = ["StudyTeller"]
 
 @dataclass
 class StudyTeller:
-    """Tells films as `storyxai tell` does and exports each as `storyxai export --to dicom` does, the film as its source."""
+    """Tells films as `storyxai tell` does and exports each as `storyxai export --to dicom` does, the film as its source.
+
+    The model and the browser that prints pages stay open; what the browser writes lies in `scratch`.
+    """
 
     options: TellOptions
-    _model: ExplainedModel | None = field(default=None, init=False, repr=False)
+    scratch: Path
+    _open: tuple[ExplainedModel, Printer] | None = field(default=None, init=False, repr=False)
 
     def __call__(self, films: Sequence[Path], out: Path) -> Outcome:
         """What came of the films; stories/ and objects/ in `out`. Raises: StoryxaiError for a fault of ours."""
-        if self._model is None:
-            self._model = open_model(self.options.model)
+        if self._open is None:
+            self._open = open_model(self.options.model), Printer(self.scratch)
         told, refused = [], []
         for film in films:
             try:
-                told.append(self._tell(self._model, film, out))
+                told.append(self._tell(*self._open, film, out))
             except (GateRefusal, ReadError) as error:
                 refused.append(RefusedFilm(film.name, type(error).__name__, str(error)))
         return Outcome(tuple(told), tuple(refused))
 
-    def _tell(self, model: ExplainedModel, film: Path, out: Path) -> ToldFilm:
+    def _tell(self, model: ExplainedModel, printer: Printer, film: Path, out: Path) -> ToldFilm:
         done = tell_one(model, film, out / "stories", self.options)
         objects = out / "objects" / done.folder.name
         source = film if _is_dicom(film) else None
-        exported = export_study(done.folder, objects, to="dicom", source=source)
+        exported = export_study(done.folder, objects, to="dicom", source=source, making=Making(done.written, printer.pdf))
         if not exported.files:
             raise OutputError(str(objects), "is empty", mend="report this: an export without objects")
         about = subject_of(done.folder)

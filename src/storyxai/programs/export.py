@@ -20,14 +20,16 @@ from storyxai.export.pdf import find_browser, render_pdf
 from storyxai.files import replace_files
 from storyxai.programs.places import output_folder
 from storyxai.programs.release import released_as
-from storyxai.programs.verify import verify
+from storyxai.programs.verify import verify, verify_told
 from storyxai.provenance import sha256_bytes
 from storyxai.story.audiences.registry import find_audience
 from storyxai.story.documents import DOCUMENTS, fill_document, render_document_json, render_document_markdown
 from storyxai.types import Evidence
 
-__all__ = ["FORMS", "Exported", "export_study"]
+__all__ = ["ALL", "FORMS", "Exported", "Making", "export_study"]
 
+ALL: Final = "all"
+"""Asks for every form, each in a folder of its name."""
 MOST_SOURCE_BYTES = 1 << 30
 
 
@@ -40,28 +42,53 @@ class Exported:
     remarks: tuple[str, ...]
 
 
-def export_study(study: Path, out: Path, *, to: str, source: Path | None = None) -> Exported:
-    """The objects of one told study, written into `out` whole or not at all.
+@dataclass(frozen=True)
+class Making:
+    """What spares work where study after study is told and exported in one process.
+
+    `written` are the files that this process has just told (`verify_told` says what for), `pdf` prints a page as
+    `render_pdf` does.
+    """
+
+    written: Mapping[str, str] | None = None
+    pdf: Callable[[bytes], bytes] = render_pdf
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a word after --to makes of a study, its files and remarks; objects are about the patient, documents are not."""
+
+    make: Callable[[Export, Making], tuple[dict[str, bytes], tuple[str, ...]]]
+    is_object: bool = True
+
+
+def export_study(study: Path, out: Path, *, to: str, source: Path | None = None, making: Making | None = None) -> Exported:
+    """The objects of one told study, written into `out` whole or not at all; for "all", each form in a folder of its name.
 
     `source` is the DICOM file that the study was told from: it gives patient and study, which evidence does not keep.
     Raises: UnknownNameError for another form; ArchiveError for what is no sound study; InputError where the source is
     another film or a package is missing; OutputError.
     """
-    if to not in FORMS:
-        raise UnknownNameError("form", to, FORMS)
-    export = _opened(study, source)
-    files, remarks = FORMS[to](export)
-    if to not in DOCUMENTS:
-        _require_no_others(out, files)
-        remarks = (*_remarks(export), *remarks)
+    if to not in (*FORMS, ALL):
+        raise UnknownNameError("form", to, (*FORMS, ALL))
+    making = making or Making()
+    export = _opened(study, source, making.written)
+    made = {name: FORMS[name].make(export, making) for name in (FORMS if to == ALL else [to])}
+    objects = [name for name in made if FORMS[name].is_object]
+    for name in objects:
+        _require_no_others(out / name if to == ALL else out, made[name][0])
+    files = {
+        f"{name}/{file}" if to == ALL else file: data for name, (written, _) in made.items() for file, data in written.items()
+    }
     with output_folder(out):
         replace_files(out, files)
-    return Exported(out, tuple(files), remarks)
+    remarks = [*(_remarks(export) if objects else ()), *(remark for _, said in made.values() for remark in said)]
+    return Exported(out, tuple(files), tuple(dict.fromkeys(remarks)))
 
 
-def _opened(study: Path, source: Path | None) -> Export:
+def _opened(study: Path, source: Path | None, written: Mapping[str, str] | None = None) -> Export:
     """The study, verified, with the film that it was told from."""
-    found = verify(study)
+    found = verify(study) if written is None else verify_told(study, written)
     if found.problems:
         why = f"does not hold together ({found.problems[0]})"
         raise ArchiveError(str(study), why, mend="tell the study again; nothing was exported")
@@ -87,7 +114,7 @@ def _film(path: Path, evidence: Evidence) -> Source:
     return read_source(data, str(path))
 
 
-def _dicom(export: Export) -> tuple[dict[str, bytes], tuple[str, ...]]:
+def _dicom(export: Export, making: Making) -> tuple[dict[str, bytes], tuple[str, ...]]:
     page = export.pages.get("clinician")
     if page is None:
         return dicom_files(export), ("no clinician's page was told: no PDF",)
@@ -95,18 +122,18 @@ def _dicom(export: Export) -> tuple[dict[str, bytes], tuple[str, ...]]:
         find_browser()
     except InputError as error:
         return dicom_files(export), (f"no PDF of the clinician's page: it {error.why}",)
-    return dicom_files(export, page_pdf=render_pdf(page)), ()
+    return dicom_files(export, page_pdf=making.pdf(page)), ()
 
 
-def _fhir(export: Export) -> tuple[dict[str, bytes], tuple[str, ...]]:
+def _fhir(export: Export, _: Making) -> tuple[dict[str, bytes], tuple[str, ...]]:
     return {"bundle.json": fhir_bundle(export)}, ()
 
 
-def _fhir_r4(export: Export) -> tuple[dict[str, bytes], tuple[str, ...]]:
+def _fhir_r4(export: Export, _: Making) -> tuple[dict[str, bytes], tuple[str, ...]]:
     return {"bundle.json": fhir_bundle(export, version="R4")}, ()
 
 
-def _document(key: str, export: Export) -> tuple[dict[str, bytes], tuple[str, ...]]:
+def _document(key: str, export: Export, _: Making) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """The document as Markdown and as JSON, and how much of it people must fill."""
     document = fill_document(key, export.evidence)
     counts = document.counts()
@@ -130,8 +157,8 @@ def _require_no_others(out: Path, files: Mapping[str, bytes]) -> None:
         raise OutputError(str(out), f"holds {strays[0]}, which is of another export", mend="name an empty folder")
 
 
-FORMS: Final[Mapping[str, Callable[[Export], tuple[dict[str, bytes], tuple[str, ...]]]]] = {
-    "dicom": _dicom, "fhir": _fhir, "fhir-r4": _fhir_r4,
-    **{key: partial(_document, key) for key in DOCUMENTS},
+FORMS: Final[Mapping[str, _Form]] = {
+    "dicom": _Form(_dicom), "fhir": _Form(_fhir), "fhir-r4": _Form(_fhir_r4),
+    **{key: _Form(partial(_document, key), is_object=False) for key in DOCUMENTS},
 }
 """What each word after --to makes of a study."""

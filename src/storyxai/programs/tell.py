@@ -28,6 +28,7 @@ from storyxai.programs.places import output_folder
 from storyxai.programs.rewrite import LanguageModel, reword
 from storyxai.progress import Progress
 from storyxai.proof.rewording import REWORDING_NAME, Rewording, read_rewording
+from storyxai.provenance import sha256_bytes
 from storyxai.story.audiences.registry import find_audience, known_audiences
 from storyxai.story.citations import contradictions, story_of_page
 from storyxai.story.tell import AUDIENCES
@@ -103,7 +104,8 @@ class TellOptions:
 
 @dataclass(frozen=True)
 class Told:
-    """One told study: where it lies, its pages, its findings, a line of summary, which model spoke, what was reworded."""
+    """One told study: where it lies, its pages, its findings, a line of summary, which model spoke, what was reworded, and the
+    SHA-256 of each file that was written."""
 
     source: str
     folder: Path
@@ -113,6 +115,7 @@ class Told:
     maps_withheld: tuple[str, ...] = ()
     model: str = ""
     rewording: Mapping[str, str] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,8 @@ def tell_one(
         replace_files(folder, files)
     except OutputError as error:
         raise OutputError(str(out), error.why, mend=MORE_ROOM) from error
-    return _told(evidence, folder, [f"{find_audience(audience).key}.html" for audience in options.audiences])
+    told = _told(evidence, folder, [f"{find_audience(audience).key}.html" for audience in options.audiences])
+    return replace(told, written={name: sha256_bytes(data) for name, data in files.items()})
 
 
 def _concepts_of(options: TellOptions) -> LearnedConcepts | None:

@@ -19,14 +19,14 @@ from storyxai.proof.checking import contradictions as contradictions_read
 from storyxai.proof.forms import FORMS, read_form, text_problems
 from storyxai.proof.lexicon import Lexicon
 from storyxai.proof.rewording import REWORDING_NAME, read_rewording, reworded_story, rewording_of
-from storyxai.provenance import software_versions
+from storyxai.provenance import sha256_file, software_versions
 from storyxai.story.audiences.own import own_words
 from storyxai.story.audiences.registry import BUILT_IN, find_audience, known_audiences
 from storyxai.story.citations import check_page, contradictions, story_of_page
 from storyxai.story.tell import tell as tell_story
 from storyxai.types import Evidence, Story
 
-__all__ = ["Verified", "studies_in", "verify", "verify_any"]
+__all__ = ["Verified", "studies_in", "verify", "verify_any", "verify_told"]
 
 DRAWN_BY = ("storyxai", "numpy", "scipy", "pillow")
 """Packages that change a page's bytes: pictures are packed by other code than ours."""
@@ -82,6 +82,24 @@ def verify(folder: Path, *, seal_key: Path | None = None) -> Verified:
     problems += [] if key is None else check_seal(folder, key)
     sentences = sum(len(section.sentences) for story in stories for section in story.sections)
     return Verified(folder, tuple(page.name for page in pages), sentences, tuple(problems))
+
+
+def verify_told(folder: Path, written: Mapping[str, str]) -> Verified:
+    """What `verify` finds in a study that this very process has just told.
+
+    `written` are its files by name with their SHA-256 (`Told.written`). Where they, and no other pages, lie in the folder as
+    they were written, each page is read back and held against the evidence and the other pages, as ever; telling and drawing
+    it again from the same evidence would only repeat what this process did a moment ago. Otherwise the study is verified whole.
+    """
+    pages = [name for name in known_audiences() if f"{name}.html" in written]
+    lie_here = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
+    if not pages or lie_here != set(written) or any(sha256_file(folder / name) != written[name] for name in written):
+        return verify(folder)
+    proofs = _proofs(folder, [f"{name}.html" for name in pages], read_archive(folder))
+    problems = [f"{name}: {problem}" for name, proof in proofs for problem in proof.problems]
+    problems += contradictions_read([proof for _, proof in proofs])
+    sentences = sum(len(proof.page.said) for _, proof in proofs)
+    return Verified(folder, tuple(name for name, _ in proofs), sentences, tuple(problems))
 
 
 def studies_in(folders: Iterable[Path]) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from storyxai.errors import CitationError, StoryxaiError
 from storyxai.evidence.record import as_record, resolve
@@ -61,9 +62,9 @@ def check_page(data: bytes, evidence: Evidence, reader: Reader | None = None) ->
 
 def check_read(page: Page, evidence: Evidence, reader: Reader | None = None) -> Proof:
     """As `check_page`, of a page of any form that was read back."""
-    record, reader = as_record(evidence), reader or Reader()
+    reader = reader or Reader()
     try:
-        lexicon = Lexicon.of(page.language, record)
+        lexicon = _lexicon(page.language, evidence)
     except StoryxaiError as error:
         return Proof(page, Facts(), (str(error),))
     facts, problems = Facts(), []
@@ -85,6 +86,18 @@ def check_read(page: Page, evidence: Evidence, reader: Reader | None = None) -> 
     problems += surrounding_problems(page, lexicon, reader.release, reader.texts if reader.is_known else None)
     problems += picture_problems(page, evidence, lexicon)
     return Proof(page, facts, tuple(dict.fromkeys(problems)))
+
+
+_lexicons: WeakKeyDictionary[Evidence, dict[str, Lexicon]] = WeakKeyDictionary()
+"""All pages of a study are read with the same words: they are made once, and forgotten with the evidence."""
+
+
+def _lexicon(language: str, evidence: Evidence) -> Lexicon:
+    """The words of `language` for the evidence. Raises: as `Lexicon.of`."""
+    known = _lexicons.setdefault(evidence, {})
+    if language not in known:
+        known[language] = Lexicon.of(language, as_record(evidence))
+    return known[language]
 
 
 def contradictions(proofs: Iterable[Proof]) -> list[str]:

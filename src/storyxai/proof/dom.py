@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from html.parser import HTMLParser
 from typing import Final
 
@@ -22,7 +23,7 @@ class Element:
     attributes: dict[str, str] = field(default_factory=dict)
     children: list[Element | str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def classes(self) -> frozenset[str]:
         """The words of its class attribute."""
         return frozenset(self.attributes.get("class", "").split())
@@ -31,17 +32,19 @@ class Element:
         """All text in it, runs of white space as one space."""
         return " ".join("".join(self._texts()).split())
 
-    def elements(self) -> Iterator[Element]:
-        """All elements in it, itself first, in the order of the page."""
-        waiting = [self]
+    @cached_property
+    def elements(self) -> tuple[Element, ...]:
+        """All elements in it, itself first, in the order of the page: taken once, when the tree is whole."""
+        found, waiting = [], [self]
         while waiting:
             one = waiting.pop()
-            yield one
+            found.append(one)
             waiting.extend(child for child in reversed(one.children) if isinstance(child, Element))
+        return tuple(found)
 
     def all(self, tag: str = "", name: str = "") -> list[Element]:
         """The elements in it of that tag and of that class; "" stands for any."""
-        return [one for one in self.elements() if (not tag or one.tag == tag) and (not name or name in one.classes)]
+        return [one for one in self.elements if (not tag or one.tag == tag) and (not name or name in one.classes)]
 
     def first(self, tag: str = "", name: str = "") -> Element | None:
         """The first of `all`, None where there is none."""

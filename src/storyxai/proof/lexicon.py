@@ -15,7 +15,7 @@ from storyxai.evidence.record import record_sha256
 from storyxai.modalities.registry import words_on_record
 from storyxai.modalities.words import ASKED_FIRST, LIST_MARK, SIDE_RULES, with_own_tables
 
-__all__ = ["Found", "Lexicon", "Number", "find_phrases", "strings_in", "words_of"]
+__all__ = ["Found", "Lexicon", "Number", "bare_text", "find_phrases", "strings_in", "words_of"]
 
 METHOD_FIGURES: Final = ("map_hits", "faithfulness", "robustness")
 """Figures that a model's card has by method, of maps too that this record does not hold."""
@@ -95,6 +95,20 @@ class Lexicon:
     def joins(self) -> frozenset[str]:
         """The words that join names and numbers, and so say nothing of their own."""
         return frozenset(word for text in self.data["joins"].values() for word in words_of(_MARK.sub(" ", str(text))))
+
+    @cached_property
+    def said_anywhere(self) -> frozenset[str]:
+        """Every text that may stand by itself around a story, bare: labels, headings, names, what is on record."""
+        data, record = self.data, self.record
+        texts = [*strings_in(self.labels), *strings_in(data["tables"]), *strings_in(record), *strings_in(_keys(record))]
+        texts += [entry for room in data.values() if isinstance(room, Mapping)
+                  for entry in room.values() if isinstance(entry, str) and "[" not in entry]  # fmt: skip
+        texts += [name for names in (*self.findings.values(), *self.methods.values()) for name in names]
+        texts += [*map(str, range(100)), *self.own.values(), self.digest]
+        texts += [name.removeprefix("gate.") for name in record["gate"]]
+        study = str(record["study"]["study_id"])
+        texts += [f"{self.labels['study']} {study.removeprefix('study-')}", str(self.labels["unknown"])]
+        return frozenset(bare_text(form) for text in texts for form in (text, text.replace("_", " ")))
 
     def table(self, name: str, value: Any) -> str:
         """`value` by one of the language's tables, as it is where the table lacks it."""
@@ -217,3 +231,15 @@ def _merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
         found[key] = _merged(found[key], value) if both else value
     return found
+
+
+def bare_text(text: str) -> str:
+    """The text without its case, and without marks and white space at its ends."""
+    return " ".join(text.split()).strip(" .,;:").casefold()
+
+
+def _keys(value: Any) -> Iterable[str]:
+    """The keys of nested tables: names of groups, checks and rules."""
+    if isinstance(value, Mapping):
+        return [*map(str, value), *(key for item in value.values() for key in _keys(item))]
+    return []

@@ -110,7 +110,7 @@ def read_page(data: bytes) -> Page:
     page.gauges = [_gauge(one) for one in body.all("div", "gauge")]
     page.tiles = [_tile(one) for one in body.all("svg", "film-frame")]
     page.foreign = list(_foreign(root))
-    named = Counter(one.attributes["id"] for one in root.elements() if "id" in one.attributes)
+    named = Counter(one.attributes["id"] for one in root.elements if "id" in one.attributes)
     page.twice = [name for name, count in named.items() if count > 1]
     _walk(body, page, hidden=False)
     return page
@@ -171,18 +171,18 @@ def _note_rows(element: Element) -> list[tuple[str, str]]:
     rows = []
     for row in element.all("tr"):
         path = row.first("code")
-        value = next((one for one in row.elements() if "data-path" in one.attributes), None)
+        value = next((one for one in row.elements if "data-path" in one.attributes), None)
         rows.append((path.text() if path else "", value.text() if value else ""))
     return rows
 
 
 def _rows(table: Element) -> Iterator[Row]:
     head = table.first("thead")
-    columns = [one.text() for one in (head.elements() if head else ()) if one.tag in ("th", "td")]
+    columns = [one.text() for one in (head.elements if head else ()) if one.tag in ("th", "td")]
     for row in (one for part in table.all("tbody") for one in part.all("tr")):
         cells = [one for one in row.children if isinstance(one, Element) and one.tag in ("th", "td")]
         named = zip(columns, cells, strict=False)
-        values = [(name, one.attributes["data-path"]) for name, cell in named for one in cell.elements()
+        values = [(name, one.attributes["data-path"]) for name, cell in named for one in cell.elements
                   if "data-path" in one.attributes]  # fmt: skip
         yield Row(cells[0].text() if cells else "", tuple(values))
 
@@ -242,7 +242,7 @@ def _foreign(root: Element) -> Iterator[str]:
     scripts = [one for one in root.all("script") if one.attributes.get("type", "") != "application/json"]
     if len(scripts) > 1:
         yield "a script that is not the page's own"
-    for one in root.elements():
+    for one in root.elements:
         if one.tag in ("iframe", "object", "embed", "link", "base", "form", "video", "audio", "foreignobject"):
             yield f"a <{one.tag}>"
         for name, value in one.attributes.items():

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from storyxai.errors import CitationError
 from storyxai.evidence.record import resolve
-from storyxai.proof.lexicon import Lexicon, find_phrases, strings_in
+from storyxai.proof.lexicon import Lexicon, bare_text, find_phrases, strings_in
 from storyxai.proof.page import Chip, Gauge, Page, Row, Tile
 from storyxai.proof.printing import prints_number
 from storyxai.types import Release
@@ -162,23 +162,14 @@ class _Known:
 
     def __init__(self, lexicon: Lexicon, given: Iterable[str]) -> None:
         self._lexicon = lexicon
-        data, record = lexicon.data, lexicon.record
-        texts = [*strings_in(lexicon.labels), *strings_in(data["tables"]), *strings_in(record), *strings_in(_keys(record))]
-        texts += [entry for room in data.values() if isinstance(room, Mapping)
-                  for entry in room.values() if isinstance(entry, str) and "[" not in entry]  # fmt: skip
-        texts += [name for names in (*lexicon.findings.values(), *lexicon.methods.values()) for name in names]
-        texts += [str(number) for number in range(100)] + [*given, *lexicon.own.values()]
-        texts += [name.removeprefix("gate.") for name in record["gate"]] + [lexicon.digest]
-        study = str(record["study"]["study_id"])
-        texts += [f"{lexicon.labels['study']} {study.removeprefix('study-')}", str(lexicon.labels["unknown"])]
-        self._texts = {_bare(text) for text in texts} | {_bare(text.replace("_", " ")) for text in texts}
+        self._texts = lexicon.said_anywhere | set(map(bare_text, given))
         # A button says what stands behind the last colon of a picture's title.
         parts = (part for text in strings_in(lexicon.labels) for part in {text, text.split(": ")[-1]})
         self._forms = [part for part in parts if _SLOT.search(part)]
 
     def explains(self, text: str, deep: int = 0) -> bool:
         """Whether the text is known, is of a label's form with known parts, or joins known parts by a mark."""
-        bare = _bare(text)
+        bare = bare_text(text)
         if not deep and self._is_path(text):
             return True
         if bare in self._texts or self._is_number(bare) or deep > 3:
@@ -205,14 +196,3 @@ class _Known:
 
     def _is_number(self, text: str) -> bool:
         return not text or re.fullmatch(r"[-+−]?[\d.,]+(e[-+]?\d+)?( ?%)?|[–−+/]", text) is not None
-
-
-def _bare(text: str) -> str:
-    return " ".join(text.split()).strip(" .,;:").casefold()
-
-
-def _keys(value: Any) -> Iterable[str]:
-    """The keys of nested tables: names of groups, checks and rules."""
-    if isinstance(value, Mapping):
-        return [*map(str, value), *(key for item in value.values() for key in _keys(item))]
-    return []

@@ -322,6 +322,7 @@ class _PageReader(HTMLParser):
         self._into, self._tag, self._text = into, tag, []
 
 
+@lru_cache(maxsize=1)  # a page is checked and its story taken right after one another
 def _read(page: bytes) -> _PageReader:
     reader = _PageReader()
     reader.feed(page.decode("utf-8", errors="replace"))

@@ -1,0 +1,143 @@
+"""A browser that stays open and prints page after page: starting one costs three times what a page does.
+
+It is spoken to through two pipes that nobody else holds (no port is opened), in Chromium's DevTools protocol: messages of
+JSON, each ended by a zero byte. It ends when the pipes close, so none outlives the process that started it.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Final
+
+from storyxai.export.pdf import PATIENCE_SECONDS, browser_command, pdf_failure, settled_pdf, sized_page
+
+__all__ = ["Printer"]
+
+END_SECONDS: Final = 5.0
+PAGES: Final = 200
+"""After so many pages a new browser takes its place: what it gathers in memory stays bounded."""
+_HOW: Final = {
+    "printBackground": True, "preferCSSPageSize": True, "generateTaggedPDF": True, "generateDocumentOutline": True,
+    "displayHeaderFooter": False,
+}  # fmt: skip
+"""As `--print-to-pdf` prints."""
+
+
+class Printer:
+    """Prints pages as `render_pdf` does, byte by byte, with one browser whose files lie in `folder`. Close it when done."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._pages = folder, 0
+        self._browser: _Browser | None = None
+
+    def pdf(self, page: bytes) -> bytes:
+        """The HTML `page` as a tagged PDF on A4. Raises: InputError; the next page is printed by a new browser then."""
+        if self._browser is None or self._pages >= PAGES:
+            self.close()
+            self._browser = _Browser(self._folder / f"browser-{uuid.uuid4().hex}")
+        self._pages += 1
+        try:
+            return settled_pdf(self._browser.printed(sized_page(page, "A4")))
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            self.close()
+            raise pdf_failure("the browser did not draw the page", error) from error
+
+    def close(self) -> None:
+        """End the browser and remove its files."""
+        if self._browser is not None:
+            self._browser.end()
+        self._browser, self._pages = None, 0
+
+
+class _Browser:
+    """One browser and the one tab that it prints from."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self._folder, self._unread, self._asked, self._page, self._tab = folder, b"", 0, 0, ""
+        self._until = 0.0
+        to_us, theirs = map(_high, os.pipe())
+        ours, from_us = (_high(end) for end in reversed(os.pipe()))
+        command = [*browser_command(folder), "--remote-debugging-pipe"]
+        try:
+            self._process = os.posix_spawn(command[0], command, os.environ, file_actions=[
+                (os.POSIX_SPAWN_DUP2, from_us, 3), (os.POSIX_SPAWN_DUP2, theirs, 4),
+                *((os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_WRONLY, 0) for stream in (1, 2)),
+            ])  # fmt: skip
+        finally:
+            os.close(theirs)
+            os.close(from_us)
+        self._from, self._to = to_us, ours
+
+    def printed(self, page: bytes) -> bytes:
+        """The page as the browser prints it. Raises: OSError, EOFError, ValueError, KeyError or TypeError."""
+        self._until, self._page = time.monotonic() + PATIENCE_SECONDS, self._page + 1
+        source = self._folder / f"page-{self._page}.html"
+        source.write_bytes(page)
+        try:
+            self._open_tab()
+            if said := self._ask("Page.navigate", url=source.absolute().as_uri()).get("errorText"):
+                raise ValueError(said)
+            while self._heard().get("method") != "Page.loadEventFired":
+                pass
+            return base64.b64decode(self._ask("Page.printToPDF", **_HOW)["data"])
+        finally:
+            source.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Close the pipes, which ends the browser; one that hangs is killed."""
+        for pipe in (self._from, self._to):
+            os.close(pipe)
+        ends = time.monotonic() + END_SECONDS
+        while not os.waitpid(self._process, os.WNOHANG)[0]:
+            if time.monotonic() > ends:
+                os.kill(self._process, signal.SIGKILL)
+            time.sleep(0.02)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _open_tab(self) -> None:
+        if self._tab:
+            return
+        tab = self._ask("Target.createTarget", url="about:blank")["targetId"]
+        self._tab = str(self._ask("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"])
+        self._ask("Page.enable")
+
+    def _ask(self, method: str, **given: Any) -> dict[str, Any]:
+        """The browser's answer to a command; what it tells besides is passed over."""
+        self._asked += 1
+        tab = {"sessionId": self._tab} if method.startswith("Page.") else {}
+        os.write(self._to, json.dumps({"id": self._asked, "method": method, "params": given, **tab}).encode() + b"\0")
+        while (answer := self._heard()).get("id") != self._asked:
+            pass
+        if "error" in answer:
+            raise ValueError(answer["error"].get("message", ""))
+        return dict(answer["result"])
+
+    def _heard(self) -> dict[str, Any]:
+        """The next message. Raises: TimeoutError, EOFError, ValueError."""
+        blocks = [self._unread]
+        while b"\0" not in blocks[-1]:
+            if not select.select([self._from], [], [], max(0.0, self._until - time.monotonic()))[0]:
+                raise TimeoutError(f"nothing within {PATIENCE_SECONDS} s")
+            blocks.append(os.read(self._from, 1 << 20))
+            if not blocks[-1]:
+                raise EOFError("it ended")
+        message, _, self._unread = b"".join(blocks).partition(b"\0")
+        return dict(json.loads(message))
+
+
+def _high(pipe: int) -> int:
+    """The same end of a pipe under a number above those that the browser expects its pipes at."""
+    try:
+        return fcntl.fcntl(pipe, fcntl.F_DUPFD_CLOEXEC, 16)
+    finally:
+        os.close(pipe)
