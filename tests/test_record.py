@@ -14,8 +14,17 @@ from hypothesis import strategies as st
 
 from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.errors import ArchiveError, CitationError, EvidenceError
-from storyxai.evidence.record import FORMAT, arrays_of, as_record, from_record, resolve, story_as_record, story_from_record
-from storyxai.provenance import canonical_json
+from storyxai.evidence.record import (
+    FORMAT,
+    arrays_of,
+    as_record,
+    from_record,
+    record_sha256,
+    resolve,
+    story_as_record,
+    story_from_record,
+)
+from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.types import Box, Check, Concept, Evidence, Finding, Section, Sentence, Story
 
 NAMES = st.sampled_from(["Effusion", "Mass", "Hernia", "Own_Finding", "v1.2 finding"])
@@ -195,3 +204,10 @@ def test_a_story_reads_back() -> None:
     sections = (Section("h", (Sentence("s", ("a.b",)),), ("image",)), Section("i", ()))
     story = Story("patient", "en", "t", sections, {"k": 1})
     assert story_from_record(json.loads(canonical_json(story_as_record(story)))) == story
+
+
+def test_the_hash_is_that_of_canonical_json_also_of_a_record_that_changed() -> None:
+    record: dict[str, object] = {"b": 0.1 + 0.2, "a": {"β": [1, None, True]}}
+    for value in (1.0000001, 2.5, "x"):
+        record["c"] = value
+        assert record_sha256(record) == sha256_bytes(canonical_json(record)) == record_sha256(dict(record))
