@@ -10,6 +10,7 @@ import pytest
 from evidence_example import example_evidence
 from storyxai.errors import ArchiveError, InputError
 from storyxai.evidence.archive import read_archive, write_archive
+from storyxai.export.save import render
 from storyxai.pages.story import render_html
 from storyxai.programs.release import release
 from storyxai.programs.verify import verify
@@ -60,3 +61,18 @@ def test_what_cannot_be_released_is_one_sentence(study: Path, tmp_path: Path) ->
     with pytest.raises(ArchiveError):
         release(study, by="Dr. A")
     assert not (study / "release.json").exists()
+
+
+def test_other_forms_that_lie_beside_the_page_are_released_with_it(study: Path) -> None:
+    story = tell(read_archive(study), "patient")
+    for ending in ("md", "txt"):
+        render(story, study / f"patient.{ending}")
+        assert "Not yet for reading" in (study / f"patient.{ending}").read_text(encoding="utf-8")
+    assert verify(study).problems == ()
+    release(study, by="Dr. A", time=NOON)
+    for ending in ("md", "txt"):
+        text = " ".join((study / f"patient.{ending}").read_text(encoding="utf-8").replace("\\", "").split())
+        assert "Not yet for reading" not in text and "Released for reading by Dr. A, 2026-11-29" in text
+    assert verify(study).problems == ()
+    render(story, study / "patient.txt")  # as it was before
+    assert any(problem.startswith("patient.txt: does not say who released it") for problem in verify(study).problems)

@@ -112,6 +112,21 @@ class Remark:
 NO_REMARK = Remark()
 
 
+class Note(str):
+    """A note on how an image was read: an English text, equal to any such text, with the code and values behind it."""
+
+    remark: Remark
+
+    def __new__(cls, text: str, remark: Remark | None = None) -> Note:
+        """The note of a text; without a remark it stands for its own words."""
+        made = super().__new__(cls, text)
+        made.remark = remark or Remark.quoted(text)
+        return made
+
+    def __reduce__(self) -> tuple[type[Note], tuple[str, Remark]]:
+        return Note, (str(self), self.remark)
+
+
 def _as_remarks(one: object, *names: str) -> None:
     """Take plain texts in these fields of a frozen value for remarks of their own words."""
     for name in names:
@@ -127,8 +142,8 @@ class Image:
     Units: `spacing_mm` is (row, column) millimetres per
     pixel at the patient or detector, None where the file does not say. `sha256` is of the file's bytes. `source` is
     the file's name without its folder. `view` is "PA", "AP", "LATERAL", "OTHER" (oblique, decubitus) or "unknown".
-    `notes` says in words what was done to the stored values or is doubtful ("inverted: MONOCHROME1"). `spacing_kind` is
-    "patient", "detector" or "".
+    `notes` says in words what was done to the stored values or is doubtful ("inverted: MONOCHROME1"); a `Note` among them has
+    the code of what it says. `spacing_kind` is "patient", "detector" or "".
     """
 
     pixels: Array
@@ -215,7 +230,8 @@ class Prediction:
     """What the student says about one study.
 
     Shapes: each mask bool [H, W], original frame. `masks` has a key for each structure that the
-    model drew (sides are the patient's). `report` is the generated report, one sentence an entry.
+    model drew (sides are the patient's). `report` is the generated report, one sentence an entry; `stated` says what each of
+    them states, as a remark without a code where nobody could read it, () where nobody tried.
     `logits` are the uncalibrated log-odds by finding name.
     """
 
@@ -226,6 +242,7 @@ class Prediction:
     report: tuple[str, ...]
     logits: Mapping[str, float]
     model_id: str
+    stated: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from storyxai.export.story_json import render_json, story_schema
 from storyxai.export.text import render_markdown, render_text
 from storyxai.pages.story import render_html
 from storyxai.story.tell import AUDIENCES, tell
-from storyxai.types import RESEARCH_USE, Section, Sentence, Story
+from storyxai.types import RESEARCH_USE, Release, Section, Sentence, Story
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
@@ -108,3 +108,12 @@ def test_the_ending_of_the_name_says_which_form_is_written(tmp_path: Path) -> No
     with pytest.raises(UnknownNameError, match=r"did you mean '.html'"):
         render(story, tmp_path / "story.htm", evidence=example_evidence())
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_story_to_be_signed_says_in_every_form_whether_it_may_be_read() -> None:
+    story, release = tell(example_evidence(), "patient"), Release("Dr A", "2026-01-01T00:00:00Z", False)
+    held, freed = "Not yet for reading: a clinician must release this page first", "Released for reading by Dr A"
+    for draw in (render_text, render_markdown):
+        first, then = (" ".join(draw(story, given).replace("\\", "").split()) for given in (None, release))
+        assert held in first and held not in then and freed in then and freed not in first
+        assert held not in draw(tell(example_evidence(), "clinician"))

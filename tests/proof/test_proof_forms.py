@@ -49,6 +49,8 @@ def test_every_form_of_a_clean_study_is_clean(study: Path) -> None:
     ("patient.json", "Call the emergency number", "Do not call the emergency number", "no sentence of this reader"),
     ("patient.txt", "fluid around the lung", "a small spot in the lung", "which its page does not"),
     ("patient.txt", "- Other things can look the same.\n", "", "which its page says"),
+    ("patient.md", "> Not yet for reading: a clinician must release this page first\n", "", "no release is on record"),
+    ("patient.txt", "Not yet for reading", "For reading", "not yet for reading"),
     ("auditor.txt", "Research use only", "For use", "research use only"),
 ])  # fmt: skip
 def test_a_fault_in_any_form_is_named(study: Path, name: str, old: str, new: str, why: str) -> None:

@@ -82,3 +82,22 @@ def test_a_template_that_the_section_cannot_fill_is_refused_when_the_file_is_rea
     (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=rf"mine.toml, line 6: template '{say}' {re.escape(why)}"):
         find_audience(str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_their_german_words_are_all_there_and_a_stranger_is_refused_with_its_line(key: str, tmp_path: Path) -> None:
+    text = (EXAMPLES / f"{key}.toml").read_text(encoding="utf-8")
+    german, english = tell(example_evidence(), key, "de"), tell(example_evidence(), key)
+    assert german.title != english.title and len(german.sections) == len(english.sections)
+    assert not {one.heading for one in german.sections} & {one.heading for one in english.sections if " " in one.heading}
+    (tmp_path / f"{key}.toml").write_text(f'{text}"Never said" = "Nie gesagt"\n', encoding="utf-8")
+    with pytest.raises(InputError, match=rf"{key}.toml, line {len(text.splitlines()) + 1}: translates “Never said” into 'de'"):
+        find_audience(str(tmp_path / f"{key}.toml"))
+
+
+def test_a_translated_sentence_is_checked_as_the_file_s_own(tmp_path: Path) -> None:
+    own = 'key = "mine"\ntitle = "Mine"\n[[sections]]\nheading = "One"\n'
+    said = 'sentences = [{ text = "So.", cites = ["notices.frame"] }]\n'
+    (tmp_path / "mine.toml").write_text(f'{own}{said}[words.de]\n"So." = "Also [nobody.knows|text]."\n', encoding="utf-8")
+    with pytest.raises(InputError, match="nobody"):
+        find_audience(str(tmp_path / "mine.toml"))

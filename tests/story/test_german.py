@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 import storyxai.pages.layout as page_layout
 from evidence_example import example_evidence, normal_evidence
+from german_words import english_left
 from storyxai.catalogue import load_catalogue
 from storyxai.evidence.record import as_record
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
@@ -27,18 +27,6 @@ from storyxai.story.tell import AUDIENCES, tell
 from storyxai.types import Evidence
 
 CASES = {"example": example_evidence(), "normal": normal_evidence()}
-ENGLISH = frozenset((
-    "the", "of", "and", "to", "is", "that", "it", "for", "on", "are", "with", "they", "be", "this", "have", "from",
-    "or", "had", "by", "not", "but", "what", "all", "were", "when", "we", "there", "can", "your", "which", "their",
-    "said", "if", "each", "about", "out", "then", "she", "many", "some", "these", "would", "other", "into", "has",
-    "more", "two", "him", "see", "could", "make", "than", "been", "its", "who", "now", "my", "over", "did", "down",
-    "only", "find", "use", "may", "long", "very", "after", "words", "just", "where",
-))  # fmt: skip
-"""The commonest English words that are no German ones."""
-FREE = re.compile(r"„[^“]*“|\b[0-9a-f]{12,}\b|[\w.-]+\.(?:json|png|npz)\b|\bstoryxai verify\b")
-"""What is quoted as it stands: a question asked, a draft in English, names of files, hashes."""
-
-
 def keys(value: object, path: str = "") -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, item in value.items():
@@ -92,42 +80,14 @@ def test_quotes_of_cards_are_those_of_the_shipped_card() -> None:
     assert {*card.limits, *card.cannot_see, *(one.name for one in card.trained_on)} - quoted == set()
 
 
-class Shown(HTMLParser):
-    """What a reader of a page sees or hears."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.language, self._hidden = "", 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        if tag == "html":
-            self.language = given.get("lang") or ""
-        self._hidden += tag in ("script", "style", "code")
-        self.texts += [given[key] or "" for key in ("alt", "aria-label", "title") if key in given]
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden -= tag in ("script", "style", "code")
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self.texts.append(data)
-
-
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("audience", AUDIENCES)
 def test_no_english_is_left_on_a_german_page(audience: str, case: str) -> None:
     evidence = without_english_card(CASES[case])
     page = render_html(tell(evidence, audience, "de"), evidence)
     assert check_page(page, as_record(evidence)) == []
-    shown = Shown()
-    shown.feed(page.decode("utf-8"))
-    assert shown.language == "de"
-    quoted = ", ".join((*evidence.prediction.report, evidence.indication))  # these stand as they are
-    told = [FREE.sub(" ", text) for text in shown.texts if text not in quoted]
-    left = {text for text in told for word in split_words(text) if word.lower() in ENGLISH}
-    assert left == set()
+    quoted = (*evidence.prediction.report, evidence.indication)  # these stand as they are
+    assert english_left(page, quoted) == set()
 
 
 def without_english_card(evidence: Evidence) -> Evidence:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -204,6 +204,9 @@ def _look(
     if not settings.force:
         refuse(image, judge(image, modality), modality)
     seen = predict(model, image, modality, study_id=settings.study_id or f"study-{image.sha256[:12]}")
+    if modality.read_draft is not None:
+        stated = modality.read_draft(seen.prediction.report)
+        seen = seen._replace(prediction=replace(seen.prediction, stated=stated))
     known = distance_of(model)
     distance = None if known is None or seen.look is None else known.of(seen.look.features)
     # What a model does not draw it cannot be judged by: the rules that need it are then not asked.

@@ -42,6 +42,7 @@ from storyxai.evidence.schema import (
     TermRecord,
     WhatIfRecord,
 )
+from storyxai.imaging.notes import noted
 from storyxai.modalities.registry import modality_named, with_outlines
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.types import (
@@ -58,6 +59,7 @@ from storyxai.types import (
     LearnedConcept,
     MapConsistency,
     Neighbours,
+    Note,
     Prediction,
     Remark,
     Section,
@@ -171,12 +173,24 @@ def upgraded(record: Mapping[str, Any]) -> Mapping[str, Any]:
     record = {**derived, **record, "findings": findings}
     if record["format"] == FORMAT:
         return record
-    record, before = {**record, "format": FORMAT, "model": with_outlines(record.get("model"))}, record["format"]
+    before, model = record["format"], with_outlines(record.get("model"))
+    record = {**_with_note_remarks(record), "format": FORMAT, "model": model}
     if before == OLD_FORMATS[-1]:
         return record
     if before == OLD_FORMATS[0]:
         record = {**record, "gaps": [], "card_gaps": record.get("gaps", [])}
     return {**_with_remarks(record), "notices": NOTICES}
+
+
+def _with_note_remarks(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record with the notes on its image as remarks: they were English words once."""
+    study = record.get("study")
+    image = study.get("image") if isinstance(study, Mapping) else None
+    notes = image.get("notes") if isinstance(image, Mapping) else None
+    if not isinstance(notes, list) or not any(isinstance(text, str) for text in notes):
+        return record
+    told = [_quoted(text) if isinstance(text, str) else text for text in notes]
+    return {**record, "study": {**study, "image": {**image, "notes": told}}}
 
 
 def _with_remarks(value: Any) -> Any:
@@ -320,7 +334,7 @@ def _record(evidence: Evidence) -> EvidenceRecord:
         terms={name: _term_record(name, evidence.provenance.get("terms", {}).get(name)) for name in names},
         boxes=_listed((b.finding, _box_record(b, spacing)) for b in prediction.boxes),
         masks={name: MaskRecord(f"masks/{name}", float(np.mean(mask))) for name, mask in prediction.masks.items()},
-        report=ReportRecord(prediction.report),
+        report=ReportRecord(prediction.report, prediction.stated),
         heatmaps=_keyed((((h.finding, h.method), _heatmap_record(h)) for h in evidence.heatmaps), "heatmaps"),
         concepts=_keyed((((c.finding or WHOLE_IMAGE, c.name), _concept_record(c)) for c in evidence.concepts), "concepts"),
         checks=_keyed(
@@ -370,6 +384,7 @@ def _evidence(record: EvidenceRecord, arrays: Mapping[str, NDArray[Any]]) -> Evi
         report=record.report.sentences,
         logits={name: logit for name in order.findings if (logit := record.findings[name].logit) is not None},
         model_id=study.model_id,
+        stated=record.report.stated,
     )
     return Evidence(
         image=_image(study.image, arrays),
@@ -409,15 +424,19 @@ def _image_record(image: Image) -> ImageRecord:
     height, width = image.pixels.shape[:2]
     return ImageRecord(
         "image", image.source, image.sha256, image.view, image.sex, image.age_years, image.spacing_kind, image.spacing_mm,
-        image.notes, height, width,
+        tuple(_note_remark(text) for text in image.notes), height, width,
     )
+
+
+def _note_remark(text: str) -> Remark:
+    return text.remark if isinstance(text, Note) else Remark.quoted(text)
 
 
 def _image(record: ImageRecord, arrays: Mapping[str, NDArray[Any]]) -> Image:
     pixels = np.asarray(arrays[record.array], dtype=np.float32)
     return Image(
         pixels, record.sha256, record.source, record.view, record.spacing_mm, record.spacing_kind, record.sex,
-        record.age_years, record.notes,
+        record.age_years, tuple(map(noted, record.notes)),
     )
 
 

@@ -33,7 +33,7 @@ class ImageRecord:
     age_years: float | None
     spacing_kind: str
     spacing_mm: tuple[float, float] | None
-    notes: tuple[str, ...]
+    notes: tuple[Remark, ...]
     height: int
     width: int
 
@@ -106,9 +106,10 @@ class MaskRecord:
 
 @dataclass(frozen=True)
 class ReportRecord:
-    """The generated report, one sentence an entry."""
+    """The generated report, one sentence an entry, and what each states; a remark without a code where nobody could read it."""
 
     sentences: tuple[str, ...]
+    stated: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 
 from storyxai.pages.layout import labels_of
-from storyxai.types import Story
+from storyxai.types import Release, Story
 
 __all__ = ["render_markdown", "render_text"]
 
@@ -17,10 +17,15 @@ _MARKS = re.compile(r"([\\`*_\[\]<>#|~])")
 _FIRST_MARKS = re.compile(r"^(\s*)([-+]|\d+[.)])(?=\s)")
 
 
-def render_text(story: Story) -> str:
-    """The story in lines of at most 72 signs (a longer word stays whole), each sentence a paragraph of its section."""
+def render_text(story: Story, release: Release | None = None) -> str:
+    """The story in lines of at most 72 signs (a longer word stays whole), each sentence a paragraph of its section.
+
+    A story that is to be signed says that it is not yet for reading unless its `release` says otherwise, here and as Markdown.
+    """
     research_use = _research_use(story)
     lines = [research_use, "", *_underlined(story.title, "=")]
+    if banner := _banner(story, release):
+        lines += ["", *textwrap.wrap(banner, COLUMNS, break_long_words=False, break_on_hyphens=False)]
     for section in story.sections:
         lines += ["", *_underlined(section.heading, "-")]
         for sentence in section.sentences:
@@ -29,11 +34,13 @@ def render_text(story: Story) -> str:
     return "\n".join([*lines, "", *_told_from(story), research_use, ""])
 
 
-def render_markdown(story: Story) -> str:
+def render_markdown(story: Story, release: Release | None = None) -> str:
     """The story as Markdown; a footnote behind each sentence names the paths in the evidence that it rests on."""
     notes: dict[tuple[str, ...], int] = {}
     research_use = f"**{_research_use(story)}**"
     lines = [research_use, "", f"# {_escaped(story.title)}"]
+    if banner := _banner(story, release):
+        lines += ["", f"> {_escaped(banner)}"]
     for section in story.sections:
         lines += ["", f"## {_escaped(section.heading)}", ""]
         for sentence in section.sentences:
@@ -42,6 +49,14 @@ def render_markdown(story: Story) -> str:
     lines += ["", *map(_escaped, _told_from(story)), research_use, ""]
     lines += [f"[^{number}]: {', '.join(f'`{path}`' for path in paths)}" for paths, number in notes.items()]
     return "\n".join([*lines, ""])
+
+
+def _banner(story: Story, release: Release | None) -> str:
+    """Who released the story for reading and when, or that nobody has; nothing of a story that nobody needs to sign."""
+    labels = labels_of(story.language)
+    if release is not None:
+        return str(labels["released"].format(by=release.by, time=release.time))
+    return str(labels["held_back"]) if story.signed else ""
 
 
 def _underlined(text: str, line: str) -> Iterator[str]:

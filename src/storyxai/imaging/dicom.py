@@ -15,6 +15,7 @@ from storyxai.imaging.colours import COLOURS, stored_colours
 from storyxai.imaging.decode import DecodeError, decode_apart
 from storyxai.imaging.dicom_file import DicomFile, find_pixels, is_dicom, parse
 from storyxai.imaging.greyscale import Stored, grey_table, word_values
+from storyxai.imaging.notes import note
 from storyxai.imaging.shutter import covered, covered_grey, overlay_groups
 from storyxai.imaging.tags import age_years, body_part, letters, pixel_aspect, spacing, text, view, whole
 from storyxai.imaging.values import check_size
@@ -118,7 +119,8 @@ def _read(data: bytes, file: DicomFile, source: str, taken: _Taken) -> Image:
     pixels, spacing_mm, turned = _upright(pixels, spacing_mm, letters(header))
     seen_from, viewed = view(header)
     if modality not in taken.modalities:
-        notes.append(f"modality {modality or 'not stated'}: the file does not say that this is a {taken.called}")
+        notes.append(note("note_modality", modality=modality, kind=taken.called) if modality else
+                     note("note_no_modality", kind=taken.called))  # fmt: skip
     return Image(
         pixels=np.ascontiguousarray(pixels),
         sha256=sha256_bytes(data),
@@ -214,7 +216,7 @@ def _stored(data: bytes, file: DicomFile, rows: int, columns: int) -> tuple[Stor
         words = np.frombuffer(data, ">u2", (rows * columns + 1) // 2, found.start).astype("<u2").view("u1")[: rows * columns]
     high = whole(file.header, "HighBit")
     shift = max(0, min((bits - 1 if high is None else high) + 1 - bits, allocated - bits))
-    notes = [f"pixel values are in bits {shift} to {shift + bits - 1} of their words"] if shift else []
+    notes = [note("note_high_bits", low=shift, high=shift + bits - 1)] if shift else []
     return Stored(words.reshape(rows, columns), word_values(allocated, bits, signed=signed, shift=shift), bits, signed), notes
 
 
@@ -227,13 +229,13 @@ def _upright(
     if across in {"H", "F"} and down in {"L", "R", "A", "P"}:
         pixels, (across, down) = np.swapaxes(pixels, 0, 1), (down, across)
         spacing_mm = None if spacing_mm is None else (spacing_mm[1], spacing_mm[0])
-        notes.append("rows and columns exchanged: patient orientation")
+        notes.append(note("note_exchanged"))
     if down == "H":
         pixels = pixels[::-1]
-        notes.append("turned top to bottom: patient orientation")
+        notes.append(note("note_upside_down"))
     if across == "R":
         pixels = pixels[:, ::-1]
-        notes.append("mirrored left to right: patient orientation")
+        notes.append(note("note_mirrored"))
     return pixels, spacing_mm, notes
 
 
@@ -241,15 +243,15 @@ def _tag_notes(header: Any) -> list[str]:
     """What else the file says of its picture."""
     notes = []
     if part := body_part(header):
-        notes.append(f"body part: {part}")
+        notes.append(note("note_body_part", part=part))
     if text(header, "PresentationIntentType") == "FOR PROCESSING":
-        notes.append("stored for processing: not made for viewing")
+        notes.append(note("note_for_processing"))
     if text(header, "BurnedInAnnotation") == "YES":
-        notes.append("burnt-in text: the file says that its pixels hold annotation")
+        notes.append(note("note_burnt_in"))
     if text(header, "LossyImageCompression") == "01":
-        notes.append("lossy compression: fine detail may be lost")
+        notes.append(note("note_lossy"))
     if groups := overlay_groups(header):
-        notes.append(f"overlay: {len(groups)} in the file, not drawn")
+        notes.append(note("note_overlay", count=len(groups)))
     if abs(pixel_aspect(header) - 1) > 0.01:
-        notes.append("pixels are not square: the picture is shown as if they were")
+        notes.append(note("note_not_square"))
     return notes

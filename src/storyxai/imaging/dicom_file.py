@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from storyxai.errors import ReadError
 from storyxai.imaging.decode import DecodeError
+from storyxai.imaging.notes import note
 
 __all__ = ["DicomFile", "PixelData", "find_pixels", "is_dicom", "parse"]
 
@@ -102,10 +103,10 @@ def parse(data: bytes, source: str) -> DicomFile:
         raise ReadError(source, "its DICOM header is cut short", mend="export or copy the file again")
     _refuse_syntax(syntax, data[at : at + 8], source)
     implicit, little = not _is_vr(data[at + 4 : at + 6]), _is_little(data[at : at + 2])
-    notes = [] if start == 132 else ["no DICOM preamble: read from its first element on"]
+    notes = [] if start == 132 else [note("note_no_preamble")]
     if syntax and (implicit, little) != (syntax == IMPLICIT, syntax != BIG):
         kind = f"{'implicit' if implicit else 'explicit'} VR, {'little' if little else 'big'} endian"
-        notes.append(f"encoded otherwise than its meta header says: read as {kind}")
+        notes.append(note("note_encoding", kind=kind))
     stream = _BudgetedBytes(data)
     stream.seek(at)
     header = read_dataset(stream, implicit, little, stop_when=lambda tag, vr, length: tag in _PIXEL_TAGS)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.imaging.decode import DecodeError
+from storyxai.imaging.notes import note
 from storyxai.imaging.tags import items, number, text
 from storyxai.imaging.values import robust_range
 from storyxai.types import Array, Mask
@@ -65,13 +66,13 @@ def grey_table(header: Any, stored: Stored, hidden: Mask | None = None) -> tuple
     if not seen.any():
         padding, seen = np.zeros_like(padding), counts
     elif counts[padding].any():
-        notes.append("padding around the exposed field is shown black")
+        notes.append(note("note_padding"))
     values = _modality_values(header, stored.values)
     grey = _shown(header, values, seen, notes)
     if grey is None:
         low, high = robust_range(seen, values)
         grey = np.clip((values - low) / max(high - low, 1e-12), 0.0, 1.0)
-        notes.append("scaled by the robust range of its values: no usable window is stated")
+        notes.append(note("note_robust_range"))
     # Last of all: the inversion says how the displayed value is meant, not how the stored one is.
     inverted, said = _inversion(header)
     notes += said
@@ -91,9 +92,9 @@ def _counts(stored: Stored, hidden: Mask | None) -> NDArray[np.int64]:
 def _inversion(header: Any) -> tuple[bool, list[str]]:
     photometric, shape = text(header, "PhotometricInterpretation"), text(header, "PresentationLUTShape")
     if photometric == "MONOCHROME1":
-        doubt = ["MONOCHROME1 beside the presentation LUT shape IDENTITY: the file contradicts itself"]
-        return True, ["inverted: MONOCHROME1", *(doubt if shape == "IDENTITY" else ())]
-    return (True, ["inverted: presentation LUT shape INVERSE"]) if shape == "INVERSE" else (False, [])
+        doubt = [note("note_both_shapes")]
+        return True, [note("note_monochrome1"), *(doubt if shape == "IDENTITY" else ())]
+    return (True, [note("note_inverse_lut")]) if shape == "INVERSE" else (False, [])
 
 
 def _padding(header: Any, stored: Stored) -> NDArray[np.bool_]:
@@ -133,7 +134,7 @@ def _shown(header: Any, values: Values, seen: NDArray[np.int64], notes: list[str
     window, warned = _window(header, values)
     if table is not None and window is not None:
         apart = np.average(np.abs(table - window), weights=seen)
-        said += ["VOI LUT and window show different pictures: the VOI LUT was used"] if apart > _DISAGREE else []
+        said += [note("note_lut_and_window")] if apart > _DISAGREE else []
     for grey, told in ((table, said), (window, warned)):
         if grey is None:
             notes += told
@@ -141,7 +142,7 @@ def _shown(header: Any, values: Values, seen: NDArray[np.int64], notes: list[str
             notes += told
             return grey
         else:
-            notes.append("the stated window shows nothing and was left aside")
+            notes.append(note("note_window_empty"))
     return None
 
 
@@ -160,7 +161,7 @@ def _top(table: _Lut) -> tuple[float, list[str]]:
     stated = float((1 << table.bits) - 1)
     filled = largest >= _FILLED * ((1 << held) - 1)
     if held > table.bits or held < table.bits - 1 or (held == table.bits - 1 and filled):
-        said = f"VOI LUT of {held} bits where its descriptor says {table.bits}: scaled by what it holds"
+        said = note("note_lut_bits", held=held, stated=table.bits)
         return float((1 << held) - 1), [said]
     return stated, []
 
@@ -175,11 +176,11 @@ def _window(header: Any, values: Values) -> tuple[Values | None, list[str]]:
         return None, []
     function, notes = text(header, "VOILUTFunction") or "LINEAR", []
     if function not in _FUNCTIONS:
-        function, notes = "LINEAR", ["VOI LUT function unknown: taken as LINEAR"]
+        function, notes = "LINEAR", [note("note_lut_function")]
     if width <= 0:
-        return None, ["the stated window has no width and was left aside"]
+        return None, [note("note_window_no_width")]
     if function == "LINEAR" and width < 1:
-        function, notes = "LINEAR_EXACT", ["window narrower than 1: taken as LINEAR_EXACT"]
+        function, notes = "LINEAR_EXACT", [note("note_window_narrow")]
     scale = Dataset()
     scale.PhotometricInterpretation, scale.PixelRepresentation, scale.BitsStored = "MONOCHROME2", 0, 1
     scale.VOILUTFunction, scale.WindowCenter, scale.WindowWidth = function, center, width

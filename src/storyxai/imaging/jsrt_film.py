@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import ReadError
+from storyxai.imaging.notes import note
 from storyxai.provenance import sha256_bytes
 from storyxai.types import Image
 
@@ -37,5 +38,5 @@ def read_jsrt_film(data: bytes, *, source: str) -> Image:
     pixels = jsrt_words(data, source=source).astype(np.float32) / np.float32(BRIGHTEST)
     return Image(
         pixels=pixels, sha256=sha256_bytes(data), source=source, view="PA", spacing_mm=(MM_PER_PIXEL, MM_PER_PIXEL),
-        spacing_kind="detector", notes=("raw film of the JSRT set: 12 bits, inverted",),
+        spacing_kind="detector", notes=(note("note_jsrt"),),
     )

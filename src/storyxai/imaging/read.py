@@ -26,6 +26,7 @@ from storyxai.imaging.decode import unpack_tiff_apart
 from storyxai.imaging.dicom import is_dicom, read_dicom
 from storyxai.imaging.dicom_file import parse
 from storyxai.imaging.jsrt_film import is_jsrt_film, read_jsrt_film
+from storyxai.imaging.notes import note
 from storyxai.imaging.values import MAX_FILE_BYTES, MAX_PIXELS, check_size, robust_table
 from storyxai.modalities.contract import Acquisition
 from storyxai.provenance import sha256_bytes
@@ -170,7 +171,7 @@ def _read_picture(data: bytes, source: str, *, colour: bool) -> Image:
     # Asked before loading: Pillow turns a TIFF itself on loading, and then forgets the tag.
     orientation = picture.getexif().get(0x0112, 1)
     if orientation in range(2, 9):
-        notes.append(f"turned as its EXIF orientation {orientation} says")
+        notes.append(note("note_exif", orientation=orientation))
     if picture.format == "TIFF" and picture.info.get("compression", "raw") != "raw":
         plain = unpack_tiff_apart(data, rows=picture.height, columns=picture.width)
         picture = PillowImage.open(io.BytesIO(plain), formats=("TIFF",))
@@ -207,7 +208,7 @@ def _values(picture: PillowImage.Image, *, white_is_zero: bool, colour: bool) ->
     if picture.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in picture.info:
         seen = picture.convert("RGBA")
         if np.asarray(seen.getchannel("A")).min() < 255:
-            notes.append("transparent parts were laid on black")
+            notes.append(note("note_transparent"))
         ground = PillowImage.new("RGBA", seen.size, (0, 0, 0, 255))
         picture = PillowImage.alpha_composite(ground, seen)
     seen_as = np.asarray(picture.convert("RGB"))
@@ -216,7 +217,7 @@ def _values(picture: PillowImage.Image, *, white_is_zero: bool, colour: bool) ->
     spread = seen_as.max(axis=2) - seen_as.min(axis=2)
     share = float((spread > _COLOURED_AT * 255).mean())
     if share > _COLOURED_SHARE:
-        notes.append(f"colour: {share:.1%} of the pixels are coloured")
+        notes.append(note("note_colour", share=share))
     return _eighths(np.asarray(picture.convert("RGB").convert("L"))), notes
 
 
@@ -236,10 +237,10 @@ def _deep(values: NDArray[np.generic], *, white_is_zero: bool) -> tuple[Array, l
     else:
         words = values.astype(np.uint16)
         pixels = robust_table(words, np.arange(65536, dtype=np.float64))[words]
-    notes = ["16-bit values were scaled by their robust range"]
+    notes = [note("note_16_bits")]
     if white_is_zero:
         pixels = np.subtract(np.float32(1), pixels, dtype=np.float32)
-        notes.append("inverted: white was stored as zero")
+        notes.append(note("note_white_zero"))
     return np.ascontiguousarray(pixels), notes
 
 

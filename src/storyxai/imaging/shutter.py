@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
+from storyxai.imaging.notes import note
 from storyxai.imaging.tags import numbers, pixel_aspect, text, whole
 from storyxai.types import Mask
 
@@ -30,11 +31,11 @@ def covered(header: Any, shape: tuple[int, int]) -> tuple[Mask | None, list[str]
     for form in forms:
         mask = _covered_by(form, header, shape)
         if mask is None:
-            return None, [f"shutter ({form[:16].lower()}): cannot be drawn as the file gives it, and was left aside"]
+            return None, [note("note_shutter_form", form=form[:16].lower())]
         hidden |= mask
     if hidden.all():
-        return None, ["the shutter would cover the whole picture and was left aside"]
-    return hidden, [f"shutter ({', '.join(form.lower() for form in forms)}): {hidden.mean():.0%} of the picture is covered"]
+        return None, [note("note_shutter_whole")]
+    return hidden, [note("note_shutter", forms=", ".join(form.lower() for form in forms), share=float(hidden.mean()))]
 
 
 def covered_grey(header: Any) -> float:

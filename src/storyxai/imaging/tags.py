@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from storyxai.imaging.notes import note
 from storyxai.imaging.views import FRONTAL, RANKED, SIDES_ALONE, views_in, words_in
 
 __all__ = [
@@ -118,7 +119,7 @@ def view(header: Any) -> tuple[str, tuple[str, ...]]:
     """
     found, notes = _named_view(header)
     if found in {"OBLIQUE", "DECUBITUS"}:
-        return "OTHER", (*notes, f"view: {found.lower()}")
+        return "OTHER", (*notes, note("note_view", view=found.lower()))
     return found, notes
 
 
@@ -130,11 +131,11 @@ def _named_view(header: Any) -> tuple[str, tuple[str, ...]]:
         said = stated | {named or found}
         contradicts = len(said & FRONTAL) == 2 or bool(said & FRONTAL and said - FRONTAL)
         views = " and ".join(name for name in RANKED if name in said)
-        return found, (f"view: the file contradicts itself ({views})",) if contradicts else ()
+        return found, (note("note_view_contradicts", views=views),) if contradicts else ()
     if named:
-        return named, (f"view {named} from the name of the series or protocol",)
+        return named, (note("note_view_series", view=named),)
     found = _one_view(text(header, "StudyDescription"))
-    return (found, (f"view {found} from the name of the study",)) if found not in {"", *FRONTAL} else ("unknown", ())
+    return (found, (note("note_view_study", view=found),)) if found not in {"", *FRONTAL} else ("unknown", ())
 
 
 def _first(stated: Iterable[str]) -> str:
@@ -190,7 +191,7 @@ def spacing(header: Any) -> tuple[tuple[float, float] | None, str, tuple[str, ..
     if detector:
         return detector, "detector", ()
     if patient:
-        return patient, "detector", ("pixel spacing without calibration: taken as measured at the detector",)
+        return patient, "detector", (note("note_spacing"),)
     return None, "", ()
 
 

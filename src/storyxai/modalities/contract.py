@@ -19,8 +19,8 @@ from storyxai.types import Array, Concept, Image, Mask, Remark
 
 __all__ = [
     "Acquisition", "Code", "FindingTerm", "Gate", "GateRule", "LabelReport", "MeasureGate", "MeasureImage", "Modality",
-    "NameHardRules", "NeutralFilling", "Pair", "Place", "ReportGrammar", "Structure", "Survey", "SurveyImage", "WhatIf",
-    "folded_name",
+    "NameHardRules", "NeutralFilling", "Pair", "Place", "ReadDraft", "ReportGrammar", "Structure", "Survey", "SurveyImage",
+    "WhatIf", "folded_name",
 ]
 
 
@@ -216,6 +216,8 @@ class Gate:
 
 
 LabelReport: TypeAlias = Callable[[str | Sequence[str]], dict[str, float]]
+ReadDraft: TypeAlias = Callable[[Sequence[str]], tuple[Remark, ...]]
+"""What each sentence of a draft states; a remark without a code where it cannot be read."""
 
 
 class ReportGrammar(Protocol):
@@ -268,9 +270,10 @@ class Modality:
 
     `survey` None: the whole image is one region and nothing is measured in it but the extent of a map. `measure` adds
     what is measured on the image's own values. `gate` None: only
-    what holds for any image (size, contrast). `filling` None: a blur. `grammar` and `labeller` None: no reports. `words` are
-    the modality's own by language and key, looked up before the catalogue's (`storyxai.modalities.words` lists them). `limits`
-    and `cannot_see` stand in the card of every student of the modality: where it ends, and what it was not made to find.
+    what holds for any image (size, contrast). `filling` None: a blur. `grammar` and `labeller` None: no reports; `read_draft`
+    None: other languages quote a draft as the model wrote it. `words` are the modality's own by language and key, looked up
+    before the catalogue's (`storyxai.modalities.words` lists them). `limits` and `cannot_see` stand in the card of every
+    student of the modality: where it ends, and what it was not made to find.
     `pair` says that the first two structures belong together, `beside_pair` which findings are not expected to show inside
     them; `searched` are the findings whose absence is stated by a reader
     who marked everything that data sets of this kind mark and found nothing (`boxes_complete`). `normal_report` is what is
@@ -292,6 +295,7 @@ class Modality:
     what_ifs: tuple[WhatIf, ...] = ()
     grammar: ReportGrammar | None = None
     labeller: LabelReport | None = None
+    read_draft: ReadDraft | None = None
     acquisition: Acquisition = Acquisition()
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     limits: tuple[str, ...] = ()

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from storyxai.evidence.compare import Comparison, FindingPair, MeasurePair, Told
+from storyxai.evidence.compare import HALF_PRINTED, Comparison, FindingPair, MeasurePair, Told
 from storyxai.evidence.record import as_record
 from storyxai.pages.figures import image_png, map_limit, map_png
-from storyxai.pages.layout import data_uri, labels_of, render_document
+from storyxai.pages.layout import Labels, data_uri, labels_of, render_document
 from storyxai.pages.views import Block, Cell, Chapter, Document, Fold, Listing, Part, Picture, Pictures, Row, Table, cell
 from storyxai.types import RESEARCH_USE, Evidence
 
@@ -47,8 +47,8 @@ def say_comparison(found: Comparison, a: Evidence, language: str = "en") -> str:
     lines += [f"{letter}: {side.source}, {side.model_id}" for letter, side in (("A", found.a), ("B", found.b))]
     parts: list[tuple[str, Iterable[str]]] = [
         (words["in_short"], says.short()), (words["findings"], map(says.finding_line, found.findings)),
-        (words["places"], (f"{says.finding(p.finding)}, {words['place'][p.what]}: {p.a or says.unknown} | {p.b or says.unknown}"
-                           for p in found.places)),
+        (words["places"], (f"{says.finding(p.finding)}, {words['place'][p.what]}: "
+                           f"{says.place(p.what, p.a)} | {says.place(p.what, p.b)}" for p in found.places)),
         (words["measures"], map(says.measure_line, found.measures)), (words["limits"], says.limits()),
     ]  # fmt: skip
     for heading, said in parts:
@@ -62,7 +62,7 @@ class _Says:
     """One comparison in one language's words."""
 
     found: Comparison
-    labels: Mapping[str, Any]
+    labels: Labels
 
     @property
     def words(self) -> Mapping[str, Any]:
@@ -75,7 +75,12 @@ class _Says:
 
     def finding(self, name: str) -> str:
         """The plain name of a finding."""
-        return name.replace("_", " ")
+        return self.labels.words.finding(name)
+
+    def place(self, what: str, said: str | None) -> str:
+        """A side, or zones, in this language."""
+        table = {"zones": "zone"}.get(what, what)
+        return self.labels.words.printed(said, f"words:{table}") if said else self.unknown
 
     def short(self) -> list[str]:
         """What differs beyond both intervals, what differs within them, what does not, and what cannot be compared."""
@@ -99,16 +104,22 @@ class _Says:
 
     def number(self, value: float | None, form: str = ".2f") -> str:
         """The number in print; a dash where it is not known."""
-        return self.unknown if value is None else format(value, form)
+        return self.unknown if value is None else self.labels.words.number(value, form)
+
+    def bounded(self, probability: float) -> str:
+        """A probability in two decimals, never as sure when it is not."""
+        marks = {"< ": 0.01, "> ": 0.99}
+        end = "< " if 0 < probability < HALF_PRINTED else "> " if 1 - HALF_PRINTED <= probability < 1 else ""
+        return f"{end}{self.number(marks.get(end, probability))}"
 
     def told(self, side: Told | None, *, calibrated: bool) -> str:
         """ "likely 0.83 (0.74 to 0.90)"."""
         if side is None:
             return self.unknown
         if not calibrated:
-            return f"{self.labels['scored'][side.tier]} {_bounded(side.probability)}"
-        low, high = map(_bounded, side.interval)
-        return f"{self.labels['tiers'][side.tier]} {_bounded(side.probability)} ({low} {self.labels['to']} {high})"
+            return f"{self.labels['scored'][side.tier]} {self.bounded(side.probability)}"
+        low, high = map(self.bounded, side.interval)
+        return f"{self.labels['tiers'][side.tier]} {self.bounded(side.probability)} ({low} {self.labels['to']} {high})"
 
     def both(self, pair: FindingPair) -> tuple[str, str]:
         """How each study tells the finding."""
@@ -130,7 +141,7 @@ class _Says:
 
     def measured(self, value: float | None, error: float | None) -> str:
         """A measurement with its error, where that is known."""
-        return self.number(value) if value is None or error is None else f"{value:.2f} ± {error:.2f}"
+        return self.number(value) if value is None or error is None else f"{self.number(value)} ± {self.number(error)}"
 
     def measure_reading(self, pair: MeasurePair) -> str:
         """What may be said of two measurements."""
@@ -185,9 +196,11 @@ def _maps(says: _Says, a: Evidence, b: Evidence) -> Fold | None:
             if finding == pair.name and method == "grad_cam":
                 maps = [one[finding, method] for one in shown]
                 limit, name = map_limit(maps), says.labels["methods"].get(method, method)
+                unit = says.labels.words.word("unit", maps[0].unit)
+                ends = f"0 {says.labels['to']} {says.number(limit, '.3g')}"
                 pictures += [
                     Picture(data_uri(map_png(evidence.image, heatmap, limit=limit, long_side=PICTURE_SIDE_PX)),
-                            f"{letter}: {says.finding(finding)}", f"{name}, {heatmap.unit}, 0 {says.labels['to']} {limit:.3g}")
+                            f"{letter}: {says.finding(finding)}", f"{name}, {unit}, {ends}")
                     for letter, evidence, heatmap in zip("AB", (a, b), maps, strict=True)
                 ]  # fmt: skip
     return Fold(says.words["maps_about"], (Pictures(tuple(pictures)),)) if pictures else None
@@ -198,7 +211,7 @@ def _places(says: _Says) -> Table:
     rows = []
     for pair in says.found.places:
         said = says.words["readings"]["same" if pair.same else "otherwise"]
-        cells = (says.words["place"][pair.what], pair.a or says.unknown, pair.b or says.unknown, said)
+        cells = (says.words["place"][pair.what], says.place(pair.what, pair.a), says.place(pair.what, pair.b), said)
         rows.append(Row(cell(says.finding(pair.finding)), tuple(map(cell, cells))))
     return Table(columns, tuple(rows))
 
@@ -221,16 +234,11 @@ def _models(says: _Says) -> Table:
     body = [Row(cell(words["rows"][key]), (_code(getattr(a, leaf)), _code(getattr(b, leaf)))) for key, leaf in leaves.items()]
     body += [
         Row(cell(words["threshold_of"].format(says.finding(pair.name))), tuple(
-            cell(f"{one.threshold:.3f}") for one in (pair.a, pair.b) if one is not None
+            cell(says.number(one.threshold, ".3f")) for one in (pair.a, pair.b) if one is not None
         ))
         for pair in says.found.findings if pair.threshold_differs
     ]
     return Table(tuple(words["columns"][key] for key in ("what", "a", "b")), tuple(body))
-
-
-def _bounded(probability: float) -> str:
-    """A probability in two decimals, never as sure when it is not."""
-    return "< 0.01" if 0 < probability < 0.005 else "> 0.99" if 0.995 <= probability < 1 else f"{probability:.2f}"
 
 
 def _code(text: str) -> Cell:

@@ -8,7 +8,7 @@ from typing import Any
 
 from storyxai.evidence.record import as_record
 from storyxai.pages.figures import image_png, layer_png, map_limit, scale_png
-from storyxai.pages.layout import data_uri, labels_of, render_template
+from storyxai.pages.layout import Labels, data_uri, labels_of, render_template
 from storyxai.types import Evidence, Heatmap
 
 __all__ = ["MOST_FILMS", "Exhibit", "exhibit_of", "render_gallery"]
@@ -74,15 +74,15 @@ def _map_of(evidence: Evidence, findings: Sequence[str]) -> Heatmap | None:
     return next((h for name in findings for h in evidence.heatmaps if h.finding == name and h.shown), None)
 
 
-def _said(record: Mapping[str, Any], finding: str, labels: Mapping[str, Any]) -> str:
+def _said(record: Mapping[str, Any], finding: str, labels: Labels) -> str:
     if finding not in record["findings"]:
         return str(labels["gallery"]["nothing"])
     item = record["findings"][finding]
     words = labels["scored" if "calibration" in record["gaps"] else "tiers"]
-    return f"{item['probability']:.2f}, {words[item['tier']]}"
+    return f"{labels.words.number(item['probability'], '.2f')}, {words[item['tier']]}"
 
 
-def _caption(heatmap: Heatmap | None, labels: Mapping[str, Any]) -> str:
+def _caption(heatmap: Heatmap | None, labels: Labels) -> str:
     if heatmap is None:
         return str(labels["no_map"])
-    return f"{labels['methods'].get(heatmap.method, heatmap.method)}, {heatmap.unit}"
+    return f"{labels['methods'].get(heatmap.method, heatmap.method)}, {labels.words.word('unit', heatmap.unit)}"

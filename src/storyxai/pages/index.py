@@ -7,11 +7,10 @@ the page, loaded as they come into view, so that thousands of studies open at on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from storyxai.pages.layout import labels_of, render_template
+from storyxai.pages.layout import Labels, labels_of, render_template
 from storyxai.types import TIERS
 
 __all__ = ["INDEX_MARK", "LinkedPage", "Listed", "render_index"]
@@ -34,7 +33,8 @@ class Listed:
     """One study as the index lists it, from its record.
 
     `findings` are (tier, probability) by name; `named` those that stories name. `thumbnail` is an address, "" for none.
-    `scored`: its model came without a calibration, so that its numbers are scores.
+    `scored`: its model came without a calibration, so that its numbers are scores. `names` are what the page's language calls
+    the findings; a name that is not among them is printed with spaces.
     """
 
     study_id: str
@@ -47,6 +47,11 @@ class Listed:
     scored: bool
     thumbnail: str
     pages: tuple[LinkedPage, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def called(self, finding: str) -> str:
+        """The name of a finding in print."""
+        return self.names.get(finding, finding.replace("_", " "))
 
     @property
     def urgency(self) -> tuple[int, float, str]:
@@ -80,12 +85,21 @@ class _View:
     studies: tuple[Listed, ...]
     unread: tuple[str, ...]
     language: str
-    labels: Mapping[str, Any]
+    labels: Labels
+
+    @cached_property
+    def called(self) -> Mapping[str, str]:
+        """What each finding is called, by its name."""
+        return {name: study.called(name) for study in self.studies for name in study.findings}
 
     @cached_property
     def findings(self) -> tuple[str, ...]:
-        """All findings that any study was asked for, sorted."""
-        return tuple(sorted({name for study in self.studies for name in study.findings}))
+        """All findings that any study was asked for, sorted by what they are called."""
+        return tuple(sorted(self.called, key=lambda name: (self.called[name].casefold(), name)))
+
+    def number(self, count: int) -> str:
+        """A count in print."""
+        return self.labels.words.number(count, ",")
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -106,7 +120,7 @@ class _View:
     def _line(self, study: Listed) -> _Line:
         words = self.labels["scored" if study.scored else "tiers"]
         chips = tuple(
-            _Chip(tier, name.replace("_", " "), f"{probability:.2f} {words[tier]}")
+            _Chip(tier, study.called(name), f"{self.labels.words.number(probability, '.2f')} {words[tier]}")
             for name in study.named for tier, probability in [study.findings[name]]
         )
         known = [study.findings.get(name) for name in self.findings]

@@ -74,14 +74,14 @@ class Plane:
 
 @dataclass(frozen=True)
 class Panel:
-    """One finding's curve in a square: its name, words for those who do not see it, figures, line, marks, end of both axes.
+    """One finding's curve in a square: its name, words for those who do not see it, figures in lines, the curve, marks.
 
-    The `low` and `high` of a mark are heights here.
+    Both axes end at `end`; the `low` and `high` of a mark are heights here.
     """
 
     label: str
     alt: str
-    note: tuple[Part, ...]
+    note: tuple[tuple[Part, ...], ...]
     line: str
     marks: tuple[Mark, ...]
     end: str
@@ -204,15 +204,13 @@ def _line(points: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{x:g},{y:g}" for x, y in points)
 
 
-def _figures(record: Record, finding: str, labels: Labels, *leaves: str) -> tuple[Part, ...]:
+def _figures(record: Record, finding: str, labels: Labels, *leaves: str) -> tuple[tuple[Part, ...], ...]:
     """ "AUROC 0.81": figures of a finding with the heads of their columns, those that are known."""
-    item = record["model"].get("per_finding", {}).get(finding, {})
-    parts: list[Part] = []
-    for leaf in leaves:
-        if item.get(leaf) is not None:
-            parts.append(Part(f"{', ' if parts else ''}{labels['columns'][leaf]} "))
-            parts.append(value_part(record, f"model.per_finding.{finding}.{leaf}", labels, exact=False))
-    return tuple(parts)
+    item, path = record["model"].get("per_finding", {}).get(finding, {}), f"model.per_finding.{finding}"
+    return tuple(
+        (Part(f"{labels['columns'][leaf]} "), value_part(record, f"{path}.{leaf}", labels, exact=False))
+        for leaf in leaves if item.get(leaf) is not None
+    )
 
 
 def _roc(record: Record, labels: Labels) -> Panels:

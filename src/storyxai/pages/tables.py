@@ -10,6 +10,7 @@ from storyxai.errors import CitationError
 from storyxai.evidence.record import digits_apart, resolve
 from storyxai.pages.layout import Labels
 from storyxai.pages.views import Cell, Part, Row, Table
+from storyxai.story.words import DRAFTED_IN
 
 __all__ = ["TABLES", "format_value", "table_of", "value_part"]
 
@@ -260,6 +261,15 @@ def _failed(record: Record, labels: Labels) -> Cells:
     return ["finding", "method", "check", "value", "limit", "about"], rows
 
 
+def _report(record: Record, labels: Labels) -> Cells:
+    """The draft as the model wrote it, for readers whose language says what it states."""
+    own = labels.words.language == DRAFTED_IN
+    texts = () if own else range(len(record["report"]["sentences"]))
+    paths = {i: f"report.sentences.{i}" for i in texts}
+    rows = [[_text(str(i + 1)), Cell((Part(str(resolve(record, path)), path, DRAFTED_IN),))] for i, path in paths.items()]
+    return ["sentence", "original"], rows
+
+
 def _provenance(record: Record, labels: Labels) -> Cells:
     paths = [*_leaves(record["provenance"], "provenance"), "study.model_id", "study.image.sha256"]
     rows = [[_text(path, "code"), _cell(record, path, labels)] for path in paths]
@@ -285,5 +295,6 @@ TABLES: Final[Mapping[str, Callable[[Record, Labels], Cells]]] = {
     "gate": _gate,
     "trained_on": _trained_on,
     "failed": _failed,
+    "report": _report,
     "provenance": _provenance,
 }

@@ -31,7 +31,8 @@ __all__ = [
 class Part:
     """A piece of a table's cell; `path` is the place in the evidence record whose value it prints.
 
-    `kind` is a look ("small", "pass", "fail", "code", "nb", "bar", "bar no"); a bar has the length `share` in [0, 1].
+    `kind` is a look ("small", "pass", "fail", "code", "nb", "bar", "bar no") or the language of a text ("en"); a bar has the
+    length `share` in [0, 1].
     """
 
     text: str

@@ -17,6 +17,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from storyxai.errors import InputError
+from storyxai.imaging.notes import note
 from storyxai.modalities.dermoscopy.findings import NAMES
 from storyxai.modalities.dermoscopy.grammar import write_report
 from storyxai.modalities.dermoscopy.lesion import largest_extent
@@ -114,7 +115,7 @@ def generate_skin_phantom(seed: int, *, size: int = 192) -> SkinPhantom:
         f"phantom-{seed}.png",
         spacing_mm=(spacing, spacing),
         spacing_kind="patient",
-        notes=("synthetic: made by storyxai, shows nobody",),
+        notes=(note("note_synthetic"),),
     )
     return SkinPhantom(
         seed,

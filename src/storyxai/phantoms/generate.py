@@ -11,6 +11,7 @@ from PIL import Image as Picture
 
 from storyxai.errors import InputError, OutputError
 from storyxai.files import fresh_folder
+from storyxai.imaging.notes import note
 from storyxai.modalities.chest_radiograph.grammar import Fact, write_report
 from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.phantoms.film import develop, devices_mm, line_integral
@@ -79,7 +80,7 @@ def generate_phantom(seed: int, *, size: int = 256) -> Phantom:
     image = Image(
         pixels, sha256_bytes(pixels.tobytes()), f"phantom-{seed}.png", view=view,
         spacing_mm=(anatomy.grid.spacing_mm, anatomy.grid.spacing_mm), spacing_kind="patient", sex=body.sex,
-        age_years=body.age_years, notes=("synthetic: made by storyxai, shows nobody",),
+        age_years=body.age_years, notes=(note("note_synthetic"),),
     )
     present = {insertion.finding: insertion.severity for insertion in insertions}
     return Phantom(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from storyxai.errors import ArchiveError, InputError, OutputError
@@ -17,10 +18,12 @@ from storyxai.pages.index import INDEX_MARK, LinkedPage, Listed, render_index
 from storyxai.programs.places import name_full_disk
 from storyxai.progress import Progress
 from storyxai.story.audiences.registry import known_audiences
+from storyxai.story.words import Words, load_words
 
 __all__ = ["INDEX_NAME", "Indexed", "find_studies", "index", "is_ours"]
 
 INDEX_NAME = "index.html"
+Record: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,11 @@ def index(
     studies = [study for folder in folders for study in find_studies(folder)]
     if not studies:
         raise InputError(str(folders[0]), "holds no study", mend="name a folder that `storyxai tell` wrote studies into")
-    listed, unread = [], []
+    listed, unread, names = [], [], _Names(language)
     with name_full_disk(page):
         for done, study in enumerate(dict.fromkeys(studies), start=1):
             try:
-                listed.append(_listed(study, page))
+                listed.append(_listed(study, page, names))
             except ArchiveError as error:
                 unread.append(str(error))
             if progress:
@@ -77,7 +80,21 @@ def find_studies(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.rglob(EVIDENCE_NAME))
 
 
-def _listed(study: Path, page: Path) -> Listed:
+class _Names:
+    """What a language calls the findings of studies, looked up once for each kind of image."""
+
+    def __init__(self, language: str) -> None:
+        self._language, self._words = language, dict[str, Words]()
+
+    def of(self, record: Record) -> dict[str, str]:
+        """The names of the record's findings."""
+        kind = repr((record["provenance"].get("words"), record["provenance"].get("settings", {}).get("modality")))
+        if kind not in self._words:
+            self._words[kind] = load_words(self._language, record)
+        return {name: self._words[kind].finding(name) for name in record["findings"]}
+
+
+def _listed(study: Path, page: Path, names: _Names) -> Listed:
     raw = read_record(study)
     record = upgraded(raw)
     try:
@@ -87,7 +104,7 @@ def _listed(study: Path, page: Path) -> Listed:
             study_id=record["study"]["study_id"], source=image["source"], model_id=record["study"]["model_id"],
             findings=findings, named=tuple(name for name in record["named"] if name in findings),
             withheld=int(record["counts"]["maps_withheld"]), doubted=bool(record["doubts"]), scored="calibration" in gaps,
-            thumbnail=_thumbnail(study, page, raw, image["sha256"]), pages=tuple(_pages(study, page)),
+            thumbnail=_thumbnail(study, page, raw, image["sha256"]), pages=tuple(_pages(study, page)), names=names.of(record),
         )
     except (KeyError, TypeError, ValueError) as error:
         why = f"lacks or garbles a field ({type(error).__name__}: {error})"

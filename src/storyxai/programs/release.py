@@ -11,6 +11,7 @@ from pathlib import Path
 from storyxai.errors import ArchiveError, InputError
 from storyxai.evidence.archive import read_archive, verify_hashes
 from storyxai.evidence.record import as_record, record_sha256
+from storyxai.export.text import render_markdown, render_text
 from storyxai.files import replace_files
 from storyxai.logbook import START, broken_links, link_of
 from storyxai.pages.story import render_html
@@ -19,7 +20,7 @@ from storyxai.proof.rewording import reworded_story, rewording_of
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.story.citations import story_of_page
 from storyxai.story.tell import tell as tell_story
-from storyxai.types import Evidence, Release
+from storyxai.types import Evidence, Release, Story
 
 __all__ = ["RELEASE_NAME", "Released", "check_release", "release", "released_as"]
 
@@ -50,14 +51,14 @@ def release(folder: Path, *, by: str, with_picture: bool = False, time: str = ""
         raise ArchiveError(str(folder), problems[0], mend="tell the study again; altered evidence is not released")
     evidence = read_archive(folder)
     one = Release(" ".join(by.split()), time or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), with_picture)
-    page = _drawn(evidence, folder, (folder / PAGE).read_bytes(), one)
+    page = render_html(_story(evidence, folder), evidence, release=one)
     log = _read_log(folder)
     line = {
         **asdict(one), "evidence_sha256": record_sha256(as_record(evidence)), "page_sha256": sha256_bytes(page),
         "before": link_of(log[-1]) if log else START,
     }
     content = canonical_json({"format": FORMAT, "releases": [*log, line]})
-    replace_files(folder, {PAGE: page, RELEASE_NAME: content})
+    replace_files(folder, {PAGE: page, RELEASE_NAME: content, **_other_forms(evidence, folder, one)})
     return Released(folder, one, len(log) + 1)
 
 
@@ -87,12 +88,20 @@ def check_release(folder: Path, record: Mapping[str, object]) -> list[str]:
     return problems
 
 
-def _drawn(evidence: Evidence, folder: Path, page: bytes, one: Release) -> bytes:
-    """The patient's page, in the language that it was told in, as it is released."""
-    story = tell_story(evidence, "patient", story_of_page(page).language)
+def _other_forms(evidence: Evidence, folder: Path, one: Release) -> dict[str, bytes]:
+    """The patient's story as Markdown and as plain text, those that lie beside the page, as they are released."""
+    story = _story(evidence, folder)
+    forms = {".md": render_markdown, ".txt": render_text}
+    names = {PAGE.replace(".html", ending): draw for ending, draw in forms.items()}
+    return {name: draw(story, one).encode() for name, draw in names.items() if (folder / name).is_file()}
+
+
+def _story(evidence: Evidence, folder: Path) -> Story:
+    """The patient's story in the language that it was told in, reworded where it was."""
+    story = tell_story(evidence, "patient", story_of_page((folder / PAGE).read_bytes()).language)
     if reworded := rewording_of(folder, "patient", story.language):
         story = reworded_story(story, reworded, Lexicon.of(story.language, as_record(evidence)))
-    return render_html(story, evidence, release=one)
+    return story
 
 
 def _read_log(folder: Path) -> list[dict[str, object]]:

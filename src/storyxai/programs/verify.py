@@ -14,10 +14,10 @@ from storyxai.evidence.seal import check_seal, read_key
 from storyxai.pages.story import render_html
 from storyxai.programs.release import PAGE, check_release, released_as
 from storyxai.proof.checking import Proof, Reader, check_read
-from storyxai.proof.checking import check_page as read_back
 from storyxai.proof.checking import contradictions as contradictions_read
 from storyxai.proof.forms import FORMS, read_form, text_problems
 from storyxai.proof.lexicon import Lexicon
+from storyxai.proof.page import read_page
 from storyxai.proof.rewording import REWORDING_NAME, read_rewording, reworded_story, rewording_of
 from storyxai.provenance import sha256_file, software_versions
 from storyxai.story.audiences.own import own_words
@@ -123,7 +123,8 @@ def _proofs(folder: Path, names: Sequence[str], evidence: Evidence) -> list[tupl
     """What each page says when it is read back from what stands on it; nothing where another version worded it."""
     if evidence.provenance.get("version", __version__) != __version__:
         return []
-    return [(name, read_back((folder / name).read_bytes(), evidence, _reader(folder, name))) for name in names]
+    pages = [(name, read_page((folder / name).read_bytes())) for name in names]
+    return [(name, check_read(page, evidence, _reader(folder, name, page.language))) for name, page in pages]
 
 
 def _form_problems(folder: Path, proofs: Sequence[tuple[str, Proof]], evidence: Evidence) -> Iterator[str]:
@@ -133,13 +134,13 @@ def _form_problems(folder: Path, proofs: Sequence[tuple[str, Proof]], evidence: 
         for path in (folder / f"{stem}{form}" for form in FORMS):
             read = read_form(path.read_bytes(), path.suffix, audience=stem, language=page.language) if path.is_file() else None
             if read is not None:
-                problems = check_read(read, evidence, _reader(folder, name)).problems
+                problems = check_read(read, evidence, _reader(folder, name, page.language)).problems
                 yield from (f"{path.name}: {problem}" for problem in problems)
         if (path := folder / f"{stem}.txt").is_file():
             yield from (f"{path.name}: {problem}" for problem in text_problems(path.read_bytes(), page))
 
 
-def _reader(folder: Path, name: str) -> Reader:
+def _reader(folder: Path, name: str, language: str) -> Reader:
     """What is known of a page's reader beside the language's file: words of one's own, and a release."""
     key = name.removesuffix(".html")
     try:
@@ -150,9 +151,8 @@ def _reader(folder: Path, name: str) -> Reader:
     said = rewording.pages[key].said if rewording is not None and key in rewording.pages else {}
     if key in BUILT_IN:
         return Reader(release=release, reworded=said)
-    audience = find_audience(key)
-    sentences, texts = own_words(audience)
-    return Reader(sentences, (audience.title, *texts), is_known=bool(sentences or texts), release=release, reworded=said)
+    sentences, texts = own_words(find_audience(key), language)
+    return Reader(sentences, texts, is_known=bool(sentences or texts), release=release, reworded=said)
 
 
 def _page(folder: Path, audience: str, evidence: Evidence | None, record: Mapping[str, object] | None) -> _Page:

@@ -36,6 +36,10 @@ def text_problems(data: bytes, page: Page) -> Iterator[str]:
     told = [said.text for said in page.said]
     yield from (f"says “{text}”, which its page does not" for text in sentences if text not in told)
     yield from (f"leaves out “{text}”, which its page says" for text in told if text not in sentences)
+    said = " ".join(" ".join(lines).split())
+    if page.banner not in said:
+        what = "that it is not yet for reading" if page.held else "who released it for reading, as its page does"
+        yield f"does not say {what}"
     if [line for line in (*lines[:1], *lines[-1:]) if line in page.research] != page.research[:2]:
         yield "lacks the line that it is for research use only, at its head or its foot"
 
@@ -47,6 +51,8 @@ def _read_markdown(text: str, audience: str, language: str) -> Page:
             page.notes[int(note[1])] = [(path, "") for path in re.findall(r"`([^`]+)`", note[2])]
         elif item := _ITEM.fullmatch(line):
             page.said.append(Said(_plain(item[1]), int(item[2])))
+        elif line.startswith("> "):
+            page.other.append(_plain(line.removeprefix("> ")))
         elif line.startswith("**"):
             page.research.append(line.strip("*"))
         elif line.strip() and not _RULE.fullmatch(line):

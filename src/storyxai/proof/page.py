@@ -66,7 +66,10 @@ class Row:
 
 @dataclass
 class Page:
-    """Everything that one page shows. `form` is the ending of its file; `values` are those that a story in JSON states."""
+    """Everything that one page shows. `form` is the ending of its file; `values` are those that a story in JSON states.
+
+    `banner` is what says that the page is held back, or who released it, "" where nothing does.
+    """
 
     audience: str = ""
     language: str = ""
@@ -81,6 +84,7 @@ class Page:
     images: dict[str, bytes] = field(default_factory=dict)
     research: list[str] = field(default_factory=list)
     held: bool = False
+    banner: str = ""
     other: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
@@ -104,7 +108,9 @@ def read_page(data: bytes) -> Page:
     page.notes = {number: rows for body_part in body.all("tbody") if (number := _note_number(body_part))
                   for rows in [_note_rows(body_part)]}  # fmt: skip
     page.research = [one.text() for one in body.all("p", "research")]
-    page.held = body.first("p", "held") is not None
+    held = body.first("p", "held")
+    banner = (held.first("strong") or held) if held else body.first("p", "released")
+    page.held, page.banner = held is not None, banner.text() if banner else ""
     page.rows = [row for table in body.all("table") if "notes" not in table.classes for row in _rows(table)]
     page.chips = [_chip(one) for one in body.all("a", "chip")]
     page.gauges = [_gauge(one) for one in body.all("div", "gauge")]

@@ -18,6 +18,8 @@ from storyxai.types import Release
 __all__ = ["map_of", "surrounding_problems"]
 
 SIGNED: Final = ("patient",)
+HELD_FORMS: Final = (".html", ".md")
+"""Forms that say whether a page may be read."""
 _SLOT: Final = re.compile(r"\{(\w*)\}")
 _TOLERANCE: Final = 0.002
 """How far from its number a mark may stand, as a share of its line: pages print tenths of a pixel."""
@@ -37,7 +39,9 @@ def surrounding_problems(
     yield from (f"holds {what}" for what in page.foreign)
     yield from (f"has two elements called {name}" for name in page.twice)
     yield from (f"says “{said.text}” more than once" for said, count in Counter(page.said).items() if count > 1)
-    yield from _release_problems(page, released) if page.form == ".html" else ()
+    if page.form in HELD_FORMS:
+        held = page.held or lexicon.labels["held_back"] in page.other
+        yield from _release_problems(page, released, held=held)
     for chip in page.chips:
         yield from _chip_problems(chip, lexicon)
     if page.chips:
@@ -53,10 +57,10 @@ def surrounding_problems(
     yield from (f"says “{text}”, which is no part of such a page" for text in odd)
 
 
-def _release_problems(page: Page, released: str) -> Iterator[str]:
-    if page.audience in SIGNED and not page.held and not released:
+def _release_problems(page: Page, released: str, *, held: bool) -> Iterator[str]:
+    if page.audience in SIGNED and not held and not released:
         yield "is shown as released, and no release is on record"
-    if page.held and released:
+    if held and released:
         yield "is held back though it was released"
     if released and released not in page.other:
         yield f"does not say who released it and when ({released})"

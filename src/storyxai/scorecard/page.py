@@ -13,7 +13,17 @@ from storyxai.scorecard.cells import plain_words as _plain
 from storyxai.scorecard.cells import signed as _signed
 from storyxai.scorecard.cells import table as _table
 from storyxai.scorecard.explanations_page import explanation_chapters, explanation_facts
-from storyxai.scorecard.plots import dice_plot, forest, looks, reliability, unique, words
+from storyxai.scorecard.plots import (
+    dice_plot,
+    drawn_findings,
+    forest,
+    looks,
+    reliability,
+    reliability_by_finding,
+    roc,
+    unique,
+    words,
+)
 
 __all__ = ["glance_html", "render_explanations", "render_scorecard"]
 
@@ -178,7 +188,22 @@ def _findings(scorecard: Plain) -> list[Chapter]:
     silent = unique(words(row["finding"]) for model in models for row in model["findings"] if not row["n"])
     if silent:
         note += f" No label here states: {', '.join(silent)}."
-    return [Chapter("Findings", (figure, Text(note, "note"), *tables))]
+    return [Chapter("Findings", (figure, *_roc(scorecard, models), Text(note, "note"), *tables))]
+
+
+def _roc(scorecard: Plain, models: list[Plain]) -> list[Plot]:
+    """ROC curves by finding, where a scorecard has points of them."""
+    names = drawn_findings(models, "roc")
+    if not names:
+        return []
+    areas = {model["name"]: {row["finding"]: row["auroc"]["value"] for row in model["findings"]} for model in models}
+    told = [f"{words(name)}: " + ", ".join(f"{model} {_plain(found.get(name))}" for model, found in areas.items()
+                                           if found.get(name) is not None) for name in names]  # fmt: skip
+    return [_figure(
+        roc(models, looks(scorecard)), f"ROC curves by finding. AUROC of {'; '.join(told)}",
+        "ROC curves by finding, at most 40 points each, of findings that ten patients have and ten have not. The mark is where "
+        "a model's threshold stands; the dashed line is chance.",
+    )]
 
 
 RARE = 0.01
@@ -294,6 +319,13 @@ def _calibration(scorecard: Plain) -> list[Chapter]:
         "All findings with enough cases together, ten bins of equal size, two binomial deviations. On the line, a "
         "probability means what it says.",
     )]
+    if by_finding := drawn_findings(models, "reliability"):
+        figure.append(_figure(
+            reliability_by_finding(models, looks(scorecard)),
+            f"Reliability by finding: {', '.join(map(words, by_finding))}; the numbers stand in scorecard.json",
+            "Reliability by finding: each panel to its own scale, ten groups of about equally many images, two binomial "
+            "deviations.",
+        ))
     note = (
         'A calibration error is about as large as "by chance" even where every probability is right: read the two '
         "together (resampling adds noise of its own, so its interval stands only in the file). Coverage is how often "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from storyxai.pages.charts import chart_svg
 
-__all__ = ["dice_plot", "forest", "looks", "reliability", "unique", "words"]
+__all__ = ["dice_plot", "drawn_findings", "forest", "looks", "reliability", "reliability_by_finding", "roc", "unique", "words"]
 
 Plain = Mapping[str, Any]
 _STUDENT, _OTHERS = "#1f5f8b", ("#c4681c", "#4f7d3a", "#8a4f8f", "#7a6a55", "#4c8a8a", "#9a3b3b")
@@ -121,6 +121,80 @@ def reliability(models: Sequence[Plain], styles: Mapping[str, tuple[str, str]]) 
         axes.grid(color="#e4e8ec", lw=0.7)
         # Beside the axes: inside, a bar of few images runs through the names.
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(2, len(models)), frameon=False)
+        return figure
+
+    return chart_svg(drawn)
+
+
+def drawn_findings(models: Sequence[Plain], points: str) -> list[str]:
+    """The findings of which any model has such points of a curve ("roc", "reliability"), by the first one's AUROC."""
+    rows = [row for model in models for row in model["findings"] if (row.get("curve") or {}).get(points)]
+    best = {row["finding"]: row["auroc"]["value"] or 0.0 for row in reversed(rows)}
+    return sorted(best, key=lambda name: (-best[name], name))
+
+
+def roc(models: Sequence[Plain], styles: Mapping[str, tuple[str, str]]) -> bytes:
+    """A small square a finding: the ROC curve of each model, and where its threshold stands."""
+
+    def draw_one(axes: Any, model: Plain, row: Plain) -> None:
+        colour, marker = styles[model["name"]]
+        alarms, hits = zip(*row["curve"]["roc"], strict=True)
+        student = model["role"] == "student"
+        axes.plot(alarms, hits, color=colour, lw=1.8 if student else 1.0, zorder=3 if student else 2, label=model["name"])
+        if row["sensitivity"] and row["specificity"] and None not in (row["sensitivity"]["value"], row["specificity"]["value"]):
+            at = 1 - row["specificity"]["value"], row["sensitivity"]["value"]
+            axes.plot(*[[value] for value in at], marker, color=colour, ms=5, mec="white", mew=0.7, zorder=4)
+
+    return _panels(models, "roc", draw_one, ("1 − specificity", "Sensitivity"))
+
+
+def reliability_by_finding(models: Sequence[Plain], styles: Mapping[str, tuple[str, str]]) -> bytes:
+    """A small square a finding: said against seen of each calibrated model, with two binomial deviations."""
+
+    def draw_one(axes: Any, model: Plain, row: Plain) -> None:
+        colour, marker = styles[model["name"]]
+        said, seen, counts = zip(*row["curve"]["reliability"], strict=True)
+        bars = [2.0 * (share * (1.0 - share) / n) ** 0.5 for share, n in zip(seen, counts, strict=True)]
+        axes.errorbar(said, seen, bars, color=colour, marker=marker, ms=3, lw=1.0, label=model["name"])
+
+    return _panels(models, "reliability", draw_one, ("Probability said", "Share with it"))
+
+
+ACROSS = 5
+"""Panels in a row."""
+
+
+def _panels(
+    models: Sequence[Plain], points: str, draw_one: Callable[[Any, Plain, Plain], None], axis: tuple[str, str]
+) -> bytes:
+    from matplotlib.figure import Figure
+
+    names = drawn_findings(models, points)
+    known = {model["name"]: {row["finding"]: row for row in model["findings"]} for model in models}
+    rows = -(-len(names) // ACROSS)
+
+    def drawn() -> Any:
+        figure = Figure(figsize=(9.0, 0.6 + 1.95 * rows), layout="constrained")
+        panels = figure.subplots(rows, ACROSS, squeeze=False).ravel()
+        for axes in panels[len(names) :]:
+            axes.set_axis_off()
+        for name, axes in zip(names, panels, strict=False):
+            axes.axline((0, 0), slope=1, color="#8a94a0", lw=0.9, ls=(0, (4, 3)))
+            for model in models:
+                row = known[model["name"]].get(name)
+                if row is not None and (row.get("curve") or {}).get(points):
+                    draw_one(axes, model, row)
+            end = 1.0 if points == "roc" else min(1.0, max(axes.get_xlim()[1], axes.get_ylim()[1]))
+            axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
+            axes.set_xticks([0, end], ["0", f"{end:.2g}"])
+            axes.set_yticks([0, end], ["0", f"{end:.2g}"])
+            axes.set_title(words(name), fontsize=9)
+        first = panels[ACROSS * (rows - 1)]
+        first.set_xlabel(axis[0], fontsize=8)
+        first.set_ylabel(axis[1], fontsize=8)
+        drawn_by = [pair for axes in panels[: len(names)] for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+        handles = {text: one for one, text in drawn_by}
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(3, len(handles)), frameon=False)
         return figure
 
     return chart_svg(drawn)

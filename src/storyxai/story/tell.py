@@ -38,7 +38,7 @@ def tell(evidence: Evidence, audience: str | Audience, language: str = "en") -> 
     sections = reader.sections(Teller(record, words))
     if not reader.maps:
         sections = tuple(map(_without_maps, sections))
-    title = reader.title or words.heading(f"{reader.key}.title")
+    title = reader.titles.get(language) or reader.title or words.heading(f"{reader.key}.title")
     story = Story(reader.key, language, title, sections, provenance, evidence, reader.style, reader.signed)
     check_story(story, record)
     # What a finding of somebody else's vocabulary is called is nobody's wording here.

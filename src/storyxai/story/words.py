@@ -50,6 +50,8 @@ _NO_TEMPLATES = frozenset({
 })
 """Parts of a language's file that hold no templates."""
 _NAME = re.compile(r"<(\w+)>")
+DRAFTED_IN = "en"
+"""The language in which models write drafts."""
 REMARKS_MARK = "; "
 """Between remarks that are told as one text."""
 _NAMES = ("name", "within", "case")

@@ -174,7 +174,7 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     row = StudyRow(
         f"dicom-{study}", f"dicom-{patient}", name, "dicom-folder", image_id=f"dicom-{image.sha256[:NAME_DIGITS]}",
         view=image.view, sex=image.sex, age_years=float("nan") if image.age_years is None else image.age_years,
-        notes=(*image.notes, *doubt, *(() if tags["PatientID"] else ("no patient told: its study counts as one",))),
+        notes=(*map(str, image.notes), *doubt, *(() if tags["PatientID"] else ("no patient told: its study counts as one",))),
     )
     return {"row": {key: value for key, value in asdict(row).items() if key in KEPT}, "why": "", "mend": ""}
 

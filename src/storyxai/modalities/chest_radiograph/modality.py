@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from storyxai.modalities.chest_radiograph.anatomy import MEDIASTINAL, heart_problem, survey_chest
+from storyxai.modalities.chest_radiograph.draft import read_draft
 from storyxai.modalities.chest_radiograph.findings import CHEST
 from storyxai.modalities.chest_radiograph.gate import CHEST_GATE
 from storyxai.modalities.chest_radiograph.grammar import (
@@ -65,6 +66,7 @@ CHEST_RADIOGRAPH = Modality(
     ),
     grammar=_Grammar(),
     labeller=label_report,
+    read_draft=read_draft,
     acquisition=Acquisition(modalities=("CR", "DX"), views=("PA", "AP"), body_parts=("CHEST", "THORAX", "LUNG")),
     words=LanguageFiles("storyxai.modalities.chest_radiograph"),
     limits=("One frontal film at a time: no lateral view, no prior examination, no clinical history is read.",),

@@ -11,7 +11,7 @@ from storyxai.modalities.words import ASKED_FIRST, MEASURED, OF_A_PART
 from storyxai.story.audiences.learned import learned_in_words
 from storyxai.story.audiences.neighbours import near_sentence
 from storyxai.story.audiences.practitioner import map_trust, smallest_change
-from storyxai.story.words import Teller
+from storyxai.story.words import DRAFTED_IN, Teller
 from storyxai.types import Section, Sentence
 
 __all__ = ["BLOCKS", "clinician_sections"]
@@ -38,7 +38,8 @@ def clinician_sections(t: Teller) -> tuple[Section, ...]:
     sections += _others(t)
     sections += t.section(said("clinician.quality"), _quality(t), figures=_first_figures(t))
     sections += t.section(said("clinician.measures"), _measured(t))
-    sections += t.section(said("clinician.report_heading"), _report(t))
+    draft = _report(t)
+    sections += t.section(said("clinician.report_heading"), draft, figures=("table/report",) if draft else ())
     limits = [t.say("clinician.limit", {"I": str(i)}) for i in range(len(t.value("model.limits") or ()))]
     limits = [t.say("clinician.cannot_see"), *t.lacks("gap"), *limits, t.say("clinician.devices")]
     sections += t.section(said("clinician.limits"), limits)
@@ -303,8 +304,14 @@ def _report_line(t: Teller, index: int, spoken: list[str]) -> list[Sentence]:
         if names:
             cites = [f"checks.{name}.report.report_agrees.{leaf}" for name in names]
             slots = {"names": t.words.listed(map(t.within, names))}
-            return t.say(f"clinician.report_line_{key}", {"I": str(index)}, cites=cites, slots=slots)
-    return t.say("clinician.report_line", {"I": str(index)})
+            return t.say(f"clinician.{_draft_key(t, index)}_{key}", {"I": str(index)}, cites=cites, slots=slots)
+    return t.say(f"clinician.{_draft_key(t, index)}", {"I": str(index)})
+
+
+def _draft_key(t: Teller, index: int) -> str:
+    """A sentence of the draft is quoted in the language it is written in; in others it is said, where it could be read."""
+    known = t.value(f"report.stated.{index}")
+    return "report_said" if t.words.language != DRAFTED_IN and known and known["code"] else "report_line"
 
 
 def _speaks_of(t: Teller, text: str, name: str) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from storyxai.story.words import Teller
@@ -19,7 +19,8 @@ TellSections: TypeAlias = Callable[[Teller], tuple[Section, ...]]
 class Audience:
     """One kind of reader.
 
-    `sections` tells a record. `title` is the story's; "" takes the language's own "<key>.title". `grade` is the highest
+    `sections` tells a record. `title` is the story's; "" takes the language's own "<key>.title"; `titles` are
+    those of other languages, by language. `grade` is the highest
     school grade, by the measure that the language's file names, and `sentence_words` the longest mean sentence that a story may
     have, None where that is not asked. Without `maps` no map of an explanation is among the figures. `signed`: the page is
     held back until a clinician has signed it. `style`: "calm" pages draw one plain frame where "technical" ones draw all;
@@ -35,3 +36,4 @@ class Audience:
     maps: bool = True
     signed: bool = False
     style: Style = "technical"
+    titles: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -17,15 +17,17 @@
 
 `each` repeats a section's sentences for every finding of a tier, or for those that are "named" in text. `blocks` are parts of
 the clinician's story ("claim", "watch", ...), told before the sentences; `most` keeps so many of a section's sentences. The
-figure "maps/<F>" stands for all maps of a finding. `grade`, `sentence_words`, `signed` and `style` are those of `Audience`.
+figure "maps/<F>" stands for all maps of a finding. `grade`, `sentence_words`, `signed` and `style` are those of `Audience`. A
+table `[words.de]` says title, headings and sentences of the file in another language, the text of the file on the left; what it
+lacks is told as it stands.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +67,7 @@ class _OwnAudience(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     maps: bool = True
     signed: bool = False
     style: Style = "technical"
+    words: Mapping[str, Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,20 @@ class _Sections:
     """Tells the sections of a file; a class and not a closure, so that two readings of one file are equal."""
 
     told: tuple[_OwnSection, ...]
+    words: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
 
     def __call__(self, t: Teller) -> tuple[Section, ...]:
-        return tuple(section for one in self.told for section in _section(t, one))
+        return tuple(section for one in self.in_language(t.words.language) for section in _section(t, one))
+
+    def in_language(self, language: str) -> tuple[_OwnSection, ...]:
+        """The sections with their own texts in that language, as the file has them where it does not translate one."""
+        words = self.words.get(language, {})
+        return tuple(
+            msgspec.structs.replace(
+                one, heading=words.get(one.heading, one.heading),
+                sentences=tuple(replace(told, text=words.get(told.text, told.text)) for told in one.sentences),
+            ) for one in self.told
+        )  # fmt: skip
 
 
 def read_audience(path: Path) -> Audience:
@@ -102,9 +116,27 @@ def read_audience(path: Path) -> Audience:
                 where = f"{path}, line {source.line_of(key)}"
                 raise InputError(where, f"there is no template '{key}'", mend="take one from a language's file")
         _require_fillable(section, path, source, words)
+    _require_known(own, path, source)
+    sections = _Sections(own.sections, own.words)
+    for language in own.words:
+        for section in sections.in_language(language):
+            for template in section.sentences:
+                check_template(f"{own.key}.{section.heading}", template, source)
+            _require_fillable(section, path, source, words)
     return Audience(
-        own.key, _Sections(own.sections), own.title, own.grade, own.sentence_words, own.maps, own.signed, own.style
+        own.key, sections, own.title, own.grade, own.sentence_words, own.maps, own.signed, own.style,
+        {language: said[own.title] for language, said in own.words.items() if own.title in said},
     )
+
+
+def _require_known(own: _OwnAudience, path: Path, source: Catalogue) -> None:
+    """Raise InputError for a translated text that the file does not have."""
+    texts = {own.title, *(one.heading for one in own.sections), *(told.text for one in own.sections for told in one.sentences)}
+    for language, words in own.words.items():
+        for text in set(words) - texts:
+            where = f"{path}, line {source.line_of(text)}"
+            why = f"translates “{text}” into '{language}', which the file does not say"
+            raise InputError(where, why, mend="give the title, a heading or a sentence as it stands in the file")
 
 
 def _require_fillable(section: _OwnSection, path: Path, source: Catalogue, words: Words) -> None:
@@ -125,11 +157,13 @@ _OF = re.compile(r"(?:<|\[)([A-Z])(?:>|\|)")
 _KINDS = {"F": "finding", "M": "method", "G": "check", "I": "entry"}
 
 
-def own_words(audience: Audience) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The texts of the sentence templates that a reader from a file brings, and its headings; none of another's."""
-    told = audience.sections.told if isinstance(audience.sections, _Sections) else ()
+def own_words(audience: Audience, language: str = "en") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The texts of the sentence templates that a reader from a file brings, its title and its headings; none of another's."""
+    if not isinstance(audience.sections, _Sections):
+        return (), ()
+    told = audience.sections.in_language(language)
     sentences = tuple(template.text for section in told for template in section.sentences)
-    return sentences, tuple(section.heading for section in told)
+    return sentences, (audience.titles.get(language, audience.title), *(section.heading for section in told))
 
 
 def _section(t: Teller, own: _OwnSection) -> list[Section]:
