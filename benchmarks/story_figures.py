@@ -1,13 +1,14 @@
 """The figures of stories: checked, read and measured, over real films and phantoms, in English and German, for every reader.
 
     python benchmarks/story_figures.py DATA [--real 300] [--phantoms 500] [--seed 0] [--samples 100] [--out FILE.json]
-                                            [--keep FOLDER]
+                                            [--keep FOLDER] [--minutes 60]
 
 DATA holds nih/, nih128/, covid/ and kermany/; of each as many films are drawn (by the seed, of frontal ones that the gate lets
 through) as make up `--real`; phantoms are drawn beside them. Each study is told from its archive to all readers, ours and those
 that come as files, in both languages; every page is read back by the checker and held against the evidence and the other pages.
 The shipped student learned from all of these films but covid/: what it names here says how stories read, not how right they
 are (results/shipped/told.json says that, out of fold). `--keep` leaves the archives, and finds them there the next time.
+After `--minutes` no further study is begun; the figures say how many there are.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -51,6 +53,9 @@ ORIGINS = ("nih", "nih128", "covid", "kermany")
 LANGUAGES = ("en", "de")
 GRADES = {"en": flesch_kincaid_grade, "de": wiener_sachtext_grade}
 PHANTOM_SEED = 8_000_000
+TIMED_EVERY, KEPT_EVERY = 5, 20
+"""Every so many studies the telling is timed; every so many the figures are written."""
+Study: TypeAlias = "tuple[str, str, Path]"
 UNSEEN = frozenset({"script", "style", "template", "noscript", "sup"})
 
 
@@ -88,22 +93,24 @@ def archived(model: ExplainedModel, image: Image, folder: Path, samples: int) ->
     return read_archive(folder)
 
 
-def studies(asked: argparse.Namespace, folder: Path, found: Found) -> Iterator[tuple[str, str, Path]]:
-    """Origin, file name and archive of every study that is told; what the gate refuses is counted."""
-    model = open_model(SHIPPED_MODEL)
-    for origin in ORIGINS:
-        wanted = asked.real // len(ORIGINS)
-        for path in films(asked.data / origin, wanted, asked.seed):
-            if not wanted:
-                break
-            place = folder / f"{origin}-{path.stem}"
-            try:
-                archived(model, read_image(path), place, asked.samples)
-            except StoryxaiError:
-                found.counts[f"{origin}: refused"] += 1
-                continue
-            wanted -= 1
-            yield origin, path.name, place
+def of_origin(asked: argparse.Namespace, origin: str, model: ExplainedModel, folder: Path, found: Found) -> Iterator[Study]:
+    """The studies of one set, as many as are wanted of it; what the gate refuses is counted."""
+    wanted = asked.real // len(ORIGINS)
+    for path in films(asked.data / origin, wanted, asked.seed):
+        if not wanted:
+            return
+        place = folder / f"{origin}-{path.stem}"
+        try:
+            archived(model, read_image(path), place, asked.samples)
+        except StoryxaiError:
+            found.counts[f"{origin}: refused"] += 1
+            continue
+        wanted -= 1
+        yield origin, path.name, place
+
+
+def of_phantoms(asked: argparse.Namespace, model: ExplainedModel, folder: Path, found: Found) -> Iterator[Study]:
+    """The studies of phantoms."""
     for number in range(asked.phantoms):
         place = folder / f"phantom-{number}"
         try:
@@ -112,6 +119,20 @@ def studies(asked: argparse.Namespace, folder: Path, found: Found) -> Iterator[t
             found.counts["phantom: refused"] += 1
             continue
         yield "phantom", f"phantom-{number}", place
+
+
+def studies(asked: argparse.Namespace, folder: Path, found: Found) -> Iterator[Study]:
+    """Origin, file name and archive of every study that is told: the sets and the phantoms take turns."""
+    model = open_model(SHIPPED_MODEL)
+    sources = [of_origin(asked, origin, model, folder, found) for origin in ORIGINS]
+    turns = [*sources, *[of_phantoms(asked, model, folder, found)] * round(len(ORIGINS) * asked.phantoms / max(1, asked.real))]
+    while turns:
+        for source in list(turns):
+            study = next(source, None)
+            if study is None:
+                turns = [one for one in turns if one is not source]
+            else:
+                yield study
 
 
 @cache
@@ -141,7 +162,7 @@ def words_in(text: str) -> int:
     return sum(any(letter.isalnum() for letter in word) for word in text.split())
 
 
-def told(evidence: Evidence, language: str, found: Found, origin: str) -> list[tuple[Story, bytes]]:
+def told(evidence: Evidence, language: str, found: Found) -> list[tuple[Story, bytes]]:
     """Every reader's page."""
     pages = []
     for audience in known_audiences():
@@ -210,6 +231,27 @@ def summed(found: Found) -> dict[str, object]:
     return {"counts": dict(sorted(found.counts.items())), "figures": figures, "problems": found.problems}
 
 
+def judged(origin: str, name: str, folder: Path, found: Found, *, normal: bool) -> None:
+    """Tell one study in both languages, check and measure it."""
+    evidence, proofs = read_archive(folder), []
+    found.counts.update({"studies": 1, f"{origin}: studies": 1})
+    named(evidence, found, origin, normal)
+    for language in LANGUAGES:
+        try:
+            pages = told(evidence, language, found)
+        except StoryxaiError as error:
+            found.counts["not told"] += 1
+            found.problems.append(f"{name} {language}: {error}")
+            continue
+        proofs += checked(pages, evidence, found, name)
+        read(pages, found, "phantom" if origin == "phantom" else "real")
+    against = contradictions(proofs)
+    found.counts["contradictions"] += len(against)
+    found.problems += [f"{name}: {one}" for one in against]
+    if found.counts["studies"] % TIMED_EVERY == 1:
+        timed(folder, found)
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -220,33 +262,25 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
     asked = parser.parse_args()
-    found, normal = Found(), normal_names(asked.data)
+    found, normal, start = Found(), normal_names(asked.data), time.monotonic()
+
+    def keep() -> None:
+        if asked.out:
+            asked.out.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(canonical_json(summed(found)), asked.out)
+
     with tempfile.TemporaryDirectory() as scratch:
         for origin, name, folder in studies(asked, asked.keep or Path(scratch), found):
-            evidence, proofs = read_archive(folder), []
-            found.counts.update({"studies": 1, f"{origin}: studies": 1})
-            named(evidence, found, origin, {name, Path(name).stem} & normal != set())
-            for language in LANGUAGES:
-                try:
-                    pages = told(evidence, language, found, origin)
-                except StoryxaiError as error:
-                    found.counts["not told"] += 1
-                    found.problems.append(f"{name} {language}: {error}")
-                    continue
-                proofs += checked(pages, evidence, found, name)
-                read(pages, found, "phantom" if origin == "phantom" else "real")
-            against = contradictions(proofs)
-            found.counts["contradictions"] += len(against)
-            found.problems += [f"{name}: {one}" for one in against]
-            timed(folder, found)
-            if sys.stderr.isatty() or found.counts["studies"] % 20 == 0:
+            judged(origin, name, folder, found, normal=bool({name, Path(name).stem} & normal))
+            if found.counts["studies"] % KEPT_EVERY == 0:
+                keep()
                 print(found.counts["studies"], "studies,", len(found.problems), "problems", file=sys.stderr, flush=True)
-    text = json.dumps(summed(found), indent=1, ensure_ascii=False)
-    print(text)
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(canonical_json(json.loads(text)), asked.out)
+            if time.monotonic() - start > 60 * asked.minutes:
+                break
+    keep()
+    print(json.dumps(summed(found), indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

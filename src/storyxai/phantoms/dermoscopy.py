@@ -17,12 +17,11 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from storyxai.errors import InputError
-from storyxai.imaging.notes import note
 from storyxai.modalities.dermoscopy.findings import NAMES
 from storyxai.modalities.dermoscopy.grammar import write_report
 from storyxai.modalities.dermoscopy.lesion import largest_extent
 from storyxai.provenance import sha256_bytes
-from storyxai.types import Array, Box, Image, Mask
+from storyxai.types import Array, Box, Image, Mask, Note, Remark
 
 __all__ = ["SkinPhantom", "generate_skin_phantom"]
 
@@ -115,7 +114,7 @@ def generate_skin_phantom(seed: int, *, size: int = 192) -> SkinPhantom:
         f"phantom-{seed}.png",
         spacing_mm=(spacing, spacing),
         spacing_kind="patient",
-        notes=(note("note_synthetic"),),
+        notes=(Note("synthetic: made by storyxai, shows nobody", Remark("note_synthetic")),),
     )
     return SkinPhantom(
         seed,

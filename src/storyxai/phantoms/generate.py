@@ -11,7 +11,6 @@ from PIL import Image as Picture
 
 from storyxai.errors import InputError, OutputError
 from storyxai.files import fresh_folder
-from storyxai.imaging.notes import note
 from storyxai.modalities.chest_radiograph.grammar import Fact, write_report
 from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.phantoms.film import develop, devices_mm, line_integral
@@ -19,7 +18,7 @@ from storyxai.phantoms.findings import INSERTED, Insertion, Shadow, insert
 from storyxai.phantoms.registry import AnyPhantom, phantom_maker
 from storyxai.phantoms.thorax import SIDES, Anatomy, Body, Grid, build_anatomy
 from storyxai.provenance import canonical_json, sha256_bytes
-from storyxai.types import Box, Image, Mask
+from storyxai.types import Box, Image, Mask, Note, Remark
 
 __all__ = ["FINDINGS", "Phantom", "generate_phantom", "planned", "write_phantoms"]
 
@@ -80,7 +79,7 @@ def generate_phantom(seed: int, *, size: int = 256) -> Phantom:
     image = Image(
         pixels, sha256_bytes(pixels.tobytes()), f"phantom-{seed}.png", view=view,
         spacing_mm=(anatomy.grid.spacing_mm, anatomy.grid.spacing_mm), spacing_kind="patient", sex=body.sex,
-        age_years=body.age_years, notes=(note("note_synthetic"),),
+        age_years=body.age_years, notes=(Note("synthetic: made by storyxai, shows nobody", Remark("note_synthetic")),),
     )
     present = {insertion.finding: insertion.severity for insertion in insertions}
     return Phantom(

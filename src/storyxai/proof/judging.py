@@ -20,6 +20,7 @@ OUTCOMES: Final[Mapping[str, tuple[str, bool]]] = {
     "agree": ("methods_agree.passed", True),
     "disagree": ("methods_agree.passed", False),
     "short_disagree": ("methods_agree.passed", False),
+    "short_apart": ("methods_agree.passed", False),
     "short_no_map": ("shown", False),
     "all_withheld": ("shown", False),
     "no_place": ("shown", False),

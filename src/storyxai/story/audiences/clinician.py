@@ -149,13 +149,12 @@ MOST_WITH_ASKED = 5
 def _doubt(t: Teller, name: str) -> list[list[Sentence]]:
     """What else the first named finding may be, and what speaks against it or its place."""
     lines = [t.say("clinician.instead", {"F": name}) if t.tier(name) != "cannot_tell" else []]
-    agreed = _agreed(t, name)
-    if agreed and not t.value(agreed):
-        lines.append(t.say("clinician.short_disagree", {"F": name}, cites=[agreed]))
-    withheld = t.maps(name, shown=False)
-    if withheld and not t.maps(name, shown=True):
-        cites = [f"heatmaps.{name}.{method}.shown" for method in withheld]
-        lines.append(t.say("clinician.short_no_map", {"F": name}, cites=cites))
+    agreed, withheld = _agreed(t, name), t.maps(name, shown=False)
+    apart = [agreed] if agreed and not t.value(agreed) else []
+    hidden = [f"heatmaps.{name}.{method}.shown" for method in withheld if not t.maps(name, shown=True)]
+    if apart or hidden:
+        key = "short_apart" if apart and hidden else "short_disagree" if apart else "short_no_map"
+        lines.append(t.say(f"clinician.{key}", {"F": name}, cites=[*apart, *hidden]))
     against = [path for one in t.record["findings"] if t.value(path := _report_path(one)) is False]
     return [*lines, t.say("clinician.short_report", cites=against)] if against else lines
 
