@@ -211,7 +211,7 @@ def test_tables_print_values_at_their_paths() -> None:
     base = example_evidence()
     told = dataclasses.replace(base, provenance={**base.provenance, "told": ["Effusion", "Consolidation"],
                                                  "settings": {"most_told": 2}})  # fmt: skip
-    pages = [*PAGES.values(), render_html(tell(told, "clinician"), told)]
+    pages = [*PAGES.values(), *(render_html(tell(told, "clinician", language), told) for language in ("en", "de"))]
     assert set(re.findall(r"table-(\w+)", "".join(p.decode() for p in pages))) >= set(TABLES)
 
 

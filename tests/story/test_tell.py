@@ -158,7 +158,7 @@ def test_every_template_is_used_and_cites() -> None:
     words = load_words("en")
     source = "".join(p.read_text(encoding="utf-8") for p in sorted(Path(tell.__code__.co_filename).parent.rglob("*.py")))
     indexed = {f"patient.{stem}_" for stem in ("next", "help", "ask", "back")}
-    indexed |= {f"clinician.{stem}_" for stem in ("verdict", "also", "more", "report_line", "smallest")}
+    indexed |= {f"clinician.{stem}_" for stem in ("verdict", "also", "more", "report_line", "report_said", "smallest")}
     indexed |= {"practitioner.beside_", "practitioner.smallest_", "practitioner.learned_", "practitioner.near"}
     indexed |= {"clinician.learned_", "clinician.near"}
     parts = {"likely", "possible", "unlikely", "tell", "passed", "failed", "unasked", "score"}
