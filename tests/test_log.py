@@ -72,6 +72,22 @@ def test_what_was_done_to_a_study_stands_in_the_log(
     assert status == 2 and json.loads(said)["problems"]
 
 
+def test_a_release_by_nobody_and_an_export_of_an_altered_study_are_refused_and_logged(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, before = tmp_path / "log", {path.name: path.read_bytes() for path in study.iterdir()}
+    code, said = call(monkeypatch, capsys, "release", study, "--by", " ", "--log", log)
+    assert code == 2 and "by: is empty" in said
+    assert before == {path.name: path.read_bytes() for path in study.iterdir()}
+    (study / "clinician.html").write_bytes(before["clinician.html"] + b" ")
+    assert call(monkeypatch, capsys, "export", study, "--to", "dicom", "--out", tmp_path / "out", "--log", log)[0] == 2
+    assert not (tmp_path / "out").exists()
+    assert [(line["event"], line["to"], line["outcome"]) for line in lines_of(log)[1:]] == [
+        ("refused", "release", "InputError"), ("refused", "export dicom", "ArchiveError"),
+    ]
+    assert "PLANTED" not in log.read_text(encoding="utf-8")
+
+
 def test_a_log_that_cannot_be_kept_is_said_before_any_work(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

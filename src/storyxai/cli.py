@@ -6,6 +6,7 @@ Each program is loaded when its verb is typed: `--help` needs none of them, and 
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -276,7 +277,8 @@ def release(
     Example:  storyxai release stories/study-1 --by "Dr. A. Example"
     """
     book = _opened_log(log, log_key)
-    done = releasing.release(study, by=by, with_picture=with_picture)
+    with logging_to.log_refusal(book, study, "release") if book else nullcontext():
+        done = releasing.release(study, by=by, with_picture=with_picture)
     if book:
         logging_to.log_released(book, done)
     line = f"{done.folder}: the patient's page is released by {done.release.by}, {done.release.time}"
@@ -339,7 +341,8 @@ def export(
     Example:  storyxai export stories/study-1 --to all --out exported    (each form in a folder of its name)
     """
     book = _opened_log(log, log_key)
-    done = exporting.export_study(study, out, to=to, source=source)
+    with logging_to.log_refusal(book, study, f"export {to}") if book else nullcontext():
+        done = exporting.export_study(study, out, to=to, source=source)
     if book:
         logging_to.log_exported(book, study, done, to)
     lines = [*(f"{done.folder}/{name}" for name in done.files), *(f"  {remark}" for remark in done.remarks)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from storyxai.errors import ArchiveError
+from storyxai.errors import ArchiveError, InputError
 from storyxai.evidence.archive import read_archive
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.evidence.seal import read_key
@@ -19,7 +20,8 @@ from storyxai.programs.tell import NotTold, Told
 from storyxai.programs.verify import Verified
 from storyxai.provenance import sha256_file
 
-__all__ = ["LogChoice", "log_exported", "log_released", "log_told", "log_verified", "look_at_log", "open_log", "subject_of"]
+__all__ = ["LogChoice", "log_exported", "log_refusal", "log_released", "log_told", "log_verified", "look_at_log", "open_log",
+           "subject_of"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,17 @@ def log_exported(log: Logbook | None, study: Path, done: Exported, to: str) -> N
     """One line that says in which form a study left."""
     if log is not None:
         _add(log, replace(subject_of(study), event="exported", outcome="ok", to=to, count=len(done.files)))
+
+
+@contextmanager
+def log_refusal(log: Logbook | None, study: Path, to: str) -> Iterator[None]:
+    """Within the block, what stops a release or an export by an error is one line of its kind, without its words."""
+    try:
+        yield
+    except InputError as error:
+        if log is not None:
+            _add(log, replace(_subject(study), event="refused", to=to, outcome=type(error).__name__))
+        raise
 
 
 def look_at_log(path: Path, *, key: Path | None = None, expect: str = "") -> LogVerified:
