@@ -48,7 +48,7 @@ def test_three_lines_say_what_to_watch_for_and_what_next() -> None:
     words = sum(len(one.text.split()) for section in (claim, watch, after) for one in section.sentences)
     assert words <= 90
     normal = tell(normal_evidence(), "emergency").sections
-    assert "Nothing named" in normal[0].sentences[0].text and normal[1].heading == "Next"
+    assert "Nothing named" in normal[0].sentences[0].text and normal[1].heading == "To do"
     assert "Not to be relied on" in tell(doubted(), "emergency").sections[0].sentences[0].text
 
 

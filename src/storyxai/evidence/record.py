@@ -186,10 +186,9 @@ def _with_note_remarks(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """The record with the notes on its image as remarks: they were English words once."""
     study = record.get("study")
     image = study.get("image") if isinstance(study, Mapping) else None
-    notes = image.get("notes") if isinstance(image, Mapping) else None
-    if not isinstance(notes, list) or not any(isinstance(text, str) for text in notes):
+    if not isinstance(study, Mapping) or not isinstance(image, Mapping) or not isinstance(image.get("notes"), list):
         return record
-    told = [_quoted(text) if isinstance(text, str) else text for text in notes]
+    told = [_quoted(text) if isinstance(text, str) else text for text in image["notes"]]
     return {**record, "study": {**study, "image": {**image, "notes": told}}}
 
 

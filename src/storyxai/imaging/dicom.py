@@ -216,7 +216,7 @@ def _stored(data: bytes, file: DicomFile, rows: int, columns: int) -> tuple[Stor
         words = np.frombuffer(data, ">u2", (rows * columns + 1) // 2, found.start).astype("<u2").view("u1")[: rows * columns]
     high = whole(file.header, "HighBit")
     shift = max(0, min((bits - 1 if high is None else high) + 1 - bits, allocated - bits))
-    notes = [note("note_high_bits", low=shift, high=shift + bits - 1)] if shift else []
+    notes: list[str] = [note("note_high_bits", low=shift, high=shift + bits - 1)] if shift else []
     return Stored(words.reshape(rows, columns), word_values(allocated, bits, signed=signed, shift=shift), bits, signed), notes
 
 
@@ -225,7 +225,7 @@ def _upright(
 ) -> tuple[Array, tuple[float, float] | None, list[str]]:
     """The picture with the head up and the patient's left on its right side, where the tags say how it lies."""
     across, down = directions
-    notes = []
+    notes: list[str] = []
     if across in {"H", "F"} and down in {"L", "R", "A", "P"}:
         pixels, (across, down) = np.swapaxes(pixels, 0, 1), (down, across)
         spacing_mm = None if spacing_mm is None else (spacing_mm[1], spacing_mm[0])
@@ -241,7 +241,7 @@ def _upright(
 
 def _tag_notes(header: Any) -> list[str]:
     """What else the file says of its picture."""
-    notes = []
+    notes: list[str] = []
     if part := body_part(header):
         notes.append(note("note_body_part", part=part))
     if text(header, "PresentationIntentType") == "FOR PROCESSING":

@@ -174,7 +174,7 @@ def _window(header: Any, values: Values) -> tuple[Values | None, list[str]]:
     center, width = number(header, "WindowCenter"), number(header, "WindowWidth")
     if center is None or width is None:
         return None, []
-    function, notes = text(header, "VOILUTFunction") or "LINEAR", []
+    function, notes = text(header, "VOILUTFunction") or "LINEAR", list[str]()
     if function not in _FUNCTIONS:
         function, notes = "LINEAR", [note("note_lut_function")]
     if width <= 0:

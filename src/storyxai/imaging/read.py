@@ -237,7 +237,7 @@ def _deep(values: NDArray[np.generic], *, white_is_zero: bool) -> tuple[Array, l
     else:
         words = values.astype(np.uint16)
         pixels = robust_table(words, np.arange(65536, dtype=np.float64))[words]
-    notes = [note("note_16_bits")]
+    notes: list[str] = [note("note_16_bits")]
     if white_is_zero:
         pixels = np.subtract(np.float32(1), pixels, dtype=np.float32)
         notes.append(note("note_white_zero"))

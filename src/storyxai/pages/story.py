@@ -358,8 +358,7 @@ class _Builder:
         at, limit, name = item["probability"], item["threshold"], labels.words.finding(finding)
         values = {"probability": at, "low": low, "high": high, "threshold": limit}
         numbers = {key: labels.words.number(value, ".2f") for key, value in values.items()}
-        # Two decimals, but a probability is never printed as sure when it is not.
-        said = Part(numbers["probability"], path) if 0.005 <= at < 0.995 else value_part(self.record, path, labels, exact=False)
+        said = Part(labels.words.printed(at, "decimal"), path)  # "above 0.99": never as sure when it is not
         words = labels["scored" if "calibration" in self.record["gaps"] else "tiers"]
         return _Gauge(
             finding=finding, name=name, tier=item["tier"], said=words[item["tier"]], probability=said,

@@ -96,7 +96,7 @@ def _place_of(given: dict[str, str], *, bilateral: bool) -> str:
 @lru_cache(maxsize=1)
 def _places() -> dict[str, str]:
     """Every place behind a noun, by what it says."""
-    found = {}
+    found: dict[str, str] = {}
     for side in filter(None, SIDE_WORDS):
         for zone in ZONE_WORDS:
             at = f"{side} {zone}".strip()
