@@ -41,7 +41,7 @@ def gathered(model: CalibratedReader, **asked: object) -> Evidence:
 
 
 @pytest.mark.parametrize(("given", "said"), [
-    (Allowance(samples=0), "samples: 0 are too few for LIME — use 100 or more, best 1000, or 'auto'"),
+    (Allowance(samples=0), "samples: 0 are too few for LIME — use 100 or more, or 'auto'"),
     (Allowance(seconds=0.0), "seconds: 0 is a budget of nothing — allow a second or more"),
     (Allowance(seconds=float("nan")), "seconds: nan is a budget of nothing"),
     (Allowance(memory_mb=-1.0), "memory: -1 is a budget of nothing"),

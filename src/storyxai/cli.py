@@ -125,8 +125,8 @@ class _TellWords:
         str, typer.Option(help="Methods that draw maps, such as grad_cam, lime, occlusion; several with commas.")
     ] = "grad_cam,lime"
     samples: Annotated[
-        str, typer.Option(help="LIME's perturbed images; more is slower and steadier. auto: until its result is stable.")
-    ] = "1000"
+        str, typer.Option(help="LIME's perturbed images; more is slower and steadier. auto: until stable, at most 1024.")
+    ] = "auto"
     seconds: Annotated[float | None, typer.Option(help="Time for each method that samples; pages say how far it came.")] = None
     memory: Annotated[float | None, typer.Option(help="Megabytes for perturbed images at once, beside the model's own.")] = None
     seed: Seed = 0
@@ -385,7 +385,7 @@ class _ExplainWords:
     method: Annotated[str, typer.Option(help="grad_cam (Grad-CAM), lime (LIME), occlusion, ...")] = "grad_cam"
     model: Model = None
     findings: Findings = ""
-    samples: Annotated[str, typer.Option(help="LIME's perturbed images; auto: until its result is stable.")] = "1000"
+    samples: Annotated[str, typer.Option(help="LIME's perturbed images; auto: until stable, at most 1024.")] = "auto"
     seconds: Annotated[float | None, typer.Option(help="Time that a method that samples may take.")] = None
     memory: Annotated[float | None, typer.Option(help="Megabytes for perturbed images at once, beside the model's own.")] = None
     seed: Seed = 0

@@ -10,7 +10,16 @@ import pytest
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import Budget
-from storyxai.explain.lime import LimeFit, LimeResult, kernel_weights, lime, lime_map, sample_vectors, unsettled_error
+from storyxai.explain.lime import (
+    LimeFit,
+    LimeResult,
+    foldover_vectors,
+    kernel_weights,
+    lime,
+    lime_map,
+    sample_vectors,
+    unsettled_error,
+)
 from storyxai.explain.ridge import RidgeFit, inverse_of, weighted_ridge
 from storyxai.explain.superpixels import grid_segments
 
@@ -97,6 +106,35 @@ def test_more_samples_start_with_the_same_ones() -> None:
     assert abs(vectors[1:].mean() - 0.5) < 4 * 0.5 / np.sqrt(2000 * COUNT)
 
 
+def test_a_foldover_design_is_balanced_and_every_row_has_its_complement() -> None:
+    vectors = foldover_vectors(COUNT, samples=192, seed=2)
+    assert (vectors[1::2] == 1 - vectors[::2]).all()
+    assert (foldover_vectors(COUNT, samples=100, seed=2) == vectors[:100]).all()
+    for start in range(0, 192, 64):
+        signs = 2 * vectors[start : start + 64].astype(int) - 1
+        assert (signs.T @ signs == 64 * np.eye(COUNT)).all() and (signs.sum(axis=0) == 0).all()
+    assert (vectors[:64] != vectors[64:128]).any() and (vectors != foldover_vectors(COUNT, samples=192, seed=3)).any()
+
+
+def test_two_superpixels_that_speak_together_cancel_in_a_pair_but_not_in_independent_samples() -> None:
+    """Of 2 x y, and x and y are shown at half of all times, each superpixel's own effect is exactly one."""
+    pure = explain(curved, samples=64, ridge=0.0)
+    expected = np.zeros(COUNT)
+    expected[[3, 7, 5]] = 1, 1, -1
+    np.testing.assert_allclose(pure.coefficients[0], expected, atol=1e-12)
+    # 2 x y = x + y - 1/2 + a quarter of the variance that is even in both; weights of pairs differ a little.
+    np.testing.assert_allclose(pure.intercept[0], -0.5, atol=0.03)
+    np.testing.assert_allclose(pure.r2[0], 0.75 / (0.75 + 0.25), atol=0.03)
+    alone = explain(curved, samples=64, ridge=0.0, design="independent")
+    assert np.abs(alone.coefficients[0] - expected).max() > 0.05
+
+
+def test_too_few_samples_for_pairs_are_drawn_independently_and_an_odd_one_is_left_out() -> None:
+    assert explain(linear, samples=2 * COUNT + 3).design == "independent"
+    odd = explain(linear, samples=2 * COUNT + 5)
+    assert (odd.design, odd.samples.tolist()) == ("foldover", [2 * COUNT + 4] * 3)
+
+
 def test_signs_hold_between_500_and_1000_samples() -> None:
     few, many = explain(curved, samples=500), explain(curved, samples=1000)
     sure = (many.interval[..., 0] > 0) | (many.interval[..., 1] < 0)
@@ -105,8 +143,10 @@ def test_signs_hold_between_500_and_1000_samples() -> None:
     assert (np.sign(few.coefficients) == np.sign(many.coefficients))[sure].all()
 
 
-def test_standard_error_is_the_spread_over_seeds() -> None:
-    runs = [explain(curved, samples=300, seed=seed) for seed in range(40)]
+@pytest.mark.parametrize(("design", "predict"), [("independent", "curved"), ("foldover", "noisy")])
+def test_standard_error_is_the_spread_over_seeds(design: str, predict: str) -> None:
+    asked = {"curved": curved, "noisy": lambda batch: noisy(batch)[:, 1:]}[predict]
+    runs = [explain(asked, samples=300, seed=seed, design=design, ridge=0.1) for seed in range(40)]
     spread = np.std([run.coefficients for run in runs], axis=0, ddof=1)
     stated = np.mean([run.standard_error for run in runs], axis=0)
     # 40 runs know a spread to 11 %; over 32 coefficients the mean ratio must be near one (HC3 is slightly cautious).
@@ -130,7 +170,7 @@ def test_a_model_that_never_moves_has_no_evidence() -> None:
     assert (result.reliability == 0).all()
 
 
-def test_the_first_sample_is_the_whole_image_and_batches_are_real() -> None:
+def test_the_first_independent_sample_is_the_whole_image_and_batches_are_real() -> None:
     seen: list[np.ndarray] = []
 
     def watching(batch: np.ndarray) -> np.ndarray:
@@ -138,7 +178,7 @@ def test_the_first_sample_is_the_whole_image_and_batches_are_real() -> None:
         seen.append(batch.copy())
         return linear(batch)
 
-    explain(watching, batch=64)
+    explain(watching, batch=64, design="independent")
     assert (seen[0][0, 0] == IMAGE).all()
     assert [len(batch) for batch in seen] == [64, 64, 64, 8]
 
@@ -152,7 +192,7 @@ def test_hidden_superpixels_take_the_fill_and_shown_ones_stay(fill) -> None:
         return batch.mean(axis=(1, 2, 3))[:, None]
 
     result = explain(watching, fill=fill, samples=40)
-    images, vectors = np.concatenate(seen), sample_vectors(COUNT, samples=40, seed=0).astype(bool)
+    images, vectors = np.concatenate(seen), foldover_vectors(COUNT, samples=40, seed=0).astype(bool)
     on = vectors[:, SEGMENTS]
     assert (images == IMAGE)[on].all()
     if fill == "mean":
@@ -208,7 +248,10 @@ def test_without_a_number_of_samples_it_stops_when_order_and_signs_are_known() -
     """A linear model is known after the first round, at which time its coefficients are those of its own slopes."""
     result = explain(linear, samples=None, ridge=0.0, first_per_superpixel=3)
     assert result.stopped == ("stable",) * 3
-    assert result.samples.tolist() == [3 * COUNT] * 3
+    # Two whole foldover designs of order 32: three samples a superpixel would be 48.
+    assert result.samples.tolist() == [128] * 3
+    alone = explain(linear, samples=None, ridge=0.0, first_per_superpixel=3, design="independent")
+    assert alone.samples.tolist() == [3 * COUNT] * 3
     np.testing.assert_allclose(result.coefficients, SLOPES, atol=1e-9)
     np.testing.assert_allclose(result.error, 0, atol=1e-9)
 
@@ -216,16 +259,16 @@ def test_without_a_number_of_samples_it_stops_when_order_and_signs_are_known() -
 def noisy(batch: np.ndarray) -> np.ndarray:
     """A linear finding, one of the same with much noise, and one of noise alone: the noise depends on the image only."""
     on = shown(batch)
-    noise = np.sin(1e4 * np.einsum("bs,s->b", on, np.sqrt(np.arange(2, COUNT + 2))))
+    noise = np.sin(12345.6 * np.einsum("bs,s->b", on, np.sqrt(np.arange(2, COUNT + 2))))
     # einsum, not BLAS: an image's answer must not depend on its place in the batch.
     plain = np.einsum("bs,s->b", on, SLOPES[0])
-    return np.stack([plain, plain + 1.5 * noise, noise], axis=1)
+    return np.stack([plain, plain + 2.5 * noise, noise], axis=1)
 
 
 def test_each_finding_stops_at_its_own_time_and_as_if_that_number_had_been_given() -> None:
     result = explain(noisy, samples=None, most=1000, error=0.15)
     assert result.stopped == ("stable", "stable", "samples")
-    assert result.samples[0] < result.samples[1] < result.samples[2] == 1000
+    assert result.samples[0] < result.samples[1] < result.samples[2] == 960  # fifteen matrices of 64 rows
     assert (result.error[:2] <= 0.15).all() and result.error[2] > 0.15
     for finding, samples in enumerate(result.samples.tolist()):
         fixed = explain(noisy, samples=samples)
@@ -256,10 +299,10 @@ def test_an_error_is_open_only_where_sign_or_order_is() -> None:
 
 
 def test_time_ends_it_after_the_least_that_a_fit_needs() -> None:
-    for samples in (None, 5000):
-        result = explain(curved, samples=samples, seconds=0.0, batch=4)
+    for samples, design, least in ((None, "foldover", 36), (5000, "foldover", 36), (5000, "independent", 20)):
+        result = explain(curved, samples=samples, seconds=0.0, batch=4, design=design)
         assert result.stopped == ("seconds",) * 2
-        assert result.samples.tolist() == [-(-(COUNT + 2) // 4) * 4] * 2
+        assert result.samples.tolist() == [least] * 2
 
 
 def test_memory_does_not_grow_with_the_number_of_samples() -> None:

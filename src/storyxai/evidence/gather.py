@@ -66,7 +66,7 @@ class GatherSettings:
     of `consistency.COMPANIONS`.
     """
 
-    samples: int | None = 1000
+    samples: int | None = None
     seed: int = 0
     modality: Modality | None = None
     force: bool = False

@@ -172,8 +172,8 @@ def calibrated(name: str, logit: float, calibration: Calibration | None) -> Find
         score = _sigmoid(logit)
         return Finding(name, score, (score, score), UNCALIBRATED_THRESHOLD)
     value = _sigmoid(calibration.scale * logit + calibration.bias)
-    many = np.array([_sigmoid(scale * logit + bias) for scale, bias in calibration.replicates] or [value])
-    low, high = np.percentile(many, INTERVAL)
+    replicates = np.array(calibration.replicates or ((calibration.scale, calibration.bias),), dtype=np.float64)
+    low, high = np.percentile(_sigmoids(replicates[:, 0] * logit + replicates[:, 1]), INTERVAL)
     interval = (min(float(low), value), max(float(high), value))
     return Finding(name, value, interval, calibration.threshold, calibration.prevalence)
 
@@ -252,4 +252,9 @@ def _one_piece(mask: Mask) -> Mask:
 
 
 def _sigmoid(value: float) -> float:
-    return float(1 / (1 + np.exp(-np.clip(value, -60.0, 60.0))))
+    return float(_sigmoids(np.array([value], dtype=np.float64))[0])
+
+
+def _sigmoids(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(values, -60.0, 60.0)))
+    return shares

@@ -2,14 +2,18 @@
 
 Source: Ribeiro et al., KDD 2016. Where we deviate from the `lime` package: the kernel is exp(-d^2 / width^2) (the
 package takes its square root, so its width w is our w * sqrt(2)); all findings share the perturbations; no feature
-selection; each coefficient has a standard error; without a number of samples it stops when it is stable.
+selection; each coefficient has a standard error; without a number of samples it stops when it is stable. Samples come as a
+foldover design (Box & Wilson 1951): rows of Hadamard matrices in random order, each followed by its complement, in which every
+superpixel is shown as often as hidden beside every other. What an image and its complement share, such as all interactions of
+two superpixels, cancels in their difference; the package draws every sample by itself, as `design="independent"` does here.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +22,17 @@ from storyxai.errors import InputError
 from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
 from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for
 from storyxai.explain.perturbation import Fill, HiddenSuperpixels, fill_for, fill_words
-from storyxai.explain.ridge import RidgeFit, weighted_ridge
+from storyxai.explain.ridge import BLOCK, RidgeFit, weighted_ridge
 from storyxai.explain.superpixels import check_segments, slic_segments
 from storyxai.types import Array, Value
 
-__all__ = ["Lime", "LimeFit", "LimeResult", "kernel_weights", "lime", "lime_map", "sample_vectors", "unsettled_error"]
+__all__ = [
+    "Design", "Lime", "LimeFit", "LimeResult", "foldover_vectors", "kernel_weights", "lime", "lime_map", "sample_vectors",
+    "unsettled_error",
+]
 
 Float64 = NDArray[np.float64]
+Design: TypeAlias = Literal["foldover", "independent"]
 # Two-sided 95 % of the normal distribution.
 Z_95 = 1.959963984540054
 
@@ -33,9 +41,10 @@ Z_95 = 1.959963984540054
 class LimeFit:
     """How LIME fits and when it stops by itself.
 
-    `width` of the kernel and `ridge` penalty. Stable is a finding when order and signs of its `strongest` superpixels are
-    known, each but for an error of at most `error` times the strongest coefficient. That is asked first after
-    `first_per_superpixel` samples a superpixel, then whenever their number has grown by `growth`, until `most` samples.
+    `width` of the kernel and `ridge` penalty; `design` of the samples: two that make a pair have their mean weight. Stable is
+    a finding when order and signs of its `strongest` superpixels are known, each but for an error of at most `error` times
+    the strongest coefficient. That is asked first after `first_per_superpixel` samples a superpixel, then whenever their
+    number has grown by `growth`, until `most` samples; of a foldover design after whole matrices only.
     """
 
     width: float = 0.25
@@ -44,7 +53,8 @@ class LimeFit:
     error: float = 0.25
     first_per_superpixel: int = 4
     growth: float = 1.5
-    most: int = 6000
+    most: int = 1024
+    design: Design = "foldover"
 
 
 DEFAULT_FIT = LimeFit()
@@ -60,7 +70,7 @@ class LimeResult:
     `r2` is weighted like the fit, 0 where the logit never changed. `reliability` in [0, 1] is the correlation over
     superpixels to expect with another seed, 1 - mean(standard_error^2) / variance(coefficients); too low, so
     cautious, below about ten samples per superpixel. `samples` were used for the finding, which `stopped` because it was
-    "stable", or had all its "samples" or "seconds"; `error` is then `unsettled_error`.
+    "stable", or had all its "samples" or "seconds"; `error` is then `unsettled_error`. `design` is that of the samples.
     """
 
     coefficients: Float64
@@ -74,6 +84,7 @@ class LimeResult:
     error: Float64
     seed: int
     fill: str
+    design: Design
 
 
 def lime(
@@ -85,20 +96,23 @@ def lime(
     fit: LimeFit = DEFAULT_FIT,
     budget: Budget = DEFAULT_BUDGET,
 ) -> LimeResult:
-    """The LIME coefficients of every finding from one set of perturbed images (the first is the whole image).
+    """The LIME coefficients of every finding from one set of perturbed images.
 
     Shapes: image [C, H, W] in [0, 1], or [H, W] of one channel; segments int32 [H, W] labelled 0..S-1. Memory holds
     `budget.batch` images at a time. Without `budget.samples` each finding keeps the fit at which it was first stable, so
-    that it does not depend on the others; the fit is then the same as with that number of samples given.
+    that it does not depend on the others; the fit is then the same as with that number of samples given. Fewer samples than
+    a foldover design needs, two a superpixel, are drawn independently; of an odd number it leaves out the last.
     Raises: InputError for too few samples, bad segments, a bad image or a model that does not answer [B, F].
     """
     pixels = checked_image(image)
     count = check_segments(segments, pixels.shape[1:])
     _check(count, fit, budget)
-    most = fit.most if budget.samples is None else budget.samples
-    vectors = sample_vectors(count, samples=max(most, count + 2), seed=budget.seed)
+    if budget.samples is not None and budget.samples < 2 * (count + 2):
+        fit = replace(fit, design="independent")
+    ends = _rounds(count, fit) if budget.samples is None else (_whole_pairs(budget.samples, fit),)
+    draw = foldover_vectors if fit.design == "foldover" else sample_vectors
+    vectors = draw(count, samples=ends[-1], seed=budget.seed)
     hidden = HiddenSuperpixels(pixels, segments, fill, batch=budget.batch)
-    ends = _rounds(count, fit) if budget.samples is None else (budget.samples,)
     fits, samples, stopped = _run(hidden, predict, vectors, ends=ends, options=fit, seconds=budget.seconds)
     reach = Z_95 * fits.standard_error
     return LimeResult(
@@ -113,6 +127,7 @@ def lime(
         error=unsettled_error(fits, strongest=fit.strongest),
         seed=budget.seed,
         fill=fill_words(fill),
+        design=fit.design,
     )
 
 
@@ -129,7 +144,15 @@ def _rounds(count: int, fit: LimeFit) -> tuple[int, ...]:
     ends = [max(fit.first_per_superpixel * count, count + 2)]
     while ends[-1] < fit.most:
         ends.append(min(fit.most, round(ends[-1] * fit.growth)))
-    return tuple(ends)
+    if fit.design == "independent":
+        return tuple(ends)
+    # Whole matrices, two or more: one alone cannot tell a superpixel's effect from that of three others together.
+    whole = 2 * hadamard_order(count)
+    return tuple(sorted({max(2, min(-(-end // whole), fit.most // whole)) * whole for end in ends}))
+
+
+def _whole_pairs(samples: int, fit: LimeFit) -> int:
+    return samples if fit.design == "independent" else samples // 2 * 2
 
 
 def _run(
@@ -148,10 +171,11 @@ def _run(
     open_findings = samples = np.zeros(0, dtype=np.int64)
     why: list[str] = []
     for end in ends:
-        told, late = hidden.answers(predict, vectors[len(answers) : end], deadline=deadline, least=_least(vectors, answers))
+        least = _least(vectors, answers, options)
+        told, late = hidden.answers(predict, vectors[len(answers) : end], deadline=deadline, least=least)
         answers = told if kept is None else np.concatenate([answers, told])
-        shown = vectors[: len(answers)]
-        new = weighted_ridge(shown, answers, weights=kernel_weights(shown, width=options.width), ridge=options.ridge)
+        answers = answers[: _whole_pairs(len(answers), options)]
+        new = _fit(vectors[: len(answers)], answers, options)
         if kept is None:
             kept, samples = new, np.zeros(answers.shape[1], dtype=np.int64)
             open_findings, why = np.arange(answers.shape[1]), ["samples"] * answers.shape[1]
@@ -170,9 +194,31 @@ def _run(
     return kept, samples, tuple(why)
 
 
-def _least(vectors: NDArray[np.uint8], answers: Float64) -> int:
+def _least(vectors: NDArray[np.uint8], answers: Float64, options: LimeFit) -> int:
     """How many more samples a fit needs at the least, whatever the time."""
-    return max(1, int(vectors.shape[1]) + 2 - len(answers))
+    least = int(vectors.shape[1]) + 2
+    return max(1, (least if options.design == "independent" else 2 * least) - len(answers))
+
+
+def _fit(vectors: NDArray[np.uint8], answers: Float64, options: LimeFit) -> RidgeFit:
+    """The weighted ridge fit; of a foldover design that of half the difference within each pair, and what it leaves open."""
+    weights = kernel_weights(vectors, width=options.width)
+    if options.design == "independent":
+        return weighted_ridge(vectors, answers, weights=weights, ridge=options.ridge)
+    paired = (weights[::2] + weights[1::2]) / 2
+    # Half the rows carry half the penalty.
+    odd = weighted_ridge(vectors[::2], (answers[::2] - answers[1::2]) / 2, weights=paired, ridge=options.ridge / 2)
+    both, start = np.repeat(paired, 2), answers[0]
+    mean = np.einsum("n,nf->f", both, answers - start) / both.sum()
+    spread, missed = np.zeros(len(mean)), np.zeros(len(mean))
+    for first in range(0, len(answers), BLOCK):
+        rows = slice(first, first + BLOCK)
+        moved = answers[rows] - start - mean
+        spread += np.einsum("n,nf->f", both[rows], moved**2)
+        missed += np.einsum("n,nf->f", both[rows], (moved - np.einsum("ns,fs->nf", vectors[rows] - 0.5, odd.coefficients)) ** 2)
+    moves = spread > 0
+    r2 = np.where(moves, 1 - missed / np.where(moves, spread, 1), 0.0)
+    return replace(odd, intercept=start + mean - odd.coefficients.sum(axis=1) / 2, r2=r2)
 
 
 def _replaced(kept: RidgeFit, new: RidgeFit, findings: NDArray[np.int64]) -> RidgeFit:
@@ -214,7 +260,7 @@ def _reliability(fit: RidgeFit) -> Float64:
 class Lime:
     """LIME on about `superpixels` SLIC superpixels; `fill` of what is hidden (None: the scene's filling)."""
 
-    superpixels: int = 60
+    superpixels: int = 30
     fill: Fill | None = None
     fit: LimeFit = DEFAULT_FIT
     key: str = "lime"
@@ -253,6 +299,7 @@ class Lime:
             "samples": int(result.samples[column]), "stopped": result.stopped[column],
             "error": float(result.error[column]), "seed": result.seed, "fill": words,
             "superpixels": result.coefficients.shape[1], "kernel_width": self.fit.width, "ridge": self.fit.ridge,
+            "design": result.design,
         }
 
 
@@ -271,6 +318,33 @@ def sample_vectors(count: int, *, samples: int, seed: int) -> NDArray[np.uint8]:
     vectors = np.random.default_rng(seed).integers(0, 2, (samples, count), dtype=np.uint8)
     vectors[0] = 1
     return vectors
+
+
+def hadamard_order(count: int) -> int:
+    """The order of the Hadamard matrices whose columns stand for so many superpixels: a power of two above their number."""
+    return 1 << count.bit_length()
+
+
+def foldover_vectors(count: int, *, samples: int, seed: int) -> NDArray[np.uint8]:
+    """Which superpixels a sample shows (1) or hides (0), uint8 [N, S]: rows of Hadamard matrices, each with its complement.
+
+    Each matrix has rows, columns and the columns' signs in an order of its own. More samples with the same seed begin with
+    the same vectors.
+    """
+    order, generator = hadamard_order(count), np.random.default_rng(seed)
+    numbers = np.arange(order)
+    # Sylvester's matrix: the parity of the bits that a row's and a column's number share.
+    shared = numbers[:, None] & numbers[None, :]
+    parity = np.zeros_like(shared)
+    for bit in range(order.bit_length()):
+        parity ^= shared >> bit & 1
+    vectors = np.empty((-(-samples // (2 * order)) * 2 * order, count), dtype=np.uint8)
+    for start in range(0, len(vectors), 2 * order):
+        # The first column never changes, so that it can stand for no superpixel.
+        columns = 1 + generator.permutation(order - 1)[:count]
+        half = parity[generator.permutation(order)][:, columns] ^ generator.integers(0, 2, count)
+        vectors[start : start + 2 * order : 2], vectors[start + 1 : start + 2 * order : 2] = half, 1 - half
+    return vectors[:samples]
 
 
 def kernel_weights(vectors: NDArray[np.uint8], *, width: float) -> Float64:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 
-__all__ = ["RidgeFit", "inverse_of", "weighted_ridge"]
+__all__ = ["BLOCK", "RidgeFit", "inverse_of", "weighted_ridge"]
 
 Float64 = NDArray[np.float64]
 BLOCK = 1024

@@ -18,14 +18,14 @@ class Allowance:
     """At most so many `samples` of a method that samples (None: until its result is stable), and so many `seconds` for each
     such method; its perturbed images at once take at most `memory_mb`. None: no limit of time, a batch of 64."""
 
-    samples: int | None = 1000
+    samples: int | None = None
     seconds: float | None = None
     memory_mb: float | None = None
 
     def check(self) -> None:
         """Raise InputError for a budget of nothing, and for one that cannot carry LIME's fit."""
         if self.samples is not None and self.samples < FEWEST_SAMPLES:
-            mend = f"use {FEWEST_SAMPLES} or more, best 1000, or '{AUTO}'"
+            mend = f"use {FEWEST_SAMPLES} or more, or '{AUTO}'"
             raise InputError("samples", f"{self.samples} are too few for LIME", mend=mend)
         for what, value, mend in (
             ("seconds", self.seconds, "allow a second or more, or leave it out"),

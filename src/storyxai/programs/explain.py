@@ -31,7 +31,7 @@ class ExplainOptions:
     finding: str
     method: str = "grad_cam"
     model: ModelChoice = SHIPPED_MODEL
-    samples: int | None = 1000
+    samples: int | None = None
     seed: int = 0
     force: bool = False
     seconds: float | None = None

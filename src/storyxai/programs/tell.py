@@ -55,7 +55,7 @@ class TellOptions:
     language: str = "en"
     model: ModelChoice = SHIPPED_MODEL
     methods: Sequence[str] = METHODS
-    samples: int | None = 1000
+    samples: int | None = None
     seed: int = 0
     indication: str = ""
     force: bool = False
