@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?", default=ROOT.parent / "shared" / "data")
     parser.add_argument("--model", type=Path, default=SHIPPED)
     parser.add_argument("--count", type=int, default=500, help="films a set")
-    parser.add_argument("--phantoms", type=int, default=100)
+    parser.add_argument("--phantoms", type=int, default=500)
     chosen = parser.parse_args()
     student = load_student(chosen.model)
     marks = set(student.card.training.get("patients", ()))
