@@ -621,7 +621,7 @@ def test_real_dicom_is_told_upright_and_what_is_no_chest_is_not(
     assert ended.status == 0, ended.err
     (study,) = out.iterdir()
     record = json.loads((study / "evidence.json").read_bytes())
-    assert any("MONOCHROME1" in note for note in record["study"]["image"]["notes"])
+    assert "note_monochrome1" in [note["code"] for note in record["study"]["image"]["notes"]]
     assert call("verify", study).status == 0
     for path in sorted((folder / "odd").glob("*.dcm")):
         refused = call("tell", path, "--out", tmp_path / "odd", *FEW)

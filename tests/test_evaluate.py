@@ -383,7 +383,7 @@ def test_page_is_closed_self_contained_and_the_same_each_time(full: dict[str, An
     tags = _Tags()
     tags.feed(page.decode("utf-8"))
     assert tags.open == []
-    assert len(tags.loads) == 3 and all(load.startswith("data:image/svg+xml;base64,") for load in tags.loads)
+    assert len(tags.loads) == 5 and all(load.startswith("data:image/svg+xml;base64,") for load in tags.loads)
     text = " ".join(tags.text)
     assert text.count("Research use only") == 4, "at the top and bottom, on screen and on every printed page"
     assert "synthetic phantoms, not patients" in text

@@ -127,7 +127,7 @@ def test_at_most_five_findings_are_named_on_a_page(name: str) -> None:
     ("one likely", "Probably abnormal: likely atelectasis (about 80 in 100 such images have it)."),
     ("one doubtful", "Hard to call: the model cannot tell about atelectasis (0.15)."),
     ("normal with doubts", "Nothing named: the model finds 11 of 14 findings unlikely; this does not exclude disease. "
-                           "Of 3 more it cannot tell (see the table)."),
+                           "It cannot tell about 3 more (see the table)."),
     ("far from training", "Not to be relied on: the model cannot tell about any of its 14 findings on this image."),
     ("methods disagree", "Probably abnormal: likely effusion in the right lower zone (about 80 in 100 such images have it)."),
     ("stranger's model, high", "Scores, not probabilities: effusion in the right lower zone (0.70) and mass (0.70) scored"),
