@@ -137,11 +137,18 @@ def cams(bench: Bench) -> Row:
     def monais(count: int) -> np.ndarray:
         from monai.visualize import GradCAM as Theirs
 
-        cam = Theirs(nn_module=net, target_layers="features.norm5", upsampler=lambda maps, _: maps)
+        # Its hooks forbid the ReLU in place that follows a DenseNet's last features, so it is asked of the MobileNet.
+        cam = Theirs(nn_module=bench.mobilenet, target_layers="features.12", upsampler=lambda _: lambda maps: maps)
         # Its maps are scaled to [0, 1] and turned over: 1 is where the least evidence lies.
-        return np.stack([np.asarray(cam(tensor, class_idx=f).detach())[0, 0] for f in range(count)])
+        return np.stack([cam(tensor, class_idx=f).detach().numpy()[0, 0] for f in range(count)])
 
-    with_monai = {f"monai_{n}": (lambda n=n: monais(n)) for n in (1, 14)} if _there("monai") else {}
+    def mobile(count: int) -> np.ndarray:
+        return np.stack([one.values for one in grad.explain(bench.model(bench.mobilenet), large, FINDINGS[:count])])
+
+    with_monai: Timed = {}
+    if _there("monai"):
+        sides = {"ours": mobile, "monai": monais}
+        with_monai = {f"{who}_mobilenet_{n}": (lambda n=n, ask=ask: ask(n)) for who, ask in sides.items() for n in (1, 14)}
     times = timed({
         "student_1": lambda: grad.explain(student, small, names[:1]), "student_14": lambda: grad.explain(student, small, names),
         "student_family": family,
@@ -155,7 +162,7 @@ def cams(bench: Bench) -> Row:
     agreement = {"captum": _mean([correlation(a, b) for a, b in zip(ours, captums(14), strict=True)]),
                  "pytorch_grad_cam": _mean([correlation(a, b) for a, b in zip(enlarged, theirs(14), strict=True)])}
     if with_monai:
-        agreement["monai"] = _mean([correlation(a, 1 - b) for a, b in zip(ours, monais(14), strict=True)])
+        agreement["monai"] = _mean([correlation(a, 1 - b) for a, b in zip(mobile(14), monais(14), strict=True)])
     return {"seconds": times, "agreement": agreement, "family": [method.key for method in CAMS]}
 
 
@@ -260,7 +267,10 @@ def evidence(bench: Bench) -> Row:
         return run
 
     settings, film = GatherSettings(samples=bench.samples), bench.film
-    times = timed({"ours": lambda: gather(bench.student, film, settings=settings)}, bench.rounds)
+    times = timed({
+        "ours": lambda: gather(bench.student, film),
+        "ours_at_equal_samples": lambda: gather(bench.student, film, settings=settings),
+    }, bench.rounds)
     for name, net in (("mobilenet_v3_small", bench.mobilenet), ("densenet121", bench.densenet)):
         times |= timed({f"notebook_{name}": notebook(net)}, 1, warm=False)
     return {"seconds": times, "samples": bench.samples}
