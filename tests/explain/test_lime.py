@@ -11,6 +11,7 @@ import pytest
 from storyxai.errors import InputError
 from storyxai.explain.contract import Budget
 from storyxai.explain.lime import (
+    Lime,
     LimeFit,
     LimeResult,
     foldover_vectors,
@@ -22,6 +23,7 @@ from storyxai.explain.lime import (
 )
 from storyxai.explain.ridge import RidgeFit, inverse_of, weighted_ridge
 from storyxai.explain.superpixels import grid_segments
+from storyxai.models.adapters.function import FunctionModel
 
 RNG = np.random.default_rng(11)
 SIDE, COUNT = 32, 16
@@ -328,3 +330,19 @@ def test_blocks_of_rows_give_the_fit_of_all_rows() -> None:
     known = np.linalg.lstsq(design * np.sqrt(weights)[:, None], answers * np.sqrt(weights)[:, None], rcond=None)[0]
     np.testing.assert_allclose(fit.coefficients, known[1:].T, atol=1e-9)
     np.testing.assert_allclose(inverse_of(design.T @ design), np.linalg.inv(design.T @ design), atol=1e-9)
+
+
+def test_lime_waits_only_for_what_is_asked() -> None:
+    """The finding of noise alone never settles; asked for the plain one, LIME ends at once and with the same map."""
+    asked: list[int] = []
+
+    def watched(batch: np.ndarray) -> np.ndarray:
+        asked.append(len(batch))
+        return noisy(batch)
+
+    method = Lime(superpixels=COUNT, fill=0.0, fit=LimeFit(error=0.15))
+    model = FunctionModel(watched, findings=("plain", "both", "noise"), size=(SIDE, SIDE))
+    alone = method.explain(model, IMAGE[None], ("plain",), Budget(samples=None))
+    few, asked[:] = sum(asked), []
+    whole = method.explain(model, IMAGE[None], ("plain", "both", "noise"), Budget(samples=None))
+    assert few < sum(asked) and alone[0].values.tobytes() == whole[0].values.tobytes()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
-from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for
+from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for, logits_of
 from storyxai.explain.perturbation import Fill, HiddenSuperpixels, fill_for, fill_words
 from storyxai.explain.ridge import BLOCK, RidgeFit, weighted_ridge
 from storyxai.explain.superpixels import check_segments, slic_segments
@@ -283,21 +283,26 @@ class Lime:
         columns, pixels = columns_of(model, findings), image_for(model, image)
         segments = slic_segments(pixels, count=self.superpixels, structures=scene.structures)
         fill, words = fill_for(self.fill, scene)
-        result = lime(model.logits, pixels, segments, fill=fill, fit=self.fit, budget=budget)
+
+        def asked(images: Array) -> Array:
+            # Only what is asked is waited for: a finding that nobody tells of would go on to the last sample.
+            return np.ascontiguousarray(logits_of(model.logits, images)[:, list(columns)])
+
+        result = lime(asked, pixels, segments, fill=fill, fit=self.fit, budget=budget)
         maps = lime_map(result, segments)
         return tuple(
             Explanation(
-                finding, self.key, maps[column], "logit per superpixel", self._details(result, column, words),
-                segments, result.interval[column].astype(np.float32),
+                finding, self.key, maps[row], "logit per superpixel", self._details(result, row, words),
+                segments, result.interval[row].astype(np.float32),
             )
-            for finding, column in zip(findings, columns, strict=True)
+            for row, finding in enumerate(findings)
         )
 
-    def _details(self, result: LimeResult, column: int, words: str) -> dict[str, Value]:
+    def _details(self, result: LimeResult, row: int, words: str) -> dict[str, Value]:
         return {
-            "r2": float(result.r2[column]), "reliability": float(result.reliability[column]),
-            "samples": int(result.samples[column]), "stopped": result.stopped[column],
-            "error": float(result.error[column]), "seed": result.seed, "fill": words,
+            "r2": float(result.r2[row]), "reliability": float(result.reliability[row]),
+            "samples": int(result.samples[row]), "stopped": result.stopped[row],
+            "error": float(result.error[row]), "seed": result.seed, "fill": words,
             "superpixels": result.coefficients.shape[1], "kernel_width": self.fit.width, "ridge": self.fit.ridge,
             "design": result.design,
         }
