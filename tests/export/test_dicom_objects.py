@@ -309,3 +309,19 @@ def test_the_report_of_a_released_study_is_verified_by_its_observer(objects: dic
         (tmp_path / "report.dcm").write_bytes(files["report.dcm"])
         said = subprocess.run([validator, str(tmp_path / "report.dcm")], capture_output=True, text=True, check=False)
         assert not [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")]
+
+
+def test_marks_on_a_picture_in_colour_are_a_presentation_state_for_colour(tmp_path: Path) -> None:
+    image = replace(EVIDENCE.image, pixels=np.repeat(EVIDENCE.image.pixels[..., None], 3, axis=-1))
+    export = Export(replace(EVIDENCE, image=image, heatmaps=()), {})
+    data = dicom_files(export)
+    marks, picture = read(data["marks.dcm"]), read(data["image.dcm"])
+    assert (marks.SOPClassUID.name, picture.PhotometricInterpretation) == ("Color Softcopy Presentation State Storage", "RGB")
+    referred, = marks.ReferencedSeriesSequence[0].ReferencedImageSequence
+    assert referred.ReferencedSOPInstanceUID == picture.SOPInstanceUID and len(marks.ICCProfile) > 128
+    assert data == dicom_files(export)
+    if validator := shutil.which("dciodvfy"):
+        for name, one in data.items():
+            (tmp_path / name).write_bytes(one)
+            said = subprocess.run([validator, "-new", str(tmp_path / name)], capture_output=True, text=True, check=False)
+            assert not [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")], name

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any, Final
 
 import numpy as np
@@ -183,11 +184,12 @@ def _reference(export: Export) -> Any:
         header.update(export.source.header)
     else:
         rows, columns = export.evidence.image.pixels.shape[:2]
+        samples, photometric, bits = (3, "RGB", 8) if export.evidence.image.pixels.ndim == 3 else (1, "MONOCHROME2", 16)
         header.update(_dataset({
             "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "SOPInstanceUID": export.uid("instance", "image", "1"),
             "SeriesInstanceUID": export.uid("series", "image"), "Modality": "OT", "Rows": rows, "Columns": columns,
-            "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16, "BitsStored": 16,
-            "HighBit": 15, "PixelRepresentation": 0, "PatientOrientation": ["L", "F"],
+            "SamplesPerPixel": samples, "PhotometricInterpretation": photometric, "BitsAllocated": bits, "BitsStored": bits,
+            "HighBit": bits - 1, "PixelRepresentation": 0, "PatientOrientation": ["L", "F"],
         }))  # fmt: skip
     header.file_meta = _meta(header)
     return header
@@ -311,10 +313,18 @@ def _marks(desk: _Desk, masks: Mapping[str, Mask]) -> Any:
             shape = hd.pr.GraphicObject("POLYLINE", line, units="PIXEL")
             text = hd.pr.TextObject(words, units="PIXEL", anchor_point=(float(line[0, 0]), float(line[0, 1])))
             notes.append(hd.pr.GraphicAnnotation([desk.reference], layers[-1], graphic_objects=[shape], text_objects=[text]))
-    return hd.pr.GrayscaleSoftcopyPresentationState(
+    colour = desk.reference.SamplesPerPixel == 3  # a state for grey pictures may not refer to one in colour (PS3.3 A.33.1)
+    kind = hd.pr.ColorSoftcopyPresentationState if colour else hd.pr.GrayscaleSoftcopyPresentationState
+    return kind(
         [desk.reference], content_label="STORYXAI", content_description=RESEARCH_USE, content_creator_name="Storyxai^Program",
         graphic_layers=layers, graphic_annotations=notes, **desk.series("marks"), **desk.device(),
+        **({"icc_profile": _srgb()} if colour else {}),
     )  # fmt: skip
+
+
+def _srgb() -> bytes:
+    """The ICC profile of sRGB that comes with highdicom."""
+    return resources.files("highdicom").joinpath("_icc_profiles", "sRGB_v4_ICC_preference.icc").read_bytes()
 
 
 def _box_words(box: Box) -> str:
