@@ -76,7 +76,7 @@ class TellSettings:
     language: str = "en"
     model: str = ""
     samples: Count = 1000
-    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     most_seconds: Seconds = 300.0
     most_attempts: Count = 3
     studies_per_process: Count = 200
