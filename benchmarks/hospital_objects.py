@@ -201,9 +201,15 @@ def read_by_others(path: Path, found: Figures) -> None:
             _count(found.errors, f"{name}: {line[:160]}")
         for line in said.splitlines():
             if line.startswith("Warning"):
-                _count(found.warnings, f"{name}: {line[:160]}")
+                _count(found.warnings, f"{name}: {_without_place(line)}")
         if errors and len(found.examples) < 20:
             found.examples.append(f"{path.parent.name}/{path.name}: {errors[0][:200]}")
+
+
+def _without_place(line: str) -> str:
+    """The complaint and the element that it is about, without where in the object that stands."""
+    place, end, said = line.partition("> - ")
+    return f"{place.rpartition('/')[2]}: {said}"[:160] if end else line[:160]
 
 
 def stored_by_orthanc(home: Path, found: Figures) -> None:
