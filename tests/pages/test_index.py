@@ -154,6 +154,11 @@ def test_a_score_is_not_called_likely() -> None:
     assert b"0.90 score" in render_index([study]) and b"0.90 likely" not in render_index([study])
 
 
+def test_a_chip_never_prints_certainty() -> None:
+    page = render_index([listed(1, {"Edema": ("likely", 0.9996)})])
+    assert b"above 0.99 likely" in page and b"<small>1.00" not in page
+
+
 def test_telling_several_films_writes_their_index_and_one_more_renews_it(tmp_path: Path) -> None:
     out = tmp_path / "stories"
     for name in ("a", "b"):

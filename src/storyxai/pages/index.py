@@ -120,7 +120,7 @@ class _View:
     def _line(self, study: Listed) -> _Line:
         words = self.labels["scored" if study.scored else "tiers"]
         chips = tuple(
-            _Chip(tier, study.called(name), f"{self.labels.words.number(probability, '.2f')} {words[tier]}")
+            _Chip(tier, study.called(name), f"{self.labels.words.printed(probability, 'decimal')} {words[tier]}")
             for name in study.named for tier, probability in [study.findings[name]]
         )
         known = [study.findings.get(name) for name in self.findings]

@@ -19,13 +19,12 @@ from storyxai.programs.runs import open_run
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.build import References, build_scorecard
-from storyxai.training.config import TEACHER_TABLES, Recipe
+from storyxai.training.config import TASKS, TEACHER_TABLES, Recipe
 from storyxai.training.distil import Parts, check_parts, gather_examples, train_teachers, with_outlines
 from storyxai.training.outputs import network_outputs
 
-__all__ = ["TASKS", "TEACHER_FORMAT", "judge_teacher", "teach_to_folder"]
+__all__ = ["TEACHER_FORMAT", "judge_teacher", "teach_to_folder"]
 
-TASKS = ("findings", "masks", "report")
 TEACHER_FORMAT = "storyxai-teacher/1"
 
 
