@@ -28,8 +28,11 @@ PARTS = 10
 BINS = 5
 
 
-def judged(frame: pd.DataFrame, *, models: str) -> tuple[Trust, dict[str, Any]]:
-    """The trust fitted on all boxed maps, and figures from parts that were left out."""
+def judged(frame: pd.DataFrame, *, models: str, by_finding: bool = False) -> tuple[Trust, dict[str, Any]]:
+    """The trust fitted on all boxed maps, and figures from parts that were left out.
+
+    With `by_finding` each finding has a rate of its own beside what the values tell.
+    """
     fitted, record = {}, {}
     for method, rows in frame.groupby("method"):
         cases = rows[np.isfinite(rows["hit"]) & (rows["peak"] > 0)].reset_index(drop=True)
@@ -37,20 +40,21 @@ def judged(frame: pd.DataFrame, *, models: str) -> tuple[Trust, dict[str, Any]]:
             continue
         cases["average_hit"] = average_hits(cases)
         often = cases["finding"].map(cases["finding"].value_counts()) >= FEWEST
-        trust, figures = judged_method(cases[often].reset_index(drop=True), rows)
+        trust, figures = judged_method(cases[often].reset_index(drop=True), rows, by_finding)
         fitted[str(method)], record[str(method)] = trust, figures | {"elsewhere": elsewhere(cases[~often], trust)}
     data = "NIH ChestX-ray14 and RSNA boxes, films that the model which drew the map had not learnt from"
     return Trust(fitted, data, models), {"methods": record, "data": data, "models": models}
 
 
-def judged_method(cases: pd.DataFrame, rows: pd.DataFrame) -> tuple[MethodTrust, dict[str, Any]]:
+def judged_method(cases: pd.DataFrame, rows: pd.DataFrame, by_finding: bool) -> tuple[MethodTrust, dict[str, Any]]:
     """One method: its trust, and its figures. `cases` are the boxed maps that are not empty, `rows` all of them."""
     patients, hits = cases["patient"].to_numpy(dtype=str), cases["hit"].to_numpy() >= 0.5
     values = cases[list(MAP_VALUES)].to_numpy(dtype=np.float64)
     worth = worth_of(values, hits, patients, count=1000)
-    said = cross_validated(values, hits, patients)
+    whose = cases["finding"].to_numpy(dtype=str) if by_finding else None
+    said = cross_validated(values, hits, patients, whose)
     blind = float(cases["centre_hit"].mean())
-    names, model = fitted_on(values, hits, worth)
+    names, model = fitted_on(values, hits, worth, whose)
     interval = _plain(bootstrap_interval(mean_statistic(hits.astype(float)), patients, seed=0))
     ranking = _plain(bootstrap_interval(auroc_statistic(hits, said), patients, seed=0))
     trust = MethodTrust(
@@ -77,7 +81,8 @@ def judged_method(cases: pd.DataFrame, rows: pd.DataFrame) -> tuple[MethodTrust,
         "empty": int((rows["peak"] <= 0).sum()), "auroc": ranking,
         "ece": trust.ece, "ece_floor": ece_floor(said, bins=BINS), "blind": blind, "shown_from": SHOWN_FROM,
         "worth": {k: {"auroc": w.auroc, "interval": w.interval, "kept": w.kept} for k, w in worth.items()},
-        "reliability": reliability(said, hits), "told": told_shares(rows, trust),
+        "reliability": reliability(said, hits),
+        "by_finding": by_finding_of(cases["finding"].to_numpy(dtype=str), said, group, hits), "told": told_shares(rows, trust),
     }
     if "their_hit" in cases and np.isfinite(cases["their_hit"].astype(float)).any():
         beside = np.isfinite(cases["their_hit"].to_numpy(dtype=float))
@@ -107,23 +112,30 @@ def worth_of(
 
 
 def fitted_on(
-    values: NDArray[np.float64], hits: NDArray[np.bool_], worth: Mapping[str, ValueWorth]
+    values: NDArray[np.float64], hits: NDArray[np.bool_], worth: Mapping[str, ValueWorth],
+    whose: NDArray[np.str_] | None = None,
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """The kept values' names, and weights, centres, scales and intercept as `MethodTrust` takes them."""
+    """The kept values' names, and weights, centres, scales, intercept and offsets as `MethodTrust` takes them.
+
+    `whose` is each map's finding where findings have rates of their own.
+    """
     kept = [name for name in MAP_VALUES if worth[name].kept]
     columns = [MAP_VALUES.index(name) for name in kept]
     whole = np.isfinite(values[:, columns]).all(axis=1)
     used, hit = values[whole][:, columns], hits[whole]
     centres, scales = used.mean(axis=0), np.maximum(used.std(axis=0), 1e-9)
-    weights, intercept = fit_hits((used - centres) / scales, hit)
-    counting = np.flatnonzero(weights > 0)
+    groups = [] if whose is None else sorted(set(whose[whole]))
+    of_group = np.array([whose[whole] == name for name in groups]).reshape(len(groups), len(used)).T.astype(float)
+    weights, intercept = fit_hits(np.column_stack([(used - centres) / scales, of_group]), hit, groups=len(groups))
+    offsets = dict(zip(groups, map(float, weights[len(kept):]), strict=True))
+    counting = np.flatnonzero(weights[: len(kept)] > 0)
     parts = {"weights": weights, "centres": centres, "scales": scales}
     found = {key: tuple(float(one) for one in part[counting]) for key, part in parts.items()}
-    return tuple(kept[place] for place in counting), {**found, "intercept": intercept}
+    return tuple(kept[place] for place in counting), {**found, "intercept": intercept, "offsets": offsets}
 
 
 def cross_validated(
-    values: NDArray[np.float64], hits: NDArray[np.bool_], patients: NDArray[np.str_]
+    values: NDArray[np.float64], hits: NDArray[np.bool_], patients: NDArray[np.str_], whose: NDArray[np.str_] | None = None
 ) -> NDArray[np.float64]:
     """Each map's hit probability by a model that was selected and fitted without its patient."""
     part = parts_of(patients)
@@ -131,10 +143,11 @@ def cross_validated(
     for left_out in range(PARTS):
         inside, outside = part != left_out, part == left_out
         worth = worth_of(values[inside], hits[inside], patients[inside], count=200)
-        names, model = fitted_on(values[inside], hits[inside], worth)
+        names, model = fitted_on(values[inside], hits[inside], worth, None if whose is None else whose[inside])
         columns = [MAP_VALUES.index(name) for name in names]
         scaled = (values[outside][:, columns] - model["centres"]) / model["scales"] if columns else np.zeros((outside.sum(), 0))
-        said[outside] = 1 / (1 + np.exp(-(scaled @ np.array(model["weights"]) + model["intercept"])))
+        offset = [0.0 if whose is None else model["offsets"].get(whose[row], 0.0) for row in np.flatnonzero(outside)]
+        said[outside] = 1 / (1 + np.exp(-(scaled @ np.array(model["weights"]) + model["intercept"] + np.array(offset))))
     # A map of which a needed value is not known is not spoken of; it has no probability.
     return said
 
@@ -222,6 +235,18 @@ def reliability(said: NDArray[np.float64], hits: NDArray[np.bool_]) -> list[dict
     order = known[np.argsort(said[known], kind="stable")]
     return [{"said": float(said[part].mean()), "seen": float(hits[part].mean()), "n": len(part)}
             for part in np.array_split(order, BINS)]
+
+
+def by_finding_of(
+    findings: NDArray[np.str_], said: NDArray[np.float64], group: NDArray[np.str_], hits: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """By finding what was said of its maps, what was seen, and how many of the shown ones hit."""
+    rows = {name: findings == name for name in sorted(set(findings))}
+    return {
+        name: {"n": int(mine.sum()), "said": float(np.nanmean(said[mine])), "seen": float(hits[mine].mean()),
+               "shown": [int(hits[mine & (group == "shown")].sum()), int((mine & (group == "shown")).sum())]}
+        for name, mine in rows.items()
+    }
 
 
 def hits_of(record: Mapping[str, Any]) -> dict[str, Any]:

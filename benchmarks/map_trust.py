@@ -45,6 +45,7 @@ from storyxai.imaging.read import read_image
 from storyxai.metrics.calibration import fit_platt
 from storyxai.metrics.faithfulness import POINTING_TOLERANCE, baseline_maps, energy_inside, hit_share
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
+from storyxai.modalities.contract import Modality
 from storyxai.models.card import Calibration, card_figures, read_card, write_card
 from storyxai.models.export import load_network
 from storyxai.models.network import Network
@@ -225,7 +226,7 @@ def rows_of_case(student: NetworkModel | Student, case: Case, *, lime: bool = Fa
     for keys in ((METHODS[0], "lime") if lime else METHODS[:1], METHODS[1:]):
         rows += [
             {"patient": case.patient, "image": case.image.source, "told": row["finding"] in told, **row}
-            for row in _drawn(once, seen, keys, wanted, regions, case.image)
+            for row in drawn_rows(once, seen, keys, wanted, regions, case.image)
         ]
     if theirs and isinstance(student, NetworkModel):
         maps = their_grad_cam(student.net, seen, student.findings, tuple(sorted(boxed)))
@@ -297,15 +298,16 @@ def note(step: str, done: int) -> None:
         sys.stderr.write(f"{step} ({done})\n")
 
 
-def _drawn(
-    once: OneLook, seen: Seen, keys: Sequence[str], wanted: tuple[str, ...], regions: Mapping[str, Mask], image: Image
+def drawn_rows(
+    once: OneLook, seen: Seen, keys: Sequence[str], wanted: tuple[str, ...], regions: Mapping[str, Mask], image: Image,
+    modality: Modality = CHEST,
 ) -> Iterator[Row]:
     """Rows of the maps by the methods in `keys`, which are compared where there are several."""
     masks = seen.prediction.masks
-    survey = CHEST.survey(masks, spacing_mm=None, mask_pixel=seen.mask_pixel) if masks and CHEST.survey else None
+    survey = modality.survey(masks, spacing_mm=None, mask_pixel=seen.mask_pixel) if masks and modality.survey else None
     methods = [_once(method_named(key)) for key in keys]
     told = wanted if len(keys) > 1 else ()
-    drawings = draw(once, seen, CHEST, methods, Wanted(told, wanted), survey=survey, budget=Budget(samples=LIME_SAMPLES))
+    drawings = draw(once, seen, modality, methods, Wanted(told, wanted), survey=survey, budget=Budget(samples=LIME_SAMPLES))
     drawings = replace(drawings, trust={})
     for finding in wanted:
         place = None if survey is None else survey.place(finding)
@@ -339,7 +341,8 @@ def _once(method: Method) -> Method:
 
 def _against(values: Array, region: Mask, image: Image) -> Row:
     """Hit and energy of a map and of those that know nothing."""
-    blind = baseline_maps(image.pixels, seed=int(image.sha256[:8], 16))
+    greys = image.pixels if image.pixels.ndim == 2 else image.pixels.mean(axis=2)
+    blind = baseline_maps(greys, seed=int(image.sha256[:8], 16))
     row: Row = {"hit": hit_share(values, region), "energy": energy_inside(values, region)}
     row["near"] = hit_share(values, region, tolerance=POINTING_TOLERANCE)
     for name in ("centre", "random"):

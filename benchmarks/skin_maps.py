@@ -3,9 +3,10 @@
     python benchmarks/skin_maps.py [--count 60]
 
 Phantoms that it did not learn from, nor its trust (seeds from 900,000). Of each finding that is present and told, the
-strongest point of each map is looked up in the mask of what was planted; chance is that mask's share of the picture, and
-"middle" how often the middle of the picture lies in it. Shown maps that are marked as doubtful are counted apart. Findings
-of the lesion as a whole have all of it as their place; the others are criteria.
+strongest point of each map is looked up in the mask of what was planted (of equally strong ones, as those of a superpixel, the
+share that lies there); chance is that mask's share of the picture, and "middle" how often the middle of the picture lies in it.
+Shown maps that are marked as doubtful are counted apart. Findings of the lesion as a whole have all of it as their place; the
+others are criteria.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from storyxai.evidence.gather import GatherSettings, gather
 from storyxai.metrics.bootstrap import draw_resamples, estimate, mean_statistic
+from storyxai.metrics.faithfulness import hit_share
 from storyxai.models.runtime import load_student, shipped_students
 from storyxai.phantoms.dermoscopy import WHOLE, generate_skin_phantom
 from storyxai.types import Heatmap
@@ -26,7 +28,7 @@ FIRST_SEED = 900_000
 
 
 class Hit(NamedTuple):
-    """One map: whose, whether its strongest point hit, how large what was planted is, and whether the middle would hit."""
+    """One map: whose, what share of its strongest points hit, how large what was planted is, and whether the middle would hit."""
 
     patient: str
     hit: float
@@ -49,9 +51,8 @@ def main() -> None:
             planted = phantom.sign_masks.get(heatmap.finding)
             if planted is None or heatmap.finding not in evidence.provenance["told"]:
                 continue
-            row, column = np.unravel_index(int(heatmap.values.argmax()), planted.shape)
             middle = planted[planted.shape[0] // 2, planted.shape[1] // 2]
-            found = Hit(phantom.patient_id, float(planted[row, column]), float(planted.mean()), float(middle))
+            found = Hit(phantom.patient_id, hit_share(heatmap.values, planted), float(planted.mean()), float(middle))
             for of in ("all", "lesion" if heatmap.finding in WHOLE else "criteria"):
                 for method in (heatmap.method, "any"):
                     hits[(method, of, said(heatmap))].append(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image as Picture
 
 from storyxai.errors import GateRefusal
 from storyxai.evidence.gather import GatherSettings, gather
+from storyxai.evidence.trust import MAP_VALUES, read_trust
 from storyxai.models.runtime import Student, load_student, shipped_students
 from storyxai.phantoms.dermoscopy import SkinPhantom, generate_skin_phantom
 from storyxai.phantoms.generate import generate_phantom
@@ -111,3 +113,32 @@ def test_a_modality_s_key_names_the_student_that_comes_along(student: Student, t
     assert isinstance(opened, Student) and opened.folder == student.folder
     make_phantoms(tmp_path / "set", count=1, seed=7, size=96, modality="dermoscopy")
     assert Picture.open(next((tmp_path / "set" / "images").iterdir())).mode == "RGB"
+
+
+def test_its_trust_in_maps_is_each_finding_s_own_and_is_told_as_one_of_synthetic_lesions(
+    student: Student, lesion: SkinPhantom, tmp_path: Path
+) -> None:
+    """A strongest point lies in the lesion nearly always, in a streak hardly ever (results/skin/map-trust.json)."""
+    trust = read_trust(student.folder)
+    for method in trust.methods.values():
+        assert method.offsets["Streaks"] < -1 < 1 < method.offsets["Melanoma"]
+        assert set(method.offsets) == set(method.findings)
+    told = tmp_path / "told"
+    Picture.fromarray(np.rint(lesion.image.pixels * 255).astype(np.uint8)).save(tmp_path / "lesion.png")
+    for language in ("en", "de"):
+        options = TellOptions(model=ModelChoice(Path("dermoscopy")), samples=120, language=language)
+        tell([tmp_path / "lesion.png"], told / language, options)
+        (page,) = (told / language).glob("*/practitioner.html")
+        text = page.read_text(encoding="utf-8")
+        assert {"en": "synthetic lesions", "de": "künstlichen Läsionen"}[language] in text
+        assert not re.search("reader's box|ärztlich gezeichnet", text)
+
+
+def test_the_benchmark_of_its_maps_runs(student: Student, lesion: SkinPhantom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row a method of each planted finding, with what the fit asks for."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    rows = list(importlib.import_module("skin_trust").rows_of(student, lesion))
+    for name in lesion.sign_masks:
+        mine = [row for row in rows if row["finding"] == name]
+        assert {row["method"] for row in mine} == {"grad_cam", "lime", "evidence_grid"}
+        assert all({*MAP_VALUES, "hit", "near", "energy", "cells", "doubtful"} <= set(row) for row in mine)

@@ -37,7 +37,7 @@ MAP_VALUES: Final = (
 """The values of a map that may predict a hit, each expected to be larger where maps hit (docs/explanation/evidence.md)."""
 CELLS = 8
 """Maps are compared on a grid of at most this many cells a side: the grid that the shipped student draws on."""
-PRIOR_DEVIATION = 1.0
+PRIOR_DEVIATION, OFFSET_DEVIATION = 1.0, 3.0
 _Float64 = NDArray[np.float64]
 
 
@@ -92,10 +92,12 @@ class MethodTrust:
     auroc: tuple[float, float, float] | None = None
     ece: float | None = None
     worth: Mapping[str, ValueWorth] = field(default_factory=dict)
+    offsets: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         lengths = {len(self.names), len(self.weights), len(self.centres), len(self.scales)}
-        sound = all(np.isfinite([*self.weights, *self.centres, *self.scales, self.intercept, self.blind, self.shown_from]))
+        numbers = (*self.weights, *self.centres, *self.scales, *self.offsets.values())
+        sound = all(np.isfinite([*numbers, self.intercept, self.blind, self.shown_from]))
         if len(lengths) > 1 or not sound or min(self.scales, default=1) <= 0 or min(self.weights, default=0) < 0:
             raise WeightsError(TRUST_NAME, "holds numbers that do not fit together", mend="copy the model again")
         if unknown := sorted(set(self.names) - set(MAP_VALUES)):
@@ -105,7 +107,7 @@ class MethodTrust:
         """How often maps of such values hit; None for a finding that it does not rest on, or without a value that is needed."""
         if finding not in self.findings:
             return None
-        total = self.intercept
+        total = self.intercept + self.offsets.get(finding, 0.0)
         for name, weight, centre, scale in zip(self.names, self.weights, self.centres, self.scales, strict=True):
             value = values.get(name)
             if value is None:
@@ -145,11 +147,12 @@ def strongest_cell(values: Array) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def fit_hits(values: _Float64, hits: NDArray[np.bool_]) -> tuple[_Float64, float]:
+def fit_hits(values: _Float64, hits: NDArray[np.bool_], *, groups: int = 0) -> tuple[_Float64, float]:
     """Weights >= 0 and intercept of the logistic regression of `hits` [N] on standardised `values` [N, V].
 
-    A normal prior of deviation one on each weight keeps them finite where the hits are separable; the intercept has a wide
-    one, of deviation ten. Raises: InputError when there is no map.
+    The last `groups` columns say which group a map is of; their weights may have either sign. A normal prior of deviation one
+    on each weight (three on a group's) keeps them finite where the hits are separable; the intercept has a wide one, of
+    deviation ten. Raises: InputError when there is no map.
     """
     from scipy.optimize import minimize  # half a second that telling a story need not wait for
     from scipy.special import expit
@@ -157,7 +160,8 @@ def fit_hits(values: _Float64, hits: NDArray[np.bool_]) -> tuple[_Float64, float
     if not len(values) or len(values) != len(hits):
         raise InputError("maps", f"are {len(values)}, hits {len(hits)}", mend="give the values of one map or more, and its hit")
     sign = np.where(hits, 1.0, -1.0)
-    precision = np.array([1 / PRIOR_DEVIATION**2] * values.shape[1] + [0.01])
+    held = values.shape[1] - groups
+    precision = np.array([1 / PRIOR_DEVIATION**2] * held + [1 / OFFSET_DEVIATION**2] * groups + [0.01])
     design = np.column_stack([values, np.ones(len(values))])
 
     def loss(theta: _Float64) -> tuple[float, _Float64]:
@@ -168,7 +172,7 @@ def fit_hits(values: _Float64, hits: NDArray[np.bool_]) -> tuple[_Float64, float
             np.einsum("nv,n->v", design, wrong) + precision * theta,
         )
 
-    bounds = [(0.0, None)] * values.shape[1] + [(None, None)]
+    bounds = [(0.0, None)] * held + [(None, None)] * (groups + 1)
     found = minimize(loss, np.zeros(values.shape[1] + 1), jac=True, method="L-BFGS-B", bounds=bounds)
     return np.asarray(found.x[:-1], dtype=np.float64), float(found.x[-1])
 
