@@ -28,7 +28,7 @@ FIRST_SEED = 900_000
 
 
 class Hit(NamedTuple):
-    """One map: whose, what share of its strongest points hit, how large what was planted is, and whether the middle would hit."""
+    """One map: whose, what share of its strongest points hit, how large that is, and whether the middle would hit."""
 
     patient: str
     hit: float
