@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storyxai.modalities.contract import Acquisition, Modality, NeutralFilling, Structure, WhatIf
+from storyxai.modalities.dermoscopy.draft import read_draft
 from storyxai.modalities.dermoscopy.findings import DERMOSCOPY as FINDINGS
 from storyxai.modalities.dermoscopy.gate import DERMOSCOPY_GATE
 from storyxai.modalities.dermoscopy.grammar import DermoscopyGrammar, label_report
@@ -31,6 +32,7 @@ DERMOSCOPY = Modality(
     what_ifs=(WhatIf("lesion", "lesion", "skin"),),
     grammar=DermoscopyGrammar(),
     labeller=label_report,
+    read_draft=read_draft,
     acquisition=Acquisition(channels=3, bright_is_dense=False, modalities=("DMS", "XC")),
     words=LanguageFiles("storyxai.modalities.dermoscopy"),
     limits=(
