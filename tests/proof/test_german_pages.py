@@ -38,7 +38,7 @@ def test_clean_pages_are_clean_and_agree_with_the_english_ones(evidence: Evidenc
     ("clinician", "Konsolidierung im linken Mittelfeld (61", "Pneumonie im linken Mittelfeld (61", "Pneumonia"),
     ("clinician", "Pleuraerguss ist wahrscheinlich", "Pleuraerguss ist nicht wahrscheinlich", "no sentence of this reader"),
     ("clinician", "(Wahrscheinlichkeit 0,83", "(Wahrscheinlichkeit 0,38", "0,38"),
-    ("clinician", "Kardiomegalie (0,44)", "Kardiomegalie (0,88)", "0,88"),
+    ("clinician", "beurteilbar: Kardiomegalie", "beurteilbar: Kardiomegalie (0,88)", "0,88"),
     ("clinician", "Pleuraergusses liegt rechts", "Pleuraergusses liegt links", "concepts.Effusion.side.value"),
     ("clinician", "93 mal 93 mm", "93 mal 93 Pixel", "no sentence of this reader"),
     ("patient", "Etwa 8 von 10", "Etwa 3 von 10", "3 von 10"),

@@ -257,7 +257,7 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "likely finding denied": Fault("patient", swap("may well show", "does not show"), "no sentence of this reader"),
     "unit altered": Fault("clinician", sub(r"(spans \d+ by \d+) mm,", r"\1 pixels,"), "no sentence of this reader"),
-    "percent altered": Fault("clinician", sub(r"was marked on (\d+) %", "was marked on 99 %"), "99 %"),
+    "percent altered": Fault("clinician", sub(r"the model marked (\d+) %", "the model marked 99 %"), "99 %"),
     "patient's page shown as released": Fault("patient", sub(r'<p class="held">.*?</p>', ""), "no release is on record"),
     "release invented": Fault(
         "patient",
@@ -267,7 +267,7 @@ FAULTS: Mapping[str, Fault] = {
     "count of maps altered": Fault(
         "practitioner", sub(r"shown, as they failed no check: \d+", "shown, as they failed no check: 17"), "counts 17"
     ),
-    "count of failed checks altered": Fault("auditor", sub(r">\d+ checks failed", ">1 checks failed"), "counts 1"),
+    "count of failed checks altered": Fault("auditor", sub(r"Checks failed: \d+", "Checks failed: 1"), "counts 1"),
     "count of findings altered": Fault("clinician", sub(r"not excluded: \d+ of the", "not excluded: 3 of the"), "counts 3"),
     "count of signs altered": Fault("patient", sub(r"looked for \d+ signs", "looked for 15 signs"), "15"),
     "view altered": Fault("clinician", sub(r"The view is PA", "The view is AP"), "study.image.view"),
@@ -283,7 +283,7 @@ FAULTS: Mapping[str, Fault] = {
         "clinician", sub(r"do not point to the same parts", "point to the same parts"), "says the opposite"
     ),
     "report said to agree": Fault(
-        "clinician", exchanged("The numbers speak against it, and they count:", "The numbers agree:"), "says the opposite"
+        "clinician", exchanged("The numbers speak against it, and they count:", "The numbers agree on"), "says the opposite"
     ),
     "report altered": Fault(
         "clinician", sub(r"“No evidence of pneumothorax\.”", "“No evidence of disease.”"), "No evidence of disease"
@@ -295,9 +295,9 @@ FAULTS: Mapping[str, Fault] = {
         "clinician", sub(r"with the left lung hidden", "with the right lung hidden"), "the right lung"
     ),
     "look-alike altered": Fault(
-        "clinician", sub(r"Instead of (\w+) it may be [\w ]+,", r"Instead of \1 it may be nothing,"), "look_alikes"
+        "clinician", sub(r">[\w ]+(, [\w ]+ or [\w ]+ can look like)", r">Nothing\1"), "look_alikes"
     ),
-    "limit dropped": Fault("clinician", drop("Kermany"), "limit"),
+    "limit dropped": Fault("clinician", drop("films are of children"), "limit"),
     "what it cannot see dropped": Fault("auditor", drop("Not made to find"), "not made to find"),
     "advice dropped": Fault("patient", drop("Call the emergency number"), "patient.help_1"),
     "advice altered": Fault(
@@ -382,8 +382,8 @@ def test_force_is_told_as_the_reason_where_the_gate_refused(refused: bool) -> No
     forced = replace(evidence, gate=gate, provenance={**evidence.provenance, "settings": settings})
     pages = {audience: render_html(tell(forced, audience), forced) for audience in AUDIENCES}
     assert {audience: check_page(page, forced).problems for audience, page in pages.items()} == dict.fromkeys(AUDIENCES, ())
-    assert (b">It is told only because the caller forced it." in pages["clinician"]) is refused
+    assert (b">This story is told only because the caller forced it." in pages["clinician"]) is refused
     assert b">The caller forced the telling" in pages["auditor"]
-    unsaid = "It is told only because the caller forced it."
+    unsaid = "This story is told only because the caller forced it."
     without = drop(unsaid)(pages["clinician"].decode(), studies()[0])
     assert any("forced it" in problem for problem in check_page(without.encode(), forced).problems) is refused

@@ -48,8 +48,16 @@ def test_three_lines_say_what_to_watch_for_and_what_next() -> None:
     words = sum(len(one.text.split()) for section in (claim, watch, after) for one in section.sentences)
     assert words <= 90
     normal = tell(normal_evidence(), "emergency").sections
-    assert "Nothing named" in normal[0].sentences[0].text and normal[1].heading == "To do"
+    assert "Nothing stands out" in normal[0].sentences[0].text and normal[1].heading == "To do"
     assert "Not to be relied on" in tell(doubted(), "emergency").sections[0].sentences[0].text
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_no_reader_from_a_file_says_a_sentence_twice(language: str) -> None:
+    """What two blocks of a file have in common stands where it comes first."""
+    for key in KEYS:
+        said = [one.text for part in tell(example_evidence(), key, language).sections for one in part.sentences]
+        assert len(said) == len(set(said)), key
 
 
 def test_the_teaching_case_hides_every_answer() -> None:

@@ -122,12 +122,12 @@ def test_at_most_five_findings_are_named_on_a_page(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "start"), [
-    ("normal", "Nothing named: the model finds all 14 findings unlikely; this does not exclude disease."),
+    ("normal", "Nothing stands out: the model finds all 14 findings unlikely; this does not exclude disease."),
     ("one possible", "Worth a second look: possible atelectasis (about 15 in 100 such images have it)."),
     ("one likely", "Probably abnormal: likely atelectasis (about 80 in 100 such images have it)."),
-    ("one doubtful", "Hard to call: the model cannot tell about atelectasis (0.15)."),
-    ("normal with doubts", "Nothing named: the model finds 11 of 14 findings unlikely; this does not exclude disease. "
-                           "It cannot tell about 3 more (see the table)."),
+    ("one doubtful", "Hard to call: the model cannot tell about atelectasis."),
+    ("normal with doubts", "Nothing stands out: the model finds 11 of 14 findings unlikely; this does not exclude disease. "
+                           "Of the others, the model cannot tell about 3 (see the table)."),
     ("far from training", "Not to be relied on: the model cannot tell about any of its 14 findings on this image."),
     ("methods disagree", "Probably abnormal: likely effusion in the right lower zone (about 80 in 100 such images have it)."),
     ("stranger's model, high", "Scores, not probabilities: effusion in the right lower zone (0.70) and mass (0.70) scored"),
@@ -141,9 +141,19 @@ def test_cases_read_differently(name: str, start: str) -> None:
 @pytest.mark.parametrize(("name", "part"), [
     ("methods disagree", "The maps of effusion disagree on the place."),
     ("report disagrees", "The draft report contradicts this."),
-    ("forced", "It is told only because the caller forced it."), ("poor image", "Warning: the chest may be cut off"),
+    ("forced", "This story is told only because the caller forced it."), ("poor image", "Warning: the chest may be cut off"),
     ("one likely", "Pneumothorax is unlikely (about 2 in 100)."),
-    ("nine possible", "Possible too, in the table below: 4 more."),
+    ("nine possible", "Of the others, 4 possible too (see the table)."),
 ])
 def test_doubts_stand_in_the_bottom_line(name: str, part: str) -> None:
     assert part in [s.text[: len(part)] for s in tell(CASES[name], "clinician").sections[0].sentences]
+
+
+def test_where_nothing_is_to_be_relied_on_the_draft_is_held_against_no_number() -> None:
+    """"Cannot tell about any of its findings" and "the numbers agree" on one page would contradict each other."""
+    sure = example_evidence()
+    gate = tuple(dataclasses.replace(one, passed=one.name != "gate.distance") for one in sure.gate)
+    plain, doubted = (tell(one, "clinician") for one in (sure, dataclasses.replace(sure, gate=gate)))
+    said = [[one.text for part in story.sections for one in part.sentences] for story in (plain, doubted)]
+    assert [sum("The numbers agree" in text for text in texts) > 0 for texts in said] == [True, False]
+    assert any("no person wrote or checked it" in text for text in said[1])

@@ -46,7 +46,7 @@ COLOUR_SPREAD = 0.1
 """A pixel is in colour when its channels are this far apart."""
 DISTANCE = GateRule(
     "gate.distance", 0, False, False, "The picture is like those that the model learnt from.",
-    "the picture is unlike those that the model learnt from", "look at the picture before relying on the story",
+    "the picture is unlike those that the model learnt from", "judge it without the model",
     "given with the model: 98.5 % of left-out training images are nearer; warns",
 )
 

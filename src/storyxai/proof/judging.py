@@ -229,6 +229,10 @@ def _names_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexico
         yield from _item_problems(hit.what, text, reading, cites, lexicon)
 
 
+LEFT_OPEN: Final = ("verdict_cannot_tell", "also_cannot_tell")
+"""Forms that name findings of which the model cannot tell: no number stands there, and one would be cited by no path."""
+
+
 def _item_problems(finding: str, text: str, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
     """Whether what stands behind a finding's name in a list is its number and its place."""
     paths = [path for path in cites if finding in _findings_cited([path], lexicon.record)]
@@ -239,7 +243,8 @@ def _item_problems(finding: str, text: str, reading: Reading, cites: Sequence[st
     if numbers and not _numbers_back(text, values, lexicon):
         recorded = ", ".join(f"{value:g}" for value in values) or "no number"
         yield f"prints “{text.strip(' ,;')}” of {finding}, and the record has {recorded}"
-    if not numbers and reading.form.name.startswith(("verdict_", "also_", "highest", "scores_high")):
+    numbered = reading.form.name.startswith(("verdict_", "also_", "highest", "scores_high"))
+    if not numbers and numbered and reading.form.name not in LEFT_OPEN:
         yield f"names {finding} without its number"
     known = {word for path in paths for text_ in strings_in(_value(lexicon.record, path)) for word in words_of(text_)}
     known |= {word for table in ("zone", "side", "lay_side") for said in lexicon.data["tables"].get(table, {}).values()

@@ -174,7 +174,7 @@ def _said_of(value: str, kind: str, table: str, lexicon: Lexicon, path: str) -> 
     told = lexicon.said_of(value)
     said = {value, value.rstrip("."), *lexicon.tables_of(value), *told, *(one.rstrip(".") for one in told)}
     if kind == "data":
-        parts = re.fullmatch(r"(\w+) \((\w+)\)", value)
+        parts = re.fullmatch(r"(\w+) \(([\w ]+)\)", value)
         sets, kinds = lexicon.data["tables"]["data_set"], lexicon.data["tables"]["data_part"]
         if parts and parts[1] in sets and parts[2] in kinds:
             return {f"{sets[parts[1]]}, {kinds[parts[2]]}"}

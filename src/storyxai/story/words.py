@@ -567,7 +567,7 @@ def _frequency(words: Words, value: Any, base: int) -> str:
 
 def _data(words: Words, value: Any) -> str:
     """A data set's name as readers know it: "nih (unseen)" in words; any other text as it is."""
-    match = re.fullmatch(r"(\w+) \((\w+)\)", str(value))
+    match = re.fullmatch(r"(\w+) \(([\w ]+)\)", str(value))
     sets, parts = words.data["tables"]["data_set"], words.data["tables"]["data_part"]
     if match is None or match[1] not in sets or match[2] not in parts:
         return str(value)

@@ -83,7 +83,7 @@ RULES: tuple[GateRule, ...] = (
          "the lungs found run into the picture's edge", "give the whole film",
          "chosen: share of one picture edge that lung touches"),
     GateRule("gate.distance", 0, False, False, "The picture is like the films that the model learnt from.",
-         "the picture is unlike the films that the model learnt from", "look at the picture before relying on the story",
+         "the picture is unlike the films that the model learnt from", "read it without the model",
          "given with the model: 98.5 % of left-out training films are nearer; warns, for phantoms may lie beyond it"),
 )  # fmt: skip
 

@@ -52,7 +52,7 @@ RULES: tuple[GateRule, ...] = (
     GateRule("gate.two", 0.25, False, False, "One lesion was found.", "more than one lesion was found",
              "give one picture of each; the largest alone was measured", "chosen: area of the second over that of the largest"),
     GateRule("gate.distance", 0, False, False, "The picture is like those that the model learnt from.",
-             "the picture is unlike those that the model learnt from", "look at the picture before relying on the story",
+             "the picture is unlike those that the model learnt from", "judge it without the model",
              "given with the model: 98.5 % of left-out training images are nearer; warns"),
 )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from storyxai.evidence.record import BOXED, figure_name
@@ -49,19 +49,17 @@ def clinician_sections(t: Teller) -> tuple[Section, ...]:
 
 def _bottom_line(t: Teller) -> list[list[Sentence]]:
     """What a colleague would say: the claim, how sure, where, what else it may be, what speaks against it, what next."""
+    warnings, after = _warnings(t)[:WARNINGS_FIRST], t.say("clinician.next")
     if t.value("doubts"):
-        lines = _not_to_be_relied_on(t)
-    elif not t.told():
-        lines = _nothing_named(t)
-    else:
-        lines = [*_verdict(t), *_unnamed(t), *_doubt(t, _lead(t))]
-    return [*lines, *_warnings(t)[:WARNINGS_FIRST], t.say("clinician.next")]
+        return [*_not_to_be_relied_on(t, warnings), after]
+    lines = [*_verdict(t), *_unnamed(t), *_doubt(t, _lead(t))] if t.told() else _nothing_named(t)
+    return [*lines, *warnings, after]
 
 
-def _not_to_be_relied_on(t: Teller) -> list[list[Sentence]]:
-    """Where the image lies far from training, or was forced past the gate, no number is worth its name."""
+def _not_to_be_relied_on(t: Teller, warnings: Sequence[list[Sentence]] = ()) -> list[list[Sentence]]:
+    """Where the image lies far from training, or was forced past the gate, no number is worth its name; the reasons first."""
     cites = [*_tier_paths(t.record["findings"]), "doubts"]
-    lines = [t.say("clinician.cannot_any", cites=cites)]
+    lines = [t.say("clinician.cannot_any", cites=cites), *warnings]
     # Far from training is no refusal: with nothing else in doubt it would have been told without force.
     if t.value("provenance.settings.forced") and any(not t.record["gate"][name]["warns"] for name in t.record["doubts"]):
         lines.append(t.say("clinician.forced"))
@@ -102,15 +100,17 @@ def _verdict(t: Teller) -> list[list[Sentence]]:
 def _item(t: Teller, name: str, *, first: bool) -> tuple[str, list[str]]:
     """ "mass in the right lower zone (about 83 in 100 such images have it)", and the paths that it states."""
     path, joins = f"findings.{name}.probability", t.words.data["joins"]
+    if t.calibrated and t.tier(name) == "cannot_tell":
+        return t.within(name), []  # a number and a place would say what the sentence says that nobody knows
     place, paths = _short_place(t, name)
-    value, open_ = t.value(path), t.tier(name) == "cannot_tell"
-    if not t.calibrated or open_:
+    value = t.value(path)
+    if not t.calibrated:
         number = t.words.printed(value, "decimal")
     elif first or not SURE <= value < 1 - SURE:
         number = t.words.printed(value, "in_100")
     else:
         number = str(joins["of_hundred"].format(t.words.printed(value, "of_100")))
-    form = joins["item_first" if first and t.calibrated and not open_ else "item"]
+    form = joins["item_first" if first and t.calibrated else "item"]
     return str(form.format(name=t.within(name), place=place, number=number)), [path, *paths]
 
 
@@ -148,7 +148,7 @@ MOST_WITH_ASKED = 5
 
 def _doubt(t: Teller, name: str) -> list[list[Sentence]]:
     """What else the first named finding may be, and what speaks against it or its place."""
-    lines = [t.say("clinician.instead", {"F": name}) if t.tier(name) != "cannot_tell" else []]
+    lines = [t.say("clinician.look_alikes", {"F": name}) if t.tier(name) != "cannot_tell" else []]
     agreed, withheld = _agreed(t, name), t.maps(name, shown=False)
     apart = [agreed] if agreed and not t.value(agreed) else []
     hidden = [f"heatmaps.{name}.{method}.shown" for method in withheld if not t.maps(name, shown=True)]
@@ -285,10 +285,12 @@ def _report(t: Teller) -> list[list[Sentence]]:
         return []
     lines, told = [t.say("clinician.report_label")], set()
     for i, text in enumerate(sentences):
-        spoken = [name for name in t.record["findings"] if _speaks_of(t, text, name)]
+        # Where nothing is to be relied on, no number can agree with the draft or speak against it.
+        spoken = [] if t.value("doubts") else [name for name in t.record["findings"] if _speaks_of(t, i, text, name)]
         told.update(spoken)
         lines.append(_report_line(t, i, spoken))
     against = [name for name in t.record["findings"] if t.value(_report_path(name)) is False and name not in told]
+    against = [] if t.value("doubts") else against
     lines += [t.say("clinician.report_contradicts", {"F": name}) for name in against]
     return [*dict.fromkeys(map(tuple, lines)), t.say("clinician.report_score")]  # type: ignore[list-item]
 
@@ -313,8 +315,10 @@ def _draft_key(t: Teller, index: int) -> str:
     return "report_said" if t.words.language != DRAFTED_IN and known and known["code"] else "report_line"
 
 
-def _speaks_of(t: Teller, text: str, name: str) -> bool:
-    """Whether a sentence of the draft calls the finding by its name or its phrase."""
+def _speaks_of(t: Teller, index: int, text: str, name: str) -> bool:
+    """Whether a sentence of the draft was read as one about the finding, or calls it by its name or its phrase."""
+    if name in ((t.value(f"report.stated.{index}") or {}).get("values") or {}).values():
+        return True
     term = t.record["terms"][name]
     bare = re.sub(r"^(an?|the) ", "", str(term["phrase"]))
     return any(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text, re.IGNORECASE) for one in (name.replace("_", " "), bare))

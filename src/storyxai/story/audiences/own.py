@@ -78,7 +78,8 @@ class _Sections:
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
 
     def __call__(self, t: Teller) -> tuple[Section, ...]:
-        return tuple(section for one in self.in_language(t.words.language) for section in _section(t, one))
+        said: set[Sentence] = set()
+        return tuple(section for one in self.in_language(t.words.language) for section in _section(t, one, said))
 
     def in_language(self, language: str) -> tuple[_OwnSection, ...]:
         """The sections with their own texts in that language, as the file has them where it does not translate one."""
@@ -166,11 +167,14 @@ def own_words(audience: Audience, language: str = "en") -> tuple[tuple[str, ...]
     return sentences, (audience.titles.get(language, audience.title), *(section.heading for section in told))
 
 
-def _section(t: Teller, own: _OwnSection) -> list[Section]:
+def _section(t: Teller, own: _OwnSection, said: set[Sentence]) -> list[Section]:
+    """The section without what the page has `said` before it, which is added to that."""
     findings = [""] if not own.each else t.told() if own.each == "named" else t.findings_of(own.each)
     figures = [figure for name in findings for figure in _figures(t, own.figures, name)]
-    told = [sentence for some in _said(t, own, findings) for sentence in some]
-    return t.section(own.heading, [told[: own.most] if own.most else told], figures=figures)
+    told = [sentence for some in _said(t, own, findings) for sentence in some if sentence not in said]
+    told = told[: own.most] if own.most else told
+    said.update(told)
+    return t.section(own.heading, [told], figures=figures)
 
 
 def _said(t: Teller, own: _OwnSection, findings: list[str]) -> Iterator[list[Sentence]]:
