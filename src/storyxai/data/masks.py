@@ -10,6 +10,7 @@ from PIL import Image as Picture
 from PIL import UnidentifiedImageError
 
 from storyxai.errors import TableError
+from storyxai.imaging.geometry import filled_window
 from storyxai.types import Mask
 
 __all__ = ["RUNS_PREFIX", "decode_runs", "encode_runs", "fill_runs", "read_grey_mask", "resized", "runs_size", "split_pair"]
@@ -101,7 +102,8 @@ def split_pair(both: Mask) -> tuple[Mask, Mask] | None:
     """
     from scipy import ndimage
 
-    pieces, count = ndimage.label(both)
+    window = filled_window(both)
+    pieces, count = ndimage.label(both[window])
     if count < 2:
         return None
     areas = np.bincount(pieces.ravel())[1:]
@@ -116,4 +118,6 @@ def split_pair(both: Mask) -> tuple[Mask, Mask] | None:
         return None
     if centres[on_right] <= spans[on_left][-1] and centres[on_left] >= spans[on_right][0]:
         return None  # one above the other, not side by side
-    return sides[on_right], sides[on_left]
+    whole = np.zeros((2, *both.shape), dtype=np.bool_)
+    whole[0][window], whole[1][window] = sides[on_right], sides[on_left]
+    return whole[0], whole[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from storyxai.errors import InputError
-from storyxai.imaging.geometry import ModelFrame
+from storyxai.imaging.geometry import ModelFrame, filled_window
 from storyxai.types import Array, Box
 
 __all__ = ["boxes_from_grid", "evidence_boxes"]
@@ -30,16 +30,19 @@ def boxes_from_grid(
 
     if probability.ndim != 2 or not np.isfinite(probability).all():
         raise InputError("probability", "is not a finite map [H, W]", mend="resample the grid to the original frame")
-    parts, count = label(probability >= threshold)
+    above = probability >= threshold
+    top, side = window = filled_window(above)
+    parts, count = label(above[window])
     if not count:
         return ()
+    values = probability[window]
     areas = np.bincount(parts.ravel(), minlength=count + 1)
     boxes = []
-    for index, window in enumerate(find_objects(parts), start=1):
+    for index, place in enumerate(find_objects(parts), start=1):
         if areas[index] < min_area_share * probability.size:
             continue
-        rows, columns = window
-        score = float(np.clip(probability[window][parts[window] == index].max(), 0, 1))
+        rows, columns = place
+        score = float(np.clip(values[place][parts[place] == index].max(), 0, 1))
         width, height = float(columns.stop - columns.start), float(rows.stop - rows.start)
-        boxes.append(Box(finding, float(columns.start), float(rows.start), width, height, score))
+        boxes.append(Box(finding, float(side.start + columns.start), float(top.start + rows.start), width, height, score))
     return tuple(sorted(boxes, key=lambda b: (-b.score, b.y, b.x))[:limit])

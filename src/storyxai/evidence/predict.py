@@ -13,7 +13,7 @@ from storyxai.errors import InputError, WeightsError
 from storyxai.evidence.boxes import evidence_boxes
 from storyxai.explain.contract import ExplainedModel, Look, WrittenReport
 from storyxai.imaging.distance import GateDistance
-from storyxai.imaging.geometry import ModelFrame, model_frame, model_view
+from storyxai.imaging.geometry import ModelFrame, filled_window, model_frame, model_view
 from storyxai.modalities.contract import Modality
 from storyxai.models.card import Calibration, ModelCard
 from storyxai.types import Array, Box, Finding, Image, Mask, Prediction
@@ -243,12 +243,15 @@ def _one_piece(mask: Mask) -> Mask:
     """The largest connected piece of a mask: a structure is one thing."""
     from scipy.ndimage import label
 
-    pieces, count = label(mask)
+    window = filled_window(mask)
+    pieces, count = label(mask[window])
     if count <= 1:
         return mask
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    return np.asarray(pieces == int(sizes.argmax()))
+    largest = np.zeros_like(mask)
+    largest[window] = pieces == int(sizes.argmax())
+    return largest
 
 
 def _sigmoid(value: float) -> float:

@@ -16,9 +16,10 @@ from PIL import Image as PillowImage
 
 from storyxai.types import Array, Box, Mask
 
-__all__ = ["ModelFrame", "model_frame", "model_view"]
+__all__ = ["ModelFrame", "filled_window", "model_frame", "model_view"]
 
 _ROWS_AT_ONCE = 16
+_SMALL_PIXELS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,15 @@ class ModelFrame:
         # The image's own rectangle within the grid, in grid cells; the grid's edge is a hard limit for Pillow.
         left, right = self.left * w / self.side, min((self.left + self.width) * w / self.side, w)
         top, bottom = self.top * h / self.side, min((self.top + self.height) * h / self.side, h)
+        small = self.height * self.width <= _SMALL_PIXELS
         rows, weights = _bilinear_taps(h, top, bottom, self.height)
         out = np.empty((*grid.shape[:-2], self.height, self.width), dtype=np.float32)
         for index in np.ndindex(*grid.shape[:-2]):
             cells = PillowImage.fromarray(np.ascontiguousarray(grid[index]))
-            # Pillow widens the few rows; all of it by Pillow would be copied twice at the size of the original.
+            if small:
+                out[index] = cells.resize((self.width, self.height), PillowImage.Resampling.BILINEAR, (left, top, right, bottom))
+                continue
+            # Of a large picture Pillow widens the few rows; all of it by Pillow would be copied twice at the size of the original.
             wide = cells.resize((self.width, h), PillowImage.Resampling.BILINEAR, box=(left, 0, right, h))
             _mix_rows(np.asarray(wide, dtype=np.float64), rows, weights, out[index])
         return out
@@ -138,6 +143,14 @@ def model_view(pixels: Array, frame: ModelFrame, *, channels: int) -> Array:
     if channels == 1:
         return frame.to_model(pixels.mean(axis=2, dtype=np.float32))[None]
     return np.ascontiguousarray(np.moveaxis(frame.to_model(pixels), 2, 0))
+
+
+def filled_window(mask: Mask) -> tuple[slice, slice]:
+    """The rows and columns [H, W] that hold all of a mask; no rows and columns where it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _bilinear_taps(n_in: int, low: float, high: float, n_out: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

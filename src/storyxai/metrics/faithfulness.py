@@ -25,6 +25,7 @@ __all__ = [
     "Localisation",
     "Masking",
     "baseline_maps",
+    "centre_map",
     "deletion_curve",
     "energy_inside",
     "faithfulness",
@@ -35,6 +36,7 @@ __all__ = [
     "localisation",
     "max_sensitivity",
     "noisy_imputation",
+    "random_map",
     "road_curve",
     "widened",
 ]
@@ -199,17 +201,23 @@ def baseline_maps(image: Array, *, seed: int = 0) -> dict[str, Array]:
     """
     from scipy.ndimage import gaussian_filter, sobel
 
-    height, width = image.shape
-    noise = np.random.default_rng(seed).normal(size=image.shape)
-    row = (np.arange(height) + 0.5) / height - 0.5
-    column = (np.arange(width) + 0.5) / width - 0.5
     smooth = gaussian_filter(image.astype(np.float64), sigma=1.0)
-    maps = {
-        "random": gaussian_filter(noise, sigma=max(image.shape) / 16, mode="wrap"),
-        "centre": np.exp(-(row[:, None] ** 2 + column[None, :] ** 2) / (2 * 0.25**2)),
-        "edge": np.hypot(sobel(smooth, axis=0), sobel(smooth, axis=1)),
-    }
-    return {name: values.astype(np.float32) for name, values in maps.items()}
+    edge = np.hypot(sobel(smooth, axis=0), sobel(smooth, axis=1)).astype(np.float32)
+    return {"random": random_map(image.shape, seed=seed), "centre": centre_map(image.shape), "edge": edge}
+
+
+def random_map(shape: tuple[int, ...], *, seed: int) -> Array:
+    """Smooth noise no finer than a superpixel, float32 of that shape [H, W]."""
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(seed).normal(size=shape)
+    return np.asarray(gaussian_filter(noise, sigma=max(shape) / 16, mode="wrap"), dtype=np.float32)
+
+
+def centre_map(shape: tuple[int, ...]) -> Array:
+    """A Gaussian hill in the middle, float32 of that shape [H, W]."""
+    row, column = ((np.arange(length) + 0.5) / length - 0.5 for length in shape)
+    return np.asarray(np.exp(-(row[:, None] ** 2 + column[None, :] ** 2) / (2 * 0.25**2)), dtype=np.float32)
 
 
 def faithfulness(

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
+from scipy.spatial import KDTree
 
 from storyxai.errors import InputError
 
 __all__ = ["SurfaceDistances", "dice", "iou", "surface_distances"]
 
 Mask = NDArray[np.bool_]
+_Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -62,30 +63,44 @@ def surface_distances(
         return SurfaceDistances(0.0, 0.0)
     if not drawn.any() or not true.any():
         return SurfaceDistances(None, None)
-    measured = np.ones_like(drawn) if ignore is None else ~binary_dilation(np.asarray(ignore, dtype=bool))
-    window = _window(drawn | true)  # beyond it there is no outline to measure from or to
-    drawn, true, measured = drawn[window], true[window], measured[window]
-    outline, true_outline = _outline(drawn), _outline(true)
-    there = _distances_to(true_outline, spacing)[outline & measured]
-    back = _distances_to(outline, spacing)[true_outline & measured]
+    outline, true_outline = np.argwhere(_outline(drawn)), np.argwhere(_outline(true))
+    unsure = None if ignore is None else _beside(np.asarray(ignore, dtype=bool))
+    there = _distances(_measured(outline, unsure), true_outline, spacing)
+    back = _distances(_measured(true_outline, unsure), outline, spacing)
     if not len(there) or not len(back):
         return SurfaceDistances(None, None)
     average = float(np.concatenate([there, back]).mean())
     return SurfaceDistances(average, float(max(np.percentile(there, 95), np.percentile(back, 95))))
 
 
-def _window(mask: Mask) -> tuple[slice, slice]:
-    """The rows and columns that hold the whole mask, which is not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+def _distances(points: _Places, others: _Places, spacing: tuple[float, float]) -> NDArray[np.float64]:
+    """From each of the points to the nearest of the others. Shapes: [N, 2], [M, 2] rows and columns -> [N]."""
+    # Outlines are a few thousand pixels: a tree of them costs a tenth of a distance at every pixel of the image.
+    tree = KDTree(others * np.array(spacing), balanced_tree=False, compact_nodes=False)
+    nearest = tree.query(points * np.array(spacing))[1]
+    return np.asarray(np.sqrt((((points - others[nearest]) * np.array(spacing)) ** 2).sum(axis=1)))
 
 
-def _distances_to(outline: Mask, spacing: tuple[float, float]) -> NDArray[np.float64]:
-    return np.asarray(distance_transform_edt(~outline, sampling=spacing), dtype=np.float64)
+def _measured(outline: _Places, unsure: Mask | None) -> _Places:
+    """The points of an outline that do not lie in or beside an ignored pixel."""
+    return outline if unsure is None else outline[~unsure[outline[:, 0], outline[:, 1]]]
 
 
 def _outline(mask: Mask) -> Mask:
-    return np.asarray(mask & ~binary_erosion(mask), dtype=bool)
+    """The mask's pixels that have a neighbour above, below or beside which is not in it, or is beyond the picture."""
+    inner = np.zeros_like(mask)
+    inner[1:-1, 1:-1] = mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    return mask & ~inner
+
+
+def _beside(mask: Mask) -> Mask:
+    """The mask and the pixels above, below and beside its own."""
+    wide = mask.copy()
+    wide[1:] |= mask[:-1]
+    wide[:-1] |= mask[1:]
+    wide[:, 1:] |= mask[:, :-1]
+    wide[:, :-1] |= mask[:, 1:]
+    return wide
 
 
 def _counted(predicted: Mask, reference: Mask, ignore: Mask | None) -> tuple[Mask, Mask]:

@@ -58,6 +58,8 @@ def open_graph(graph: Path | bytes) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # A thread that waits would turn at full speed: on a machine that others use too it takes the time of the one waited for.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     given = graph if isinstance(graph, bytes) else str(graph)
     try:
         return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
@@ -20,7 +21,7 @@ from storyxai.data.table import Skipped, StudyTable
 from storyxai.evidence.boxes import boxes_from_grid, evidence_boxes
 from storyxai.evidence.predict import outlines
 from storyxai.imaging.geometry import ModelFrame, model_frame, model_view
-from storyxai.metrics.faithfulness import baseline_maps
+from storyxai.metrics.faithfulness import centre_map, random_map
 from storyxai.metrics.segmentation import dice, surface_distances
 from storyxai.modalities.contract import Modality
 from storyxai.models.runtime import Student
@@ -36,7 +37,7 @@ Row: TypeAlias = Mapping[str, object]
 Numbers: TypeAlias = NDArray[np.float64]
 Spacing: TypeAlias = tuple[float, float]
 BLIND_MAPS = {"centre": "centre map", "random": "random map"}
-"""Maps that saw no image, by their names in `baseline_maps` and on the scorecard."""
+"""Maps that saw no image, by their short names and those on the scorecard."""
 BATCH = 16
 WORKERS = min(4, os.cpu_count() or 1)
 NOTHING: Numbers = np.zeros((0, 5))
@@ -208,12 +209,18 @@ def is_searched(row: Row, finding: str, modality: Modality) -> bool:
 
 def blind_boxes(frame: ModelFrame, *, seed: int) -> dict[str, Numbers]:
     """Boxes [K, 5] of maps that know nothing, by the name on the scorecard, made as a network's are made from its grid."""
-    maps = baseline_maps(np.zeros((frame.size, frame.size), dtype=np.float32), seed=seed)
-    found = {}
-    for name, shown in BLIND_MAPS.items():
-        drawn = frame.grid_to_original(maps[name] / max(float(maps[name].max()), 1e-6))
-        found[shown] = scored_boxes(boxes_from_grid(drawn, finding="", threshold=0.5 * float(drawn.max())))
-    return found
+    noise = _blind_boxes_of(random_map((frame.size, frame.size), seed=seed), frame)
+    return {BLIND_MAPS["centre"]: _centre_boxes(frame), BLIND_MAPS["random"]: noise}
+
+
+@lru_cache(maxsize=64)
+def _centre_boxes(frame: ModelFrame) -> Numbers:
+    return _blind_boxes_of(centre_map((frame.size, frame.size)), frame)
+
+
+def _blind_boxes_of(values: Array, frame: ModelFrame) -> Numbers:
+    drawn = frame.grid_to_original(values / max(float(values.max()), 1e-6))
+    return scored_boxes(boxes_from_grid(drawn, finding="", threshold=0.5 * float(drawn.max())))
 
 
 def scored_boxes(boxes: Sequence[Box]) -> Numbers:

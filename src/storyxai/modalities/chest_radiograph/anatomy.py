@@ -64,6 +64,7 @@ FLUID_THIRDS, FLUID_MARGINS = 2, 3
 """Fluid is looked for in so many of the lower thirds of each lung's height, and so many margins beneath."""
 AWAY = Remark("chest_away")
 _NO_POSITIVE = Remark("no_positive")
+_Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -378,23 +379,21 @@ def hull_area_px(mask: Mask) -> int:
     """
     first, last = _row_edges(mask)
     rows = np.flatnonzero(first >= 0)
-    ends = [(float(y), float(x)) for row in rows for y, x in (
-        (row, first[row] - 0.5), (row, last[row] + 0.5), (row - 0.5, first[row]), (row - 0.5, last[row]),
-        (row + 0.5, first[row]), (row + 0.5, last[row]),
-    )]
-    left, right = _chain(ends), [(y, -x) for y, x in _chain([(y, -x) for y, x in ends])]
+    ends = np.concatenate([rows, rows - 0.5, rows + 0.5])
+    left = _chain(ends, np.concatenate([first[rows] - 0.5, first[rows], first[rows]]))
+    right = [(y, -x) for y, x in _chain(ends, -np.concatenate([last[rows] + 0.5, last[rows], last[rows]]))]
     inside = np.arange(rows[0], rows[-1] + 1, dtype=np.float64)
     low, high = (np.interp(inside, *np.array(chain).T) for chain in (left, right))
     return int((np.floor(high + 1e-9) - np.ceil(low - 1e-9) + 1).sum())
 
 
-def _chain(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _chain(ys: _Float64, xs: _Float64) -> list[tuple[float, float]]:
     """The side of smallest x of the convex hull of (y, x) points, by rising y. Source: Andrew 1979 (monotone chain)."""
-    lowest: dict[float, float] = {}
-    for y, x in points:
-        lowest[y] = min(x, lowest.get(y, x))
+    order = np.lexsort((xs, ys))
+    ys, xs = ys[order], xs[order]
+    lowest = np.append(True, ys[1:] != ys[:-1])
     kept: list[tuple[float, float]] = []
-    for y, x in sorted(lowest.items()):
+    for y, x in zip(ys[lowest].tolist(), xs[lowest].tolist(), strict=True):
         while len(kept) > 1:
             (y0, x0), (y1, x1) = kept[-2:]
             if (x1 - x0) * (y - y0) < (x - x0) * (y1 - y0):
@@ -488,12 +487,15 @@ def _mass(positive: Array, region: Mask) -> float:
 def _largest_part(mask: Mask) -> Mask:
     from scipy.ndimage import label
 
-    parts, count = label(mask)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if rows.size else np.s_[:0, :0]
+    parts, count = label(mask[window])
     if count < 2:
         return np.asarray(mask, dtype=bool)
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    largest: Mask = parts == sizes.argmax()
+    largest = np.zeros(mask.shape, dtype=np.bool_)
+    largest[window] = parts == sizes.argmax()
     return largest
 
 
