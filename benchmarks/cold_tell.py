@@ -28,6 +28,7 @@ import json, sys
 import numpy, onnxruntime
 options = onnxruntime.SessionOptions()
 options.log_severity_level = 4
+options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 sessions = {}
 for path, names, feed in json.loads(open(sys.argv[1]).read()):
     if path not in sessions:

@@ -84,9 +84,10 @@ class ModelFrame:
         for index in np.ndindex(*grid.shape[:-2]):
             cells = PillowImage.fromarray(np.ascontiguousarray(grid[index]))
             if small:
-                out[index] = cells.resize((self.width, self.height), PillowImage.Resampling.BILINEAR, (left, top, right, bottom))
+                whole = cells.resize((self.width, self.height), PillowImage.Resampling.BILINEAR, (left, top, right, bottom))
+                out[index] = whole
                 continue
-            # Of a large picture Pillow widens the few rows; all of it by Pillow would be copied twice at the size of the original.
+            # Of a large picture Pillow widens the few rows; all of it by Pillow would be copied twice at its size.
             wide = cells.resize((self.width, h), PillowImage.Resampling.BILINEAR, box=(left, 0, right, h))
             _mix_rows(np.asarray(wide, dtype=np.float64), rows, weights, out[index])
         return out
