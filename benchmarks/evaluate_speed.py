@@ -3,8 +3,8 @@
     python benchmarks/evaluate_speed.py [--images N] [--table TABLE.parquet] [--bootstrap-images N]
 
 Evaluation is `judge_rows`: a file is opened, looked at and compared with all that its row states (labels, masks, boxes,
-report). The model's own rate is that of the passes which this asks of it, on the same pictures in the same batches: one look each,
-and the writing of a report where the row has one. Two ratios: with the reading of the files from disk, and without. Of
+report). The model's own rate is that of the passes which this asks of it, on the same pictures in the same batches: one look
+each, and the writing of a report where the row has one. Two ratios: with the reading of the files from disk, and without. Of
 phantoms of 256 px, which state everything, and of phantoms whose rows state labels alone; or of a table of yours.
 Time is the processor time of all threads, the median of rounds in which all take turns. Intervals: the whole scorecard of a
 student on 14 findings with 1,000 resamples of patients.
