@@ -14,6 +14,7 @@ from storyxai.errors import GateRefusal
 from storyxai.evidence.gather import GatherSettings, gather
 from storyxai.evidence.trust import MAP_VALUES, read_trust
 from storyxai.models.runtime import Student, load_student, shipped_students
+from storyxai.pages.story import render_html
 from storyxai.phantoms.dermoscopy import SkinPhantom, generate_skin_phantom
 from storyxai.phantoms.generate import generate_phantom
 from storyxai.programs.auto import known_students, student_for
@@ -21,7 +22,9 @@ from storyxai.programs.data import make_phantoms
 from storyxai.programs.models import ModelChoice, open_model
 from storyxai.programs.tell import TellOptions, tell
 from storyxai.programs.verify import verify
+from storyxai.proof.checking import check_page
 from storyxai.story.tell import AUDIENCES
+from storyxai.story.tell import tell as tell_story
 from storyxai.types import Evidence
 
 CHEST = re.compile(r"\blungs?\b|\bheart\b|\bchest\b|x-ray|\bfilms?\b|radiograph|\btubes\b", re.IGNORECASE)
@@ -78,6 +81,15 @@ def test_the_lesion_is_drawn_and_measured(evidence: Evidence, lesion: SkinPhanto
     diameter = measured["lesion_diameter"]
     assert diameter.value is not None and diameter.error is not None
     assert float(diameter.value) == pytest.approx(lesion.diameter_mm, rel=0.15)
+
+
+@pytest.mark.parametrize(("language", "diameter"), [("en", "7.2 mm"), ("de", "7,2 mm")])
+def test_lengths_below_ten_millimetres_are_told_to_a_tenth(evidence: Evidence, language: str, diameter: str) -> None:
+    """A picture with a scale: the lesion and what is boxed in it are some 7 mm wide, too little to be told as whole numbers."""
+    stories = [tell_story(evidence, audience, language) for audience in AUDIENCES]
+    said = [sentence.text for story in stories for section in story.sections for sentence in section.sentences]
+    assert any(diameter in text for text in said)
+    assert all(not check_page(render_html(story, evidence), evidence).problems for story in stories)
 
 
 def test_four_stories_of_a_lesion_say_nothing_of_a_chest(student: Student, lesion: SkinPhantom, tmp_path: Path) -> None:

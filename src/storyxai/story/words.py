@@ -545,6 +545,12 @@ def _number(words: Words, value: Any) -> str:
     return words.number(number, f".{decimals}f")
 
 
+def _length(words: Words, value: Any) -> str:
+    """Millimetres or pixels: whole, and to a tenth below ten where the length is no whole one."""
+    length = float(value)
+    return words.number(length, ".0f" if length >= 10 or length == int(length) else ".1f")
+
+
 def _interval(words: Words, value: Any, digits: int) -> str:
     low, high = value
     return f"{_bounded(words, low, digits)} {words.data['joins']['to']} {_bounded(words, high, digits)}"
@@ -589,5 +595,5 @@ _FORMATS: Final[Mapping[str, Callable[[Words, Any], str]]] = {
     "short": lambda words, value: str(value)[:12],
     "data": _data,
     "zones": _zones,
-    "mm": lambda words, value: f"{float(value):.0f}",
+    "mm": _length,
 }
