@@ -14,6 +14,7 @@ from storyxai.evidence.archive import as_archived, write_archive
 from storyxai.export.save import render
 from storyxai.pages.story import render_html
 from storyxai.programs.verify import verify
+from storyxai.proof.lexicon import Lexicon
 from storyxai.proof.templates import Form, readings
 from storyxai.provenance import software_versions
 from storyxai.story.tell import AUDIENCES, tell
@@ -65,5 +66,5 @@ def test_a_fault_in_any_form_is_named(study: Path, name: str, old: str, new: str
 def test_a_reason_with_a_colon_of_its_own_is_read_whole() -> None:
     form = Form("clinician.withheld", "Withheld, because {why}: {maps}.")
     why, maps = "it could not be checked (inside the lungs): a lung is missing", "LIME of Nodule"
-    (read,) = readings(f"Withheld, because {why}: {maps}.", (), [form], {})
+    (read,) = readings(f"Withheld, because {why}: {maps}.", (), [form], Lexicon("en", {}, {}, {}))
     assert [claim.text for claim in read.claims] == [why, maps]

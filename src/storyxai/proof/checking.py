@@ -131,7 +131,7 @@ def _judged(text: str, cites: Sequence[str], forms: Sequence[Form], lexicon: Lex
     if not cites:
         return None, ["cites no evidence"]
     tried = []
-    for reading in readings(text, cites, forms, lexicon.record):
+    for reading in readings(text, cites, forms, lexicon):
         problems = problems_of(reading, cites, lexicon)
         if not problems:
             return reading, []

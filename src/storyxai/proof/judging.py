@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from storyxai.errors import CitationError
 from storyxai.evidence.record import resolve
+from storyxai.evidence.schema import EvidenceRecord
 from storyxai.proof.lexicon import Lexicon, find_phrases, strings_in, words_of
 from storyxai.proof.printing import is_frequency, prints, prints_bounded, prints_number
 from storyxai.proof.remarks import is_remark, is_remarks
@@ -44,21 +45,21 @@ OUTCOMES: Final[Mapping[str, tuple[str, bool]]] = {
     "smallest_open": ("smallest", False),
 }
 """What a sentence of that name says of what it cites: the end of the path, and the value that must stand there."""
-UNSAID: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
+UNSAID: Final[Mapping[str, Callable[[EvidenceRecord], bool]]] = {
     "clinician.forced": refused,
-    "view_unknown": lambda record: record["study"]["image"]["view"] in (None, "", "unknown"),
-    "view_ap": lambda record: record["study"]["image"]["view"] == "AP",
-    "spacing_unknown": lambda record: record["study"]["image"]["spacing_mm"] is None,
-    "spacing_detector": lambda record: record["study"]["image"]["spacing_kind"] == "detector",
-    "nothing_withheld": lambda record: record["counts"]["maps_withheld"] == 0,
-    "cannot_any": lambda record: bool(record["doubts"]) or not _of_tiers(record, ("likely", "possible", "unlikely")),
-    "cannot_all": lambda record: not _of_tiers(record, ("likely", "possible", "unlikely")),
-    "none": lambda record: set(_of_tiers(record, ("unlikely",))) == set(record["findings"]),
-    "none_sure": lambda record: not [f for f in record["named"] if record["findings"][f]["tier"] in ("likely", "possible")],
-    "normal_all": lambda record: not record["named"] and set(_of_tiers(record, ("unlikely",))) == set(record["findings"]),
-    "normal": lambda record: not record["named"],
-    "cannot": lambda record: bool(_of_tiers(record, ("cannot_tell",))),
-    "more": lambda record: len(record["named"]) > 1,
+    "view_unknown": lambda facts: facts.study.image.view in ("", "unknown"),
+    "view_ap": lambda facts: facts.study.image.view == "AP",
+    "spacing_unknown": lambda facts: facts.study.image.spacing_mm is None,
+    "spacing_detector": lambda facts: facts.study.image.spacing_kind == "detector",
+    "nothing_withheld": lambda facts: facts.counts.maps_withheld == 0,
+    "cannot_any": lambda facts: bool(facts.doubts) or not _of_tiers(facts, ("likely", "possible", "unlikely")),
+    "cannot_all": lambda facts: not _of_tiers(facts, ("likely", "possible", "unlikely")),
+    "none": lambda facts: set(_of_tiers(facts, ("unlikely",))) == set(facts.findings),
+    "none_sure": lambda facts: not [f for f in facts.named if facts.findings[f].tier in ("likely", "possible")],
+    "normal_all": lambda facts: not facts.named and set(_of_tiers(facts, ("unlikely",))) == set(facts.findings),
+    "normal": lambda facts: not facts.named,
+    "cannot": lambda facts: bool(_of_tiers(facts, ("cannot_tell",))),
+    "more": lambda facts: len(facts.named) > 1,
 }
 """What must hold of the record where a sentence of that name or key stands and nothing that it prints says so."""
 COUNTS: Final[Mapping[str, str]] = {
@@ -86,8 +87,8 @@ def problems_of(reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> lis
     for claim in reading.claims:
         problems += _claim_problem(claim, reading, cites, lexicon)
     problems += _tier_problems(reading, cites, lexicon)
-    problems += _outcome_problems(reading, cites, record)
-    problems += _movement_problems(reading, record)
+    problems += _outcome_problems(reading, cites, lexicon)
+    problems += _movement_problems(reading, lexicon.facts)
     problems += _learned_problems(reading, cites, record)
     return problems
 
@@ -130,14 +131,14 @@ def _name_problem(claim: Claim, name: str, lexicon: Lexicon) -> list[str]:
 def _tier_problems(reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
     said = tier_said(reading, lexicon)
     for finding in tiers_cited(cites) if said else ():
-        tier = lexicon.record["findings"][finding]["tier"]
+        tier = lexicon.facts.findings[finding].tier
         if tier != said:
             yield f"says {said.replace('_', ' ')} of {finding}, which is {tier.replace('_', ' ')} on record"
 
 
-def _outcome_problems(reading: Reading, cites: Sequence[str], record: Mapping[str, object]) -> Iterator[str]:
+def _outcome_problems(reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
     name = reading.form.name
-    if (holds := UNSAID.get(reading.form.key, UNSAID.get(name))) and not holds(record):
+    if (holds := UNSAID.get(reading.form.key, UNSAID.get(name))) and not holds(lexicon.facts):
         yield f"is not so: the record does not bear out “{reading.form.key}”"
     if name not in OUTCOMES:
         return
@@ -146,21 +147,25 @@ def _outcome_problems(reading: Reading, cites: Sequence[str], record: Mapping[st
     if not found:
         yield f"cites nothing that says whether it is so (…{end})"
     for path in found:
-        if _value(record, path) is not meant:
+        if _value(lexicon.record, path) is not meant:
             yield f"says the opposite of {path}"
 
 
-def _movement_problems(reading: Reading, record: Mapping[str, Any]) -> Iterator[str]:
+def _movement_problems(reading: Reading, facts: EvidenceRecord) -> Iterator[str]:
     """Whether a what-if that is said to fall or rise does, and across the line."""
     kind, _, way = reading.form.name.rpartition("_")
     if kind not in ("what_if", "smallest") or way not in ("below", "above", "same"):
         return
     finding = reading.names["F"]
-    before, limit = (record["findings"][finding][leaf] for leaf in ("probability", "threshold"))
+    before, limit = facts.findings[finding].probability, facts.findings[finding].threshold
     if kind == "smallest":
-        after, limit = (record["smallest_changes"][finding][leaf] for leaf in ("probability", "limit"))
+        change = facts.smallest_changes[finding]
+        after, limit = change.probability, change.limit
     else:
-        after = record["counterfactuals"][finding][int(reading.names["I"])]["probability"]
+        after = facts.counterfactuals[finding][int(reading.names["I"])].probability
+    if after is None:  # a change that nobody measured moves nothing
+        yield "tells of a number that the record does not hold"
+        return
     holds = {"below": before >= limit > after, "above": before < limit <= after, "same": abs(before - after) < 0.011}
     if not holds[way]:
         yield "says that the number moves as it does not"
@@ -187,19 +192,19 @@ def _slot_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon
 
 
 def _counted_problems(claim: Claim, reading: Reading, lexicon: Lexicon) -> Iterator[str]:
-    meant = lexicon.record["counts"][COUNTS[f"{reading.form.name}.{claim.slot}"]]
+    meant = getattr(lexicon.facts.counts, COUNTS[f"{reading.form.name}.{claim.slot}"])
     if _counted(claim.text, lexicon) != meant:
         yield f"counts {claim.text} where the record counts {meant}"
 
 
 def _count_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
-    name, record = reading.form.name, lexicon.record
+    name, facts = reading.form.name, lexicon.facts
     if name in UNNAMED:
-        meant = [one for one in _of_tiers(record, (UNNAMED[name],)) if one not in record["named"]]
+        meant = [one for one in _of_tiers(facts, (UNNAMED[name],)) if one not in facts.named]
     elif name in WHOLE_TIER:
-        meant = _of_tiers(record, (WHOLE_TIER[name],))
+        meant = _of_tiers(facts, (WHOLE_TIER[name],))
     elif name == "gate_all":
-        meant = [one for one, check in record["gate"].items() if check["passed"] is not None]
+        meant = [one for one, check in facts.gate.items() if check.passed is not None]
     else:
         meant = tiers_cited(cites) or [path for path in cites if path.endswith(".passed")] or list(cites)
     if _counted(claim.text, lexicon) != len(meant):
@@ -210,7 +215,7 @@ def _names_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexico
     """Whether a list of findings names those that are cited, each with its number and its place."""
     # Concepts that a finding rests on are listed, and not the finding.
     listed = [path for path in cites if not path.startswith("learned.")]
-    about = [one for one in _findings_cited(listed, lexicon.record) if one != reading.names.get("F")]
+    about = [one for one in _findings_cited(listed, lexicon.facts) if one != reading.names.get("F")]
     if not about:
         yield from _loose_problems(claim, reading, cites, lexicon)
         return
@@ -235,7 +240,7 @@ LEFT_OPEN: Final = ("verdict_cannot_tell", "also_cannot_tell")
 
 def _item_problems(finding: str, text: str, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
     """Whether what stands behind a finding's name in a list is its number and its place."""
-    paths = [path for path in cites if finding in _findings_cited([path], lexicon.record)]
+    paths = [path for path in cites if finding in _findings_cited([path], lexicon.facts)]
     place = _place_problems(finding, text, paths, lexicon)
     yield from place
     numbers = lexicon.numbers(text)
@@ -272,17 +277,17 @@ def _place_problems(finding: str, text: str, paths: Collection[str], lexicon: Le
 
 def _meant(reading: Reading, lexicon: Lexicon) -> list[str] | None:
     """The findings that a list of this form must hold, by the record; None where the record does not say."""
-    record, name = lexicon.record, reading.form.name
+    facts, name = lexicon.facts, reading.form.name
     if name.startswith(("verdict_", "also_")):
         tier = name.partition("_")[2]
-        return [one for one in record["named"] if record["findings"][one]["tier"] == tier]
+        return [one for one in facts.named if facts.findings[one].tier == tier]
     if name.startswith("tier_"):
-        return _of_tiers(record, (name.removeprefix("tier_").removesuffix("_score"),))
+        return _of_tiers(facts, (name.removeprefix("tier_").removesuffix("_score"),))
     if name == "highest":
-        return list(record["named"])
+        return list(facts.named)
     if name == "no_figures":
-        measured = record["model"].get("per_finding", {})
-        return [one for one in record["findings"] if measured.get(one, {}).get("auroc") is None]
+        measured = facts.model.per_finding
+        return [one for one in facts.findings if one not in measured or measured[one].auroc is None]
     return None
 
 
@@ -304,7 +309,7 @@ def _maps_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon
     yield from (f"names the {m} map of {f}, which it does not cite" for f, m in sorted(said - meant))
     yield from (f"cites the {m} map of {f} and does not name it" for f, m in sorted(meant - said))
     for finding, kind in sorted(meant):
-        why = lexicon.record["heatmaps"].get(finding, {}).get(kind, {}).get("withheld_because")
+        why = _value(lexicon.record, f"heatmaps.{finding}.{kind}.withheld_because")
         reasons = [one.text for one in reading.claims if one.slot == "why"]
         if reasons and why is not None and not prints(reasons[0], why, "text", lexicon):
             yield f"gives another reason for the {kind} map of {finding} than the record"
@@ -324,7 +329,7 @@ def _check_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexico
 
 
 def _quantity_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
-    meant = str(lexicon.data["joins"]["score" if "calibration" in lexicon.record["gaps"] else "probability"])
+    meant = str(lexicon.data["joins"]["score" if "calibration" in lexicon.facts.gaps else "probability"])
     if claim.text.casefold() != meant.casefold():
         yield f"calls the model's number “{claim.text}” where it is a {meant}"
 
@@ -376,13 +381,13 @@ def _counted(text: str, lexicon: Lexicon) -> int | None:
     return int(numbers[0].value) if len(numbers) == 1 and not words_of(text) else None
 
 
-def _findings_cited(cites: Iterable[str], record: Mapping[str, Any]) -> list[str]:
-    found = [name for path in cites for name in record["terms"] if f".{name}." in f".{path}."]
+def _findings_cited(cites: Iterable[str], facts: EvidenceRecord) -> list[str]:
+    found = [name for path in cites for name in facts.terms if f".{name}." in f".{path}."]
     return list(dict.fromkeys(found))
 
 
-def _of_tiers(record: Mapping[str, Any], tiers: Collection[str]) -> list[str]:
-    return [name for name, item in record["findings"].items() if item["tier"] in tiers]
+def _of_tiers(facts: EvidenceRecord, tiers: Collection[str]) -> list[str]:
+    return [name for name, item in facts.findings.items() if item.tier in tiers]
 
 
 def _numbers_of(value: Any) -> list[float]:

@@ -11,15 +11,13 @@ from importlib import resources
 from typing import Any, Final
 
 from storyxai.catalogue import load_catalogue
-from storyxai.evidence.record import record_sha256
+from storyxai.evidence.record import record_sha256, typed_record
+from storyxai.evidence.schema import EvidenceRecord
 from storyxai.modalities.registry import words_on_record
 from storyxai.modalities.words import ASKED_FIRST, LIST_MARK, SIDE_RULES, with_own_tables
 
 __all__ = ["Found", "Lexicon", "Number", "bare_text", "find_phrases", "strings_in", "words_of"]
 
-METHOD_FIGURES: Final = ("map_hits", "faithfulness", "robustness")
-"""Figures that a model's card has by method, of maps too that this record does not hold."""
-Record = Mapping[str, Any]
 _MARK: Final = re.compile(r"\{\w*\}|\[[^\]|]+\|[^\]]+\]")
 
 
@@ -51,16 +49,21 @@ class Lexicon:
     language: str
     data: Mapping[str, Any]
     labels: Mapping[str, Any]
-    record: Record
+    record: Mapping[str, object]
 
     @classmethod
-    def of(cls, language: str, record: Record) -> Lexicon:
+    def of(cls, language: str, record: Mapping[str, object]) -> Lexicon:
         """The words of `language`. Raises: UnknownNameError naming the nearest language; InputError."""
         data = load_catalogue(language).data
         labels = _merged(_own_labels("en"), _own_labels(language), data.get("page", {}))
         plain = cls(language, data, labels, record)
         own_labels = [(key.split(".")[1:], text) for key, text in plain.own.items() if key.startswith("page.")]
         return replace(plain, data=with_own_tables(data, plain.own), labels=_with_labels(plain.labels, own_labels))
+
+    @cached_property
+    def facts(self) -> EvidenceRecord:
+        """The record as types. Raises: ArchiveError naming the field that is missing or of another kind."""
+        return typed_record(self.record)
 
     @cached_property
     def digest(self) -> str:
@@ -75,13 +78,14 @@ class Lexicon:
     @cached_property
     def findings(self) -> Mapping[str, tuple[str, ...]]:
         """All that each finding is called, longest first."""
-        return {name: self._names_of(name) for name in self.record["terms"]}
+        return {name: self._names_of(name) for name in self.facts.terms}
 
     @cached_property
     def methods(self) -> Mapping[str, tuple[str, ...]]:
         """All that each method of explanation is called."""
-        keys = {method for maps in self.record["heatmaps"].values() for method in maps} | set(self.data["tables"]["method"])
-        keys |= {method for part in METHOD_FIGURES for method in self.record["model"].get(part) or ()}
+        keys = {method for maps in self.facts.heatmaps.values() for method in maps} | set(self.data["tables"]["method"])
+        model = self.facts.model
+        keys |= {*model.map_hits, *model.faithfulness, *model.robustness}  # of maps too that this record does not hold
         shown = self.labels.get("methods", {})
         said = self.data["tables"]["method"]
         return {key: _longest([key, self.table("method", key), str(shown.get(key, said.get(key, key)))]) for key in keys}
@@ -99,15 +103,14 @@ class Lexicon:
     @cached_property
     def said_anywhere(self) -> frozenset[str]:
         """Every text that may stand by itself around a story, bare: labels, headings, names, what is on record."""
-        data, record = self.data, self.record
-        texts = [*strings_in(self.labels), *strings_in(data["tables"]), *strings_in(record), *strings_in(_keys(record))]
+        data, facts = self.data, self.facts
+        texts = [*strings_in(self.labels), *strings_in(data["tables"]), *strings_in(self.record), *_keys(self.record)]
         texts += [entry for room in data.values() if isinstance(room, Mapping)
                   for entry in room.values() if isinstance(entry, str) and "[" not in entry]  # fmt: skip
         texts += [name for names in (*self.findings.values(), *self.methods.values()) for name in names]
         texts += [*map(str, range(100)), *self.own.values(), self.digest]
-        texts += [name.removeprefix("gate.") for name in record["gate"]]
-        study = str(record["study"]["study_id"])
-        texts += [f"{self.labels['study']} {study.removeprefix('study-')}", str(self.labels["unknown"])]
+        texts += [name.removeprefix("gate.") for name in facts.gate]
+        texts += [f"{self.labels['study']} {facts.study.study_id.removeprefix('study-')}", str(self.labels["unknown"])]
         return frozenset(bare_text(form) for text in texts for form in (text, text.replace("_", " ")))
 
     def table(self, name: str, value: Any) -> str:
@@ -120,7 +123,8 @@ class Lexicon:
 
     def term(self, finding: str, leaf: str) -> Any:
         """The finding's phrase, lay words or look-alikes, in this language where it has them."""
-        value = self.record["terms"].get(finding, {}).get(leaf)
+        value = getattr(self.facts.terms.get(finding), leaf, None)
+        value = list(value) if isinstance(value, tuple) else value
         if told := self.own.get(f"findings.{finding}.{leaf}"):
             return told.split(LIST_MARK) if isinstance(value, list) else told
         return self.data.get("terms", {}).get(finding, {}).get(leaf, value)

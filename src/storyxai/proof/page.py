@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from storyxai.proof.dom import Element, parse_html
 
@@ -89,7 +89,7 @@ class Page:
     hidden: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
 
     def cites(self, said: Said) -> tuple[str, ...]:
         """The paths of the note that the sentence leads to."""

@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from storyxai.proof.lexicon import Lexicon, Number, find_phrases, words_of
 from storyxai.proof.remarks import is_remark, is_remarks, says_remarks
+from storyxai.types import Remark
 
 __all__ = ["is_frequency", "prints", "prints_bounded", "prints_cell", "prints_number"]
 
@@ -65,7 +68,7 @@ def prints_cell(text: str, value: Any, lexicon: Lexicon, path: str = "") -> bool
 
 
 def _says(text: str, value: Any, lexicon: Lexicon) -> bool:
-    remarks = [value] if isinstance(value, Mapping) else value
+    remarks = msgspec.convert([value] if isinstance(value, Mapping) else value, list[Remark])
     return says_remarks(text, remarks, lexicon, lambda said, one, how: prints(said, one, how, lexicon))
 
 

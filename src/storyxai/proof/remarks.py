@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from storyxai.proof.lexicon import Lexicon
+from storyxai.types import Remark
 
 __all__ = ["is_remark", "is_remarks", "says_remarks"]
 
@@ -24,7 +25,7 @@ def is_remarks(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(is_remark, value))
 
 
-def says_remarks(text: str, remarks: Sequence[Mapping[str, Any]], lexicon: Lexicon, prints: Prints) -> bool:
+def says_remarks(text: str, remarks: Sequence[Remark], lexicon: Lexicon, prints: Prints) -> bool:
     """Whether the text says these remarks, in their order. `prints` judges the value of a slot by its format."""
     slots: list[tuple[Any, str]] = []
     pattern = "; ".join(_pattern(remark, lexicon, slots) for remark in remarks)
@@ -33,17 +34,17 @@ def says_remarks(text: str, remarks: Sequence[Mapping[str, Any]], lexicon: Lexic
     return found is not None and all(_says(said, *slot, lexicon, prints) for said, slot in told)
 
 
-def _pattern(remark: Mapping[str, Any], lexicon: Lexicon, slots: list[tuple[Any, str]]) -> str:
+def _pattern(remark: Remark, lexicon: Lexicon, slots: list[tuple[Any, str]]) -> str:
     """The remark's text as a pattern with a group for each of its values, which `slots` collects."""
-    text = lexicon.own.get(f"remarks.{remark['code']}") or lexicon.data["remarks"].get(remark["code"], remark["code"])
+    text = lexicon.own.get(f"remarks.{remark.code}") or lexicon.data["remarks"].get(remark.code, remark.code)
     parts, end = [], 0
     for mark in _MARK.finditer(str(text).rstrip(".")):
         parts.append(re.escape(str(text)[end : mark.start()]))
         end = mark.end()
         if mark[3]:
-            parts.append(_pattern(remark["parts"][mark[3]], lexicon, slots))
+            parts.append(_pattern(remark.parts[mark[3]], lexicon, slots))
         else:
-            slots.append((remark["values"].get(mark[1]), mark[2]))
+            slots.append((remark.values.get(mark[1]), mark[2]))
             parts.append("(.+?)")
     return "".join([*parts, re.escape(str(text).rstrip(".")[end:])])
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
+from storyxai.evidence.schema import EvidenceRecord
 from storyxai.proof.lexicon import Lexicon
 
 __all__ = ["FIXED", "dropped", "refused"]
 
-Record = Mapping[str, Any]
 FIXED: Final[Mapping[str, tuple[str, ...]]] = {
     "clinician": ("next",),
     "patient": ("looked", "no_old", "tool", "mean_1", "mean_2", "next_1", "next_2", "help_1", "help_2", "ask_1", "ask_2",
@@ -33,14 +33,14 @@ def dropped(audience: str, cited: set[str], keys: Collection[str], lexicon: Lexi
         key = f"{audience}.{name}"
         if isinstance(known, Mapping) and _is_said(known.get(name), lexicon.own.get(key)) and key not in keys:
             yield f"leaves out the sentence “{key}”, which stands on every such page"
-    for path, what in _must_cite(audience, lexicon.record):
+    for path, what in _must_cite(audience, lexicon.facts):
         if path not in cited:
             yield f"leaves out {what}"
-    for finding in lexicon.record["named"] if audience == "clinician" else ():
-        maps = lexicon.record["heatmaps"].get(finding, {})
-        for why in [item["withheld_because"] for item in maps.values() if not item["shown"]]:
+    for finding in lexicon.facts.named if audience == "clinician" else ():
+        maps = lexicon.facts.heatmaps.get(finding, {})
+        for why in [item.withheld_because for item in maps.values() if not item.shown]:
             same = [f"heatmaps.{finding}.{method}.withheld_because" for method, item in maps.items()
-                    if item["withheld_because"] == why]  # fmt: skip
+                    if item.withheld_because == why]  # fmt: skip
             if not cited.intersection(same):
                 yield f"leaves out why maps of {finding} are withheld"
 
@@ -50,59 +50,59 @@ def _is_said(ours: Any, own: str | None) -> bool:
     return bool(own if own is not None else ours["text"] if isinstance(ours, Mapping) else ours)
 
 
-def refused(record: Record) -> bool:
+def refused(facts: EvidenceRecord) -> bool:
     """Whether the gate refused the image: a check failed that does not only warn."""
-    return any(check["passed"] is False and not check["warns"] for check in record["gate"].values())
+    return any(check.passed is False and not check.warns for check in facts.gate.values())
 
 
-def _must_cite(audience: str, record: Record) -> Iterator[tuple[str, str]]:
+def _must_cite(audience: str, facts: EvidenceRecord) -> Iterator[tuple[str, str]]:
     """Paths that some sentence must cite, and what each stands for."""
-    for name, check in record["gate"].items():
-        if check["passed"] is False and audience in (*_TECHNICAL, "patient"):
+    for name, check in facts.gate.items():
+        if check.passed is False and audience in (*_TECHNICAL, "patient"):
             yield f"gate.{name}.passed", f"the warning that {name.removeprefix('gate.')} failed"
     if audience in _TECHNICAL:
-        yield from ((f"findings.{name}.tier", f"the finding {name}") for name in record["findings"])
+        yield from ((f"findings.{name}.tier", f"the finding {name}") for name in facts.findings)
     if audience == "clinician":
-        yield from _of_clinician(record)
+        yield from _of_clinician(facts)
     if audience in ("practitioner", "auditor"):
-        yield from _of_all_maps(record)
-    if audience == "patient" and record["doubts"]:
-        yield from ((f"findings.{name}.tier", "that the computer cannot tell") for name in record["findings"])
+        yield from _of_all_maps(facts)
+    if audience == "patient" and facts.doubts:
+        yield from ((f"findings.{name}.tier", "that the computer cannot tell") for name in facts.findings)
     elif audience == "patient":
-        signs = [name for name in record["named"] if record["findings"][name]["tier"] in ("likely", "possible")]
+        signs = [name for name in facts.named if facts.findings[name].tier in ("likely", "possible")]
         yield from ((f"findings.{name}.tier", f"the finding {name}") for name in signs[:MOST_SIGNS])
     if audience in ("clinician", "auditor"):
-        limits = range(len(record["model"].get("limits") or ()))
+        limits = range(len(facts.model.limits))
         yield from ((f"model.limits.{i}", f"the model's limit {i + 1}") for i in limits)
-        if record["model"].get("cannot_see"):
+        if facts.model.cannot_see:
             yield "model.cannot_see", "what the model was not made to find"
         # The clinician hears of force that passed over a refusal, the auditor of any.
-        forced = record["provenance"].get("settings", {}).get("forced")
-        if forced and (audience == "auditor" or refused(record)):
+        forced = facts.provenance.get("settings", {}).get("forced")
+        if forced and (audience == "auditor" or refused(facts)):
             yield "provenance.settings.forced", "that it was told because the caller forced it"
 
 
-def _of_clinician(record: Record) -> Iterator[tuple[str, str]]:
-    if record["doubts"]:
+def _of_clinician(facts: EvidenceRecord) -> Iterator[tuple[str, str]]:
+    if facts.doubts:
         yield "doubts", "that nothing can be relied on"
-    for name in record["named"]:
+    for name in facts.named:
         # A score that nobody calibrated is its own interval: there is none to tell.
-        leaf, what = ("probability", "score") if "calibration" in record["gaps"] else ("interval", "interval")
+        leaf, what = ("probability", "score") if "calibration" in facts.gaps else ("interval", "interval")
         yield f"findings.{name}.{leaf}", f"the {what} of {name}"
-        for method, item in record["heatmaps"].get(name, {}).items():
-            if not item["shown"]:
+        for method, item in facts.heatmaps.get(name, {}).items():
+            if not item.shown:
                 yield f"heatmaps.{name}.{method}.shown", f"that the {method} map of {name} is withheld"
     yield "notices.research_use", "that it is for research use only"
-    for place in range(len(record["report"]["sentences"] if record.get("report") else ())):
+    for place in range(len(facts.report.sentences)):
         yield f"report.sentences.{place}", f"sentence {place + 1} of the draft report"
 
 
-def _of_all_maps(record: Record) -> Iterator[tuple[str, str]]:
-    for finding, methods in record["heatmaps"].items():
+def _of_all_maps(facts: EvidenceRecord) -> Iterator[tuple[str, str]]:
+    for finding, methods in facts.heatmaps.items():
         for method, item in methods.items():
-            if not item["shown"]:
+            if not item.shown:
                 yield f"heatmaps.{finding}.{method}.shown", f"that the {method} map of {finding} is withheld"
-            for name, check in record["checks"].get(finding, {}).get(method, {}).items():
-                if check["passed"] is False:
+            for name, check in facts.checks.get(finding, {}).get(method, {}).items():
+                if check.passed is False:
                     path = f"checks.{finding}.{method}.{name}.passed"
                     yield path, f"that the {method} map of {finding} failed {name}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Final
 
 from storyxai.errors import CitationError
 from storyxai.evidence.record import resolve
+from storyxai.evidence.schema import BoxRecord
 from storyxai.proof.lexicon import Lexicon, bare_text, find_phrases, strings_in
 from storyxai.proof.page import Chip, Gauge, Page, Row, Tile
 from storyxai.proof.printing import prints_number
@@ -71,20 +72,20 @@ def _chip_problems(chip: Chip, lexicon: Lexicon) -> Iterator[str]:
     if chip.path != f"findings.{finding}.probability":
         yield f"names {chip.name} beside the number of {chip.path}"
     if finding and not _says_tier(chip.tier, finding, lexicon):
-        tier = lexicon.record["findings"][finding]["tier"].replace("_", " ")
+        tier = lexicon.facts.findings[finding].tier.replace("_", " ")
         yield f"calls {chip.name} {chip.tier}, which is {tier} on record"
 
 
 def _chips_missing(chips: Sequence[Chip], lexicon: Lexicon) -> Iterator[str]:
     shown = {chip.path for chip in chips}
-    for finding in lexicon.record["named"]:
+    for finding in lexicon.facts.named:
         if f"findings.{finding}.probability" not in shown:
             yield f"leaves {finding} out of the findings that it brings to the front"
 
 
 def _says_tier(text: str, finding: str, lexicon: Lexicon) -> bool:
-    table = "scored" if "calibration" in lexicon.record["gaps"] else "tiers"
-    return text.casefold() == str(lexicon.labels[table][lexicon.record["findings"][finding]["tier"]]).casefold()
+    table = "scored" if "calibration" in lexicon.facts.gaps else "tiers"
+    return text.casefold() == str(lexicon.labels[table][lexicon.facts.findings[finding].tier]).casefold()
 
 
 def _row_problems(row: Row, lexicon: Lexicon) -> Iterator[str]:
@@ -107,9 +108,9 @@ def _gauge_problems(gauge: Gauge, lexicon: Lexicon) -> Iterator[str]:
     if not finding:
         yield f"has a line that says “{gauge.alt}”, which names no finding"
         return
-    item = lexicon.record["findings"][finding]
-    low, high = item["interval"]
-    meant = {"probability": item["probability"], "low": low, "high": high, "threshold": item["threshold"]}
+    item = lexicon.facts.findings[finding]
+    low, high = item.interval
+    meant = {"probability": item.probability, "low": low, "high": high, "threshold": item.threshold}
     for name, value in meant.items():
         numbers = lexicon.numbers(said.get(name, "")) or lexicon.plain_numbers(said.get(name, ""))
         if len(numbers) != 1 or not prints_number(numbers[0], value):
@@ -118,7 +119,7 @@ def _gauge_problems(gauge: Gauge, lexicon: Lexicon) -> Iterator[str]:
         if at is not None and not abs(at - value) <= _TOLERANCE:
             yield f"draws the {name} of {finding} at {at:.3f} where the record has {value:g}"
     if gauge.tier and not _says_tier(gauge.tier, finding, lexicon):
-        yield f"calls {finding} {gauge.tier}, which is {item['tier'].replace('_', ' ')} on record"
+        yield f"calls {finding} {gauge.tier}, which is {item.tier.replace('_', ' ')} on record"
 
 
 def _tile_problems(tile: Tile, page: Page, lexicon: Lexicon) -> Iterator[str]:
@@ -130,12 +131,12 @@ def _tile_problems(tile: Tile, page: Page, lexicon: Lexicon) -> Iterator[str]:
         yield f"lays a map over a picture that is called “{tile.alt}”"
     elif of is not None:
         finding, method = of
-        item = lexicon.record["heatmaps"].get(finding, {}).get(method)
-        if item is None or not item["shown"]:
+        item = lexicon.facts.heatmaps.get(finding, {}).get(method)
+        if item is None or not item.shown:
             yield f"shows the {method} map of {finding}, which {'was withheld' if item else 'is not in this evidence'}"
         if len(maps) != 1:
             yield f"shows {len(maps)} maps as the {method} map of {finding}"
-    recorded = [box for boxes in lexicon.record["boxes"].values() for box in boxes]
+    recorded = [box for boxes in lexicon.facts.boxes.values() for box in boxes]
     for frame in tile.frames:
         if not any(_alike(frame, box) for box in recorded):
             yield f"draws a frame at {', '.join(f'{n:g}' for n in frame)} that is not on record"
@@ -149,8 +150,8 @@ def map_of(tile: Tile, lexicon: Lexicon) -> tuple[str, str] | None:
     return (finding, method) if finding and method else None
 
 
-def _alike(frame: Sequence[float], box: Mapping[str, Any]) -> bool:
-    return all(math.isclose(at, box[name], abs_tol=0.01) for at, name in zip(frame, ("x", "y", "width", "height"), strict=True))
+def _alike(frame: Sequence[float], box: BoxRecord) -> bool:
+    return all(math.isclose(a, b, abs_tol=0.01) for a, b in zip(frame, (box.x, box.y, box.width, box.height), strict=True))
 
 
 def _read_by(form: str, text: str) -> dict[str, str]:

@@ -104,7 +104,7 @@ def forms_of(lexicon: Lexicon) -> tuple[Form, ...]:
     return (*forms, *(Form(key, text) for key, text in lexicon.own.items() if is_own_sentence(key)))
 
 
-def readings(text: str, cites: Sequence[str] | None, forms: Sequence[Form], record: Mapping[str, object]) -> Iterator[Reading]:
+def readings(text: str, cites: Sequence[str] | None, forms: Sequence[Form], lexicon: Lexicon) -> Iterator[Reading]:
     """Every way in which `text` can be read by one of the forms; without `cites` by what the record has.
 
     `missing` of a reading are paths that the form rests on and that are not cited.
@@ -113,7 +113,7 @@ def readings(text: str, cites: Sequence[str] | None, forms: Sequence[Form], reco
         match = form.pattern.fullmatch(text) or form.pattern.fullmatch(text[:1].lower() + text[1:])
         if match is None:
             continue
-        for names in _bindings(form, cites, record):
+        for names in _bindings(form, cites, lexicon):
             bound = [_named(path, names) for path in form.paths]
             missing = tuple(path for path in bound if path not in cites) if cites is not None else ()
             yield Reading(form, names, _claims(form, match, names), missing)
@@ -131,14 +131,14 @@ def _claims(form: Form, match: re.Match[str], names: Mapping[str, str]) -> tuple
     return tuple(claims)
 
 
-def _bindings(form: Form, cites: Sequence[str] | None, record: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def _bindings(form: Form, cites: Sequence[str] | None, lexicon: Lexicon) -> Iterator[dict[str, str]]:
     """What the form's variables may stand for, by the paths that are cited (or, without them, that the record has)."""
     variables = {name for path in form.paths for name in _VARIABLE.findall(path)}
     variables |= {mark[1] for mark in form.marks if _is_name(mark)}
     if not variables:
         yield {}
         return
-    known = cites if cites is not None else _paths_of(record)
+    known = cites if cites is not None else _paths_of(lexicon.record)
     found: list[dict[str, str]] = [{}]
     for path in form.paths:
         if not _VARIABLE.search(path):
@@ -152,7 +152,7 @@ def _bindings(form: Form, cites: Sequence[str] | None, record: Mapping[str, Any]
         if variables <= set(one):
             yield one
         elif variables - set(one) == {"F"}:
-            yield from ({**one, "F": name} for name in record["terms"] if any(f".{name}." in f".{path}." for path in known))
+            yield from ({**one, "F": name} for name in lexicon.facts.terms if any(f".{name}." in f".{path}." for path in known))
 
 
 def _path_pattern(path: str) -> re.Pattern[str]:
@@ -168,7 +168,7 @@ def _path_pattern(path: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def _paths_of(record: Mapping[str, Any]) -> list[str]:
+def _paths_of(record: Mapping[str, object]) -> list[str]:
     return [path for room in ("findings", "terms", "concepts", "checks", "heatmaps", "gate", "counterfactuals", "boxes")
             for path in _leaves(record.get(room, {}), room)]  # fmt: skip
 
