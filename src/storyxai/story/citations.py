@@ -34,9 +34,11 @@ SEAL: Final = re.compile(rb'(<meta name="storyxai-seal" content=")([0-9a-f]{64})
 def check_story(story: Story, record: Mapping[str, object]) -> None:
     """Nothing, when the record backs every sentence and figure of the story. Raises: CitationError when it does not."""
     words = load_words(story.language, record)
+    terms: Mapping[str, Any] = record["terms"]  # type: ignore[assignment]
+    called = {finding: words.aliases(finding, term) for finding, term in terms.items()}
     for section in story.sections:
         for sentence in section.sentences:
-            _check_sentence(sentence, record, words)
+            _check_sentence(sentence, record, words, called)
         for figure in section.figures:
             _check_figure(figure, record)
     told_from = story.provenance.get("evidence_sha256")
@@ -105,12 +107,13 @@ def check_page(page: bytes, record: Mapping[str, object]) -> list[str]:
     return problems
 
 
-def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words) -> None:
+def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words, called: Mapping[str, set[str]]) -> None:
+    """Nothing, where the record backs the sentence; `called` is what each finding is called in stories."""
     if not sentence.cites:
         raise CitationError(f"“{sentence.text}” cites no evidence")
     quoted = _quoted(sentence, record, words)
     cited = {finding for finding in record["terms"] if any(f".{finding}." in f".{path}." for path in sentence.cites)}
-    named = [alias for finding in cited for alias in _aliases(finding, record, words)]
+    named = [alias for finding in cited for alias in called[finding]]
     named += [name for path in sentence.cites if path.startswith(_GROUPS) for name in path.split(".")[2:4]]
     rest = _cut(sentence.text, [*quoted, *named, *words.data["fixed_phrases"]])
     _check_numbers(sentence, rest, [resolve(record, path) for path in sentence.cites], words)
@@ -120,14 +123,9 @@ def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words)
             raise CitationError(f"“{sentence.text}” names a side ({said}) that its citations do not")
     # The names of what is cited are cut, so that of a name within another the longer one is meant.
     for finding in record["terms"]:
-        if finding not in cited and any(_holds(rest, alias) for alias in _aliases(finding, record, words)):
+        if finding not in cited and any(_holds(rest, alias) for alias in called[finding]):
             raise CitationError(f"“{sentence.text}” names {finding}, which it does not cite")
     _check_tier(sentence, rest, record, words)
-
-
-def _aliases(finding: str, record: Mapping[str, Any], words: Words) -> set[str]:
-    """What a finding is called in stories."""
-    return words.aliases(finding, record["terms"][finding])
 
 
 def _check_tier(sentence: Sentence, rest: str, record: Mapping[str, Any], words: Words) -> None:
@@ -152,16 +150,18 @@ def _quoted(sentence: Sentence, record: Mapping[str, object], words: Words) -> l
 def _cut(text: str, phrases: Iterable[str]) -> str:
     """`text` without the phrases, whatever their case, the longest first."""
     for phrase in sorted(set(phrases), key=lambda one: (-len(one), one)):
-        text = re.sub(_whole(phrase), " … ", text, flags=re.IGNORECASE)
+        text = _whole(phrase).sub(" … ", text)
     return text
 
 
 def _holds(text: str, phrase: str) -> bool:
-    return re.search(_whole(phrase), text, re.IGNORECASE) is not None
+    return _whole(phrase).search(text) is not None
 
 
-def _whole(phrase: str) -> str:
-    return rf"(?<!\w){re.escape(phrase)}(?!\w)"
+@lru_cache(maxsize=4096)
+def _whole(phrase: str) -> re.Pattern[str]:
+    """The phrase in any case, as no part of a longer word. Every sentence is held against the same few hundred."""
+    return re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=8)
