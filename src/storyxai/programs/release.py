@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from storyxai.errors import ArchiveError, InputError
 from storyxai.evidence.archive import read_archive, verify_hashes
 from storyxai.evidence.record import as_record, record_sha256
+from storyxai.export.story_json import render_json
 from storyxai.export.text import render_markdown, render_text
 from storyxai.files import replace_files
 from storyxai.logbook import START, broken_links, link_of
@@ -89,11 +90,14 @@ def check_release(folder: Path, record: Mapping[str, object]) -> list[str]:
 
 
 def _other_forms(evidence: Evidence, folder: Path, one: Release) -> dict[str, bytes]:
-    """The patient's story as Markdown and as plain text, those that lie beside the page, as they are released."""
+    """The patient's story as Markdown, plain text and JSON, those that lie beside the page, as they are released."""
     story = _story(evidence, folder)
-    forms = {".md": render_markdown, ".txt": render_text}
+    forms: dict[str, Callable[[], bytes]] = {
+        ".md": lambda: render_markdown(story, one).encode(), ".txt": lambda: render_text(story, one).encode(),
+        ".json": lambda: render_json(story, evidence, release=one),
+    }  # fmt: skip
     names = {PAGE.replace(".html", ending): draw for ending, draw in forms.items()}
-    return {name: draw(story, one).encode() for name, draw in names.items() if (folder / name).is_file()}
+    return {name: draw() for name, draw in names.items() if (folder / name).is_file()}
 
 
 def _story(evidence: Evidence, folder: Path) -> Story:

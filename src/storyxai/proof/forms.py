@@ -65,6 +65,7 @@ def _read_json(text: str) -> Page | None:
         told: Any = json.loads(text)
         page = Page(str(told["audience"]), str(told["language"]), ".json", research=[str(told["notice"])] * 2)
         page.other += [str(told["title"]), str(told["provenance"]["evidence_sha256"])]
+        _read_release(told.get("release"), page)
         notes: dict[tuple[str, ...], int] = {}
         for section in told["sections"]:
             page.other.append(str(section["heading"]))
@@ -76,6 +77,18 @@ def _read_json(text: str) -> Page | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return page
+
+
+def _read_release(told: Any, page: Page) -> None:
+    """Take in a story's mark of release; one of before such marks is held back."""
+    if told is None:
+        page.held = True
+    elif told["needed"]:
+        page.other.append(str(told["text"]))
+        named = [str(told[name]) for name in ("by", "time") if name in told]
+        # Text that the line does not say is no part of a story: the checker then names it.
+        page.other += [name for name in named if not told["released"] or name not in told["text"]]
+        page.other += [] if not told["released"] or len(named) == 2 else ["released"]
 
 
 def _numbered(notes: dict[tuple[str, ...], int], cites: Sequence[str]) -> int:

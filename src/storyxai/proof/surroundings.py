@@ -19,7 +19,7 @@ from storyxai.types import Release
 __all__ = ["map_of", "surrounding_problems"]
 
 SIGNED: Final = ("patient",)
-HELD_FORMS: Final = (".html", ".md")
+HELD_FORMS: Final = (".html", ".md", ".json")
 """Forms that say whether a page may be read."""
 _SLOT: Final = re.compile(r"\{(\w*)\}")
 _TOLERANCE: Final = 0.002
