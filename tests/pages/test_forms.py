@@ -11,12 +11,15 @@ import pytest
 
 from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import CitationError, InputError, UnknownNameError
+from storyxai.evidence.archive import as_archived
 from storyxai.evidence.record import story_as_record
 from storyxai.export import pdf
 from storyxai.export.save import render
 from storyxai.export.story_json import render_json, story_schema
 from storyxai.export.text import render_markdown, render_text
 from storyxai.pages.story import render_html
+from storyxai.proof.checking import Reader, check_read
+from storyxai.proof.forms import read_form
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.types import RESEARCH_USE, Release, Section, Sentence, Story
 
@@ -68,6 +71,85 @@ def test_the_json_story_holds_values_beside_sentences() -> None:
     made_up = dataclasses.replace(story, sections=(Section("h", (Sentence("So.", ("findings.None.tier",)),)),))
     with pytest.raises(CitationError):
         render_json(made_up, example_evidence())
+
+
+HELD = "Not yet for reading: a clinician must release this page first"
+RELEASE = Release("Dr A", "2026-01-01T00:00:00Z", True)
+BEFORE = {
+    "format": "storyxai-story/1", "notice": "Research use only", "audience": "patient", "language": "en", "title": "A story",
+    "sections": [{"heading": "H", "figures": ["image"], "sentences": [{"text": "So.", "cites": ["notices.advice"]}]}],
+    "evidence": {"notices.advice": "fixed"}, "provenance": {"evidence_sha256": "0" * 64},
+}  # fmt: skip
+"""A story as format 1 had it before it held a mark of release: readers written then need what stands here, and no more."""
+
+
+def test_the_json_says_whether_a_story_may_be_read_and_by_whose_leave() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(story_schema())
+    patient = tell(example_evidence(), "patient")
+    marks = [json.loads(render_json(*told, release=given))["release"] for told, given in (
+        ((tell(example_evidence(), "clinician"), example_evidence()), None),
+        ((patient, example_evidence()), None), ((patient, example_evidence()), RELEASE),
+    )]  # fmt: skip
+    assert marks[0] == {"needed": False}
+    assert marks[1] == {"needed": True, "released": False, "text": HELD}
+    assert marks[2] == {
+        "needed": True, "released": True, "by": "Dr A", "time": "2026-01-01T00:00:00Z", "with_picture": True,
+        "text": "Released for reading by Dr A, 2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    content = json.loads(render_json(patient, example_evidence(), release=RELEASE))
+    assert not list(validator.iter_errors(content))
+    for lacking in ("by", "time", "text", "with_picture", "released"):
+        mark = {name: value for name, value in marks[2].items() if name != lacking}
+        assert list(validator.iter_errors({**content, "release": mark})), lacking
+    assert list(validator.iter_errors({**content, "release": {**marks[2], "released": False}}))
+
+
+def test_json_of_before_still_fits_and_that_of_now_has_all_of_it() -> None:
+    """Within a format fields are only added: what fitted the schema fits it still, and old readers find all they know."""
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(story_schema())
+    assert not list(validator.iter_errors(BEFORE))
+    assert set(story_schema()["required"]) == set(BEFORE)
+    for audience in AUDIENCES:
+        now = json.loads(render_json(tell(example_evidence(), audience), example_evidence()))
+        assert set(now) >= {*BEFORE, "release"}
+        assert all(isinstance(now[name], type(value)) for name, value in BEFORE.items())
+
+
+@pytest.mark.parametrize(("change", "why"), [
+    ({}, ""), ({"by": "Dr Who"}, "Dr Who"), ({"time": "2027-01-01T00:00:00Z"}, "2027"),
+    ({"released": False, "text": HELD}, "held back though"),
+])  # fmt: skip
+def test_an_altered_mark_of_release_is_found(change: dict[str, object], why: str) -> None:
+    evidence = as_archived(example_evidence())
+    content = json.loads(render_json(tell(evidence, "patient"), evidence, release=RELEASE))
+    content["release"] |= change
+    page = read_form(json.dumps(content).encode(), ".json", audience="patient", language="en")
+    assert page is not None
+    problems = check_read(page, evidence, Reader(release=RELEASE)).problems
+    assert problems == () if not why else any(why in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("paper", ["A4", "letter"])
+def test_a_released_patients_page_prints_on_one_sheet_with_its_picture(language: str, paper: str) -> None:
+    try:
+        pdf.find_browser()
+    except InputError as error:
+        pytest.skip(str(error))
+    evidence = example_evidence()
+    page = render_html(tell(evidence, "patient", language), evidence, release=RELEASE)
+    printed = pdf.render_pdf(page, paper="A4" if paper == "A4" else "letter")
+    assert page.count(b'<svg class="film-frame') >= 1
+    assert len(re.findall(rb"/Type /Page\b", printed)) == 1
+
+
+def test_the_margins_of_a_sheet_speak_the_pages_language() -> None:
+    pages = [render_html(tell(normal_evidence(), "patient", language), normal_evidence()) for language in ("en", "de")]
+    said = [set(re.findall(r'@(?:top-center|bottom-left) \{ content: "([^"]*)"', page.decode())) for page in pages]
+    assert said[0] == {"Research use only - not for diagnostic use"}
+    assert [text.replace("\\fc ", "ü") for text in said[1]] == ["Nur für Forschungszwecke, nicht zur Diagnose"]
 
 
 def test_without_a_browser_the_mend_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

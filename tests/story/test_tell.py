@@ -282,6 +282,9 @@ def test_a_side_is_told_only_where_the_film_shows_it() -> None:
     assert "your right side" not in text_of(tell(dataclasses.replace(base, gate=(*base.gate, doubt)), "patient"))
     both = tuple(dataclasses.replace(c, value="bilateral") if c.name == "side" else c for c in base.concepts)
     text = text_of(tell(dataclasses.replace(base, concepts=both), "patient"))
+    assert "both sides" not in text and "Most of it" not in text  # the clinician reads of a zone of one side
+    spread = tuple(dataclasses.replace(c, value="right lower, left lower") if c.name == "zones" else c for c in both)
+    text = text_of(tell(dataclasses.replace(base, concepts=spread), "patient"))
     assert "It seems to be on both sides." in text and "Most of it" not in text
 
 

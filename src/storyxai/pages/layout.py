@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import PackageLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -23,6 +24,10 @@ from storyxai.pages.views import Document
 from storyxai.story.words import Words, load_words
 
 __all__ = ["Labels", "data_uri", "labels_of", "render_document", "render_fragment", "render_template"]
+
+
+_NOTICE: Final = "Research use only - not for diagnostic use"
+"""What stands in the margins of every sheet, as the style sheet has it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ def render_template(name: str, view: object, labels: Mapping[str, object], *, sc
 
     `script` is the file of its script, "" for none; a page with pictures in files `beside` it may load these, and no others.
     """
-    text = _environment().get_template(name).render(view=view, labels=labels, assets=_assets(script, beside))
+    assets = _assets(script, beside, str(labels["research_use"]))
+    text = _environment().get_template(name).render(view=view, labels=labels, assets=assets)
     return text.encode("utf-8")
 
 
@@ -136,14 +142,21 @@ def _environment() -> ImmutableSandboxedEnvironment:
     return environment
 
 
-@lru_cache(maxsize=8)
-def _assets(script_name: str = "", beside: bool = False) -> _Assets:
+@lru_cache(maxsize=16)
+def _assets(script_name: str = "", beside: bool = False, notice: str = "") -> _Assets:
     style = _package_text("page.css")
+    # A sheet's margins cannot take words from the page: what stands there is put into the style sheet, in the page's language.
+    style = style.replace(_NOTICE, _css_text(notice)) if notice else style
     script = _package_text(script_name) if script_name else ""
     pictures = "'self' data:" if beside else "data:"
     policy = f"default-src 'none'; img-src {pictures}; style-src '{_source_hash(style)}'; base-uri 'none'; form-action 'none'"
     policy += f"; script-src '{_source_hash(script)}'" if script_name else ""
     return _Assets(Markup(style), Markup(script), policy)
+
+
+def _css_text(text: str) -> str:
+    """`text` as the inside of a string in a style sheet: what could end it is escaped."""
+    return re.sub(r"[^\w .,;:()-]", lambda mark: f"\\{ord(mark[0]):x} ", text)
 
 
 def _source_hash(text: str) -> str:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 from markupsafe import Markup
@@ -38,6 +39,7 @@ LINE = 320
 """Units of a gauge's line."""
 SAFE_NAME = re.compile(r"[\w .,()+@=-]+")
 """File names that mean nothing else in a shell or in Python: others are not put into code to copy."""
+_OF_A_FINDING = ("findings.", "concepts.")
 MANY = 4
 """From so many short sentences on, a list reads better than sentences run together."""
 
@@ -99,10 +101,11 @@ class _Gauge:
 
 @dataclass(frozen=True)
 class _Said:
-    """A sentence and the number of the note that holds its evidence."""
+    """A sentence, the number of the note that holds its evidence, and the one finding that it is about, if it is."""
 
     text: str
     note: int
+    finding: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,17 @@ class _Part:
     def listed(self) -> bool:
         """Whether its sentences stand as a list."""
         return len(self.said) >= MANY and not self.rows
+
+    @property
+    def itemised(self) -> bool:
+        """Whether a patient reads its sentences as a list: of many, or of questions."""
+        return len(self.said) >= MANY or (len(self.said) > 1 and all(one.text.endswith("?") for one in self.said))
+
+    @property
+    def items(self) -> tuple[tuple[_Said, ...], ...]:
+        """Its sentences, those of one finding that follow one another together."""
+        grouped = groupby(enumerate(self.said), key=lambda one: one[1].finding or one[0])
+        return tuple(tuple(said for _, said in some) for _, some in grouped)
 
 
 @dataclass(frozen=True)
@@ -216,7 +230,8 @@ class _Builder:
         focuses = self._focuses(parts) if one_screen else ()
         study, height_width = self.record["study"], self.evidence.image.pixels.shape[:2]
         facts = [f"{self.labels['study']} {study['study_id'].removeprefix('study-')}", study["image"]["source"]]
-        facts += [] if self.patient else [study["model_id"]]
+        model = self.record["model"]
+        facts += [] if self.patient else [" ".join(filter(None, (model["name"], model["version"])))]
         drawn = one_screen or any(part.rows for part in parts)
         return _StoryView(
             story=self.story, kind=self.labels["audiences"].get(self.story.audience, self.story.audience),
@@ -277,7 +292,9 @@ class _Builder:
             yield from (tuple(line.format(**words) for line in lines) for lines in self.labels["again"])
 
     def _said(self, sentence: Sentence) -> _Said:
-        return _Said(sentence.text, self.notes.setdefault(tuple(sorted(sentence.cites)), len(self.notes) + 1))
+        about = {path.split(".")[1] for path in sentence.cites if path.startswith(_OF_A_FINDING)}
+        note = self.notes.setdefault(tuple(sorted(sentence.cites)), len(self.notes) + 1)
+        return _Said(sentence.text, note, about.pop() if len(about) == 1 else "")
 
     def _tiles(self, names: Iterable[str]) -> list[_Tile]:
         """The untouched image first, then what belongs to it, all of one size."""

@@ -329,8 +329,8 @@ class Teller:
         return sorted(found, key=lambda name: (-findings[name]["probability"], name))
 
     def told(self) -> list[str]:
-        """The findings that are named in text, likeliest first."""
-        return list(self.record["named"])
+        """The findings that are named in text, likeliest first; behind them those of which the model cannot tell."""
+        return sorted(self.record["named"], key=lambda name: self.tier(name) == "cannot_tell")
 
     def tier(self, finding: str) -> str:
         """The finding's tier."""

@@ -64,7 +64,10 @@ def _sign(t: Teller, name: str, *, first: bool) -> list[list[Sentence]]:
     # On a film that may be mirrored the side may be the wrong one.
     if t.maps(name, shown=True) and t.value(f"terms.{name}.focal") and not t.side_doubts() and first:
         both = t.value(f"concepts.{name}.side.value") == "bilateral"
-        lines.append(t.say("patient.place_both" if both else "patient.place", names))
+        # "On both sides" would contradict a clinician who reads of zones of one side alone.
+        zones = str(t.value(f"concepts.{name}.zones.value") or "").split(", ")
+        if not both or len({zone.split(" ")[0] for zone in zones}) != 1 or zones == [""]:
+            lines.append(t.say("patient.place_both" if both else "patient.place", names))
     if t.calibrated:
         key = "again" if not first else "sure_few" if t.value(path) < FEWER_THAN_HALF else "sure"
         lines.append(t.say(f"patient.{key}", names))
