@@ -92,6 +92,16 @@ def test_lengths_below_ten_millimetres_are_told_to_a_tenth(evidence: Evidence, l
     assert all(not check_page(render_html(story, evidence), evidence).problems for story in stories)
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_quadrant_that_a_bottom_line_names_is_read_back(student: Student, language: str) -> None:
+    """The veil of this phantom is planted in the lower left; the checker once read "lower left" as the left side."""
+    told = gather(student, generate_skin_phantom(950_000, size=256).image, settings=GatherSettings(samples=100))
+    story = tell_story(told, "clinician", language)
+    first = " ".join(sentence.text for sentence in story.sections[0].sentences)
+    assert {"en": "lower left zone", "de": "links unten im Bild"}[language] in first
+    assert not check_page(render_html(story, told), told).problems
+
+
 def test_four_stories_of_a_lesion_say_nothing_of_a_chest(student: Student, lesion: SkinPhantom, tmp_path: Path) -> None:
     Picture.fromarray(np.rint(lesion.image.pixels * 255).astype(np.uint8)).save(tmp_path / "lesion.png")
     tell([tmp_path / "lesion.png"], tmp_path / "told", TellOptions(model=ModelChoice(Path("dermoscopy")), samples=120))
