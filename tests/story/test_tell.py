@@ -11,13 +11,13 @@ import pytest
 
 from checks.teller_checks import check_teller
 from evidence_example import example_evidence, gate_check, normal_evidence
-from storyxai.errors import EvidenceError, UnknownNameError
+from storyxai.errors import ArchiveError, EvidenceError, UnknownNameError
 from storyxai.evidence.archive import read_archive, write_archive
 from storyxai.evidence.record import as_record, story_as_record
 from storyxai.story.audiences.patient import check_readability
 from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.tell import AUDIENCES, tell
-from storyxai.story.words import load_words
+from storyxai.story.words import Teller, load_words
 from storyxai.types import Counterfactual, Evidence, Finding, FindingFigures, Section, Sentence, SmallestChange, Story
 
 GOLD = Path(__file__).resolve().parents[1] / "gold"
@@ -396,3 +396,10 @@ def test_the_most_similar_images_are_told_as_counts_beside_how_often_all_have_it
     assert not any("similar" in text for text in told["patient"])
     assert any("To the mean image with effusion the similarity is +0.58" in text for text in told["practitioner"])
     assert sum("most similar training images" in text for text in told["clinician"]) == 2, "what nobody knows is not said"
+
+
+def test_a_record_that_lacks_a_field_is_refused_and_no_sentence_is_left_out_for_it() -> None:
+    record = as_record(example_evidence())
+    record["doubtz"] = record.pop("doubts")
+    with pytest.raises(ArchiveError, match="doubts"):
+        Teller(record, load_words("en", record)).told()

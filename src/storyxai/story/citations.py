@@ -18,7 +18,8 @@ from html.parser import HTMLParser
 from typing import Any, Final
 
 from storyxai.errors import CitationError, StoryxaiError
-from storyxai.evidence.record import figure_parts, record_sha256, resolve, story_from_record
+from storyxai.evidence.record import figure_parts, record_sha256, resolve, story_from_record, typed_record
+from storyxai.evidence.schema import EvidenceRecord
 from storyxai.story.words import Words, load_words
 from storyxai.types import Sentence, Story
 
@@ -33,12 +34,11 @@ SEAL: Final = re.compile(rb'(<meta name="storyxai-seal" content=")([0-9a-f]{64})
 
 def check_story(story: Story, record: Mapping[str, object]) -> None:
     """Nothing, when the record backs every sentence and figure of the story. Raises: CitationError when it does not."""
-    words = load_words(story.language, record)
-    terms: Mapping[str, Any] = record["terms"]  # type: ignore[assignment]
-    called = {finding: words.aliases(finding, term) for finding, term in terms.items()}
+    words, facts = load_words(story.language, record), typed_record(record)
+    called = {finding: words.aliases(finding, term) for finding, term in facts.terms.items()}
     for section in story.sections:
         for sentence in section.sentences:
-            _check_sentence(sentence, record, words, called)
+            _check_sentence(sentence, record, facts, words, called)
         for figure in section.figures:
             _check_figure(figure, record)
     told_from = story.provenance.get("evidence_sha256")
@@ -107,12 +107,14 @@ def check_page(page: bytes, record: Mapping[str, object]) -> list[str]:
     return problems
 
 
-def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words, called: Mapping[str, set[str]]) -> None:
+def _check_sentence(
+    sentence: Sentence, record: Mapping[str, object], facts: EvidenceRecord, words: Words, called: Mapping[str, set[str]]
+) -> None:
     """Nothing, where the record backs the sentence; `called` is what each finding is called in stories."""
     if not sentence.cites:
         raise CitationError(f"“{sentence.text}” cites no evidence")
     quoted = _quoted(sentence, record, words)
-    cited = {finding for finding in record["terms"] if any(f".{finding}." in f".{path}." for path in sentence.cites)}
+    cited = {finding for finding in facts.terms if any(f".{finding}." in f".{path}." for path in sentence.cites)}
     named = [alias for finding in cited for alias in called[finding]]
     named += [name for path in sentence.cites if path.startswith(_GROUPS) for name in path.split(".")[2:4]]
     rest = _cut(sentence.text, [*quoted, *named, *words.data["fixed_phrases"]])
@@ -122,20 +124,20 @@ def _check_sentence(sentence: Sentence, record: Mapping[str, Any], words: Words,
         if said and not _cited_word((side, *spoken), sentence, quoted):
             raise CitationError(f"“{sentence.text}” names a side ({said}) that its citations do not")
     # The names of what is cited are cut, so that of a name within another the longer one is meant.
-    for finding in record["terms"]:
+    for finding in facts.terms:
         if finding not in cited and any(_holds(rest, alias) for alias in called[finding]):
             raise CitationError(f"“{sentence.text}” names {finding}, which it does not cite")
-    _check_tier(sentence, rest, record, words)
+    _check_tier(sentence, rest, facts, words)
 
 
-def _check_tier(sentence: Sentence, rest: str, record: Mapping[str, Any], words: Words) -> None:
+def _check_tier(sentence: Sentence, rest: str, facts: EvidenceRecord, words: Words) -> None:
     said, cited = _tiers_said(rest, words), _tiers_cited(sentence)
     if said and not cited:
         raise CitationError(f"“{sentence.text}” claims a tier and cites none")
     if cited and len(said) != 1:
         raise CitationError(f"“{sentence.text}” cites a tier and does not claim exactly one")
     for finding in cited:
-        tier = record["findings"][finding]["tier"]
+        tier = facts.findings[finding].tier
         if {tier} != said:
             raise CitationError(f"“{sentence.text}” claims {', '.join(said)}, but {finding} is {tier} on record")
 

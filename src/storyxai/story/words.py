@@ -17,15 +17,15 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from storyxai.catalogue import Catalogue, load_catalogue
 from storyxai.errors import CitationError, InputError, UnknownNameError
-from storyxai.evidence.record import digits_apart, figure_name, resolve
-from storyxai.evidence.schema import unknown_part
+from storyxai.evidence.record import digits_apart, figure_name, resolve, typed_record
+from storyxai.evidence.schema import EvidenceRecord, TermRecord, unknown_part
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import words_on_record
 from storyxai.modalities.words import (
@@ -123,11 +123,11 @@ class Words:
             return told
         return self.word("finding", finding) if case == "name" else str(self.data["cases"][case].format(self.finding(finding)))
 
-    def aliases(self, finding: str, term: Mapping[str, Any]) -> set[str]:
+    def aliases(self, finding: str, term: TermRecord) -> set[str]:
         """Everything that a finding with this term on record is called in this language."""
         start, end = f"findings.{finding}.", ".look_alikes"
         declined = {text for key, text in self.own.items() if key.startswith(start) and not key.endswith(end)}
-        called = {self.term(finding, leaf, term[leaf]) for leaf in ("phrase", "lay")}
+        called = {self.term(finding, "phrase", term.phrase), self.term(finding, "lay", term.lay)}
         cases = {self.finding(finding, case) for case in ("name", *self.data["cases"])}
         return {finding, finding.replace("_", " "), *declined, *called, *cases}
 
@@ -142,7 +142,7 @@ class Words:
         if room == "learned" and rest.endswith((".verdict", ".name")):
             return self.word("learned_concept" if rest.endswith(".name") else "verdict", str(value))
         if _is_remark(value):
-            return self.remark(value)
+            return self.remark(msgspec.convert(value, Remark))
         if room == "heatmaps" and rest.endswith(".unit"):
             return self.word("unit", str(value))
         if room == "heatmaps" and rest.endswith(".details.fill"):
@@ -165,19 +165,19 @@ class Words:
         """A text of a card in this language, as it is where nobody translated it."""
         return self.own.get(f"quotes.{text}") or str(self.data["quotes"].get(text, text))
 
-    def remark(self, remark: Mapping[str, Any]) -> str:
+    def remark(self, remark: Remark) -> str:
         """What a remark on record says; a sentence begins with a capital. A code that nobody worded stands for itself."""
-        code, values = remark["code"], remark["values"]
+        code, values = remark.code, remark.values
         text = self.own.get(f"remarks.{code}") or self.data["remarks"].get(code)
         if text is None:
-            return str(code).replace("_", " ")
-        parts = {name: self.remark(part) for name, part in remark["parts"].items()}
+            return code.replace("_", " ")
+        parts = {name: self.remark(part) for name, part in remark.parts.items()}
         told = _MARK.sub(lambda mark: parts.get(mark[3], "") if mark[3] else self._stated(values.get(mark[1]), mark[2]), text)
         return told[:1].upper() + told[1:] if told.endswith(".") else told
 
     def say(self, *remarks: Remark) -> str:
         """What the remarks say, one after the other."""
-        return REMARKS_MARK.join(self.remark(msgspec.to_builtins(one)) for one in remarks if one)
+        return REMARKS_MARK.join(self.remark(one) for one in remarks if one)
 
     def _stated(self, value: Any, how: str) -> str:
         """A value of a remark; a finding, a method, a rule or a check by its name."""
@@ -251,8 +251,13 @@ class Words:
 class Teller:
     """One record being told in one language."""
 
-    record: Mapping[str, Any]
+    record: Mapping[str, object]
     words: Words
+
+    @cached_property
+    def facts(self) -> EvidenceRecord:
+        """The record as types: what a teller decides by; what it prints it takes by its path."""
+        return typed_record(self.record)
 
     def value(self, path: str) -> Any:
         """The value at `path`, or None when it is not known."""
@@ -307,13 +312,13 @@ class Teller:
     @property
     def calibrated(self) -> bool:
         """Whether the model's numbers are calibrated probabilities."""
-        return "calibration" not in self.record["gaps"]
+        return "calibration" not in self.facts.gaps
 
     def lacks(self, room: str) -> list[list[Sentence]]:
         """One sentence for each part that the model did not bring, from the templates in `room`."""
         known = self.words.data[room]
         return [self.say(f"{room}.{gap}" if gap in known else f"{room}.other", slots={"gap": gap})
-                for gap in self.record["gaps"]]
+                for gap in self.facts.gaps]
 
     def section(
         self, heading: str, sentences: Iterable[Iterable[Sentence]], *, figures: Iterable[str] = ()
@@ -324,17 +329,17 @@ class Teller:
 
     def findings_of(self, tier: str) -> list[str]:
         """Names of the findings of that tier, most probable first."""
-        findings = self.record["findings"]
-        found = [name for name, item in findings.items() if item["tier"] == tier]
-        return sorted(found, key=lambda name: (-findings[name]["probability"], name))
+        findings = self.facts.findings
+        found = [name for name, item in findings.items() if item.tier == tier]
+        return sorted(found, key=lambda name: (-findings[name].probability, name))
 
     def told(self) -> list[str]:
         """The findings that are named in text, likeliest first; behind them those of which the model cannot tell."""
-        return sorted(self.record["named"], key=lambda name: self.tier(name) == "cannot_tell")
+        return sorted(self.facts.named, key=lambda name: self.tier(name) == "cannot_tell")
 
     def tier(self, finding: str) -> str:
         """The finding's tier."""
-        return str(self.record["findings"][finding]["tier"])
+        return self.facts.findings[finding].tier
 
     def mapped(self) -> list[str]:
         """Findings whose maps were compared: those that are named, and without a calibration the likeliest others."""
@@ -343,8 +348,8 @@ class Teller:
 
     def side_doubts(self) -> list[str]:
         """Paths of the failed checks that put the film's left and right in doubt."""
-        gate, rules = self.record["gate"], self.words.data["tables"].get(SIDE_RULES, {})
-        return [f"gate.{rule}.passed" for rule in rules if gate.get(rule, {}).get("passed") is False]
+        gate, rules = self.facts.gate, self.words.data["tables"].get(SIDE_RULES, {})
+        return [f"gate.{rule}.passed" for rule in rules if rule in gate and gate[rule].passed is False]
 
     def named(self, finding: str) -> str:
         """The plain name of a finding."""
@@ -364,18 +369,18 @@ class Teller:
 
     def maps(self, finding: str, *, shown: bool) -> list[str]:
         """Methods whose map of the finding is shown, or was withheld."""
-        methods = self.record["heatmaps"].get(finding, {})
-        return sorted(method for method, item in methods.items() if item["shown"] == shown)
+        methods = self.facts.heatmaps.get(finding, {})
+        return sorted(method for method, item in methods.items() if item.shown == shown)
 
     def box_told(self, finding: str) -> bool:
         """Whether the finding's box may be drawn and spoken of: it rests on the grid of its Grad-CAM map, and falls with it."""
-        cam = self.record["heatmaps"].get(finding, {}).get("grad_cam", {"shown": True})
-        return bool(cam["shown"] and self.maps(finding, shown=True) and self.value(f"boxes.{finding}"))
+        cam = self.facts.heatmaps.get(finding, {}).get("grad_cam")
+        return bool((cam is None or cam.shown) and self.maps(finding, shown=True) and self.value(f"boxes.{finding}"))
 
     def map_figures(self, finding: str) -> list[str]:
         """The figures of the finding's maps, withheld ones as what says why."""
-        methods = self.record["heatmaps"].get(finding, {})
-        return [figure_name("map" if methods[m]["shown"] else "withheld", finding, m) for m in sorted(methods)]
+        methods = self.facts.heatmaps.get(finding, {})
+        return [figure_name("map" if methods[m].shown else "withheld", finding, m) for m in sorted(methods)]
 
     def _name(self, mark: str, how: str, name: str) -> str:
         """The name of a method or a finding as a mark asks for it."""

@@ -29,9 +29,9 @@ def auditor_sections(t: Teller) -> tuple[Section, ...]:
 
 
 def _domain(t: Teller) -> list[list[Sentence]]:
-    gate = t.record["gate"]
-    asked = [name for name, check in gate.items() if check["passed"] is not None]
-    failed = [name for name in asked if not gate[name]["passed"]]
+    gate = t.facts.gate
+    asked = [name for name, check in gate.items() if check.passed is not None]
+    failed = [name for name in asked if not gate[name].passed]
     lines = [t.say("auditor.study"), t.say("auditor.indication") if t.value("study.indication") else []]
     if asked:
         slots = {"asked": str(len(asked)), "passed": str(len(asked) - len(failed))}
@@ -58,7 +58,7 @@ def _model(t: Teller) -> list[list[Sentence]]:
     if t.names("model.subgroups"):
         lines.append(t.say("auditor.groups"))
     lines += [gaps(t, "auditor"), *t.lacks("gap")]
-    unmeasured = [name for name in t.record["findings"] if t.value(f"model.per_finding.{name}.auroc") is None]
+    unmeasured = [name for name in t.facts.findings if t.value(f"model.per_finding.{name}.auroc") is None]
     if unmeasured:
         names = t.words.listed(map(t.named, unmeasured))
         cites = [f"findings.{name}.threshold" for name in unmeasured]
@@ -68,19 +68,19 @@ def _model(t: Teller) -> list[list[Sentence]]:
 
 def _prediction(t: Teller) -> list[list[Sentence]]:
     lines = tiers(t, "auditor")
-    counts = t.record["counts"]
+    counts = t.facts.counts
     for outcome in ("passed", "failed", "unasked"):
-        if number := counts[f"checks_{outcome}"]:
+        if number := getattr(counts, f"checks_{outcome}"):
             slots = {"count": str(number)}
             lines.append(t.say(f"auditor.checks_{outcome}", cites=[f"counts.checks_{outcome}"], slots=slots))
     lines += failed_checks(t, "auditor")
-    against = [name for name in t.record["findings"] if t.value(f"checks.{name}.report.report_agrees.passed") is False]
+    against = [name for name in t.facts.findings if t.value(f"checks.{name}.report.report_agrees.passed") is False]
     if against:
         cites = [f"checks.{name}.report.report_agrees.passed" for name in against]
         lines.append(t.say("auditor.report_contradicts", cites=cites, slots={"names": t.words.listed(map(t.named, against))}))
     lines += withheld_maps(t, "auditor")
-    if t.record["heatmaps"] and not counts["maps_withheld"]:
+    if t.facts.heatmaps and not counts.maps_withheld:
         lines.append(t.say("auditor.nothing_withheld"))
-    if t.record["counterfactuals"]:
+    if t.facts.counterfactuals:
         lines.append(t.say("auditor.what_if"))
     return [*lines, learned_tested(t), t.say("auditor.near") if t.value("neighbours") is not None else []]

@@ -58,10 +58,10 @@ def _bottom_line(t: Teller) -> list[list[Sentence]]:
 
 def _not_to_be_relied_on(t: Teller, warnings: Sequence[list[Sentence]] = ()) -> list[list[Sentence]]:
     """Where the image lies far from training, or was forced past the gate, no number is worth its name; the reasons first."""
-    cites = [*_tier_paths(t.record["findings"]), "doubts"]
+    cites = [*_tier_paths(t.facts.findings), "doubts"]
     lines = [t.say("clinician.cannot_any", cites=cites), *warnings]
     # Far from training is no refusal: with nothing else in doubt it would have been told without force.
-    if t.value("provenance.settings.forced") and any(not t.record["gate"][name]["warns"] for name in t.record["doubts"]):
+    if t.value("provenance.settings.forced") and any(not t.facts.gate[name].warns for name in t.facts.doubts):
         lines.append(t.say("clinician.forced"))
     if named := t.told():
         paths = [f"findings.{name}.probability" for name in named]
@@ -71,7 +71,7 @@ def _not_to_be_relied_on(t: Teller, warnings: Sequence[list[Sentence]] = ()) -> 
 
 
 def _nothing_named(t: Teller) -> list[list[Sentence]]:
-    unlikely, findings = t.findings_of("unlikely"), t.record["findings"]
+    unlikely, findings = t.findings_of("unlikely"), t.facts.findings
     if not unlikely:
         return [t.say("clinician.cannot_any", cites=_tier_paths(findings))]
     key = "scores_low" if not t.calibrated else "normal_all" if len(unlikely) == len(findings) else "normal"
@@ -137,7 +137,7 @@ def _unnamed(t: Teller) -> list[list[Sentence]]:
             lines.append(t.say(f"clinician.{key}", cites=_tier_paths(rest), slots=slots))
     if t.told() and t.calibrated:
         asked = [name for name in t.words.data["tables"].get(ASKED_FIRST, {}) if name in t.findings_of("unlikely")]
-        room = len(t.told()) < len(t.record["findings"]) and len(t.told()) < MOST_WITH_ASKED
+        room = len(t.told()) < len(t.facts.findings) and len(t.told()) < MOST_WITH_ASKED
         lines += [t.say("clinician.asked_first", {"F": name}) for name in asked[:1] if room]
     return lines
 
@@ -155,12 +155,12 @@ def _doubt(t: Teller, name: str) -> list[list[Sentence]]:
     if apart or hidden:
         key = "short_apart" if apart and hidden else "short_disagree" if apart else "short_no_map"
         lines.append(t.say(f"clinician.{key}", {"F": name}, cites=[*apart, *hidden]))
-    against = [path for one in t.record["findings"] if t.value(path := _report_path(one)) is False]
+    against = [path for one in t.facts.findings if t.value(path := _report_path(one)) is False]
     return [*lines, t.say("clinician.short_report", cites=against)] if against else lines
 
 
 def _warnings(t: Teller) -> list[list[Sentence]]:
-    failed = [name for name, check in t.record["gate"].items() if check["passed"] is False]
+    failed = [name for name, check in t.facts.gate.items() if check.passed is False]
     return [t.say("clinician.gate_failed", {"G": name}) for name in failed]
 
 
@@ -178,8 +178,8 @@ def _quality(t: Teller) -> list[list[Sentence]]:
         if t.value("study.image.spacing_kind") == "detector":
             lines.append(t.say("clinician.spacing_detector"))
     lines += [t.say("clinician.note", {"I": str(i)}) for i in range(len(t.value("study.image.notes") or ()))]
-    asked = [name for name, check in t.record["gate"].items() if check["passed"] is not None]
-    if asked and all(t.record["gate"][name]["passed"] for name in asked):
+    asked = [name for name, check in t.facts.gate.items() if check.passed is not None]
+    if asked and all(t.facts.gate[name].passed for name in asked):
         cites = [f"gate.{name}.passed" for name in asked]
         lines.append(t.say("clinician.gate_all", cites=cites, slots={"count": t.words.counted(len(asked))}))
     return lines
@@ -195,7 +195,7 @@ def _measured(t: Teller) -> list[list[Sentence]]:
 
 
 def _first_figures(t: Teller) -> tuple[str, ...]:
-    return ("image", "outlines") if t.record["masks"] else ("image",)
+    return ("image", "outlines") if t.facts.masks else ("image",)
 
 
 def _finding(t: Teller, name: str) -> list[Section]:
@@ -251,12 +251,12 @@ def _agreed(t: Teller, name: str) -> str:
 
 
 def _what_if(t: Teller, name: str) -> list[list[Sentence]]:
-    hidden, limit = t.record["counterfactuals"].get(name, []), t.value(f"findings.{name}.threshold")
+    hidden, limit = t.facts.counterfactuals.get(name, ()), t.value(f"findings.{name}.threshold")
     # A box that is not drawn on the page cannot be spoken of.
-    told = [i for i in range(len(hidden)) if hidden[i]["region"] != BOXED or t.box_told(name)]
+    told = [i for i in range(len(hidden)) if hidden[i].region != BOXED or t.box_told(name)]
     lines = []
-    for i in sorted(told, key=lambda i: (-abs(hidden[i]["change"]), i))[:COUNTERFACTUALS_TOLD]:
-        numbers = (t.value(f"findings.{name}.probability"), hidden[i]["probability"])
+    for i in sorted(told, key=lambda i: (-abs(hidden[i].change), i))[:COUNTERFACTUALS_TOLD]:
+        numbers = (t.value(f"findings.{name}.probability"), hidden[i].probability)
         before, after = (p >= limit for p in numbers)
         key = "what_if" if before == after else "what_if_above" if after else "what_if_below"
         if before == after and len({t.words.printed(p, "decimal") for p in numbers}) == 1:
@@ -267,7 +267,7 @@ def _what_if(t: Teller, name: str) -> list[list[Sentence]]:
 
 def _others(t: Teller) -> list[Section]:
     """The findings that are not named in text, in one quiet table."""
-    rest = [name for name in t.record["findings"] if name not in t.told()]
+    rest = [name for name in t.facts.findings if name not in t.told()]
     unlikely = [name for name in t.findings_of("unlikely") if name not in t.told()]
     if not rest:
         return []
@@ -286,10 +286,10 @@ def _report(t: Teller) -> list[list[Sentence]]:
     lines, told = [t.say("clinician.report_label")], set()
     for i, text in enumerate(sentences):
         # Where nothing is to be relied on, no number can agree with the draft or speak against it.
-        spoken = [] if t.value("doubts") else [name for name in t.record["findings"] if _speaks_of(t, i, text, name)]
+        spoken = [] if t.value("doubts") else [name for name in t.facts.findings if _speaks_of(t, i, text, name)]
         told.update(spoken)
         lines.append(_report_line(t, i, spoken))
-    against = [name for name in t.record["findings"] if t.value(_report_path(name)) is False and name not in told]
+    against = [name for name in t.facts.findings if t.value(_report_path(name)) is False and name not in told]
     against = [] if t.value("doubts") else against
     lines += [t.say("clinician.report_contradicts", {"F": name}) for name in against]
     return [*dict.fromkeys(map(tuple, lines)), t.say("clinician.report_score")]  # type: ignore[list-item]
@@ -319,8 +319,8 @@ def _speaks_of(t: Teller, index: int, text: str, name: str) -> bool:
     """Whether a sentence of the draft was read as one about the finding, or calls it by its name or its phrase."""
     if name in ((t.value(f"report.stated.{index}") or {}).get("values") or {}).values():
         return True
-    term = t.record["terms"][name]
-    bare = re.sub(r"^(an?|the) ", "", str(term["phrase"]))
+    term = t.facts.terms[name]
+    bare = re.sub(r"^(an?|the) ", "", term.phrase)
     return any(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text, re.IGNORECASE) for one in (name.replace("_", " "), bare))
 
 

@@ -191,4 +191,4 @@ def _figures(t: Teller, figures: tuple[str, ...], finding: str) -> list[str]:
     drawn: list[str] = []
     for figure in figures:
         drawn += t.map_figures(finding) if figure == ALL_MAPS and finding else [figure.replace("<F>", name)]
-    return [figure for figure in drawn if figure != "outlines" or t.record["masks"]]
+    return [figure for figure in drawn if figure != "outlines" or t.facts.masks]

@@ -23,7 +23,7 @@ def patient_sections(t: Teller) -> tuple[Section, ...]:
     """The sections of the patient's story."""
     said = t.words.heading
     looked = [t.say(f"patient.{key}") for key in ("looked", "no_old", "tool")]
-    if failed := [f"gate.{name}.passed" for name, check in t.record["gate"].items() if check["passed"] is False]:
+    if failed := [f"gate.{name}.passed" for name, check in t.facts.gate.items() if check.passed is False]:
         looked.append(t.say("patient.gate", cites=failed))
     sections = t.section(said("patient.what"), [*looked, *_lacks(t)])
     sections += t.section(said("patient.found"), _found(t), figures=_picture(t))
@@ -40,7 +40,7 @@ def _signs(t: Teller) -> list[str]:
 
 
 def _found(t: Teller) -> list[list[Sentence]]:
-    signs, findings = _signs(t), t.record["findings"]
+    signs, findings = _signs(t), t.facts.findings
     unsure = [f"findings.{name}.tier" for name in t.findings_of("cannot_tell")]
     if len(unsure) == len(findings):
         return [t.say("patient.cannot_all", cites=unsure)]
@@ -82,7 +82,7 @@ def _picture(t: Teller) -> tuple[str, ...]:
 
 def _lacks(t: Teller) -> list[list[Sentence]]:
     """What is not known of the model, as far as it matters to a patient."""
-    told = [gap for gap in t.record["gaps"] if gap in t.words.data["lay_gap"]]
+    told = [gap for gap in t.facts.gaps if gap in t.words.data["lay_gap"]]
     return [t.say(f"lay_gap.{gap}") for gap in told]
 
 

@@ -27,7 +27,7 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
         sections += t.section(said("practitioner.students"), [t.say("practitioner.agreement")], figures=figures)
     scores = [t.say("practitioner.dice") or t.say("practitioner.dice_plain"), t.say("practitioner.report")]
     sections += t.section(said("practitioner.outlines"), scores)
-    failed = [name for name, check in t.record["gate"].items() if check["passed"] is False]
+    failed = [name for name, check in t.facts.gate.items() if check.passed is False]
     lines = [t.say("practitioner.gate_failed", {"G": name}) for name in failed]
     lines += [*tiers(t, "practitioner"), t.say("practitioner.logits") if t.calibrated else []]
     sections += t.section(said("practitioner.prediction"), lines, figures=("table/findings",))
@@ -68,10 +68,10 @@ def tiers(t: Teller, audience: str) -> list[list[Sentence]]:
 def failed_checks(t: Teller, audience: str) -> list[list[Sentence]]:
     """One sentence for each check that failed, naming the maps that failed it; their numbers stand in a table."""
     failed: dict[str, list[tuple[str, str]]] = {}
-    for finding, methods in t.record["checks"].items():
+    for finding, methods in t.facts.checks.items():
         for method, checks in methods.items():
             for name, check in checks.items():
-                if check["passed"] is False and method in t.record["heatmaps"].get(finding, {}):
+                if check.passed is False and method in t.facts.heatmaps.get(finding, {}):
                     failed.setdefault(name, []).append((finding, method))
     lines = []
     for name, maps in sorted(failed.items()):
@@ -105,7 +105,7 @@ def map_trust(t: Teller, name: str, audience: str) -> list[Sentence]:
 def withheld_maps(t: Teller, audience: str) -> list[list[Sentence]]:
     """One sentence for each reason that withholds maps, naming these."""
     reasons: dict[str, list[tuple[str, str]]] = {}
-    for finding in t.record["heatmaps"]:
+    for finding in t.facts.heatmaps:
         for why, methods in t.methods_by_reason(finding).items():
             reasons.setdefault(why, []).extend((finding, method) for method in methods)
     lines = []
@@ -118,7 +118,7 @@ def withheld_maps(t: Teller, audience: str) -> list[list[Sentence]]:
 
 def gaps(t: Teller, audience: str) -> list[Sentence]:
     """Which figures the model's card lacks, empty where it lacks none or where there is no card, which is said elsewhere."""
-    lacking = [] if "card" in t.record["gaps"] else t.value("card_gaps") or []
+    lacking = [] if "card" in t.facts.gaps else t.value("card_gaps") or []
     names = "; ".join(t.words.word("gap", name) for name in lacking)  # the names hold commas
     return t.say(f"{audience}.gaps", slots={"names": names}) if lacking else []
 
@@ -141,9 +141,9 @@ def _calibration(t: Teller) -> list[Sentence]:
 
 
 def _map_counts(t: Teller) -> list[Sentence]:
-    counts = t.record["counts"]
+    counts = t.facts.counts
     slots = {"maps": "maps", "shown": "maps_shown", "withheld": "maps_withheld"}
-    numbers = {slot: str(counts[name]) for slot, name in slots.items()}
+    numbers = {slot: str(getattr(counts, name)) for slot, name in slots.items()}
     return t.say("practitioner.counts", cites=[f"counts.{name}" for name in slots.values()], slots=numbers)
 
 
@@ -175,7 +175,7 @@ def _maps(t: Teller) -> list[Section]:
         figures += t.map_figures(name) if shown else []
     lines += withheld_maps(t, "practitioner")
     figures += ["table/maps"]
-    return t.section(t.words.heading("practitioner.maps"), lines, figures=figures) if t.record["heatmaps"] else []
+    return t.section(t.words.heading("practitioner.maps"), lines, figures=figures) if t.facts.heatmaps else []
 
 
 def _lime(t: Teller) -> list[Sentence]:
@@ -207,7 +207,7 @@ def _changes(t: Teller) -> list[list[Sentence]]:
 
 
 def _checks(t: Teller) -> list[Section]:
-    if not t.record["checks"]:
+    if not t.facts.checks:
         return []
     lines = [t.say("practitioner.checks_what")]
     for method in t.names("model.map_hits"):
