@@ -104,9 +104,9 @@ def test_a_teacher_is_judged_by_its_answers_on_the_images_that_it_saw(tmp_path: 
     assert [(item["student"], item["teacher"]) for item in found["agreement"]] == [("student", "one who knows")]
     twice = evaluate_student(student, tmp_path / "films.parquet", JudgeOptions("all", 20),
                              teachers={"one who knows": answers, "another": {name: -said for name, said in answers.items()}})
-    cited = figures_of(twice, CHEST)["agreement"]
-    assert {item["teacher"] for item in cited.values()} == {"one who knows"}  # of several teachers the first speaks
-    assert cited == figures_of(found, CHEST)["agreement"]
+    cited = figures_of(twice, CHEST).agreement
+    assert {item.teacher for item in cited.values()} == {"one who knows"}  # of several teachers the first speaks
+    assert cited == figures_of(found, CHEST).agreement
 
 
 def test_speed_is_by_the_given_clock() -> None:

@@ -28,6 +28,7 @@ from storyxai.scorecard.build import headline
 from storyxai.scorecard.explanations import ExplanationPlan, card_parts, judge_explanations
 from storyxai.scorecard.judge import SPLITS, JudgeOptions, evaluate_student, student_speed
 from storyxai.scorecard.page import glance_html, render_explanations
+from storyxai.scorecard.reading import read_scores
 
 __all__ = [
     "SPLITS", "EvaluateOptions", "Evaluated", "ExplanationPlan", "evaluate", "evaluate_explanations", "score_lines",
@@ -155,9 +156,9 @@ def _with_maps(card: ModelCard, maps: Mapping[str, object]) -> ModelCard:
     return replace(card, figures=replace(card.figures, faithfulness=found.faithfulness, robustness=found.robustness))
 
 
-def score_lines(record: Mapping[str, Any]) -> list[str]:
+def score_lines(record: Mapping[str, object]) -> list[str]:
     """A scorecard's main figures, one line a model; before them what was left out of it."""
-    lines = list(skipped_lines([Skipped(**item) for item in record["dataset"].get("left_out", ())]))
+    lines = list(skipped_lines([Skipped(one.what, one.why) for one in read_scores(record).dataset.left_out]))
     for model in headline(dict(record))["models"]:
         parts = [f"{name} {_in_words(found)}" for name, found in model["figures"].items()]
         lines.append(f"{model['name']} ({model['images']} images): {'; '.join(parts) or 'see the page'}")

@@ -20,7 +20,7 @@ from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.metrics.agreement import grid_cosines
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import MODALITY_FILE, modality_bytes
-from storyxai.models.card import Calibration, ModelCard, card_figures, read_card, write_card
+from storyxai.models.card import Calibration, ModelCard, read_card, write_card
 from storyxai.models.export import export_student
 from storyxai.models.network import Network
 from storyxai.models.runtime import Student, load_student
@@ -72,7 +72,7 @@ def run_pipeline(recipe_path: Path, out: Path, *, progress: Progress | None = No
     scorecard = judge_run(recipe, run, student.card, progress=progress)
     record = scorecard.as_dict()
     write_scorecard(record, out, speed=_speeds(run))
-    card = replace(read_card(out / "model"), figures=card_figures(figures_of(record, recipe.kind())))
+    card = replace(read_card(out / "model"), figures=figures_of(record, recipe.kind()))
     write_card(card, out / "model")
     return Student(student.folder, card), record
 

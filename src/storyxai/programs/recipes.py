@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from storyxai.ablation.page import render_ablation
 from storyxai.files import require_writable, write_whole
@@ -21,12 +23,39 @@ from storyxai.programs.tell import TellOptions, tell
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import headline
+from storyxai.scorecard.reading import Baseline, JudgedOn, ModelScores, ReportScores
 from storyxai.training.recipe_file import read_recipe
 
 if TYPE_CHECKING:
     from storyxai.programs.crossvalidate import CrossValidated
 
 __all__ = ["Ablated", "Piped", "Taught", "ablate", "convert_weights", "crossvalidate", "distil", "pipeline", "teach"]
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A teacher's weights beside its card."""
+
+    file: str
+
+
+@dataclass(frozen=True)
+class TeacherFigures:
+    """What a teacher reaches on one validation set, and what reports earn that saw no image."""
+
+    data: JudgedOn
+    model: ModelScores
+    baselines: tuple[Baseline, ...]
+
+
+@dataclass(frozen=True)
+class TeacherCard:
+    """A teacher's card as far as it is told of."""
+
+    task: str
+    hash: str
+    weights: WeightsFile
+    figures: tuple[TeacherFigures, ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +102,7 @@ def teach(recipe: Path, out: Path, *, task: str = "all", progress: Progress | No
         from storyxai.programs.teach import teach_to_folder
 
         cards = teach_to_folder(recipe, out, task=task, progress=progress)
-    lines = [f"{out / card['weights']['file']}: {line}" for card in cards for line in teacher_lines(card)]
+    lines = [f"{out / _read_card(card).weights.file}: {line}" for card in cards for line in teacher_lines(card)]
     return Taught(out, tuple(_teacher(card, out) for card in cards), tuple(lines))
 
 
@@ -128,46 +157,51 @@ def crossvalidate(
     return program.crossvalidate(recipe, out, folds=folds, at_once=at_once, beside=beside, progress=progress)
 
 
-def _teacher(card: Mapping[str, Any], out: Path) -> dict[str, Any]:
+def _teacher(card: Mapping[str, object], out: Path) -> Mapping[str, object]:
+    read = _read_card(card)
+    weights = out / read.weights.file
     return {
-        "task": card["task"], "weights": str(out / card["weights"]["file"]), "hash": card["hash"],
-        "card": str((out / card["weights"]["file"]).with_suffix(".json")), "figures": card["figures"],
+        "task": read.task, "weights": str(weights), "hash": read.hash, "card": str(weights.with_suffix(".json")),
+        "figures": card["figures"],
     }
 
 
-def teacher_lines(card: Mapping[str, Any]) -> list[str]:
+def _read_card(card: Mapping[str, object]) -> TeacherCard:
+    return msgspec.convert(card, TeacherCard)
+
+
+def teacher_lines(card: Mapping[str, object]) -> list[str]:
     """The main figure of a teacher on each validation set, with its n, in words."""
-    lines = []
-    for figure in card["figures"]:
-        data, parts = figure["data"], _FIGURE_OF[card["task"]](figure)
-        lines.append(f"{data['name']}, n = {data['images']}: {'; '.join(parts) or 'too few cases for a figure'}")
+    lines, read = [], _read_card(card)
+    for figure in read.figures:
+        parts = _FIGURE_OF[read.task](figure)
+        lines.append(f"{figure.data.name}, n = {figure.data.images}: {'; '.join(parts) or 'too few cases for a figure'}")
     return lines
 
 
-def _ranking(figure: Mapping[str, Any]) -> list[str]:
-    mean = figure["model"].get("mean_auroc") or {}
-    if mean.get("value") is None:
+def _ranking(figure: TeacherFigures) -> list[str]:
+    mean = figure.model.mean_auroc
+    if mean is None or mean.value is None:
         return []
-    span = f" [{mean['low']:.3f}, {mean['high']:.3f}]" if mean.get("low") is not None else ""
-    return [f"mean AUROC {mean['value']:.3f}{span}"]
+    span = "" if mean.interval is None else f" [{mean.low:.3f}, {mean.high:.3f}]"
+    return [f"mean AUROC {mean.value:.3f}{span}"]
 
 
-def _outlines(figure: Mapping[str, Any]) -> list[str]:
-    known = [one for one in figure["model"]["masks"] if one["dice"]["value"] is not None]
-    return [f"{one['mask']} Dice {one['dice']['value']:.3f}" for one in known]
+def _outlines(figure: TeacherFigures) -> list[str]:
+    return [f"{one.mask} Dice {one.dice.value:.3f}" for one in figure.model.masks if one.dice.value is not None]
 
 
-def _reports(figure: Mapping[str, Any]) -> list[str]:
-    said = _finding_f1(figure["model"])
+def _reports(figure: TeacherFigures) -> list[str]:
+    said = _finding_f1(figure.model.reports)
     if said is None:
         return []
-    beside = {one["name"]: _finding_f1(one) for one in figure["baselines"]}
+    beside = {one.name: _finding_f1(one.reports) for one in figure.baselines}
     constant = [f"{name} {value:.3f}" for name, value in beside.items() if value is not None]
     return [f"finding F1 {said:.3f} (beside {', '.join(constant)})"]
 
 
-def _finding_f1(judged: Mapping[str, Any]) -> float | None:
-    return judged["reports"]["finding_f1_micro"]["value"] if judged["reports"] else None
+def _finding_f1(reports: ReportScores | None) -> float | None:
+    return None if reports is None else reports.finding_f1_micro.value
 
 
 _FIGURE_OF = {"findings": _ranking, "masks": _outlines, "report": _reports}

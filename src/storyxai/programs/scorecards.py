@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from storyxai.files import replace_files, require_writable
 from storyxai.modalities.contract import Modality
+from storyxai.models.card import CardFigures
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.page import render_scorecard
+from storyxai.scorecard.reading import Figure, FindingScores, ModelScores, ScoresRead, read_scores
+from storyxai.types import (
+    AgreementFigures,
+    FindingFigures,
+    GroupFigures,
+    OutlineFigures,
+    ReportFigures,
+)
 
 __all__ = ["figures_of", "write_scorecard"]
 
-FINDING_F1 = "finding_f1_micro"
-
 
 def write_scorecard(
-    record: Mapping[str, object], out: Path, *, speed: Mapping[str, Any] | None = None,
-    explanations: Mapping[str, Any] | None = None,
+    record: Mapping[str, object], out: Path, *, speed: Mapping[str, object] | None = None,
+    explanations: Mapping[str, object] | None = None,
 ) -> None:
     """Write scorecard.json and scorecard.html into `out`; measured times go to speed.json, apart from what is hashed.
 
@@ -33,56 +39,53 @@ def write_scorecard(
     replace_files(out, files)
 
 
-def figures_of(record: Mapping[str, Any], modality: Modality) -> dict[str, Any]:
+def figures_of(record: Mapping[str, object], modality: Modality) -> CardFigures:
     """The part of a scorecard that goes into the card and from there into stories; what was not measured is left out."""
-    student = next(model for model in record["models"] if model["role"] == "student")
-    data = record["dataset"]["name"]
-    figures: dict[str, Any] = {"per_finding": {}}
-    for item in student["findings"]:
-        if item["auroc"]["value"] is None:
-            continue
-        figures["per_finding"][item["finding"]] = {
-            "auroc": item["auroc"]["value"], "auroc_interval": _interval(item["auroc"]), "n": item["n"],
-            "positives": item["positives"], "average_precision": _value(item, "average_precision"),
-            "ece": _value(item, "ece"), "sensitivity": _value(item, "sensitivity"),
-            "specificity": _value(item, "specificity"), "threshold": item["threshold"], "data": data,
-        }
-        if curve := item.get("curve"):
-            figures.setdefault("curves", {})[item["finding"]] = curve
-    for item in student["subgroups"]:
-        mean = item["mean_auroc_all"]
-        if mean and mean["value"] is not None:
-            figures.setdefault("subgroups", {}).setdefault(item["attribute"], {})[item["group"]] = {
-                "mean_auroc": mean["value"], "auroc_interval": _interval(mean), "finding_count": mean["finding_count"],
-                "n_images": item["images"], "n_patients": item["patients"], "data": data,
-            }
-    drawn = {mask["mask"]: mask for mask in student["masks"] if mask["dice"]["value"] is not None}
-    names = (*([modality.pair.name] if modality.pair else []), *modality.structure_names[:1])
-    if best := next((drawn[name] for name in names if name in drawn), None):
-        figures["outlines"] = {
-            "dice": best["dice"]["value"], "interval": _interval(best["dice"]), "n": best["images"], "data": data,
-        }
-    said = student["reports"]
-    constant = next((item["reports"] for item in record["report_baselines"] if item["name"] == "normal report"), None)
-    if said and constant:
-        figures["report"] = {
-            "finding_f1": said[FINDING_F1]["value"], "constant_f1": constant[FINDING_F1]["value"], "n": said["images"],
-            "data": data,
-        }
-    for pair in record["agreement"]:
-        for item in pair["findings"]:
+    found = read_scores(record)
+    student, data = next(model for model in found.models if model.role == "student"), found.dataset.name
+    ranked = [one for one in student.findings if one.auroc.value is not None]
+    subgroups: dict[str, dict[str, GroupFigures]] = {}
+    for group in student.subgroups:
+        if (mean := group.mean_auroc_all) and mean.value is not None:
+            subgroups.setdefault(group.attribute, {})[group.group] = GroupFigures(
+                mean.value, mean.interval, mean.finding_count, group.images, group.patients, data,
+            )
+    agreement: dict[str, AgreementFigures] = {}
+    for pair in found.agreement:
+        for one in pair.findings:
             # Of several teachers the first speaks: those that taught stand before published ones.
-            figures.setdefault("agreement", {}).setdefault(item["finding"], {
-                "correlation": item["correlation"], "mean_difference": item["mean_probability_difference"],
-                "n": item["n"], "teacher": pair["teacher"],
-            })
-    return figures
+            told = AgreementFigures(one.correlation, one.mean_probability_difference, one.n, pair.teacher)
+            agreement.setdefault(one.finding, told)
+    return CardFigures(
+        per_finding={one.finding: _of_finding(one, data) for one in ranked},
+        curves={one.finding: one.curve for one in ranked if one.curve},
+        subgroups=subgroups, agreement=agreement, outlines=_outlines(student, modality, data), report=_report(found, student),
+    )
 
 
-def _interval(estimate: Mapping[str, Any]) -> list[float] | None:
-    return None if estimate.get("low") is None else [estimate["low"], estimate["high"]]
+def _of_finding(one: FindingScores, data: str) -> FindingFigures:
+    return FindingFigures(
+        auroc=one.auroc.value, auroc_interval=one.auroc.interval, n=one.n, positives=one.positives,
+        average_precision=one.average_precision.value, ece=_value(one.ece), sensitivity=_value(one.sensitivity),
+        specificity=_value(one.specificity), threshold=one.threshold, data=data,
+    )
 
 
-def _value(item: Mapping[str, Any], name: str) -> float | None:
-    estimate = item.get(name)
-    return estimate.get("value") if isinstance(estimate, dict) else estimate
+def _outlines(student: ModelScores, modality: Modality, data: str) -> OutlineFigures:
+    """The paired structures' outlines, or those of the first structure."""
+    drawn = {mask.mask: mask for mask in student.masks if mask.dice.value is not None}
+    names = (*([modality.pair.name] if modality.pair else []), *modality.structure_names[:1])
+    best = next((drawn[name] for name in names if name in drawn), None)
+    return OutlineFigures(best.dice.value, best.dice.interval, best.images, data) if best else OutlineFigures()
+
+
+def _report(found: ScoresRead, student: ModelScores) -> ReportFigures:
+    said = student.reports
+    constant = next((one.reports for one in found.report_baselines if one.name == "normal report"), None)
+    if not said or not constant:
+        return ReportFigures()
+    return ReportFigures(said.finding_f1_micro.value, constant.finding_f1_micro.value, said.images, found.dataset.name)
+
+
+def _value(figure: Figure | None) -> float | None:
+    return None if figure is None else figure.value

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from storyxai.data.learnt import learnt_sets, weights_licence
 from storyxai.data.skipped import write_skipped
@@ -30,7 +29,7 @@ TEACHER_FORMAT = "storyxai-teacher/1"
 
 def teach_to_folder(
     recipe_path: Path, out: Path, *, task: str = "all", progress: Progress | None = None
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """The cards of the recipe's teachers, of several members each, beside the weights in `out`; `distil` there goes on.
 
     Teachers found in `out` are kept. Raises: UnknownNameError for another task; RecipeError, OutputError.
@@ -56,7 +55,7 @@ def teach_to_folder(
 
 def judge_teacher(
     recipe: Recipe, task: str, teacher: Network, parts: Parts, *, progress: Progress | None = None
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """What a teacher reaches on each set of the validation part, phantoms and real films apart, as plain JSON values.
 
     Reports stand beside the one that is always the same. The validation part may also have chosen among epochs, so this
@@ -90,7 +89,7 @@ def judge_teacher(
 def _write_card(
     recipe: Recipe, name: str, teacher: Network, parts: Parts, losses: Mapping[str, tuple[float, ...]], out: Path,
     progress: Progress | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The card of the teacher called `name`, written beside its weights."""
     weights, path, task = out / f"teacher-{name}.safetensors", out / f"teacher-{name}.json", name.partition("-")[0]
     learnt = [value for values in losses.values() for value in values]
@@ -98,7 +97,7 @@ def _write_card(
         learnt = json.loads(path.read_bytes()).get("losses", [])
     spec = {key: value for key, value in teacher.spec.as_dict().items() if key != "vocabulary"}
     learnt_from = learnt_sets(parts.train, parts.origins)
-    card: dict[str, Any] = {
+    card: dict[str, object] = {
         "format": TEACHER_FORMAT, "name": f"storyxai-{recipe.name}-teacher-{name}", "task": task, "spec": spec,
         "weights": {"file": weights.name, "sha256": sha256_file(weights)}, "hash": network_hash(teacher),
         "parameters": count_parameters(teacher), "seed": recipe.seed, "losses": learnt,
