@@ -51,6 +51,8 @@ def test_the_index_lists_what_the_records_name_worst_first(stories: Path) -> Non
     tiers = re.findall(r'data-t="([^"]+)"', lines[0])[0]
     assert len(tiers) == len(FINDINGS) and tiers[sorted(FINDINGS).index("Effusion")] == "l"
     assert not PageFacts(page.encode()).crossed
+    # Who sees such a page first reads what opens what, and what the frames mean.
+    assert "A file&#39;s name opens its first story" in page and "a dashed one possible or left open" in page
 
 
 def test_pictures_lie_beside_the_page_and_are_drawn_once(stories: Path, tmp_path: Path) -> None:
