@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from evidence_example import example_evidence
 from storyxai.catalogue import load_catalogue
-from storyxai.proof.judging import OUTCOMES
-from storyxai.proof.lexicon import find_phrases
+from storyxai.evidence.record import as_record
+from storyxai.proof.judging import OUTCOMES, problems_of
+from storyxai.proof.lexicon import Lexicon, find_phrases
 from storyxai.proof.required import FIXED
+from storyxai.proof.templates import Form, Reading
 
 TEMPLATES = {
     f"{room}.{name}": entry if isinstance(entry, dict) else {"text": entry, "cites": []}
@@ -32,3 +35,13 @@ def test_every_fixed_sentence_is_one_of_the_language(key: str) -> None:
 def test_overlapping_phrases_are_read_as_the_longest() -> None:
     phrases = {"lower": ["right lower"], "mid": ["right lower mid"], "left": ["left"]}
     assert [hit.what for hit in find_phrases("the right lower mid zone, left", phrases)] == ["mid", "left"]
+
+
+def test_a_smallest_change_that_nobody_found_moves_nothing() -> None:
+    record = as_record(example_evidence())
+    finding, change = next(iter(record["smallest_changes"].items()))
+    change["probability"] = None
+    reading = Reading(Form("own.smallest_below", "It falls."), {"F": finding}, ())
+    assert problems_of(reading, [f"smallest_changes.{finding}.limit"], Lexicon.of("en", record)) == [
+        "tells of a number that the record does not hold"
+    ]
