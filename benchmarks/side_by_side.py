@@ -95,7 +95,7 @@ def main() -> None:
         return
     given.out.mkdir(parents=True, exist_ok=True)
     libraries = {name: _installed(module) for name, module in LIBRARIES.items()}
-    record: Row = {"libraries": libraries, "threads": torch.get_num_threads()}
+    record: Row = {"libraries": libraries, "threads": torch.get_num_threads(), "rounds": given.rounds}
     for part in (cams, integrated_gradients, perturbed, shapley_values, evidence, scaling, memory):
         say(part.__name__)
         record[part.__name__] = part(bench)
