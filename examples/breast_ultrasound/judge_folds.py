@@ -82,7 +82,8 @@ def main() -> None:
     found = estimate(mean_statistic(scores), resamples)
     print(f"Dice of the mass: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}], n = {int(mass.sum())}")
     none = estimate(mean_statistic(np.where(stated & ~mass, ~drawn.any(axis=(1, 2)), np.nan)), resamples)
-    print(f"nothing drawn where there is none: {none.value:.3f} [{none.low}, {none.high}], n = {int((stated & ~mass).sum())}")
+    empty = int((stated & ~mass).sum())
+    print(f"nothing drawn where there is none: {none.value:.3f} [{none.low:.3f}, {none.high:.3f}], n = {empty}")
 
 
 if __name__ == "__main__":
