@@ -66,7 +66,8 @@ def test_a_shutter_is_laid_before_the_picture_is_turned_and_tells_nothing_of_its
 
 
 @pytest.mark.parametrize(("tags", "said"), [
-    (RECTANGLE | {"ShutterRightVerticalEdge": 5}, "would cover the whole picture"),
+    (RECTANGLE | {"ShutterRightVerticalEdge": 5}, "would cover all or nearly all of the picture"),
+    (CIRCLE | {"RadiusOfCircularShutter": 0}, "would cover all or nearly all"),
     ({"ShutterShape": "CIRCULAR"}, "cannot be drawn"), ({"ShutterShape": "BITMAP"}, "cannot be drawn"),
     ({"ShutterShape": "STAR"}, "cannot be drawn"), (TRIANGLE | {"VerticesOfThePolygonalShutter": [1, 1, 2]}, "cannot be drawn"),
 ])  # fmt: skip

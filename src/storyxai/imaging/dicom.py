@@ -37,6 +37,14 @@ _KINDS = {
     "PT": "a PET slice", "XA": "an angiogram", "RF": "a fluoroscopy image", "PX": "a dental radiograph",
     "IO": "a dental radiograph", "SR": "a structured report", "SEG": "a segmentation", "PR": "a presentation state",
 }  # fmt: skip
+# What an object is by its SOP class, whatever modality stands beside it: anonymizers and gateways rewrite the latter.
+_BY_CLASS = {
+    f"1.2.840.10008.5.1.4.1.1.{branch}": code
+    for code, branches in {
+        "CT": "2 2.1 2.2", "MR": "4 4.1 4.3 4.4", "US": "3.1 6.1 6.2", "MG": "1.2 1.2.1", "NM": "20", "PT": "128 128.1 130",
+    }.items()
+    for branch in branches.split()
+}  # fmt: skip
 
 
 def read_dicom(data: bytes, *, source: str, acquisition: Acquisition | None = None) -> Image:
@@ -136,11 +144,13 @@ def _read(data: bytes, file: DicomFile, source: str, taken: _Taken) -> Image:
 
 def _checked_shape(header: Any, modality: str, source: str, taken: _Taken) -> tuple[int, int]:
     """Rows and columns. Raises: ReadError for an object of another kind than those that are taken."""
+    a = "an" if taken.called[:1] in "aeiou" else "a"
     if modality not in taken.modalities | _UNSTATED:
         said = _KINDS.get(modality, "another kind of object")
-        a = "an" if taken.called[:1] in "aeiou" else "a"
         raise ReadError(source, f"is {said} (modality {modality[:16]}), not {a} {taken.called}", mend=taken.mend)
     stated = text(header, "SOPClassUID")
+    if _BY_CLASS.get(stated, modality) not in taken.modalities | _UNSTATED:
+        raise ReadError(source, f"is {_KINDS[_BY_CLASS[stated]]} by its SOP class, not {a} {taken.called}", mend=taken.mend)
     if taken.sop_classes and stated and stated not in taken.sop_classes:
         why = f"is an object of the SOP class {stated[:64]}, which this model does not take"
         raise ReadError(source, why, mend=taken.mend)

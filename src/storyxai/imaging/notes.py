@@ -42,7 +42,7 @@ NOTES: Final[Mapping[str, str]] = {
     "note_encoding": "encoded otherwise than its meta header says: read as {kind}",
     "note_shutter": "shutter ({forms}): {share:.0%} of the picture is covered",
     "note_shutter_form": "shutter ({form}): cannot be drawn as the file gives it, and was left aside",
-    "note_shutter_whole": "the shutter would cover the whole picture and was left aside",
+    "note_shutter_whole": "the shutter would cover all or nearly all of the picture and was left aside",
     "note_exif": "turned as its EXIF orientation {orientation} says",
     "note_transparent": "transparent parts were laid on black",
     "note_colour": "colour: {share:.1%} of the pixels are coloured",

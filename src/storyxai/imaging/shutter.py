@@ -15,6 +15,8 @@ from storyxai.types import Mask
 __all__ = ["covered", "covered_grey", "overlay_groups"]
 
 _EDGES = ("ShutterLeftVerticalEdge", "ShutterRightVerticalEdge", "ShutterUpperHorizontalEdge", "ShutterLowerHorizontalEdge")
+# A shutter that leaves less of the picture open (a radius of 0) is no field that anybody exposed.
+_LEAST_OPEN = 0.01
 _OVERLAYS = range(0x6000, 0x6020, 2)
 
 
@@ -22,7 +24,7 @@ def covered(header: Any, shape: tuple[int, int]) -> tuple[Mask | None, list[str]
     """Which pixels the file's shutters cover, None where it has none, and a note.
 
     Shapes: bool [rows, columns]. Rows and columns count from 1 in the file, and the edges themselves stay visible. A shutter
-    that would cover everything, or whose form is not told, is left aside.
+    that would cover all or nearly all, or whose form is not told, is left aside.
     """
     forms = [form for form in text(header, "ShutterShape").split("\\") if form]
     if not forms:
@@ -33,7 +35,7 @@ def covered(header: Any, shape: tuple[int, int]) -> tuple[Mask | None, list[str]
         if mask is None:
             return None, [note("note_shutter_form", form=form[:16].lower())]
         hidden |= mask
-    if hidden.all():
+    if 1.0 - hidden.mean() < _LEAST_OPEN:
         return None, [note("note_shutter_whole")]
     return hidden, [note("note_shutter", forms=", ".join(form.lower() for form in forms), share=float(hidden.mean()))]
 

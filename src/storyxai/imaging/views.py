@@ -32,6 +32,11 @@ _PATTERNS: Final = {
         "AP": r"AP(?:SUP\w*|PORT\w*|ERECT|UPRIGHT|SITTING|BED\w*)?|ANTEROPOSTERIOR|ANTERIORPOSTERIOR|VENTRODORSAL",
     }.items()
 }
+# Dutch, German, Swedish, Czech, Polish, Hungarian, Finnish; scripts without Latin letters, of which nothing would be left.
+_LATERAL_ABROAD: Final = re.compile(
+    r"(?<![A-Z])(?:ZIJDELING\w*|DWARS|SEITE|SIDO?BILD\w*|BO[CČ]N[AEIYÁÉÍÝ]\w*|BOCZN\w*|OLDALIR[AÁ]NY\w*|SIVUKUVA)(?![A-Z])"
+    r"|БОКОВ\w*|ΠΛ[ΑΆ]ΓΙ\w*|側面|側位|侧面|侧位|측면"
+)
 _BEAM: Final = {"PA": "BACKTOFRONT", "AP": "FRONTTOBACK"}
 _NO_SINGLE_IMAGE: Final = frozenset({"EXCLUDE", "TOPOGRAM", "SCOUT", "LOCALIZER"})
 _NEITHER: Final = frozenset({"AXIAL", "CORONAL", "COSTAL", "LORDOTIC", "OTHER"})
@@ -45,7 +50,8 @@ _ALONE: Final = {"L": "LATERAL", "F": "unknown"}
 
 def words_in(text: str) -> list[str]:
     """The words of a text in plain capitals, "P.A.", "A/P", "L-LAT" and "postero-anterior" as one word each."""
-    plain = unicodedata.normalize("NFKD", text.upper()).encode("ascii", "ignore").decode().replace(".", "")
+    known = _LATERAL_ABROAD.sub(" LATERAL ", unicodedata.normalize("NFC", text).upper())
+    plain = unicodedata.normalize("NFKD", known).encode("ascii", "ignore").decode().replace(".", "")
     plain = re.sub(r"(?<![A-Z])([AP])[-/ ]([AP])(?![A-Z])", r"\1\2", plain)
     plain = re.sub(r"(?<![A-Z])(X|CROSS|[LR])[-_ ]?(TABLE|LAT)", r"\1\2", plain)
     joined = r"((?:POSTER|ANTER)(?:IOR|IO|O)|DORSO|VENTRO)[-_/ ]?(?:TO[-_/ ])?(?=(?:ANTER|POSTER)IOR|VENTRAL|DORSAL)"
