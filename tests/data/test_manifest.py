@@ -56,6 +56,27 @@ def test_an_age_that_nobody_has_is_not_stated_and_said(folder: Path) -> None:
     assert math.isnan(row["age_years"]) and "411" in row["notes"]
 
 
+@pytest.mark.parametrize(("one", "other"), [("007", "7"), ("1.0", "1"), ("12.", "012"), ("0", "0.0")])
+def test_one_patient_written_in_two_ways_is_refused_not_torn(folder: Path, one: str, other: str) -> None:
+    """Else the patient's films stand in train and in test, and no check sees it."""
+    put(folder, f"image,patient_id,split\na.png,{one},train\nb.png,P7,train\nc.png,{other},test\n")
+    with pytest.raises(TableError, match=rf"mine\.csv, line 4: has the patient '{other}', .* calls '{one}'") as refused:
+        read_manifest(folder)
+    assert "one way" in refused.value.mend
+
+
+def test_ids_that_are_no_numbers_stay_apart(folder: Path) -> None:
+    put(folder, "image,patient_id\na.png,P07\nb.png,P7\nc.png,7\n")
+    assert list(read_manifest(folder).frame["patient_id"]) == ["P07", "P7", "7"]
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "None", "<NA>"])
+def test_an_id_that_says_nothing_is_no_patient(folder: Path, cell: str) -> None:
+    put(folder, f"image,patient_id\na.png,1\nb.png,{cell}\n")
+    with pytest.raises(TableError, match=r"line 3: has no image or no patient_id"):
+        read_manifest(folder)
+
+
 def test_two_films_of_one_study_are_two_rows_of_it(folder: Path) -> None:
     put(folder, "image,patient_id,study_id\na.png,1,s\nb.png,1,s\nc.png,2,t\n")
     table = check_source(read_manifest, folder)

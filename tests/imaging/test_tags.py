@@ -31,8 +31,8 @@ def code(value: str, meaning: str = "", **inner: Any) -> Dataset:
     *((name, "LATERAL") for name in (
         "LL", "RL", "LLAT", "RLAT", "LAT", "LATERAL", "LATERAL LEFT", "LEFT LATERAL", "LT LAT", "L LAT", "L-LAT", "Lat.",
         "R_LATERAL", "LATERAL_L", "LATERALE", "LATERAL RT", "L", "R", "XTABLE LATERAL", "CROSS-TABLE LAT", "X LAT", "PROFIL",
-        "Thorax Seite", "zijdelings", "dwars", "sidobild", "Boční", "bočná", "boczne", "oldalirányú", "боковая", "πλάγια", "側面",
-        "胸部侧位", "측면", "SEITLICH", "SWIMMERS", "latero-lateral", "LATERAL UPRIGHT", "LAT LEFT",
+        "Thorax Seite", "zijdelings", "dwars", "sidobild", "Boční", "bočná", "boczne", "oldalirányú", "боковая", "πλάγια",
+        "側面", "胸部侧位", "측면", "SEITLICH", "SWIMMERS", "latero-lateral", "LATERAL UPRIGHT", "LAT LEFT",
     )),
     *((name, "OTHER") for name in ("LAO", "RAO", "LPO", "RPO", "OBLIQUE", "OBL", "AP OBLIQUE", "LEFT ANT OBLIQUE", "RLO")),
     *((name, "OTHER") for name in ("LLD", "RLD", "AP LLD", "DECUBITUS", "LEFT LATERAL DECUBITUS", "DECUB", "LAT DECUB")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -57,9 +58,10 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
     rows = []
     images_of = Counter(str(cell).strip() for cell in frame.get("study_id", ()))
     patient_of: dict[str, str] = {}
+    spelling_of: dict[str, str] = {}
     for line, cells in enumerate(frame.to_dict("records"), start=2):
         text = {str(key): str(cell).strip() for key, cell in cells.items()}
-        if not text["image"] or not text["patient_id"]:
+        if not text["image"] or text["patient_id"].casefold() in NOT_STATED:
             raise TableError(f"{path.name}, line {line}", "has no image or no patient_id", mend="fill both in")
         if not is_there(path.parent / text["image"]):
             skipped.append(Skipped(text["image"], "is in the table but not on disk"))
@@ -69,6 +71,11 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
             text["image_id"] = _stem(text["image"])
         row = _row(text, labels, f"{path.name}, line {line}")
         row = replace(row, masks={name: text[column] for column, name in drawn.items()})
+        written = spelling_of.setdefault(_as_counted(row.patient_id), row.patient_id)
+        if written != row.patient_id:
+            why = f"has the patient '{shown(row.patient_id)}', whom an earlier line calls '{shown(written)}'"
+            mend = "write one patient in one way (spreadsheets drop zeros in front and add '.0')"
+            raise TableError(f"{path.name}, line {line}", why, mend=mend)
         first = patient_of.setdefault(row.study_id, row.patient_id)
         if first != row.patient_id:
             why = f"has the patients '{shown(first)}' and '{shown(row.patient_id)}'"
@@ -137,6 +144,12 @@ def _masks(text: Mapping[str, str], columns: Iterable[str], root: Path, skipped:
             cell = ""
         cells[column] = cell
     return cells
+
+
+def _as_counted(patient: str) -> str:
+    """The id without what a spreadsheet drops or adds: "007", "7" and "7.0" are one."""
+    digits = re.fullmatch(r"0*([0-9]+)(?:\.0*)?", patient)
+    return digits[1] if digits else patient
 
 
 def _stem(image: str) -> str:
