@@ -208,10 +208,10 @@ def _look(
         stated = modality.read_draft(seen.prediction.report)
         seen = seen._replace(prediction=replace(seen.prediction, stated=stated))
     known = distance_of(model)
-    distance = None if known is None or seen.look is None else known.of(seen.look.features)
+    distance, limit = (None, None) if known is None or seen.look is None else known.of(seen.look.features)
     # What a model does not draw it cannot be judged by: the rules that need it are then not asked.
     masks = None if "masks" in seen.gaps else seen.prediction.masks
-    gate = judge(image, modality, masks=masks, distance=distance, distance_limit=None if known is None else known.limit)
+    gate = judge(image, modality, masks=masks, distance=distance, distance_limit=limit)
     if not settings.force:
         refuse(image, gate, modality)
     return seen, gate

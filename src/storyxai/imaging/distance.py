@@ -1,7 +1,8 @@
 """How far a picture lies from all that the student was calibrated on, in the student's own features.
 
 Mahalanobis distance to the nearest of several centres (one a data set: adults and children differ) under one covariance
-within sets, shrunk towards its diagonal. The features come from the pass that made the prediction: no second pass.
+within sets, shrunk towards its diagonal. The features come from the pass that made the prediction: no second pass. The
+limit is that of the nearest centre: what is made by a program may scatter more than films do, and be known all the same.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["DISTANCE_NAME", "GateDistance", "calibrate_distance", "fit_distance"
 
 DISTANCE_NAME = "distance.safetensors"
 SHRINKAGE = 0.1
-PASSED_SHARE = 0.985
+PASSED_SHARE = 0.99
 FOLDS = 5
 FEWEST_IMAGES = 20
 _Float64 = NDArray[np.float64]
@@ -29,23 +30,29 @@ _Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class GateDistance:
-    """Centres and whitening of the calibrating films' summaries, and the distance that `limit` of them stay below.
+    """Centres and whitening of the calibrating films' summaries, and the distance from each centre that its films keep.
 
-    Shapes: centres float32 [G, D], whitening float32 [D, D] (its square is the inverse covariance). `n` films were used.
+    Shapes: centres float32 [G, D], whitening float32 [D, D] (its square is the inverse covariance), limits float64 [G].
+    `n` films were used.
     """
 
     centres: Array
     whitening: Array
-    limit: float
+    limits: _Float64
     n: int
 
-    def of(self, features: Array) -> float:
-        """The distance of the student's features of one image. Shapes: [K, h, w] with D = 3 K. Raises: WeightsError."""
+    def of(self, features: Array) -> tuple[float, float]:
+        """How far the student's features of one image lie from the nearest centre, and that centre's limit.
+
+        Shapes: [K, h, w] with D = 3 K. Raises: WeightsError.
+        """
         seen = summary(features)
         if seen.size != self.centres.shape[1]:
             why = f"is for {self.centres.shape[1] // 3} channels, the student has {features.shape[0]}"
             raise WeightsError(DISTANCE_NAME, why, mend="calibrate it anew for this student")
-        return float(_nearest(seen[None], self.centres.astype(np.float64), self.whitening.astype(np.float64))[0])
+        apart = _apart(seen[None], self.centres.astype(np.float64), self.whitening.astype(np.float64))[0]
+        nearest = int(apart.argmin())
+        return float(apart[nearest]), float(self.limits[nearest])
 
     def write(self, folder: Path) -> Path:
         """The file that holds it, in a model's folder; the card's `files` should vouch for it."""
@@ -55,7 +62,7 @@ class GateDistance:
         tensors = {
             "centres": np.ascontiguousarray(self.centres, np.float32),
             "whitening": np.ascontiguousarray(self.whitening, np.float32),
-            "limit": np.array([self.limit], np.float64), "n": np.array([self.n], np.int64),
+            "limit": np.asarray(self.limits, np.float64), "n": np.array([self.n], np.int64),
         }
         save_file(tensors, path)
         return path
@@ -77,39 +84,51 @@ def summary(features: Array) -> _Float64:
 
 
 def calibrate_distance(
-    look: Callable[[Array], Array], size: int, *, sets: Mapping[str, Iterable[Array]], limit_from: Sequence[str] = ()
+    look: Callable[[Array], Array], size: int, *, sets: Mapping[str, Iterable[Array]], apart: Sequence[str] = ()
 ) -> GateDistance:
     """The distance fitted on films that the student was trained on, by data set.
 
     `look` gives the features [K, h, w] of one model view [size, size]; `sets` are pixels [H, W] by the set's name;
-    `limit_from` are the sets that the limit is taken from (none given: all).
+    `apart` are the sets that have a limit of their own (the others share one).
     Raises: ValueError when a set has fewer than 20 films.
     """
     seen = {
         name: np.array([summary(look(model_frame(*pixels.shape, size=size).to_model(pixels))) for pixels in films])
         for name, films in sets.items()
     }
-    return fit_distance(seen, limit_from=limit_from)
+    return fit_distance(seen, apart=apart)
 
 
-def fit_distance(sets: Mapping[str, _Float64], *, limit_from: Sequence[str] = ()) -> GateDistance:
-    """The distance fitted on summaries [N, D] by set; 98.5 % of the sets in `limit_from` stay below its limit.
+def fit_distance(sets: Mapping[str, _Float64], *, apart: Sequence[str] = ()) -> GateDistance:
+    """The distance fitted on summaries [N, D] by set; 99 % of the films stay below its limit.
 
-    Each fifth of the films is measured by a fit to the others, so the limit is for films the fit has not seen.
+    Sets in `apart` have a limit of their own, the others share one. Each fifth of the films is measured by a fit to the
+    others, so a limit is for films the fit has not seen.
+    Raises: ValueError when a set has fewer than 20 films, or one in `apart` is not there.
     """
-    groups = [np.asarray(sets[name], dtype=np.float64) for name in sorted(sets)]
+    names = sorted(sets)
+    if strange := sorted(set(apart) - set(names)):
+        raise ValueError(f"no set named {', '.join(strange)}; there are {', '.join(names)}")
+    groups = [np.asarray(sets[name], dtype=np.float64) for name in names]
     if not groups or min(map(len, groups)) < FEWEST_IMAGES:
         raise ValueError(f"each set needs {FEWEST_IMAGES} films or more, got {[len(group) for group in groups]}")
-    counted = [not limit_from or name in limit_from for name in sorted(sets)]
-    left_out: list[float] = []
+    shares = [name if name in apart else "" for name in names]
+    limits = _limits(groups, shares)
+    centres, whitening = _fitted(groups)
+    return GateDistance(
+        centres.astype(np.float32), whitening.astype(np.float32), np.array([limits[share] for share in shares]),
+        sum(map(len, groups)),
+    )
+
+
+def _limits(groups: list[_Float64], shares: Sequence[str]) -> dict[str, float]:
+    """By the name that groups share, the distance to the nearest centre that `PASSED_SHARE` of their left-out films keep."""
+    left_out: dict[str, list[float]] = {share: [] for share in shares}
     for fold in range(FOLDS):
         centres, whitening = _fitted([np.delete(group, np.s_[fold::FOLDS], axis=0) for group in groups])
-        for group, counts in zip(groups, counted, strict=True):
-            if counts:
-                left_out.extend(_nearest(group[fold::FOLDS], centres, whitening))
-    limit = float(np.quantile(left_out, PASSED_SHARE))
-    centres, whitening = _fitted(groups)
-    return GateDistance(centres.astype(np.float32), whitening.astype(np.float32), limit, sum(map(len, groups)))
+        for group, share in zip(groups, shares, strict=True):
+            left_out[share].extend(_apart(group[fold::FOLDS], centres, whitening).min(axis=1))
+    return {share: float(np.quantile(values, PASSED_SHARE)) for share, values in left_out.items()}
 
 
 def read_distance(folder: Path) -> GateDistance:
@@ -121,12 +140,15 @@ def read_distance(folder: Path) -> GateDistance:
     try:
         held = load_file(path)
         centres, whitening = held["centres"], held["whitening"]
-        limit, n = float(held["limit"][0]), int(held["n"][0])
+        limits, n = np.asarray(held["limit"], np.float64), int(held["n"][0])
     except (OSError, SafetensorError, KeyError, IndexError) as error:
         raise WeightsError(str(path), "cannot be read as a gate distance", mend="copy the model again") from error
-    if centres.ndim != 2 or whitening.shape != (centres.shape[1],) * 2 or not np.isfinite(limit):
+    if limits.shape == (1,):  # files of before have one limit for all centres
+        limits = np.repeat(limits, len(centres))
+    fits = centres.ndim == 2 and whitening.shape == (centres.shape[1],) * 2 and limits.shape == centres.shape[:1]
+    if not fits or not np.isfinite(limits).all():
         raise WeightsError(str(path), "holds tables that do not fit together", mend="copy the model again")
-    return GateDistance(centres, whitening, limit, n)
+    return GateDistance(centres, whitening, limits, n)
 
 
 def _fitted(groups: list[_Float64]) -> tuple[_Float64, _Float64]:
@@ -142,7 +164,6 @@ def _fitted(groups: list[_Float64]) -> tuple[_Float64, _Float64]:
     return centres, (vectors / np.sqrt(values)) @ vectors.T
 
 
-def _nearest(rows: _Float64, centres: _Float64, whitening: _Float64) -> _Float64:
-    """Distance of each row to the nearest centre. Shapes: [N, D] -> [N]."""
-    apart = (rows[:, None] - centres[None]) @ whitening
-    return np.asarray(np.sqrt((apart**2).sum(axis=2)).min(axis=1))
+def _apart(rows: _Float64, centres: _Float64, whitening: _Float64) -> _Float64:
+    """Distance of each row to each centre. Shapes: [N, D] -> [N, G]."""
+    return np.asarray(np.sqrt((((rows[:, None] - centres[None]) @ whitening) ** 2).sum(axis=2)))

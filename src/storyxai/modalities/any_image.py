@@ -47,7 +47,7 @@ COLOUR_SPREAD = 0.1
 DISTANCE = GateRule(
     "gate.distance", 0, False, False, "The picture is like those that the model learnt from.",
     "the picture is unlike those that the model learnt from", "judge it without the model",
-    "given with the model: 98.5 % of left-out training images are nearer; warns",
+    "given with the model: nearly all left-out training images are nearer; warns",
 )
 
 

@@ -84,7 +84,7 @@ RULES: tuple[GateRule, ...] = (
          "chosen: share of one picture edge that lung touches"),
     GateRule("gate.distance", 0, False, False, "The picture is like the films that the model learnt from.",
          "the picture is unlike the films that the model learnt from", "read it without the model",
-         "given with the model: 98.5 % of left-out training films are nearer; warns, for phantoms may lie beyond it"),
+         "given with the model: 99 % of left-out training films are nearer (of phantoms, to theirs); warns"),
 )  # fmt: skip
 
 # What undoes each fault of pose on the ranks of a thumbnail.
