@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom import dcmread
+from pydicom.uid import ComputedRadiographyImageStorage
 from tests.imaging.reference import reference
 
 from storyxai.errors import ReadError
@@ -40,12 +41,13 @@ def test_every_file_is_read_or_refused_in_words(capfd: pytest.CaptureFixture[str
 
 
 def as_radiograph(path: Path) -> pydicom.Dataset | None:
-    """The file with the modality CR, or None where it is no single grey picture that pydicom can show."""
+    """The file as a CR image by modality and SOP class, or None where it is no single grey picture that pydicom can show."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             dataset = dcmread(path, force=True)
             dataset.Modality = "CR"
+            dataset.SOPClassUID = ComputedRadiographyImageStorage  # the class of a CT slice is refused, whatever the modality
             grey = str(dataset.PhotometricInterpretation).startswith("MONO") and int(dataset.get("NumberOfFrames", 1)) == 1
             if not grey or dataset.BitsAllocated not in (8, 16) or dataset.pixel_array.ndim != 2:
                 return None
