@@ -54,6 +54,14 @@ def test_same_input_same_bytes_and_no_time_inside() -> None:
     assert figure.pair_png(EVIDENCE.image, LIME) == figure.pair_png(EVIDENCE.image, LIME)
 
 
+def test_maps_of_one_image_are_drawn_as_each_alone_would_be() -> None:
+    """What is shared between the maps of an image stays as it was: no map is seen through on the next one."""
+    masks = EVIDENCE.prediction.masks
+    pairs = figure.Pairs(EVIDENCE.image, masks)
+    for heatmap in (CAM, LIME, CAM):
+        assert np.array_equal(pairs.drawn(heatmap), opened(figure.pair_png(EVIDENCE.image, heatmap, masks=masks)))
+
+
 def test_a_picture_that_leaves_its_folder_says_that_its_map_failed() -> None:
     reason = "too much of the map lies away from the part of the chest that this finding concerns"
     failed = Heatmap(CAM.finding, CAM.method, CAM.values, CAM.unit, False, Remark.quoted(reason))

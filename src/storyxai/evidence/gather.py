@@ -46,7 +46,7 @@ __all__ = [
 
 METHODS = ("grad_cam", "lime")
 MOST_TOLD = MOST_NAMED
-USUAL_SAMPLES, USUAL_BATCH = 1000, 64
+USUAL_SAMPLES, USUAL_BATCH = 1000, 16
 SAID = 0.5
 """From this value on, what reads a report takes the finding as said to be there."""
 MOST_PIXELS_FOR_ALL_MAPS = 2_000_000

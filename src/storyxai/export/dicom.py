@@ -11,11 +11,11 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image as Picture
 
 from storyxai.errors import InputError
 from storyxai.export.dicom_report import box_line, coded, report_content
@@ -28,7 +28,7 @@ from storyxai.export.hospital import (
     require_package,
 )
 from storyxai.imaging.dicom_file import is_dicom, parse
-from storyxai.pages.figures import map_limit, pair_png
+from storyxai.pages.figures import Pairs, map_limit
 from storyxai.provenance import sha256_bytes
 from storyxai.types import METHOD_NAMES, RESEARCH_USE, Array, Box, Mask
 
@@ -126,6 +126,11 @@ class _Desk:
 
     export: Export
     reference: Any
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """What draws the maps, each beside the picture."""
+        return Pairs(self.export.evidence.image, self.export.evidence.prediction.masks)
 
     def series(self, kind: str, number: int = 1) -> dict[str, Any]:
         """Series and instance of an object."""
@@ -226,8 +231,7 @@ def _map(desk: _Desk, number: int) -> Any:
     evidence = desk.export.evidence
     heatmap = dict(desk.export.shown)[number]
     same = [one for one in evidence.heatmaps if one.method == heatmap.method and one.shown]
-    png = pair_png(evidence.image, heatmap, limit=map_limit(same), masks=evidence.prediction.masks)
-    made = _captured(desk, np.asarray(Picture.open(io.BytesIO(png)).convert("RGB")), "RGB", "maps", number)
+    made = _captured(desk, desk.pairs.drawn(heatmap, limit=map_limit(same)), "RGB", "maps", number)
     method = METHOD_NAMES.get(heatmap.method, heatmap.method)
     made.ImageComments = f"Visual explanation: {method} of {heatmap.finding.replace('_', ' ')}. {RESEARCH_USE}"
     return made

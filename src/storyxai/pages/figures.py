@@ -22,6 +22,7 @@ from storyxai.types import METHOD_NAMES, RESEARCH_USE, Array, Heatmap, Image, Ma
 
 __all__ = [
     "LONG_SIDE_PX",
+    "Pairs",
     "display_size",
     "image_png",
     "is_signed",
@@ -127,42 +128,60 @@ def scale_png(*, signed: bool, width: int = 240, height: int = 12) -> bytes:
 
 def pair_png(image: Image, heatmap: Heatmap, *, limit: float | None = None, masks: Mapping[str, Mask] | None = None,
              long_side: int = LONG_SIDE_PX, withheld: str = "") -> bytes:  # fmt: skip
-    """The untouched image and the map over it side by side, as one PNG.
+    """The untouched image and the map over it side by side, as one PNG: see `Pairs`."""
+    return _png(Pairs(image, masks, long_side=long_side).drawn(heatmap, limit=limit, withheld=withheld))
+
+
+class Pairs:
+    """Maps of one image, each beside it: what they share is drawn once.
 
     Beneath: what it is, its scale, unit and colours, and whether it passed its checks (`withheld` says why not), so that a
     picture that leaves its folder keeps its warning.
     """
-    top = map_limit([heatmap]) if limit is None else limit
-    left = _colour(_untouched(image, long_side))
-    right = np.asarray(_outlined(_overlay(left, heatmap, top), main_outlines(masks or {})))
-    signed = is_signed(heatmap)
-    height, width = left.shape[:2]
-    gap, size = 16, 15
-    font = ImageFont.load_default(size=size)
-    method = METHOD_NAMES.get(heatmap.method, heatmap.method)
-    ends = "orange raised the model's score, blue lowered it" if signed else "yellow raised the model's score most"
-    failed = f"FAILED ITS CHECKS, stories withhold it: {withheld}."
-    verdict = "It passed its checks." if heatmap.shown else failed
-    right_lines = [f"{method} of {heatmap.finding.replace('_', ' ')}, {heatmap.unit}: {ends}.", verdict]
-    left_lines = ["Untouched image", RESEARCH_USE]
-    rows = [[part for line in lines for part in _wrapped(line, font, width)] for lines in (left_lines, right_lines)]
-    line_height = size + 7
-    foot = 44 + line_height * max(len(rows[0]), len(rows[1]))
-    sheet = Picture.new("RGB", (2 * width + 3 * gap, height + 2 * gap + foot), (250, 250, 248))
-    sheet.paste(Picture.fromarray(left), (gap, gap))
-    sheet.paste(Picture.fromarray(right), (2 * gap + width, gap))
-    pen, ink = ImageDraw.Draw(sheet), (35, 40, 48)
-    x, y = 2 * gap + width, height + 2 * gap
-    bar = _scale_bar(signed, max(60, width // 2), 12)
-    sheet.paste(Picture.fromarray(bar), (x, y))
-    middle = x + bar.shape[1] // 2
-    pen.text((x, y + 16), f"{-top:.3g}" if signed else "0", fill=ink, font=font)
-    pen.text((middle, y + 16), "0" if signed else f"{top / 2:.3g}", fill=ink, font=font, anchor="ma")
-    pen.text((x + bar.shape[1], y + 16), f"{top:.3g}", fill=ink, font=font, anchor="ra")
-    for lines, at in zip(rows, (gap, x), strict=True):
-        for number, line in enumerate(lines):
-            pen.text((at, y + 40 + line_height * number), line, fill=ink, font=font)
-    return _png(sheet)
+
+    def __init__(self, image: Image, masks: Mapping[str, Mask] | None = None, *, long_side: int = LONG_SIDE_PX) -> None:
+        self._left = _colour(_untouched(image, long_side))
+        self._outlines = _outlines(self._left.shape[:2], main_outlines(masks or {}))
+
+    def drawn(self, heatmap: Heatmap, *, limit: float | None = None, withheld: str = "") -> Colours:
+        """The sheet of one map, uint8 [H, W, 3]."""
+        top = map_limit([heatmap]) if limit is None else limit
+        left, right = self._left, _overlay(self._left, heatmap, top)
+        for place, colour in self._outlines:
+            right[place] = colour
+        signed = is_signed(heatmap)
+        height, width = left.shape[:2]
+        gap, size = 16, 15
+        font = _font(size)
+        method = METHOD_NAMES.get(heatmap.method, heatmap.method)
+        ends = "orange raised the model's score, blue lowered it" if signed else "yellow raised the model's score most"
+        failed = f"FAILED ITS CHECKS, stories withhold it: {withheld}."
+        verdict = "It passed its checks." if heatmap.shown else failed
+        right_lines = [f"{method} of {heatmap.finding.replace('_', ' ')}, {heatmap.unit}: {ends}.", verdict]
+        left_lines = ["Untouched image", RESEARCH_USE]
+        rows = [[part for line in lines for part in _wrapped(line, font, width)] for lines in (left_lines, right_lines)]
+        line_height = size + 7
+        foot = 44 + line_height * max(len(rows[0]), len(rows[1]))
+        sheet = Picture.new("RGB", (2 * width + 3 * gap, height + 2 * gap + foot), (250, 250, 248))
+        sheet.paste(Picture.fromarray(left), (gap, gap))
+        sheet.paste(Picture.fromarray(right), (2 * gap + width, gap))
+        pen, ink = ImageDraw.Draw(sheet), (35, 40, 48)
+        x, y = 2 * gap + width, height + 2 * gap
+        bar = _scale_bar(signed, max(60, width // 2), 12)
+        sheet.paste(Picture.fromarray(bar), (x, y))
+        middle = x + bar.shape[1] // 2
+        pen.text((x, y + 16), f"{-top:.3g}" if signed else "0", fill=ink, font=font)
+        pen.text((middle, y + 16), "0" if signed else f"{top / 2:.3g}", fill=ink, font=font, anchor="ma")
+        pen.text((x + bar.shape[1], y + 16), f"{top:.3g}", fill=ink, font=font, anchor="ra")
+        for lines, at in zip(rows, (gap, x), strict=True):
+            for number, line in enumerate(lines):
+                pen.text((at, y + 40 + line_height * number), line, fill=ink, font=font)
+        return np.asarray(sheet)
+
+
+@lru_cache(maxsize=2)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
@@ -213,10 +232,13 @@ def _mixed(under: Colours, values: Array, signed: bool) -> Colours:
     """The scale's colours over `under`; what is zero hides nothing, so that the image stays to be seen."""
     values = np.clip(values, -1.0 if signed else 0.0, 1.0)
     place = (values + 1) / 2 if signed else values
-    colours = scale_colours(signed=signed)[np.rint(255 * place).astype(np.intp)].astype(np.float32)
+    colours = scale_colours(signed=signed).astype(np.float32)[np.rint(255 * place).astype(np.intp)]
     cover = (STRONGEST_COVER * np.sqrt(np.abs(values)))[..., None]
-    mixed = np.rint(under * (1 - cover) + colours * cover).clip(0, 255)
-    return np.asarray(mixed, dtype=np.uint8)
+    colours *= cover
+    mixed = under * (1 - cover)
+    mixed += colours
+    np.rint(mixed, out=mixed).clip(0, 255, out=mixed)
+    return mixed.astype(np.uint8)
 
 
 def _scale_bar(signed: bool, width: int, height: int) -> Colours:
@@ -225,14 +247,11 @@ def _scale_bar(signed: bool, width: int, height: int) -> Colours:
     return _mixed(under, np.broadcast_to(across, (height, width)), signed)
 
 
-def _outlined(picture: Colours, masks: Mapping[str, Mask]) -> Colours:
-    """The picture with the outline of each mask, two pixels wide on a large picture."""
-    drawn, main = picture.copy(), main_outlines(masks)
-    for name, mask in masks.items():
-        if not mask.any():
-            continue
-        drawn[_outline(mask, picture.shape[:2])] = MAIN_COLOUR if name in main else OTHER_COLOUR
-    return drawn
+def _outlines(shape: tuple[int, ...], masks: Mapping[str, Mask]) -> list[tuple[Mask, tuple[int, int, int]]]:
+    """Where each mask's outline lies on a picture of that shape, and its colour; two pixels wide on a large picture."""
+    main = main_outlines(masks)
+    drawn = [(name, mask) for name, mask in masks.items() if mask.any()]
+    return [(_outline(mask, shape), MAIN_COLOUR if name in main else OTHER_COLOUR) for name, mask in drawn]
 
 
 def _outline(mask: Mask, shape: tuple[int, ...]) -> Mask:

@@ -16,7 +16,7 @@ AUTO = "auto"
 @dataclass(frozen=True)
 class Allowance:
     """At most so many `samples` of a method that samples (None: until its result is stable), and so many `seconds` for each
-    such method; its perturbed images at once take at most `memory_mb`. None: no limit of time, a batch of 64."""
+    such method; its perturbed images at once take at most `memory_mb`. None: no limit of time, a batch of 16."""
 
     samples: int | None = None
     seconds: float | None = None
