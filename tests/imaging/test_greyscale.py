@@ -197,6 +197,27 @@ def test_overlay_bits_above_the_value_change_nothing(dicom_file: Write, ramp: np
     assert (image.pixels == plain.pixels).all() and image.notes == ("overlay: 1 in the file, not drawn",)
 
 
+@pytest.mark.parametrize("bits", [0, 32])
+def test_a_table_of_impossible_bits_is_scaled_by_what_it_holds(dicom_file: Write, ramp: np.ndarray, bits: int) -> None:
+    image = read_image(dicom_file(ramp, VOILUTSequence=[lut(np.linspace(0, 65535, 4096).astype(int), bits=bits)]))
+    assert image.pixels.ravel() == pytest.approx(np.linspace(0, 1, 4096), abs=1e-4)
+    assert image.notes == (f"VOI LUT of 16 bits where its descriptor says {bits}: scaled by what it holds",)
+
+
+def test_words_of_16_bits_are_not_taken_for_packed_bytes(dicom_file: Write, ramp: np.ndarray) -> None:
+    """A descriptor of twice as many entries as there are made bytes of the words: stripes, with a note of 8 bits."""
+    item = lut(np.linspace(0, 65535, 4096).astype(int))
+    item.LUTDescriptor = [8192, 0, 16]
+    with pytest.raises(ReadError, match="lookup table is cut short"):
+        read_image(dicom_file(ramp, VOILUTSequence=[item]))
+
+
+def test_the_first_window_that_states_both_counts(dicom_file: Write, ramp: np.ndarray) -> None:
+    one = read_image(dicom_file(ramp, WindowCenter=2000, WindowWidth=3000))
+    several = read_image(dicom_file(ramp, WindowCenter=["", 2000, 9], WindowWidth=["", 3000, 9]))
+    assert (several.pixels == one.pixels).all() and several.notes == ()
+
+
 def test_a_table_cut_short_is_refused(dicom_file: Write, ramp: np.ndarray) -> None:
     item = lut(np.arange(4096))
     item.LUTData = item.LUTData[:600]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from storyxai.imaging.decode import DecodeError
 from storyxai.imaging.notes import note
-from storyxai.imaging.tags import items, number, text
+from storyxai.imaging.tags import as_number, items, number, text
 from storyxai.imaging.values import robust_range
 from storyxai.types import Array, Mask
 
@@ -158,12 +158,11 @@ def _top(table: _Lut) -> tuple[float, list[str]]:
     """The entry that stands for full brightness, and a note where the entries have other bits than the descriptor says."""
     largest = float(table.entries.max())
     held = max(int(largest).bit_length(), 1)
-    stated = float((1 << table.bits) - 1)
     filled = largest >= _FILLED * ((1 << held) - 1)
     if held > table.bits or held < table.bits - 1 or (held == table.bits - 1 and filled):
         said = note("note_lut_bits", held=held, stated=table.bits)
         return float((1 << held) - 1), [said]
-    return stated, []
+    return float((1 << table.bits) - 1), []
 
 
 def _window(header: Any, values: Values) -> tuple[Values | None, list[str]]:
@@ -171,7 +170,7 @@ def _window(header: Any, values: Values) -> tuple[Values | None, list[str]]:
     from pydicom.dataset import Dataset
     from pydicom.pixels.processing import apply_windowing
 
-    center, width = number(header, "WindowCenter"), number(header, "WindowWidth")
+    center, width = _first_window(header)
     if center is None or width is None:
         return None, []
     function, notes = text(header, "VOILUTFunction") or "LINEAR", list[str]()
@@ -188,6 +187,13 @@ def _window(header: Any, values: Values) -> tuple[Values | None, list[str]]:
         return apply_windowing(values, scale), notes
 
 
+def _first_window(header: Any) -> tuple[float | None, float | None]:
+    """Center and width of the first of several windows that states both; some files leave the first one empty."""
+    pairs = zip(*(text(header, name).split("\\") for name in ("WindowCenter", "WindowWidth")), strict=False)
+    stated = ((as_number(center), as_number(width)) for center, width in pairs)
+    return next((pair for pair in stated if None not in pair), (None, None))
+
+
 def _table(header: Any, name: str) -> _Lut | None:
     """The first table in the sequence `name`, or None where there is none. Raises: DecodeError for a broken one."""
     raw = header.get_item(name) if name in header else None
@@ -201,16 +207,17 @@ def _table(header: Any, name: str) -> _Lut | None:
     length, first, bits = (int(value) for value in found[0].LUTDescriptor)
     # 0 stands for 65536, and a length of more than 32767 may be written as a negative number.
     length = length & 0xFFFF or 65536
-    entries = _entries(found[0].LUTData, length, little=header.original_encoding[1] is not False)
-    if entries.size < length or not 1 <= bits <= 16:
+    packed = bits <= 8
+    entries = _entries(found[0].LUTData, length, packed=packed, little=header.original_encoding[1] is not False)
+    if entries.size < length:
         raise DecodeError("its lookup table is cut short")
     return _Lut(float(first), entries[:length].astype(np.float64), bits)
 
 
-def _entries(data: Any, length: int, *, little: bool) -> NDArray[Any]:
+def _entries(data: Any, length: int, *, packed: bool, little: bool) -> NDArray[Any]:
     if not isinstance(data, bytes):
         return np.atleast_1d(np.asarray(data, dtype=np.int64)) & 0xFFFF
-    if length > 1 and len(data) in {length, length + 1}:
+    if packed and length > 1 and len(data) in {length, length + 1}:
         return np.frombuffer(data, dtype="u1")
     return np.frombuffer(data[: len(data) & ~1], dtype="<u2" if little else ">u2")
 

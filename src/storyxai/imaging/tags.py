@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from storyxai.imaging.notes import note
-from storyxai.imaging.views import FRONTAL, RANKED, SIDES_ALONE, views_in, words_in
+from storyxai.imaging.views import FRONTAL, LATERAL_ALONE, RANKED, SIDES_ALONE, speaks_of_both, views_in, words_in
 
 __all__ = [
-    "PART_WORDS", "age_years", "body_part", "items", "letters", "number", "numbers", "pixel_aspect", "spacing", "text", "view",
-    "whole",
+    "PART_WORDS", "age_years", "as_number", "body_part", "items", "letters", "number", "numbers", "pixel_aspect", "spacing",
+    "text", "view", "whole",
 ]  # fmt: skip
 
 # Codes of views and of the patient's position: SNOMED CT, and SNOMED RT as older files write it (PS3.16 CID 4010, 20).
@@ -75,8 +75,13 @@ def text(header: Any, name: str) -> str:
 
 def number(header: Any, name: str) -> float | None:
     """An element's first value as a finite number, or None."""
+    return as_number(text(header, name).split("\\")[0])
+
+
+def as_number(word: str) -> float | None:
+    """A word as a finite number, or None."""
     try:
-        value = float(text(header, name).split("\\")[0])
+        value = float(word)
     except ValueError:
         return None
     return value if math.isfinite(value) else None
@@ -144,7 +149,7 @@ def _first(stated: Iterable[str]) -> str:
 
 def _stated_views(header: Any) -> Iterator[str]:
     position = text(header, "ViewPosition")
-    if position.strip() in SIDES_ALONE:
+    if position.strip() in SIDES_ALONE | LATERAL_ALONE:
         yield "LATERAL"
     yield from filter(None, [_first(views_in(position)), _first(views_in(text(header, "PatientPosition")) & {"DECUBITUS"})])
     for name in ("ViewCodeSequence", "PatientOrientationCodeSequence"):
@@ -162,8 +167,7 @@ def _stated_views(header: Any) -> Iterator[str]:
 def _one_view(said: str) -> str:
     """The view that a free text is about, or "" where it speaks of none or of frontal and other ones."""
     found = views_in(said)
-    mixed = len(found & FRONTAL) == 2 or (found & FRONTAL and "LATERAL" in found)
-    return "" if mixed else _first(found)
+    return "" if len(found & FRONTAL) == 2 or speaks_of_both(said) else _first(found)
 
 
 def body_part(header: Any) -> str:

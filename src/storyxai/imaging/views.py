@@ -13,13 +13,17 @@ from typing import Final
 
 from storyxai.modalities.registry import modality_named
 
-__all__ = ["FRONTAL", "RANKED", "SIDES_ALONE", "known_view", "view_of", "views_in", "words_in"]
+__all__ = [
+    "FRONTAL", "LATERAL_ALONE", "RANKED", "SIDES_ALONE", "known_view", "speaks_of_both", "view_of", "views_in", "words_in",
+]  # fmt: skip
 
 FRONTAL: Final = frozenset({"PA", "AP"})
 RANKED: Final = ("DECUBITUS", "OBLIQUE", "LATERAL", "PA", "AP")
 """From a view that is certainly not frontal to one that is: the first that is stated counts."""
 SIDES_ALONE: Final = frozenset({"L", "R", "LT", "RT", "LEFT", "RIGHT"})
 """A side alone, as some sets write their laterals, is a view only where a view is asked for."""
+LATERAL_ALONE: Final = frozenset({"PERF", "PROF", "SIDE", "SEIT", "BOK", "YAN"})
+"""Short for a side view, where a view is asked for; in the name of a series they may be anything (a Prof., say)."""
 _SIDE = "(?:L|R|LT|RT|LEFT|RIGHT|LINKS|RECHTS)?"
 _PATTERNS: Final = {
     name: re.compile(words)
@@ -27,17 +31,18 @@ _PATTERNS: Final = {
         "DECUBITUS": rf"DECUB\w*|{_SIDE}DEC(?:UB)?|LLD|RLD|HFD[LR]|FFD[LR]",
         "OBLIQUE": rf"{_SIDE}OBL(?:I[CQ]\w*)?|[LR][AP]O|LLO|RLO|MLO|LMO|SCHRAEG\w*|SCHRAG\w*",
         "LATERAL": rf"(?:{_SIDE}|X|XT|XTABLE|CROSSTABLE)LAT(?:S|ERAL(?:E|ES|IS|S)?|ERAAL|ERO\w*)?{_SIDE}"
-        r"|LL|RL|LLL|RLL|XTL|XTLAT|XTABLE|CROSSTABLE|PROFILE?|PERFIL|SEITLICH\w*|SEITENAUFNAHME|SAGITTAL|SWIMMERS?",
-        "PA": r"PA(?:ERECT|UPRIGHT|STANDING|STEHEND)?|POSTEROANTERIOR|POSTERIORANTERIOR|DORSOVENTRAL",
-        "AP": r"AP(?:SUP\w*|PORT\w*|ERECT|UPRIGHT|SITTING|BED\w*)?|ANTEROPOSTERIOR|ANTERIORPOSTERIOR|VENTRODORSAL",
+        r"|LL|RL|LLL|RLL|XTL|XTLAT|XTABLE|CROSSTABLE|HBL|PROFILE?|PERFIL|SEITL(?:ICH\w*)?|SEITENAUFNAHME|SAGITTAL|SWIMMERS?"
+        r"|ZIJ(?:DELINGS\w*)?|DWARS|SEITE|SIVUKUVA|SIDEBIL\w*|SIDOBILD\w*|BOCZN\w*|BOCN\w*|OLDALIRANY\w*|YANGRAFI|[^\W正]*[侧側][位面]|[^\W정]*측면|БОК(?:ОВ\w*)?|ΠΛΑΓΙΑ",
+        "PA": r"PA(?:ERECT|UPRIGHT|STANDING|STEHEND)?|POSTEROANTERI\w*|POSTERIORANTERIOR|DORSOVENTRAL",
+        "AP": r"AP(?:SUP\w*|PORT\w*|ERECT|UPRIGHT|SITTING|BED\w*)?|ANTEROPOSTERI\w*|ANTERIORPOSTERIOR|VENTRODORSAL",
     }.items()
 }
-# Dutch, German, Swedish, Czech, Polish, Hungarian, Finnish; scripts without Latin letters, of which nothing would be left.
-_LATERAL_ABROAD: Final = re.compile(
-    r"(?<![A-Z])(?:ZIJDELING\w*|DWARS|SEITE|SIDO?BILD\w*|BO[CČ]N[AEIYÁÉÍÝ]\w*|BOCZN\w*|OLDALIR[AÁ]NY\w*|SIVUKUVA)(?![A-Z])"
-    r"|БОКОВ\w*|ΠΛ[ΑΆ]ΓΙ\w*|側面|側位|侧面|侧位|측면"
-)
+_CHEST_BEFORE: Final = re.compile("(?:CHEST|THORAX|TORAX|CXR)(?=[A-Z])")
+"""Names of protocols run the part and the view together: ThoraxLateral, CHESTPA."""
+_OTHER_SCRIPTS: Final = "一-鿿가-힣А-ЯЁΑ-Ω"
 _BEAM: Final = {"PA": "BACKTOFRONT", "AP": "FRONTTOBACK"}
+_FACING: Final = re.compile(r"FRONTAL\w*|FRONT|FACE|FRENTE|FACIES|[^\W側侧]*正[位面]|정면|ПРЯМ\w*")
+"""Words of a frontal view that say nothing of the beam."""
 _NO_SINGLE_IMAGE: Final = frozenset({"EXCLUDE", "TOPOGRAM", "SCOUT", "LOCALIZER"})
 _NEITHER: Final = frozenset({"AXIAL", "CORONAL", "COSTAL", "LORDOTIC", "OTHER"})
 _FRONTAL_WORDS: Final = frozenset({"FRONTAL", "PORTABLE", "BEDSIDE", "SUPINE", "ERECT", "UPRIGHT", "STANDING", "FRONT"})
@@ -50,19 +55,26 @@ _ALONE: Final = {"L": "LATERAL", "F": "unknown"}
 
 def words_in(text: str) -> list[str]:
     """The words of a text in plain capitals, "P.A.", "A/P", "L-LAT" and "postero-anterior" as one word each."""
-    known = _LATERAL_ABROAD.sub(" LATERAL ", unicodedata.normalize("NFC", text).upper())
-    plain = unicodedata.normalize("NFKD", known).encode("ascii", "ignore").decode().replace(".", "")
+    marks = unicodedata.normalize("NFKD", text.upper())
+    plain = unicodedata.normalize("NFC", "".join(mark for mark in marks if not unicodedata.combining(mark))).replace(".", "")
     plain = re.sub(r"(?<![A-Z])([AP])[-/ ]([AP])(?![A-Z])", r"\1\2", plain)
     plain = re.sub(r"(?<![A-Z])(X|CROSS|[LR])[-_ ]?(TABLE|LAT)", r"\1\2", plain)
-    joined = r"((?:POSTER|ANTER)(?:IOR|IO|O)|DORSO|VENTRO)[-_/ ]?(?:TO[-_/ ])?(?=(?:ANTER|POSTER)IOR|VENTRAL|DORSAL)"
+    joined = r"((?:POSTER|ANTER)(?:IOR|IO|O)|DORSO|VENTRO)[-_/ ]?(?:TO[-_/ ])?(?=(?:ANTER|POSTER)I|VENTRAL|DORSAL)"
     plain = re.sub(joined, r"\1", plain).replace("POSTERIOANTERIOR", "POSTEROANTERIOR")
     plain = plain.replace("ANTERIOPOSTERIOR", "ANTEROPOSTERIOR")
-    return re.findall(r"[A-Z]+", plain)
+    return re.findall(f"[A-Z]+|[{_OTHER_SCRIPTS}]+", plain)
 
 
 def views_in(text: str) -> set[str]:
     """The views of `RANKED` that a text speaks of."""
     return _views_of(words_in(text))
+
+
+def speaks_of_both(text: str) -> bool:
+    """Whether a text speaks of a frontal and of a lateral view, as the name of a study of two films does."""
+    words = words_in(text)
+    found = _views_of(words)
+    return "LATERAL" in found and bool(found & FRONTAL or any(_FACING.fullmatch(word) for word in words))
 
 
 def view_of(cell: str) -> str:
@@ -90,7 +102,7 @@ def known_view(cell: str) -> str | None:
     lateral = "LATERAL" in found and "DECUBITUS" not in found
     if "OBLIQUE" in found or said & _NO_SINGLE_IMAGE:
         return "OTHER"
-    if len(beam) > 1 or (beam and lateral):
+    if len(beam) > 1 or (lateral and speaks_of_both(cell)):
         return "unknown"
     if beam or lateral:
         return beam[0] if beam else "LATERAL"
@@ -100,4 +112,5 @@ def known_view(cell: str) -> str | None:
 
 
 def _views_of(words: Iterable[str]) -> set[str]:
-    return {name for name, pattern in _PATTERNS.items() if any(pattern.fullmatch(word) for word in words)}
+    bare = [_CHEST_BEFORE.sub("", word) for word in words]
+    return {name for name, pattern in _PATTERNS.items() if any(pattern.fullmatch(word) for word in bare)}
