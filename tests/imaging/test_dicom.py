@@ -282,6 +282,28 @@ def test_what_is_no_radiograph_is_refused(dicom_file: Write, ramp: np.ndarray, t
     assert refused.value.what == "film.dcm" and refused.value.mend
 
 
+@pytest.mark.parametrize("modality", ["", "OT", "CR"])
+@pytest.mark.parametrize(("sop_class", "said"), [
+    ("2", "a CT slice"), ("4", "an MR slice"), ("6.1", "an ultrasound image"), ("128", "a PET slice"), ("1.2", "a mammogram"),
+    ("12.1", "an angiogram"),
+])  # fmt: skip
+def test_what_the_sop_class_calls_another_kind_is_refused(
+    dicom_file: Write, ramp: np.ndarray, modality: str, sop_class: str, said: str
+) -> None:
+    """A CT slice whose modality was blanked, or called OT or CR, was read as a film without a word."""
+    path = dicom_file(ramp, Modality=modality, SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{sop_class}")
+    with pytest.raises(ReadError, match=f"is {said} by its SOP class"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("third", ["AXIAL", "LOCALIZER"])
+def test_a_captured_slice_is_known_by_its_image_type(dicom_file: Write, ramp: np.ndarray, third: str) -> None:
+    secondary: dict[str, Any] = {"Modality": "OT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}
+    with pytest.raises(ReadError, match="is a CT slice by its SOP class or image type"):
+        read_image(dicom_file(ramp, **secondary, ImageType=["DERIVED", "SECONDARY", third]))
+    assert read_image(dicom_file(ramp, **secondary, ImageType=["DERIVED", "SECONDARY"])).pixels.shape == (64, 64)
+
+
 def test_other_modality_words_pass_with_a_doubt(dicom_file: Write, ramp: np.ndarray) -> None:
     assert any("modality OT" in note for note in read_image(dicom_file(ramp, Modality="OT")).notes)
 

@@ -95,6 +95,10 @@ def test_what_the_file_says_is_heard() -> None:
     assert "gate.body_part" not in failed(film(fine, notes=("body part: CHEST_ABDOMEN",)))
     for part in ("SHOULDER", "LUMBAR SPINE", "NECK", "L-SPINE", "HEAD"):
         assert "gate.body_part" in failed(film(fine, notes=(f"body part: {part}",))), part
+    for part in ("HÜFTE", "GENOU", "RODILLA", "CRÁNEO", "FUß", "UPPER_EXM", "ABD", "KUB", "HWS", "SCHÄDEL"):
+        assert "gate.body_part" in failed(film(fine, notes=(f"body part: {part}",))), part
+    for part in ("TÓRAX", "POUMON", "CHEST-ABD", "BRUSTKORB", "CHST", "PIECE", "REMAIN"):
+        assert "gate.body_part" not in failed(film(fine, notes=(f"body part: {part}",))), part
     for part in ("THORAX", "TORAX", "CHEST PA", "RIBS", "RIBCAGE", "LUNG", "UNKNOWN", "T-SPINE"):
         assert "gate.body_part" not in failed(film(fine, notes=(f"body part: {part}",))), part
     assert {view for view in ("PA", "AP", "LATERAL", "OTHER", "unknown") if "gate.view" in failed(film(fine, view=view))} == {

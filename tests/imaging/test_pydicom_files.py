@@ -46,8 +46,7 @@ def as_radiograph(path: Path) -> pydicom.Dataset | None:
         warnings.simplefilter("ignore")
         try:
             dataset = dcmread(path, force=True)
-            dataset.Modality = "CR"
-            dataset.SOPClassUID = ComputedRadiographyImageStorage  # the class of a CT slice is refused, whatever the modality
+            dataset.Modality, dataset.SOPClassUID = "CR", ComputedRadiographyImageStorage
             grey = str(dataset.PhotometricInterpretation).startswith("MONO") and int(dataset.get("NumberOfFrames", 1)) == 1
             if not grey or dataset.BitsAllocated not in (8, 16) or dataset.pixel_array.ndim != 2:
                 return None

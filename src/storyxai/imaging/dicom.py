@@ -37,14 +37,18 @@ _KINDS = {
     "PT": "a PET slice", "XA": "an angiogram", "RF": "a fluoroscopy image", "PX": "a dental radiograph",
     "IO": "a dental radiograph", "SR": "a structured report", "SEG": "a segmentation", "PR": "a presentation state",
 }  # fmt: skip
-# What an object is by its SOP class, whatever modality stands beside it: anonymizers and gateways rewrite the latter.
-_BY_CLASS = {
-    f"1.2.840.10008.5.1.4.1.1.{branch}": code
-    for code, branches in {
-        "CT": "2 2.1 2.2", "MR": "4 4.1 4.3 4.4", "US": "3.1 6.1 6.2", "MG": "1.2 1.2.1", "NM": "20", "PT": "128 128.1 130",
+# Kinds of images by SOP class (PS3.4 B.5), for files whose modality says nothing or another thing: a slice is one all the same.
+_IMAGES = "1.2.840.10008.5.1.4.1.1."
+_MODALITY_BY_CLASS = {
+    _IMAGES + end: modality
+    for modality, ends in {
+        "CT": "2 2.1 2.2", "MR": "4 4.1 4.3 4.4", "US": "3.1 6.1 6.2", "MG": "1.2 1.2.1 13.1.3", "IO": "1.3 1.3.1",
+        "NM": "20", "PT": "128 128.1 130", "XA": "12.1 12.1.1 12.3", "RF": "12.2 12.2.1",
     }.items()
-    for branch in branches.split()
+    for end in ends.split()
 }  # fmt: skip
+_SLICES = {"AXIAL", "LOCALIZER"}
+"""What a CT's Image Type says third; conversions to Secondary Capture often keep it."""
 
 
 def read_dicom(data: bytes, *, source: str, acquisition: Acquisition | None = None) -> Image:
@@ -149,8 +153,11 @@ def _checked_shape(header: Any, modality: str, source: str, taken: _Taken) -> tu
         said = _KINDS.get(modality, "another kind of object")
         raise ReadError(source, f"is {said} (modality {modality[:16]}), not {a} {taken.called}", mend=taken.mend)
     stated = text(header, "SOPClassUID")
-    if _BY_CLASS.get(stated, modality) not in taken.modalities | _UNSTATED:
-        raise ReadError(source, f"is {_KINDS[_BY_CLASS[stated]]} by its SOP class, not {a} {taken.called}", mend=taken.mend)
+    kind = _MODALITY_BY_CLASS.get(stated, "")
+    if not kind and modality in _UNSTATED and _SLICES & set(text(header, "ImageType").split("\\")[2:3]):
+        kind = "CT"
+    if kind and kind not in taken.modalities:
+        raise ReadError(source, f"is {_KINDS[kind]} by its SOP class or image type, not {a} {taken.called}", mend=taken.mend)
     if taken.sop_classes and stated and stated not in taken.sop_classes:
         why = f"is an object of the SOP class {stated[:64]}, which this model does not take"
         raise ReadError(source, why, mend=taken.mend)

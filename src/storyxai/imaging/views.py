@@ -37,8 +37,6 @@ _PATTERNS: Final = {
         "AP": r"AP(?:SUP\w*|PORT\w*|ERECT|UPRIGHT|SITTING|BED\w*)?|ANTEROPOSTERI\w*|ANTERIORPOSTERIOR|VENTRODORSAL",
     }.items()
 }
-_CHEST_BEFORE: Final = re.compile("(?:CHEST|THORAX|TORAX|CXR)(?=[A-Z])")
-"""Names of protocols run the part and the view together: ThoraxLateral, CHESTPA."""
 _OTHER_SCRIPTS: Final = "一-鿿가-힣А-ЯЁΑ-Ω"
 _BEAM: Final = {"PA": "BACKTOFRONT", "AP": "FRONTTOBACK"}
 _FACING: Final = re.compile(r"FRONTAL\w*|FRONT|FACE|FRENTE|FACIES|[^\W側侧]*正[位面]|정면|ПРЯМ\w*")
@@ -112,5 +110,7 @@ def known_view(cell: str) -> str | None:
 
 
 def _views_of(words: Iterable[str]) -> set[str]:
-    bare = [_CHEST_BEFORE.sub("", word) for word in words]
+    # Names of protocols run the part and the view together.
+    parts = "|".join(modality_named().acquisition.body_parts)
+    bare = [re.sub(f"^(?:{parts})(?=[A-Z])", "", word) if parts else word for word in words]
     return {name for name, pattern in _PATTERNS.items() if any(pattern.fullmatch(word) for word in bare)}

@@ -11,6 +11,8 @@ refuses only where a real film hardly ever lands; where films and faults overlap
 from __future__ import annotations
 
 import base64
+import re
+import unicodedata
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -113,8 +115,20 @@ _OTHER_PARTS = (
     "PATELLA", "PELVIS", "PENIS", "RADIUS", "SACRUM", "SCHULTER", "SCROTUM", "SHOULDER", "SINUS", "SKULL", "SPINE",
     "TARSUS", "TEETH", "THIGH", "THUMB", "TIBIA", "TOE", "TOOTH", "ULNA", "UTERUS", "WRIST", "ZYGOMA",
 )  # fmt: skip
+# The same as whole words, without accents: short forms, and other languages.
+_OTHER_WORDS = {
+    "short": "ABD KUB LWS HWS EXM HEEL DENTAL MAMMA",
+    "de": "BAUCH HAND HANDE KNIEGELENK HUFTE SCHADEL SCHAEDEL KOPF WIRBELSAULE WIRBELSAEULE ELLENBOGEN HANDGELENK SPRUNGGELENK "
+    "OBERSCHENKEL UNTERSCHENKEL OBERARM UNTERARM ZAHN ZAHNE FERSE ZEH DAUMEN HALS KIEFER NASE",
+    "fr": "VENTRE MAIN GENOU PIED BASSIN HANCHE EPAULE CRANE TETE RACHIS LUMBALE CERVICALE COUDE POIGNET CHEVILLE DENT COU NEZ",
+    "es": "MANO MANOS RODILLA PIE CADERA HOMBRO CRANEO CABEZA COLUMNA CODO MUNECA TOBILLO DIENTE MAMA CUELLO",
+    "it": "GINOCCHIO PIEDE BACINO ANCA SPALLA CRANIO TESTA COLONNA GOMITO POLSO CAVIGLIA COLLO",
+    "pt": "JOELHO QUADRIL OMBRO CABECA COLUNA PUNHO",
+}
+_OTHER_WORD_SET = frozenset(word for words in _OTHER_WORDS.values() for word in words.split())
 _CHEST_PARTS = (
     "CHEST", "THORA", "TORAX", "TORACE", "TORSO", "LUNG", "PULMO", "RIB", "HEART", "CARDIAC", "TSPINE", "CLAVICLE", "STERNUM",
+    "POUMON", "POITRINE", "BRUST",
 )  # fmt: skip
 
 
@@ -247,8 +261,11 @@ def _noted_share(image: Image, start: str) -> float:
 
 def _names_other_part(image: Image) -> bool:
     said = next((note.removeprefix("body part: ") for note in image.notes if note.startswith("body part: ")), "")
-    said = "".join(letter for letter in said if letter.isalpha())
-    return any(part in said for part in _OTHER_PARTS) and not any(part in said for part in _CHEST_PARTS)
+    plain = unicodedata.normalize("NFKD", said.upper()).encode("ascii", "ignore").decode()
+    words = re.findall("[A-Z]+", plain)
+    joined = "".join(words)
+    other = bool(_OTHER_WORD_SET & set(words)) or any(part in joined for part in _OTHER_PARTS)
+    return other and not any(part in joined for part in _CHEST_PARTS)
 
 
 def _lung_values(lungs: Mapping[str, Mask] | None, shape: tuple[int, int]) -> dict[str, float | None]:
