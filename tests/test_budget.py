@@ -73,7 +73,7 @@ def test_a_moment_gives_the_best_result_within_it_and_says_how_far_it_came() -> 
     assert details["stopped"] == "seconds" and 60 <= int(details["samples"] or 0) < 200 and hurried.heatmaps[0].values.any()
     told = [s.text for section in tell(hurried, "practitioner").sections for s in section.sentences]
     (said,) = [text for text in told if text.startswith("LIME of upper spot ended after")]
-    assert "as the time was up; what is open of the order and signs" in said
+    assert "as the time was up; the effects of its strongest superpixels are known to within" in said
 
 
 def test_auto_ends_when_the_order_is_known_and_says_so() -> None:

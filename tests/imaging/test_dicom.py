@@ -258,7 +258,7 @@ def test_a_header_of_endless_elements_ends_soon(dicom_file: Write, ramp: np.ndar
     [
         ({"Modality": "CT"}, r"is a CT slice \(modality CT\)"),
         ({"Modality": "MR", "NumberOfFrames": 10}, "is an MR slice"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CR"}, "is a CT slice by its SOP class or image type, not a projection"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CR"}, "is a CT slice by its SOP class or image type, not a"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1", "Modality": "DX"}, "is an MR slice by its SOP class"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1", "Modality": ""}, "is a CT slice by its SOP class"),
         ({"Modality": "ZZ"}, "another kind of object"),

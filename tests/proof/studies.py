@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -11,6 +11,8 @@ from storyxai.evidence.archive import as_archived
 from storyxai.evidence.gather import GatherSettings, gather
 from storyxai.evidence.record import as_record
 from storyxai.explain.contract import ExplainedModel
+from storyxai.imaging.distance import GateDistance, read_distance
+from storyxai.models.runtime import SHIPPED
 from storyxai.pages.story import render_html
 from storyxai.phantoms.generate import generate_phantom
 from storyxai.programs.models import SHIPPED_MODEL, open_model
@@ -30,15 +32,13 @@ class Study:
     pages: Mapping[str, bytes]
 
 
-class Unmeasured:
-    """The shipped student without its measure of distance: phantoms lie far from films, and would all be told in doubt."""
+class Gauged:
+    """The shipped student with another measure of distance: none, or one by which every picture lies far from its films."""
 
-    def __init__(self, model: ExplainedModel) -> None:
-        self._model = model
+    def __init__(self, model: ExplainedModel, distance: GateDistance | None) -> None:
+        self._model, self.distance = model, distance
 
     def __getattr__(self, name: str) -> Any:
-        if name == "distance":
-            return None
         return getattr(self._model, name)
 
 
@@ -49,7 +49,8 @@ def studies() -> tuple[Study, ...]:
 
 def _told(seed: int, *, doubted: bool) -> Study:
     model = open_model(SHIPPED_MODEL)
-    given: Any = model if doubted else Unmeasured(model)
+    near = read_distance(SHIPPED)
+    given: Any = Gauged(model, replace(near, limits=near.limits / 10) if doubted else None)
     image = generate_phantom(seed, size=256).image
     evidence = as_archived(gather(given, image, settings=GatherSettings(100, 0)))
     pages = {audience: render_html(tell(evidence, audience), evidence) for audience in AUDIENCES}

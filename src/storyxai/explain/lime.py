@@ -299,10 +299,11 @@ class Lime:
         )
 
     def _details(self, result: LimeResult, row: int, words: str) -> dict[str, Value]:
+        # Rounded: the last bit of a sum depends on how many findings are summed beside it, and on the processor.
         return {
-            "r2": float(result.r2[row]), "reliability": float(result.reliability[row]),
+            "r2": round(float(result.r2[row]), 10), "reliability": round(float(result.reliability[row]), 10),
             "samples": int(result.samples[row]), "stopped": result.stopped[row],
-            "error": float(result.error[row]), "seed": result.seed, "fill": words,
+            "error": round(float(result.error[row]), 10), "seed": result.seed, "fill": words,
             "superpixels": result.coefficients.shape[1], "kernel_width": self.fit.width, "ridge": self.fit.ridge,
             "design": result.design,
         }
