@@ -34,7 +34,7 @@ def code(value: str, meaning: str = "", **inner: Any) -> Dataset:
         "SEITLICH", "SWIMMERS", "latero-lateral", "LATERAL UPRIGHT", "LAT LEFT",
         "Thorax seitl.", "seitl. rechts", "perfil izquierdo", "latérale gauche", "zijdelings", "sidebillede", "sidobild",
         "boczne", "bočná", "oldalirányú", "боковая", "侧位", "側面", "측면", "πλάγια", "HBL",
-        "ThoraxLateral", "ChestLat", "CXRLAT", "PROF", "bok", "Thorax Seite", "dwars", "sivukuva", "胸部侧位", "Boční",
+        "ThoraxLateral", "ChestLat", "PROF", "bok", "Thorax Seite", "dwars", "sivukuva", "胸部侧位", "Boční",
     )),
     *((name, "OTHER") for name in ("LAO", "RAO", "LPO", "RPO", "OBLIQUE", "OBL", "AP OBLIQUE", "LEFT ANT OBLIQUE", "RLO")),
     *((name, "OTHER") for name in ("LLD", "RLD", "AP LLD", "DECUBITUS", "LEFT LATERAL DECUBITUS", "DECUB", "LAT DECUB")),
