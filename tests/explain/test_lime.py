@@ -346,3 +346,14 @@ def test_lime_waits_only_for_what_is_asked() -> None:
     few, asked[:] = sum(asked), []
     whole = method.explain(model, IMAGE[None], ("plain", "both", "noise"), Budget(samples=None))
     assert few < sum(asked) and alone[0].values.tobytes() == whole[0].values.tobytes()
+
+
+def test_a_fit_of_many_findings_is_that_of_each_alone_to_the_last_bit() -> None:
+    rng = np.random.default_rng(5)
+    vectors, answers = rng.integers(0, 2, (700, 20)), rng.normal(size=(700, 5))
+    weights = rng.uniform(0.1, 1.0, 700)
+    together = weighted_ridge(vectors, answers, weights=weights, ridge=1.0)
+    for one in range(5):
+        alone = weighted_ridge(vectors, answers[:, [one]], weights=weights, ridge=1.0)
+        for part in fields(RidgeFit):
+            assert getattr(together, part.name)[one].tobytes() == getattr(alone, part.name)[0].tobytes(), part.name

@@ -22,7 +22,7 @@ from storyxai.errors import InputError
 from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
 from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for, logits_of
 from storyxai.explain.perturbation import Fill, HiddenSuperpixels, fill_for, fill_words
-from storyxai.explain.ridge import BLOCK, RidgeFit, weighted_ridge
+from storyxai.explain.ridge import BLOCK, RidgeFit, weighted_ridge, weighted_sums
 from storyxai.explain.superpixels import check_segments, slic_segments
 from storyxai.types import Array, Value
 
@@ -209,13 +209,13 @@ def _fit(vectors: NDArray[np.uint8], answers: Float64, options: LimeFit) -> Ridg
     # Half the rows carry half the penalty.
     odd = weighted_ridge(vectors[::2], (answers[::2] - answers[1::2]) / 2, weights=paired, ridge=options.ridge / 2)
     both, start = np.repeat(paired, 2), answers[0]
-    mean = np.einsum("n,nf->f", both, answers - start) / both.sum()
+    mean = weighted_sums(both, answers - start) / both.sum()
     spread, missed = np.zeros(len(mean)), np.zeros(len(mean))
     for first in range(0, len(answers), BLOCK):
         rows = slice(first, first + BLOCK)
         moved = answers[rows] - start - mean
-        spread += np.einsum("n,nf->f", both[rows], moved**2)
-        missed += np.einsum("n,nf->f", both[rows], (moved - np.einsum("ns,fs->nf", vectors[rows] - 0.5, odd.coefficients)) ** 2)
+        spread += weighted_sums(both[rows], moved**2)
+        missed += weighted_sums(both[rows], (moved - np.einsum("ns,fs->nf", vectors[rows] - 0.5, odd.coefficients)) ** 2)
     moves = spread > 0
     r2 = np.where(moves, 1 - missed / np.where(moves, spread, 1), 0.0)
     return replace(odd, intercept=start + mean - odd.coefficients.sum(axis=1) / 2, r2=r2)
@@ -299,11 +299,10 @@ class Lime:
         )
 
     def _details(self, result: LimeResult, row: int, words: str) -> dict[str, Value]:
-        # Rounded: the last bit of a sum depends on how many findings are summed beside it, and on the processor.
         return {
-            "r2": round(float(result.r2[row]), 10), "reliability": round(float(result.reliability[row]), 10),
+            "r2": float(result.r2[row]), "reliability": float(result.reliability[row]),
             "samples": int(result.samples[row]), "stopped": result.stopped[row],
-            "error": round(float(result.error[row]), 10), "seed": result.seed, "fill": words,
+            "error": float(result.error[row]), "seed": result.seed, "fill": words,
             "superpixels": result.coefficients.shape[1], "kernel_width": self.fit.width, "ridge": self.fit.ridge,
             "design": result.design,
         }

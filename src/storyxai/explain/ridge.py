@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 
-__all__ = ["BLOCK", "RidgeFit", "inverse_of", "weighted_ridge"]
+__all__ = ["BLOCK", "RidgeFit", "inverse_of", "weighted_ridge", "weighted_sums"]
 
 Float64 = NDArray[np.float64]
 BLOCK = 1024
@@ -48,13 +48,13 @@ def weighted_ridge(vectors: NDArray[np.integer], answers: Float64, *, weights: F
     x_mean, y_mean = np.zeros(size), np.zeros(findings)
     for rows in _blocks(len(vectors)):
         x_mean += np.einsum("n,ns->s", weights[rows], vectors[rows].astype(np.float64))
-        y_mean += np.einsum("n,nf->f", weights[rows], answers[rows] - start)
+        y_mean += weighted_sums(weights[rows], answers[rows] - start)
     x_mean, y_mean = x_mean / total, y_mean / total
     gram, spread = np.zeros((size, size)), np.zeros(findings)
     for rows in _blocks(len(vectors)):
         x, y = vectors[rows] - x_mean, answers[rows] - start - y_mean
         gram += np.einsum("ns,nt->st", x * weights[rows, None], x)
-        spread += np.einsum("n,nf->f", weights[rows], y**2)
+        spread += weighted_sums(weights[rows], y**2)
     gram[np.diag_indices_from(gram)] += ridge
     inverse = inverse_of(gram)
     coefficients = np.zeros((findings, size))
@@ -69,11 +69,19 @@ def weighted_ridge(vectors: NDArray[np.integer], answers: Float64, *, weights: F
         leverage = np.einsum("ns,ns->n", solver, x) + weights[rows] / total
         scaled = errors / np.maximum(1 - leverage, 1e-6)[:, None]
         variance += np.einsum("ns,nf->fs", solver**2, scaled**2)
-        missed += np.einsum("n,nf->f", weights[rows], errors**2)
+        missed += weighted_sums(weights[rows], errors**2)
     moves = spread > 0
     r2 = np.where(moves, 1 - missed / np.where(moves, spread, 1), 0.0)
     intercept = start + y_mean - np.einsum("s,fs->f", x_mean, coefficients)
     return RidgeFit(coefficients, intercept, np.sqrt(variance), r2)
+
+
+def weighted_sums(weights: Float64, values: Float64) -> Float64:
+    """The weighted sum of each column. Shapes: weights [N], values [N, F] -> [F].
+
+    Column by column: a sum over the table adds in an order that depends on how many findings stand in it.
+    """
+    return np.array([(weights * column).sum() for column in values.T.copy()])
 
 
 def _blocks(count: int) -> Iterator[slice]:
