@@ -10,7 +10,7 @@ import pytest
 from evidence_example import example_evidence
 from evidence_models import CalibratedReader, image_of
 from storyxai.errors import InputError
-from storyxai.evidence.gather import GatherSettings, gather
+from storyxai.evidence.gather import USUAL_BATCH, GatherSettings, gather
 from storyxai.modalities.contract import FindingTerm, Modality
 from storyxai.programs.budget import Allowance, read_samples
 from storyxai.story.tell import tell
@@ -61,7 +61,7 @@ def test_samples_are_a_number_or_auto() -> None:
 def test_memory_bounds_the_images_at_once_and_changes_no_number() -> None:
     wide, narrow = Counting({"Upper_spot": UPPER}), Counting({"Upper_spot": UPPER})
     one, two = gathered(wide, samples=200), gathered(narrow, samples=200, memory_mb=0.03)
-    assert max(wide.__dict__["batches"]) == 64 and max(narrow.__dict__["batches"]) <= 5
+    assert max(wide.__dict__["batches"]) == USUAL_BATCH and max(narrow.__dict__["batches"]) <= 5
     np.testing.assert_array_equal(one.heatmaps[0].values, two.heatmaps[0].values)
     with pytest.raises(InputError, match=r"memory: 0\.001 MB hold no perturbed image"):
         gathered(narrow, samples=200, memory_mb=0.001)
