@@ -33,7 +33,8 @@ from storyxai.metrics.bootstrap import draw_resamples, estimate, mean_statistic
 from storyxai.metrics.classification import auroc_statistic
 from storyxai.metrics.segmentation import dice
 from storyxai.modalities.dermoscopy.findings import NAMES
-from storyxai.modalities.dermoscopy.lesion import border_irregularity, fold_asymmetry, largest_piece
+from storyxai.modalities.dermoscopy.lesion import border_irregularity, fold_asymmetry
+from storyxai.modalities.masks import largest_piece
 from storyxai.provenance import canonical_json
 from storyxai.training.probe import fit_logistic
 

@@ -10,7 +10,7 @@ from PIL import Image as Picture
 from PIL import UnidentifiedImageError
 
 from storyxai.errors import TableError
-from storyxai.imaging.geometry import filled_window
+from storyxai.modalities.masks import filled_window
 from storyxai.types import Mask
 
 __all__ = ["RUNS_PREFIX", "decode_runs", "encode_runs", "fill_runs", "read_grey_mask", "resized", "runs_size", "split_pair"]

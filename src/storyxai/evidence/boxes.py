@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from storyxai.errors import InputError
-from storyxai.imaging.geometry import ModelFrame, filled_window
+from storyxai.imaging.geometry import ModelFrame
+from storyxai.modalities.masks import filled_window
 from storyxai.types import Array, Box
 
 __all__ = ["boxes_from_grid", "evidence_boxes"]

@@ -13,8 +13,9 @@ from storyxai.errors import InputError, WeightsError
 from storyxai.evidence.boxes import evidence_boxes
 from storyxai.explain.contract import ExplainedModel, Look, WrittenReport
 from storyxai.imaging.distance import GateDistance
-from storyxai.imaging.geometry import ModelFrame, filled_window, model_frame, model_view
+from storyxai.imaging.geometry import ModelFrame, model_frame, model_view
 from storyxai.modalities.contract import Modality
+from storyxai.modalities.masks import largest_piece
 from storyxai.models.card import Calibration, ModelCard
 from storyxai.types import Array, Box, Finding, Image, Mask, Prediction
 
@@ -218,7 +219,7 @@ def outlines(drawn: Mapping[str, Array], frame: ModelFrame, modality: Modality) 
     masks = {name: _outline(values, frame) for name, values in drawn.items()}
     for name in masks:
         if name not in structures or structures[name].one_piece:
-            masks[name] = _one_piece(masks[name])
+            masks[name] = largest_piece(masks[name])  # a structure is one thing
     for name, structure in structures.items():
         if name in masks and structure.fault is not None and structure.fault(masks):
             masks[name] = np.zeros_like(masks[name])
@@ -237,21 +238,6 @@ def _outline(probability: NDArray[np.float32], frame: ModelFrame) -> Mask:
     odds = np.log(sure / (1 - sure))
     fine = zoom(odds, frame.size / odds.shape[0], order=3, mode="nearest", grid_mode=True)
     return np.asarray(frame.mask_to_original(fine.astype(np.float32), 0.0))
-
-
-def _one_piece(mask: Mask) -> Mask:
-    """The largest connected piece of a mask: a structure is one thing."""
-    from scipy.ndimage import label
-
-    window = filled_window(mask)
-    pieces, count = label(mask[window])
-    if count <= 1:
-        return mask
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    largest = np.zeros_like(mask)
-    largest[window] = pieces == int(sizes.argmax())
-    return largest
 
 
 def _sigmoid(value: float) -> float:

@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 
 from storyxai.types import Array, Box, Mask
 
-__all__ = ["ModelFrame", "filled_window", "model_frame", "model_view"]
+__all__ = ["ModelFrame", "model_frame", "model_view"]
 
 _ROWS_AT_ONCE = 16
 _SMALL_PIXELS = 1 << 17
@@ -144,14 +144,6 @@ def model_view(pixels: Array, frame: ModelFrame, *, channels: int) -> Array:
     if channels == 1:
         return frame.to_model(pixels.mean(axis=2, dtype=np.float32))[None]
     return np.ascontiguousarray(np.moveaxis(frame.to_model(pixels), 2, 0))
-
-
-def filled_window(mask: Mask) -> tuple[slice, slice]:
-    """The rows and columns [H, W] that hold all of a mask; no rows and columns where it is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return slice(0, 0), slice(0, 0)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _bilinear_taps(n_in: int, low: float, high: float, n_out: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

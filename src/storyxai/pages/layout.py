@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any
 
 from jinja2 import PackageLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -22,12 +22,9 @@ from markupsafe import Markup
 
 from storyxai.pages.views import Document
 from storyxai.story.words import Words, load_words
+from storyxai.types import RESEARCH_USE
 
 __all__ = ["Labels", "data_uri", "labels_of", "render_document", "render_fragment", "render_template"]
-
-
-_NOTICE: Final = "Research use only - not for diagnostic use"
-"""What stands in the margins of every sheet, as the style sheet has it."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 def _assets(script_name: str = "", beside: bool = False, notice: str = "") -> _Assets:
     style = _package_text("page.css")
     # A sheet's margins cannot take words from the page: what stands there is put into the style sheet, in the page's language.
-    style = style.replace(_NOTICE, _css_text(notice)) if notice else style
+    style = style.replace(RESEARCH_USE, _css_text(notice)) if notice else style
     script = _package_text(script_name) if script_name else ""
     pictures = "'self' data:" if beside else "data:"
     policy = f"default-src 'none'; img-src {pictures}; style-src '{_source_hash(style)}'; base-uri 'none'; form-action 'none'"

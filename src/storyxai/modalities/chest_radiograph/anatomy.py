@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 from storyxai.modalities.contract import Place
+from storyxai.modalities.masks import largest_piece
 from storyxai.types import NO_REMARK, Array, Concept, Mask, Remark
 
 __all__ = [
@@ -137,7 +138,7 @@ def thorax_from_masks(
         return Thorax(stride=1, problem=problem)
     shape = masks["left_lung"].shape
     stride = max(1, -(-max(shape) // WORKING_SIDE_PX))
-    right, left = (_largest_part(masks[name][::stride, ::stride]) for name in ("right_lung", "left_lung"))
+    right, left = (largest_piece(masks[name][::stride, ::stride]) for name in ("right_lung", "left_lung"))
     columns = np.flatnonzero((right | left).any(axis=0))
     if spacing_mm is not None:
         margin, about = MARGIN_MM / (spacing_mm[1] * stride), Remark("margin_mm", {"mm": MARGIN_MM})
@@ -287,7 +288,7 @@ def cardiothoracic_ratio(masks: Mapping[str, Mask], *, mask_pixel: float = 1.0) 
     if problem or heart is None:
         return _unmeasured("cardiothoracic_ratio", "", "ratio", problem)
     lungs = np.asarray(masks["left_lung"] | masks["right_lung"], dtype=bool)
-    heart = _largest_part(heart)
+    heart = largest_piece(heart)
     heart_width, (thorax_width, row) = _width(heart), _thorax_width(lungs)
     edges = [*_row_edges(heart), *_row_edges(lungs)]
     rough = [_roughness(edge) for edge in edges]
@@ -344,7 +345,7 @@ def heart_problem(masks: Mapping[str, Mask]) -> Remark:
         return problem
     if heart is None or not heart.any():
         return Remark("no_heart")
-    heart, lungs = _largest_part(heart), np.asarray(masks["left_lung"] | masks["right_lung"], dtype=bool)
+    heart, lungs = largest_piece(heart), np.asarray(masks["left_lung"] | masks["right_lung"], dtype=bool)
     rows, columns = np.flatnonzero(heart.any(axis=1)), np.flatnonzero(heart.any(axis=0))
     lung_rows, lung_columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
     midline = round((lung_columns[0] + lung_columns[-1]) / 2)
@@ -482,21 +483,6 @@ def _positive(values: Array, thorax: Thorax) -> Array:
 
 def _mass(positive: Array, region: Mask) -> float:
     return float(positive[region].sum(dtype=np.float64))
-
-
-def _largest_part(mask: Mask) -> Mask:
-    from scipy.ndimage import label
-
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if rows.size else np.s_[:0, :0]
-    parts, count = label(mask[window])
-    if count < 2:
-        return np.asarray(mask, dtype=bool)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    largest = np.zeros(mask.shape, dtype=np.bool_)
-    largest[window] = parts == sizes.argmax()
-    return largest
 
 
 def _distance_to(mask: Mask) -> NDArray[np.float64]:

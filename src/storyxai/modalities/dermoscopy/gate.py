@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image as PillowImage
 
-from storyxai.modalities.any_image import contrast_of, flat_share
+from storyxai.modalities.any_image import DISTANCE, contrast_of, flat_share
 from storyxai.modalities.contract import Gate, GateRule
-from storyxai.modalities.dermoscopy.lesion import largest_piece
+from storyxai.modalities.masks import largest_piece
 from storyxai.types import Array, Image, Mask
 
 __all__ = ["DERMOSCOPY_GATE", "RULES"]
@@ -51,9 +51,7 @@ RULES: tuple[GateRule, ...] = (
              "take the whole lesion", "chosen: share of the picture's edge that lesion touches"),
     GateRule("gate.two", 0.25, False, False, "One lesion was found.", "more than one lesion was found",
              "give one picture of each; the largest alone was measured", "chosen: area of the second over that of the largest"),
-    GateRule("gate.distance", 0, False, False, "The picture is like those that the model learnt from.",
-             "the picture is unlike those that the model learnt from", "judge it without the model",
-             "given with the model: 98.5 % of left-out training images are nearer; warns"),
+    DISTANCE,
 )  # fmt: skip
 
 

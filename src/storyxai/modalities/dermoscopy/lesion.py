@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 from storyxai.modalities.contract import Place
+from storyxai.modalities.masks import largest_piece
 from storyxai.types import NO_REMARK, Array, Concept, Image, Mask, Remark
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "colours_of",
     "fold_asymmetry",
     "largest_extent",
-    "largest_piece",
     "measure_colours",
     "measure_outline",
     "surrounding_skin",
@@ -237,18 +237,6 @@ def _inner(mask: Mask) -> Mask:
 
 def _outline_px(mask: Mask) -> float:
     return float(np.count_nonzero(mask & ~_inner(mask)))
-
-
-def largest_piece(mask: Mask) -> Mask:
-    """The largest connected piece of the mask."""
-    from scipy.ndimage import label
-
-    pieces, count = label(mask)
-    if count < 2:
-        return np.asarray(mask, dtype=np.bool_)
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    return np.asarray(pieces == sizes.argmax(), dtype=np.bool_)
 
 
 def measure_colours(image: Image, masks: Mapping[str, Mask], *, mask_pixel: float) -> tuple[Concept, ...]:

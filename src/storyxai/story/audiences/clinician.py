@@ -311,13 +311,14 @@ def _report_line(t: Teller, index: int, spoken: list[str]) -> list[Sentence]:
 
 def _draft_key(t: Teller, index: int) -> str:
     """A sentence of the draft is quoted in the language it is written in; in others it is said, where it could be read."""
-    known = t.value(f"report.stated.{index}")
-    return "report_said" if t.words.language != DRAFTED_IN and known and known["code"] else "report_line"
+    stated = t.facts.report.stated
+    known = index < len(stated) and bool(stated[index].code)
+    return "report_said" if t.words.language != DRAFTED_IN and known else "report_line"
 
 
 def _speaks_of(t: Teller, index: int, text: str, name: str) -> bool:
     """Whether a sentence of the draft was read as one about the finding, or calls it by its name or its phrase."""
-    if name in ((t.value(f"report.stated.{index}") or {}).get("values") or {}).values():
+    if index < len(t.facts.report.stated) and name in t.facts.report.stated[index].values.values():
         return True
     term = t.facts.terms[name]
     bare = re.sub(r"^(an?|the) ", "", term.phrase)
