@@ -100,6 +100,61 @@ def test_a_compressed_tiff_reads_like_a_plain_one(tmp_path: Path, white_is_zero:
         assert plain.notes == packed.notes and "turned as its EXIF orientation 3 says" in plain.notes
 
 
+def plain_tiff(values: np.ndarray, *, white_is_zero: bool = False, planes: bool = False) -> bytes:
+    """An uncompressed little-endian TIFF with its sample format said, colours first in separate planes."""
+    height, width = values.shape[-2:]
+    samples = values.shape[0] if planes else 1
+    size, kind = values.dtype.itemsize, {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    plane, begin = height * width * size, 1000
+    several = samples > 1  # two or more words stand elsewhere
+    more = struct.pack(f"<{samples}H", *[8 * size] * samples).ljust(20) + struct.pack(
+        f"<{2 * samples}I", *(begin + plane * number for number in range(samples)), *[plane] * samples
+    )
+    tags = [
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, samples, 800 if several else 8 * size), (259, 3, 1, 1),
+        (262, 3, 1, 2 if several else int(not white_is_zero)), (273, 4, samples, 820 if several else begin),
+        (277, 3, 1, samples),
+        (278, 4, 1, height), (279, 4, samples, 820 + 4 * samples if several else plane), (284, 3, 1, 2 if planes else 1),
+        (339, 3, 1, kind),
+    ]
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + b"\0" * 4
+    return (head.ljust(800, b"\0") + more).ljust(begin, b"\0") + values.astype(f"<{values.dtype.kind}{size}").tobytes()
+
+
+@pytest.mark.parametrize(("dtype", "white_is_zero"), [
+    ("uint16", False), ("int16", False), ("uint32", False), ("float32", False), ("uint16", True), ("float32", True),
+])  # fmt: skip
+def test_deep_tiffs_of_every_kind_of_number(tmp_path: Path, dtype: str, white_is_zero: bool) -> None:
+    """Floats whose white is 0 came out inverted, and 32 unsigned bits with their upper half black, without a word."""
+    steps = np.linspace(0, 1, 64 * 80).reshape(64, 80)
+    top = 1 if dtype == "float32" else np.iinfo(dtype).max
+    (tmp_path / "film.tif").write_bytes(plain_tiff(((1 - steps if white_is_zero else steps) * top).astype(dtype),
+                                                   white_is_zero=white_is_zero))  # fmt: skip
+    image = read_image(tmp_path / "film.tif")
+    assert image.pixels == pytest.approx(np.clip((steps - 0.005) / 0.99, 0, 1), abs=2e-3)
+    assert any("inverted" in note for note in image.notes) == white_is_zero
+
+
+@pytest.mark.parametrize(("values", "planes", "said"), [
+    (np.full((3, 64, 64), 5000, np.uint16), True, "separate planes"),
+    (np.full((64, 64), 5, np.int8), False, "signed values of 8"),
+])  # fmt: skip
+def test_tiffs_that_would_be_misread_are_refused(tmp_path: Path, values: np.ndarray, planes: bool, said: str) -> None:
+    (tmp_path / "film.tif").write_bytes(plain_tiff(values, planes=planes))
+    with pytest.raises(ReadError, match=said) as refused:
+        read_image(tmp_path / "film.tif")
+    assert refused.value.mend
+
+
+def test_a_grey_that_stands_for_clear_lies_on_black_too(tmp_path: Path) -> None:
+    grey = np.full((64, 64), 200, np.uint8)
+    grey[:8] = 255
+    Picture.fromarray(grey).save(tmp_path / "film.png", transparency=255)
+    image = read_image(tmp_path / "film.png")
+    assert (image.pixels[:8] == 0).all() and image.pixels[8:] == pytest.approx(200 / 255)
+    assert image.notes == ("transparent parts were laid on black",)
+
+
 def test_a_broken_compressed_tiff_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = saved(Picture.fromarray(stepped()), "TIFF", compression="tiff_lzw")
     (tmp_path / "broken.tif").write_bytes(data[:60] + b"\xff" * 300 + data[360:])
@@ -157,6 +212,8 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "moving.png": (saved(frames[0], "PNG", save_all=True, append_images=frames[1:]), "several pictures"),
         "pages.tif": (saved(frames[0], "TIFF", save_all=True, append_images=frames[1:]), "several pictures"),
         "film.gif": (saved(film, "GIF"), r"\(it is a GIF picture\)"),
+        "film.pgm": (saved(film, "PPM"), r"\(it is a PNM picture\)"),
+        "pointer.png": (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n", "pointer of Git LFS"),
         "film.bmp": (saved(film, "BMP"), r"\(it is a BMP picture\)"),
         "film.webp": (saved(film, "WEBP"), r"\(it is a WebP picture\)"),
         "film.jp2": (saved(film, "JPEG2000"), r"\(it is a JPEG 2000 picture\)"),

@@ -47,7 +47,9 @@ _MAX_JPEG_SCANS = 64
 _OTHER_FORMATS = {
     b"GIF8": "a GIF picture", b"BM": "a BMP picture", b"%PDF": "a PDF document", b"PK\x03\x04": "a ZIP archive",
     b"\x1f\x8b": "a gzip archive", b"n+1\x00": "a NIfTI volume", b"\x00\x00\x00\x0cjP": "a JPEG 2000 picture",
-    b"\xff\x4f\xff\x51": "a JPEG 2000 picture",
+    b"\xff\x4f\xff\x51": "a JPEG 2000 picture", b"II*\x00": "a TIFF of an unusual kind",
+    b"II+\x00": "a TIFF of an unusual kind", b"MM\x00*": "a TIFF of an unusual kind", b"P5": "a PNM picture",
+    b"P6": "a PNM picture", b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
 }  # fmt: skip
 _COLOURED_AT = 0.12
 _COLOURED_SHARE = 0.005
@@ -170,6 +172,7 @@ def _read_picture(data: bytes, source: str, *, colour: bool) -> Image:
     notes = []
     # Asked before loading: Pillow turns a TIFF itself on loading, and then forgets the tag.
     orientation = picture.getexif().get(0x0112, 1)
+    _refuse_misread_tiff(picture, source)
     if orientation in range(2, 9):
         notes.append(note("note_exif", orientation=orientation))
     if picture.format == "TIFF" and picture.info.get("compression", "raw") != "raw":
@@ -192,18 +195,42 @@ def _has_second_frame(picture: PillowImage.Image) -> bool:
 
 
 def _white_is_zero(picture: PillowImage.Image) -> bool:
-    """Whether a 16-bit TIFF stores white as 0 (Pillow turns 8-bit ones itself, but not these)."""
+    """Whether a TIFF of more than 8 bits stores white as 0 (Pillow turns 8-bit ones itself, but not these)."""
     tags = getattr(picture, "tag_v2", {})
-    return picture.mode.startswith("I;16") and bool(tags.get(262) == 0)
+    return picture.mode[:1] in {"I", "F"} and bool(tags.get(262) == 0)
+
+
+def _refuse_misread_tiff(picture: PillowImage.Image, source: str) -> None:
+    """Raises ReadError for the TIFFs that Pillow reads as something else without a word."""
+    tags = getattr(picture, "tag_v2", {})
+    bits, signs = (set(_several(tags.get(tag, default))) for tag, default in ((258, 1), (339, 1)))
+    if tags.get(284) == 2 and max(bits) > 8:
+        why = "stores 16-bit colours in separate planes, which are not read"
+        raise ReadError(source, why, mend="save it as a plain TIFF or PNG")
+    if bits == {8} and signs == {2}:
+        why = "stores signed values of 8 bits, which are not read"
+        raise ReadError(source, why, mend="save it with unsigned or 16-bit values")
+
+
+def _several(value: Any) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, tuple) else (value,)
+
+
+def _stored_deep(picture: PillowImage.Image) -> NDArray[np.generic]:
+    """The values of a picture of more than 8 bits; Pillow takes unsigned ones of 32 bits for signed."""
+    values = np.asarray(picture)
+    tags = getattr(picture, "tag_v2", {})
+    unsigned = picture.mode == "I" and set(_several(tags.get(258, 0))) == {32} and set(_several(tags.get(339, 1))) == {1}
+    return values.view(np.uint32) if unsigned else values
 
 
 def _values(picture: PillowImage.Image, *, white_is_zero: bool, colour: bool) -> tuple[Array, list[str]]:
     """The picture's grey values, or with `colour` its colours, in [0, 1], and notes of what was done to get them."""
-    if picture.mode in {"L", "1"}:
+    if picture.mode in {"L", "1"} and "transparency" not in picture.info:
         # convert copies even where there is nothing to convert.
         return _eighths(np.asarray(picture if picture.mode == "L" else picture.convert("L"))), []
     if picture.mode.startswith("I") or picture.mode == "F":
-        return _deep(np.asarray(picture), white_is_zero=white_is_zero)
+        return _deep(_stored_deep(picture), white_is_zero=white_is_zero)
     notes: list[str] = []
     if picture.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in picture.info:
         seen = picture.convert("RGBA")
