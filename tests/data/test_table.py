@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +82,12 @@ def test_row_order_comes_from_ids_not_from_the_disk() -> None:
 
 def test_a_table_that_does_not_hold_together_is_refused(tmp_path: Path) -> None:
     row = StudyRow("s", "p", "a.png", "x")
-    with pytest.raises(TableError, match="s: stands in the table twice"):
-        table_of(row, row)
+    with pytest.raises(TableError, match="s: stands in the table twice with other cells"):
+        table_of(row, replace(row, sex="F"))
+    twice = table_of(row, row)
+    assert len(twice) == 1 and [(item.what, item.why) for item in twice.skipped] == [
+        ("s", "stands in the table twice with the same cells"),
+    ]  # fmt: skip
     with pytest.raises(TableError, match=r"label_Mass.*outside 0 to 1"):
         table_of(StudyRow("s", "p", "a.png", "x", labels={"Mass": -1.0}))
     frame = table_of(row).frame

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -15,8 +17,8 @@ import pandas as pd
 from storyxai.errors import TableError
 
 __all__ = [
-    "age_of", "image_files", "is_there", "number", "picture_size", "read_csv", "read_json", "read_lines",
-    "require_folder", "shown",
+    "age_of", "code_of", "image_files", "is_there", "number", "picture_size", "read_csv", "read_json", "read_lines",
+    "report_text", "require_folder", "shown", "whole_id",
 ]
 
 LARGEST_TEXT_BYTES = 2_000_000_000
@@ -88,6 +90,27 @@ def number(cell: str) -> float:
         return float(cell)
     except ValueError:
         return float("nan")
+
+
+def whole_id(cell: str) -> str:
+    """An id without the ".0" that programs add to whole numbers where another cell of the column is empty."""
+    return re.sub(r"^(\d+)\.0+$", r"\1", cell.strip())
+
+
+def code_of(cell: str, where: str, column: str) -> float:
+    """1, 0, -1 (uncertain), or nan for an empty cell. Raises: TableError for anything else, naming place and column."""
+    code = number(cell)
+    if code in (1.0, 0.0, -1.0) or (math.isnan(code) and cell.strip().casefold() in ("", "nan", "na", "n/a", "none", "null")):
+        return code
+    raise TableError(where, f"has '{shown(cell)}' under '{shown(column)}'", mend="use 1, 0, -1 (uncertain) or nothing")
+
+
+def report_text(data: bytes) -> str:
+    """The text of a report: UTF-8, or else the letters of Western Europe."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
 
 
 def age_of(cell: str) -> float:

@@ -192,9 +192,16 @@ class StudyTable:
     def from_rows(
         cls, rows: Iterable[StudyRow], *, root: Path, skipped: Iterable[Skipped] = (), schema: TableSchema = _USUAL_SCHEMA
     ) -> StudyTable:
-        """A table of `rows` in order of image_id, so that the order of files on a disk changes nothing."""
+        """A table of `rows` in order of image_id, so that the order of files on a disk changes nothing.
+
+        A row that stands there again with the same cells is left out by name.
+        """
         cells = sorted((row.cells(schema) for row in rows), key=lambda row: str(row["image_id"]))
-        return cls(pd.DataFrame(cells, columns=list(schema.columns)), root, tuple(skipped), schema)
+        again = {place for place in range(1, len(cells)) if repr(cells[place]) == repr(cells[place - 1])}
+        repeated = [Skipped(str(cells[place]["image_id"]), "stands in the table twice with the same cells", "remove one")
+                    for place in sorted(again)]
+        kept = [row for place, row in enumerate(cells) if place not in again]
+        return cls(pd.DataFrame(kept, columns=list(schema.columns)), root, (*skipped, *repeated), schema)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -432,7 +439,7 @@ def _checked(frame: pd.DataFrame, schema: TableSchema) -> pd.DataFrame:
     frame = frame.astype(casts)
     twice = frame["image_id"][frame["image_id"].duplicated()]
     if len(twice):
-        raise TableError(str(twice.iloc[0]), "stands in the table twice", mend="give each image one id")
+        raise TableError(str(twice.iloc[0]), "stands in the table twice with other cells", mend="give each image one id")
     for name in schema.labels:
         values = frame[name].to_numpy()
         if (values[~np.isnan(values)] < 0).any() or (values[~np.isnan(values)] > 1).any():

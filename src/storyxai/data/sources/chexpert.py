@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from storyxai.data.labels import labels_from_codes
-from storyxai.data.reading import age_of, is_there, number, read_csv, require_folder
+from storyxai.data.reading import age_of, code_of, is_there, number, read_csv, require_folder
 from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.imaging.views import view_of
+from storyxai.modalities.chest_radiograph.findings import match_name
 
 __all__ = ["read_chexpert"]
 
@@ -35,15 +36,16 @@ def read_chexpert(folder: Path) -> StudyTable:
         raise TableError(str(folder), "holds neither train.csv nor valid.csv", mend="name the unpacked CheXpert folder")
     for name in present:
         frame = read_csv(folder / name, columns=("Path",))
-        for cells in frame.to_dict("records"):
-            path = str(cells["Path"])
+        for line, cells in enumerate(frame.to_dict("records"), start=2):
+            path = str(cells["Path"]).replace("\\", "/")
             place = re.search(r"(?:^|/)((?:train|valid|test)/(patient\d+)/(study\d+)/([^/]+))$", path)
             if place is None:
                 skipped.append(Skipped(path, "has a path that tells no patient and study"))
             elif not is_there(folder / place[1]):
                 skipped.append(Skipped(path, f"is in {name} but not in the folder"))
             else:
-                rows.append(_row({str(key): str(cell) for key, cell in cells.items()}, place, PARTS[name]))
+                said = {str(key): str(cell) for key, cell in cells.items()}
+                rows.append(_row(said, place, PARTS[name], f"{name}, line {line}"))
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
 
 
@@ -53,8 +55,10 @@ def _view(cells: Mapping[str, str], stem: str) -> str:
     return next((view for view in ("LATERAL", "OTHER", "PA", "AP") if view in stated), "unknown")
 
 
-def _row(cells: Mapping[str, str], place: re.Match[str], part: str) -> StudyRow:
-    codes = {key: number(cell) for key, cell in cells.items() if key not in ABOUT}
+def _row(cells: Mapping[str, str], place: re.Match[str], part: str, where: str) -> StudyRow:
+    codes = {
+        key: code_of(cell, where, key) if match_name(key) else number(cell) for key, cell in cells.items() if key not in ABOUT
+    }
     labels, uncertain, others = labels_from_codes(codes)
     view = _view(cells, Path(place[4]).stem)
     study = f"chexpert-{place[2]}-{place[3]}"

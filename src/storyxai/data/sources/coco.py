@@ -175,7 +175,7 @@ def _row(image: dict[str, Any], marks: list[Mark]) -> StudyRow:
             size = float(image["width"]), float(image["height"])
             boxes.append(BoxNote(finding, x, y, width, height, *size, source="coco"))
     stem = Path(str(image["file_name"])).with_suffix("").as_posix()
-    patient = str(image.get("patient_id", ""))
+    patient = "" if image.get("patient_id") is None else str(image["patient_id"])
     return StudyRow(
         f"coco-{stem}", f"coco-{patient or stem}", str(image["file_name"]), "coco",
         labels={box.finding: 1.0 for box in boxes}, boxes=tuple(boxes),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -15,6 +17,7 @@ from storyxai.data.masks import RUNS_PREFIX, decode_runs
 from storyxai.data.reading import age_of, is_there, number, read_csv, shown
 from storyxai.data.table import SPLITS, Skipped, StudyRow, StudyTable, TableSchema
 from storyxai.errors import TableError, nearest_name
+from storyxai.imaging.tags import age_years
 from storyxai.imaging.views import known_view
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import modality_named
@@ -22,7 +25,9 @@ from storyxai.modalities.registry import modality_named
 __all__ = ["read_manifest"]
 
 TEXTS = ("origin", "view", "sex", "license", "findings_text", "impression_text")
+FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 TABLES = (".csv", ".gz", ".parquet")
+TRUTHS: Mapping[str, float] = {"true": 1.0, "false": 0.0}
 NOT_STATED = ("", "nan", "none", "null", "<na>")
 # As people write them, in small letters.
 SEXES: Mapping[str, str] = {"m": "M", "male": "M", "f": "F", "female": "F", "o": "", "other": "", "u": "", "unknown": ""}
@@ -61,6 +66,9 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
     spelling_of: dict[str, str] = {}
     for line, cells in enumerate(frame.to_dict("records"), start=2):
         text = {str(key): str(cell).strip() for key, cell in cells.items()}
+        if not any(text.values()):
+            continue  # a line of commas, as spreadsheets leave them
+        text["image"] = _as_on_disk(text["image"], path.parent)
         if not text["image"] or text["patient_id"].casefold() in NOT_STATED:
             raise TableError(f"{path.name}, line {line}", "has no image or no patient_id", mend="fill both in")
         if not is_there(path.parent / text["image"]):
@@ -84,12 +92,18 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
     return StudyTable.from_rows(rows, root=path.parent, skipped=skipped, schema=schema)
 
 
+def _as_on_disk(name: str, root: Path) -> str:
+    """The path as a file there is called: another system may write backslashes, or letters and accents apart."""
+    ways = [form for way in (name, name.replace("\\", "/")) for form in (way, *(unicodedata.normalize(f, way) for f in FORMS))]
+    return next((way for way in ways if way and is_there(root / way)), name)
+
+
 def _row(text: Mapping[str, str], labels: Mapping[str, str], where: str) -> StudyRow:
     values: dict[str, float] = {}
     uncertain = []
     for column, finding in labels.items():
         cell = text[column].casefold()
-        value = number(cell)
+        value = TRUTHS.get(cell, number(cell))
         if value == -1:
             uncertain.append(finding)
         elif 0 <= value <= 1:
@@ -101,6 +115,9 @@ def _row(text: Mapping[str, str], labels: Mapping[str, str], where: str) -> Stud
     if part not in SPLITS:
         raise TableError(where, f"has the split '{shown(part)}'", mend="use train, val, test or nothing")
     age = text.get("age_years", "")
+    if re.fullmatch(r"\d{3}[YMWD]", age):  # as DICOM writes it
+        years = age_years(age)
+        age = "" if years is None else str(years)
     if math.isnan(number(age)) and age.casefold() not in NOT_STATED:
         raise TableError(where, f"has '{shown(age)}' under 'age_years'", mend="give the years as a number, or nothing")
     notes = [text["notes"]] if text.get("notes") else []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from storyxai.data.labels import labels_from_codes
-from storyxai.data.reading import image_files, number, read_csv, require_folder
+from storyxai.data.reading import code_of, image_files, read_csv, report_text, require_folder, whole_id
 from storyxai.data.reports import ReportSections, report_sections, unsectioned
 from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
@@ -40,7 +40,7 @@ def read_mimic_cxr_jpg(folder: Path) -> StudyTable:
     rows, skipped = [], []
     told: dict[str, ReportSections] = {}
     for cells in meta.to_dict("records"):
-        dicom, subject, study = (str(cells[key]) for key in ("dicom_id", "subject_id", "study_id"))
+        dicom, subject, study = (whole_id(str(cells[key])) for key in ("dicom_id", "subject_id", "study_id"))
         image = images.get(dicom)
         if image is None:
             skipped.append(Skipped(dicom, "is in the metadata but not in the folder"))
@@ -79,10 +79,11 @@ def _table(folder: Path, kind: str, columns: tuple[str, ...]) -> pd.DataFrame:
 def _by_study(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
     rows = frame.to_dict("records")
     found = {
-        str(cells["study_id"]): {
-            str(key): number(str(cell)) for key, cell in cells.items() if key not in ("subject_id", "study_id")
+        whole_id(str(cells["study_id"])): {
+            str(key): code_of(str(cell), f"the chexpert table, line {line}", str(key))
+            for key, cell in cells.items() if key not in ("subject_id", "study_id")
         }
-        for cells in rows
+        for line, cells in enumerate(rows, start=2)
     }
     if len(found) < len(rows):
         raise TableError("the chexpert table", "names a study twice", mend="fetch the file again")
@@ -96,7 +97,7 @@ def _report(path: Path | None, skipped: list[Skipped]) -> ReportSections:
     if path.stat().st_size > LARGEST_REPORT_BYTES:
         skipped.append(Skipped(path.name, "is a report larger than 1 MB; its images are kept"))
         return ReportSections("", "", (), "")
-    found = report_sections(path.read_text(encoding="utf-8", errors="replace"))
+    found = report_sections(report_text(path.read_bytes()))
     if found.unsectioned:
         skipped.append(unsectioned(path.name, found))
     return found

@@ -27,9 +27,10 @@ def read_nih(folder: Path) -> StudyTable:
 
     Layout: `Data_Entry_2017_v2020.csv` (or `Data_Entry_2017.csv`), images under `images/` or `images_001/images/` ...
     (.png or .jpg), and where present `BBox_List_2017.csv`, `rsna_boxes.csv`, `train_val_list.txt`, `test_list.txt`.
-    Labels: a finding that is not listed is 0 (text-mined), "No Finding" makes all 0. Ages over 120 are not stated
-    (the first release has 411 years). Boxes stay in the 1024 frame. RSNA's lung opacity is kept as a box of Pneumonia,
-    as its challenge defines it; `boxes_complete` is True for images RSNA read; one without a line there is unknown.
+    Labels: a finding that is not listed is 0 (text-mined), "No Finding" makes all 0, an empty cell states none. Ages over
+    120 are not stated (the first release has 411 years). Boxes stay in the 1024 frame. RSNA's lung opacity is kept as a box
+    of Pneumonia, as its challenge defines it; `boxes_complete` is True for images RSNA read; one without a line there is
+    unknown.
     Origin: where only a part of the set was given to us, images chosen for `Pneumonia` or `No Finding` and images of a
     one-per-patient selection (stem ends in _000) have different mixes; the stem is all that tells them apart. Of the
     images ending in _000 those labelled Pneumonia or No Finding could be of either: they count as balanced-set and
@@ -184,7 +185,8 @@ def _row(
     rsna: tuple[tuple[BoxNote, ...], str] | None, official: dict[str, str],
 ) -> StudyRow:
     listed = cells["Finding Labels"].split("|")
-    labels, unknown = labels_from_list(listed)
+    stated = cells["Finding Labels"].strip().casefold() not in ("", "nan")
+    labels, unknown = labels_from_list(listed) if stated else ({}, ())
     notes = [f"label not in the vocabulary: {name}" for name in unknown]
     age = _age_years(cells["Patient Age"])
     if np.isnan(age) and cells["Patient Age"]:
@@ -192,7 +194,7 @@ def _row(
     origin = ""
     if not official:
         origin = SETS[stem.endswith("_000")]
-        if origin == "balanced-set" and (labels["Pneumonia"] == 1.0 or not any(labels.values())):
+        if origin == "balanced-set" and (labels.get("Pneumonia") == 1.0 or not any(labels.values())):
             notes.append("origin doubtful: fits pneumonia-set too")
     if rsna is not None:
         notes.append(f"RSNA: {rsna[1]}")

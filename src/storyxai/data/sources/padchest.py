@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from storyxai.data.reading import image_files, number, read_csv, require_folder
+from storyxai.data.reading import image_files, number, read_csv, require_folder, shown
 from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
@@ -24,6 +24,10 @@ NAMED: Mapping[str, str] = {
 }
 # A report that only says "unchanged", or a film that was set aside, does not say that a finding is absent.
 SILENT = frozenset({"unchanged", "exclude", "suboptimal study"})
+
+LISTED = re.compile(r"""(['"])(.*?)\1""")
+"""A name of the list, in either quotes."""
+UNLISTED = frozenset({"", "nan", "[]"})
 
 
 def read_padchest(folder: Path) -> StudyTable:
@@ -55,6 +59,9 @@ def read_padchest(folder: Path) -> StudyTable:
         if image is None:
             skipped.append(Skipped(str(cells["ImageID"]), "is in the table but not in the folder"))
         else:
+            if cells["Labels"].strip().casefold() not in UNLISTED and not LISTED.search(str(cells["Labels"])):
+                why = f"has labels that are no list ('{shown(str(cells['Labels']))}'); nothing is stated of the image"
+                skipped.append(Skipped(str(cells["ImageID"]), why, "write them as ['name', 'name']"))
             rows.append(_row({str(key): str(cell) for key, cell in cells.items()}, image))
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
 
@@ -66,7 +73,7 @@ def _view(cells: Mapping[str, str]) -> str:
 
 
 def _row(cells: Mapping[str, str], image: str) -> StudyRow:
-    listed = [name.strip().casefold() for name in re.findall(r"'([^']*)'", cells["Labels"]) if name.strip()]
+    listed = [name.strip().casefold() for _, name in LISTED.findall(cells["Labels"]) if name.strip()]
     found = {name: NAMED.get(name) or match_name(name) for name in listed}
     labels = {finding: 1.0 for finding in found.values() if finding is not None}
     if listed and not SILENT & set(listed):

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from storyxai.data.reading import image_files, number, read_csv, require_folder
+from storyxai.data.reading import image_files, number, read_csv, require_folder, shown
 from storyxai.data.sources import SOURCES
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
@@ -34,8 +34,9 @@ def read_vindr(folder: Path) -> StudyTable:
     physionet = (folder / "annotations").is_dir()
     if not physionet and not (folder / "train.csv").is_file():
         raise TableError(str(folder), "holds neither annotations/ nor train.csv", mend="name the unpacked data set")
-    votes, boxes = _physionet(folder) if physionet else _kaggle(folder)
-    skipped = [Skipped(name, "is in the tables but not in the folder") for name in sorted(set(votes) - set(images))]
+    skipped: list[Skipped] = []
+    votes, boxes = _physionet(folder, skipped) if physionet else _kaggle(folder, skipped)
+    skipped += [Skipped(name, "is in the tables but not in the folder") for name in sorted(set(votes) - set(images))]
     skipped += [Skipped(images[name], "is an image that no table names") for name in sorted(set(images) - set(votes))]
     rows = []
     for name in sorted(set(votes) & set(images)):
@@ -49,7 +50,7 @@ def read_vindr(folder: Path) -> StudyTable:
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
 
 
-def _physionet(folder: Path) -> tuple[Votes, dict[str, list[BoxNote]]]:
+def _physionet(folder: Path, skipped: list[Skipped]) -> tuple[Votes, dict[str, list[BoxNote]]]:
     votes: Votes = defaultdict(dict)
     boxes: dict[str, list[BoxNote]] = defaultdict(list)
     for part in ("train", "test"):
@@ -61,11 +62,11 @@ def _physionet(folder: Path) -> tuple[Votes, dict[str, list[BoxNote]]]:
                 votes[cells.pop("image_id")][reader] = {name: number(cell) for name, cell in cells.items()}
         path = folder / "annotations" / f"annotations_{part}.csv"
         if path.is_file():
-            _add_boxes(path, boxes)
+            _add_boxes(path, boxes, skipped)
     return votes, boxes
 
 
-def _kaggle(folder: Path) -> tuple[Votes, dict[str, list[BoxNote]]]:
+def _kaggle(folder: Path, skipped: list[Skipped]) -> tuple[Votes, dict[str, list[BoxNote]]]:
     path = folder / "train.csv"
     frame = read_csv(path, columns=("image_id", "class_name", "rad_id", *BOX))
     classes = sorted(set(frame["class_name"]) - {"No finding"})
@@ -75,17 +76,21 @@ def _kaggle(folder: Path) -> tuple[Votes, dict[str, list[BoxNote]]]:
         if name in mine:
             mine[name] = 1.0
     boxes: dict[str, list[BoxNote]] = defaultdict(list)
-    _add_boxes(path, boxes)
+    _add_boxes(path, boxes, skipped)
     return votes, boxes
 
 
-def _add_boxes(path: Path, boxes: dict[str, list[BoxNote]]) -> None:
+def _add_boxes(path: Path, boxes: dict[str, list[BoxNote]], skipped: list[Skipped]) -> None:
     for line in read_csv(path, columns=("image_id", "class_name", *BOX)).to_dict("records"):
         left, top, right, bottom = (number(str(line[name])) for name in BOX)
         name = str(line["class_name"])
         finding = JOINT if name == JOINT else match_name(name)
-        if finding is None or not (right > left and bottom > top):
+        if finding is None:
             continue  # a class of another vocabulary, or "No finding", which has no box
+        if not (right > left and bottom > top):
+            what = f"a box of {shown(str(line['image_id']))} ({name})"
+            skipped.append(Skipped(what, "has no area", "mend or remove it; the image is kept"))
+            continue
         reader = str(line.get("rad_id", "consensus"))
         note = BoxNote(finding, left, top, right - left, bottom - top, 0, 0, reader, "vindr")
         boxes[str(line["image_id"])].append(note)
