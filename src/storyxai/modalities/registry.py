@@ -128,7 +128,7 @@ def read_modality(path: Path) -> Modality:
 def _read(what: str, data: bytes) -> Modality:
     try:
         record = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(what, f"is no TOML ({error})", mend="put the line right") from error
     _require_known(what, record, _PARTS, "")
     try:

@@ -149,7 +149,7 @@ def read_card(folder: Path, *, check_files: bool = True) -> ModelCard:
         record = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise WeightsError(str(folder), f"has no {CARD_NAME}", mend="name the folder that `distil` wrote") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(str(path), "cannot be read as a model card", mend="copy the model folder again") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise WeightsError(str(path), f"is not of format {FORMAT}", mend="write it again with this storyxai")

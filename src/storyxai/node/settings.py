@@ -169,7 +169,7 @@ def read_settings(path: Path) -> Settings:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(str(path), f"cannot be read ({error.strerror})", mend="name a TOML file of settings") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(str(path), f"is not readable TOML ({error})", mend="mend that line") from error
     _require_known(told, Settings, str(path), "")
     try:

@@ -48,7 +48,7 @@ def read_prevalence(text: str) -> dict[str, float]:
     else:
         try:
             pairs = list(tomllib.loads(Path(text).read_text(encoding="utf-8")).items())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(text, f"is not readable TOML ({error})", mend="write a line such as Mass = 0.2") from error
     try:
         return {name: float(share) for name, share in pairs}

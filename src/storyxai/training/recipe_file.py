@@ -38,7 +38,7 @@ def read_recipe(path: Path) -> Recipe:
         record = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(str(path), "does not exist", mend="name a recipe, such as recipes/phantom.toml") from error
-    except (OSError, ValueError) as error:  # not TOML, not text, or a number of thousands of digits
+    except (OSError, ValueError, RecursionError) as error:  # not TOML, not text, a number of thousands of digits, [[[[...
         raise RecipeError(str(path), f"is not readable TOML ({error})", mend="mend the line that it names") from error
     recipe: Recipe = _build(Recipe, record, path.name, "")
     if "tasks" not in record["student"]:

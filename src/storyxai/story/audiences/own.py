@@ -100,7 +100,7 @@ def read_audience(path: Path) -> Audience:
     try:
         text = path.read_text(encoding="utf-8")
         own = msgspec.convert(tomllib.loads(text), _OwnAudience)
-    except (OSError, ValueError) as error:  # what is no TOML and what is no reader are ValueErrors both
+    except (OSError, ValueError, RecursionError) as error:  # what is no TOML and what is no reader are ValueErrors both
         raise InputError(str(path), f"describes no reader ({error})", mend="begin from the example in the handbook") from error
     if not own.key.isidentifier() or own.key != path.stem:
         raise InputError(str(path), f"has the key '{own.key}'", mend="give it the file's name: letters, digits and _")
