@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ from storyxai.models.tokens import END, PAD, START, UNKNOWN
 from teaching_examples import FINDINGS, SIZE, VOCABULARY
 
 PICTURE = np.random.default_rng(8).random((SIZE, SIZE), dtype=np.float32)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_and_batches_change_no_bit_of_the_answers(threads: int) -> None:
+    student = load_student()
+    images = np.random.default_rng(5).random((6, student.channels, student.size, student.size), dtype=np.float32)
+    shared = replace(student, threads=threads)
+    whole = student.logits(images)
+    assert np.array_equal(whole, shared.logits(images))
+    assert np.array_equal(whole, np.concatenate([shared.logits(images[:4]), shared.logits(images[4:])]))
+    assert np.array_equal(student.answer(images[0]).grid, shared.answer(images[0]).grid)
 
 
 def test_the_runtime_is_light() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from storyxai.errors import InputError
+from storyxai.node.serve import tell_options, threads_each
 from storyxai.node.settings import Settings, read_settings
+from storyxai.programs.models import SHIPPED_MODEL
+from storyxai.programs.tell import TellOptions
 
 HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "run-a-node.md"
 RECEIVE = '[receive]\ncalling_titles = ["A"]\n'
@@ -32,6 +36,29 @@ def test_what_is_wrong_is_one_sentence_with_its_key(tmp_path: Path, text: str, w
     with pytest.raises(InputError, match=why) as raised:
         read_settings(path)
     assert raised.value.mend
+
+
+@pytest.mark.parametrize(("line", "samples"), [("", None), ('samples = "auto"', None), ("samples = 300", 300)])
+def test_the_node_samples_as_tell_does_unless_a_number_is_named(tmp_path: Path, line: str, samples: int | None) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(f"[tell]\n{line}\n", encoding="utf-8")
+    options = tell_options(read_settings(path))
+    assert options.samples == samples
+    assert samples is not None or replace(options, model=SHIPPED_MODEL) == TellOptions(audiences=options.audiences)
+
+
+@pytest.mark.parametrize("samples", ["0", "-3", '"many"'])
+def test_samples_that_are_no_number_are_refused(tmp_path: Path, samples: str) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(f"[tell]\nsamples = {samples}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"tell\.samples cannot be used"):
+        read_settings(path)
+
+
+@pytest.mark.parametrize(("cores", "workers", "each"), [(2, 1, 2), (2, 2, 1), (2, 3, 1), (16, 3, 5), (None, 2, 1)])
+def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch, cores: int | None, workers: int, each: int) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert threads_each(workers) == each
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -52,12 +52,17 @@ class Answer(NamedTuple):
     memory: Array | None
 
 
-def open_graph(graph: Path | bytes) -> Any:
-    """An onnxruntime session of a file, or of a graph's bytes, on the CPU. Raises: WeightsError when it is no graph."""
+def open_graph(graph: Path | bytes, *, threads: int | None = None) -> Any:
+    """An onnxruntime session of a file, or of a graph's bytes, on the CPU. Raises: WeightsError when it is no graph.
+
+    With `threads` it runs in so many: for one process among several that share the cores.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
     # A thread that waits would turn at full speed: on a machine that others use too it takes the time of the one waited for.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     given = graph if isinstance(graph, bytes) else str(graph)
@@ -71,10 +76,11 @@ def open_graph(graph: Path | bytes) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Student:
-    """A loaded student. `size` is the side of its square input in pixels."""
+    """A loaded student. `size` is the side of its square input in pixels; `threads` are those it runs in (None: all cores')."""
 
     folder: Path
     card: ModelCard
+    threads: int | None = None
 
     @property
     def size(self) -> int:
@@ -218,7 +224,7 @@ class Student:
 
     def _session(self, name: str) -> Any:
         if name not in self._sessions:
-            self._sessions[name] = open_graph(self.folder / GRAPHS[name])
+            self._sessions[name] = open_graph(self.folder / GRAPHS[name], threads=self.threads)
         return self._sessions[name]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import threading
@@ -28,7 +29,7 @@ from storyxai.programs.log import LogChoice, open_log
 from storyxai.programs.models import ModelChoice, open_model
 from storyxai.programs.tell import TellOptions
 
-__all__ = ["Running", "running_node", "serve_dicom", "watch_folder"]
+__all__ = ["Running", "running_node", "serve_dicom", "tell_options", "threads_each", "watch_folder"]
 
 Say = Callable[[str], None]
 
@@ -91,7 +92,7 @@ def running_node(
     place, sender = sender_of(settings)
     tls = settings.receive.tls if settings.receive else None
     context = None if tls is None else server_context(settings, tls)
-    options = _tell_options(settings)
+    options = tell_options(settings)
     options.check()
     if teller is None:
         open_model(options.model)  # so that a model that cannot be used is said now, not by each study
@@ -143,8 +144,15 @@ def _say_start(settings: Settings, running: Running, reports: Reports) -> None:
     reports.line("ready", title=title, port=running.port or "", tls=tls, waiting=waiting, answers=settings.answer.to)
 
 
-def _tell_options(settings: Settings) -> TellOptions:
+def tell_options(settings: Settings) -> TellOptions:
+    """How studies are told, by the settings."""
     tell = settings.tell
-    model = ModelChoice(settings.place(tell.model) if tell.model else None)
-    return TellOptions(audiences=tell.audiences, language=tell.language, model=model, samples=tell.samples)
+    model = ModelChoice(settings.place(tell.model) if tell.model else None, threads=threads_each(tell.workers))
+    samples = None if tell.samples == "auto" else tell.samples
+    return TellOptions(audiences=tell.audiences, language=tell.language, model=model, samples=samples)
+
+
+def threads_each(workers: int) -> int:
+    """In how many threads each process that tells runs its model: they share the cores, and more would only get in the way."""
+    return max(1, (os.cpu_count() or 1) // workers)
 

@@ -75,7 +75,7 @@ class TellSettings:
     audiences: tuple[str, ...] = ("clinician", "practitioner", "patient", "auditor")
     language: str = "en"
     model: str = ""
-    samples: Count = 1000
+    samples: Count | Literal["auto"] = "auto"
     workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     most_seconds: Seconds = 300.0
     most_attempts: Count = 3
