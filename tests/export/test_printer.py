@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from storyxai.errors import InputError
 from storyxai.export.pdf import BROWSERS, VARIABLE, render_pdf, settled_pdf
-from storyxai.export.printer import Printer
+from storyxai.export.printer import Printer, remove_folder
 
 PAGE = b"<html lang='en'><title>t</title><style>@page { margin: 1cm }</style><table><tr><th>a<td>b</table><h1>%s</h1>"
 
@@ -45,3 +46,19 @@ def test_neither_the_time_nor_what_a_browser_counted_before_stays_in_a_pdf() -> 
     other = b"/CreationDate (D:20261201000000+00'00') /ID (node00000007) /K (node00000012) /P (node00000007)"
     assert settled_pdf(one) == settled_pdf(other) and len(settled_pdf(one)) == len(one)  # offsets within the file hold
     assert settled_pdf(one) != settled_pdf(other.replace(b"/P (node00000007)", b"/P (node00000012)"))
+
+
+def test_what_the_browser_wrote_last_is_gone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its helpers outlive it by a moment: what they write between two removals is removed again."""
+    folder, remove = tmp_path / "browser", shutil.rmtree
+    folder.mkdir()
+    late = iter([True, True])
+
+    def removed(path: Path, **how: bool) -> None:
+        remove(path, **how)
+        if next(late, False):
+            (path / "profile").mkdir(parents=True)
+
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    remove_folder(folder, ends=time.monotonic() + 5)
+    assert not folder.exists()

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from storyxai.export.pdf import PATIENCE_SECONDS, browser_command, pdf_failure, settled_pdf, sized_page
 
-__all__ = ["Printer"]
+__all__ = ["Printer", "remove_folder"]
 
 END_SECONDS: Final = 5.0
 PAGES: Final = 200
@@ -102,7 +102,7 @@ class _Browser:
             if time.monotonic() > ends:
                 os.kill(self._process, signal.SIGKILL)
             time.sleep(0.02)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder, ends=ends + END_SECONDS)
 
     def _open_tab(self) -> None:
         if self._tab:
@@ -133,6 +133,14 @@ class _Browser:
                 raise EOFError("it ended")
         message, _, self._unread = b"".join(blocks).partition(b"\0")
         return dict(json.loads(message))
+
+
+def remove_folder(folder: Path, *, ends: float) -> None:
+    """Remove the folder of a browser that ended; helpers outlive it by a moment and write on. `ends` is of time.monotonic."""
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < ends:
+        time.sleep(0.02)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _high(pipe: int) -> int:
