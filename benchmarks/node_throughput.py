@@ -3,6 +3,7 @@
 The same films (pictures of a folder as DICOM, else phantoms) are told by `storyxai tell` on a folder, then sent by C-STORE to
 `storyxai serve-dicom`, which tells them with the same student and sends its answers by C-STORE to a place of its own. Both are
 timed from the start of their command: the node until the place has its last answer. Then one study is exported in every form.
+With `--answer nowhere` the node makes its objects and sends them to nobody; with `--no-pdf` it prints no page among them.
 Sender, place and node share the machine. The processor time of each side, with its children, is told too.
 """
 
@@ -40,6 +41,8 @@ class Measured(msgspec.Struct):
 
     films: int
     workers: int
+    answer: str
+    pdf: bool
     tell_seconds: float
     node_seconds: float
     tell_processor: float
@@ -57,18 +60,20 @@ def main() -> int:
     parser.add_argument("films", type=int, nargs="?", default=40)
     parser.add_argument("--images", type=Path)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--answer", choices=("dicom", "nowhere"), default="dicom", help="where answers go")
+    parser.add_argument("--no-pdf", dest="pdf", action="store_false", help="print no page among the answers")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as home:
         films = make_films(Path(home) / "films", given.films, given.images)
         tell_seconds, tell_processor = timed_tell(Path(home))
-        node_seconds, node_processor, answers, memory = timed_node(Path(home), films, given.workers)
+        node_seconds, node_processor, answers, memory = timed_node(Path(home), films, given)
         export_seconds = timed_export(Path(home))
     found = Measured(
-        len(films), given.workers, round(tell_seconds, 1), round(node_seconds, 1), round(tell_processor, 1),
-        round(node_processor, 1), round(tell_seconds / node_seconds, 3), answers, round(memory), round(export_seconds, 2),
-        round(load, 1),
+        len(films), given.workers, given.answer, given.pdf, round(tell_seconds, 1), round(node_seconds, 1),
+        round(tell_processor, 1), round(node_processor, 1), round(tell_seconds / node_seconds, 3), answers, round(memory),
+        round(export_seconds, 2), round(load, 1),
     )
     text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
     print(text)
@@ -101,14 +106,14 @@ def timed_tell(home: Path) -> tuple[float, float]:
     return time.monotonic() - began, _children() - before
 
 
-def timed_node(home: Path, films: Sequence[Path], workers: int) -> tuple[float, float, int, float]:
+def timed_node(home: Path, films: Sequence[Path], given: argparse.Namespace) -> tuple[float, float, int, float]:
     """Seconds, seconds of the processor, objects that were answered, and the node's memory at most, in MiB."""
     port, memory = free_port(), 0.0
     with place() as there:
         (home / "node.toml").write_text(
             f'[receive]\ncalling_titles = ["SENDER"]\nport = {port}\ncomplete_on_release = true\n'
             "most_objects_per_minute = 100000\n[queue]\nleast_free_mib = 0\n"
-            f'[tell]\nworkers = {workers}\n[answer]\nto = "dicom"\n'
+            f'[tell]\nworkers = {given.workers}\n[answer]\nto = "{given.answer}"\npdf = {str(given.pdf).lower()}\n'
             f'[answer.dicom]\ntitle = "PLACE"\nhost = "127.0.0.1"\nport = {there.port}\n', encoding="utf-8",
         )  # fmt: skip
         before, began = _children(), time.monotonic()
@@ -122,7 +127,7 @@ def timed_node(home: Path, films: Sequence[Path], workers: int) -> tuple[float, 
             if node.poll() is not None:
                 raise SystemExit((home / "node.out").read_text(errors="replace"))
             time.sleep(0.5)
-        ended = there.last
+        ended = there.last or time.monotonic()
         node.send_signal(signal.SIGTERM)
         node.wait(60)
         sender.join()

@@ -120,6 +120,17 @@ def test_a_page_that_says_what_the_evidence_does_not_is_refused_even_where_this_
     assert not (tmp_path / "out").exists()
 
 
+def test_without_the_pdf_every_other_object_is_the_same(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "true")  # a browser is there, and not asked
+    export_study(study, tmp_path / "with", to="dicom", making=Making(pdf=lambda _: b"%PDF-1.7\n%%EOF\n"))
+    done = export_study(study, tmp_path / "without", to="dicom", making=Making(pdf=None))
+    every, rest = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("with", "without"))
+    assert every.pop("clinician.dcm") and every == rest
+    assert "no PDF of the clinician's page: none was asked for" in done.remarks
+
+
 def test_all_forms_are_written_at_once_each_as_it_is_alone(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

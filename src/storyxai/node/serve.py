@@ -103,7 +103,8 @@ def running_node(
         queue = DiskQueue(settings.place(settings.queue.folder), limits, quiet_seconds=quiet)
         parts.callback(queue.close)
         by = settings.receive.called_title if settings.receive else "watch-folder"
-        desk = Desk(queue, log, reports, teller or StudyTeller(options, _scratch(queue)), place, sender, by)
+        teller = teller or StudyTeller(options, _scratch(queue), settings.answer.pdf)
+        desk = Desk(queue, log, reports, teller, place, sender, by)
         node = Node(desk, settings.tell, settings.answer)
         parts.callback(node.stop)
         node.start()

@@ -104,11 +104,13 @@ class WebPlace:
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """Where answers go: to nowhere (they stay in the queue's folder), to a DICOM node, or to a DICOMweb service."""
+    """Where answers go: to nowhere (they stay in the queue's folder), to a DICOM node, or to a DICOMweb service; and whether
+    the clinician's page is printed as PDF among them, which needs a browser and its time."""
 
     to: Literal["nowhere", "dicom", "dicomweb"] = "nowhere"
     dicom: DicomPlace | None = None
     dicomweb: WebPlace | None = None
+    pdf: bool = True
     retry_seconds: Seconds = 5.0
     most_retry_seconds: Seconds = 300.0
 

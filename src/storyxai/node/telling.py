@@ -23,11 +23,13 @@ __all__ = ["StudyTeller"]
 class StudyTeller:
     """Tells films as `storyxai tell` does and exports each as `storyxai export --to dicom` does, the film as its source.
 
-    The model and the browser that prints pages stay open; what the browser writes lies in `scratch`.
+    The model and the browser that prints pages stay open; what the browser writes lies in `scratch`. Without `pdf` no
+    page is printed.
     """
 
     options: TellOptions
     scratch: Path
+    pdf: bool = True
     _open: tuple[ExplainedModel, Printer] | None = field(default=None, init=False, repr=False)
 
     def __call__(self, films: Sequence[Path], out: Path) -> Outcome:
@@ -46,7 +48,8 @@ class StudyTeller:
         done = tell_one(model, film, out / "stories", self.options)
         objects = out / "objects" / done.folder.name
         source = film if _is_dicom(film) else None
-        exported = export_study(done.folder, objects, to="dicom", source=source, making=Making(done.written, printer.pdf))
+        making = Making(done.written, printer.pdf if self.pdf else None)
+        exported = export_study(done.folder, objects, to="dicom", source=source, making=making)
         if not exported.files:
             raise OutputError(str(objects), "is empty", mend="report this: an export without objects")
         about = subject_of(done.folder)

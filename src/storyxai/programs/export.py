@@ -47,11 +47,11 @@ class Making:
     """What spares work where study after study is told and exported in one process.
 
     `written` are the files that this process has just told (`verify_told` says what for), `pdf` prints a page as
-    `render_pdf` does.
+    `render_pdf` does; None for no PDF.
     """
 
     written: Mapping[str, str] | None = None
-    pdf: Callable[[bytes], bytes] = render_pdf
+    pdf: Callable[[bytes], bytes] | None = render_pdf
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ def _dicom(export: Export, making: Making) -> tuple[dict[str, bytes], tuple[str,
     page = export.pages.get("clinician")
     if page is None:
         return dicom_files(export), ("no clinician's page was told: no PDF",)
+    if making.pdf is None:
+        return dicom_files(export), ("no PDF of the clinician's page: none was asked for",)
     try:
         find_browser()
     except InputError as error:

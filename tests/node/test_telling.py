@@ -1,0 +1,51 @@
+"""The process that tells: with `pdf = false` no browser is started, and every object but the page is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("highdicom", reason="highdicom absent: install storyxai[hospital]")
+pytest.importorskip("pynetdicom", reason="pynetdicom absent: install storyxai[hospital]")
+
+from evidence_example import example_evidence
+from storyxai.errors import InputError
+from storyxai.evidence.archive import write_archive
+from storyxai.export.pdf import VARIABLE
+from storyxai.node import telling
+from storyxai.pages.story import render_html
+from storyxai.programs.tell import TellOptions
+from storyxai.provenance import sha256_file, software_versions
+from storyxai.story.tell import tell
+
+
+def told(out: Path) -> Any:
+    """What `tell_one` gives of the example."""
+    example = example_evidence()
+    here = {"packages": software_versions("numpy"), "version": software_versions("storyxai")["storyxai"]}
+    evidence = replace(example, provenance={**example.provenance, **here})
+    folder = write_archive(evidence, out / "study")
+    (folder / "clinician.html").write_bytes(render_html(tell(evidence, "clinician"), evidence))
+    return SimpleNamespace(folder=folder, written={path.name: sha256_file(path) for path in folder.iterdir()})
+
+
+@pytest.mark.parametrize("pdf", [True, False])
+def test_without_pdf_no_browser_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pdf: bool) -> None:
+    monkeypatch.setenv(VARIABLE, "true")  # a program that ends at once: who asks it for a page fails
+    monkeypatch.setattr(telling, "tell_one", lambda model, film, out, options: told(out))
+    monkeypatch.setattr(telling, "open_model", lambda name: None)
+    film = tmp_path / "film.png"
+    film.write_bytes(b"\x89PNG")
+    teller = telling.StudyTeller(TellOptions(), tmp_path / "scratch", pdf)
+    if pdf:
+        with pytest.raises(InputError, match="the browser did not draw the page"):
+            teller([film], tmp_path / "out")
+        return
+    outcome = teller([film], tmp_path / "out")
+    made = {path.name for path in (tmp_path / "out" / "objects" / outcome.told[0].objects).iterdir()}
+    assert "report.dcm" in made and "clinician.dcm" not in made
+    assert not (tmp_path / "scratch").exists()
