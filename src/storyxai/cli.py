@@ -52,7 +52,7 @@ else:
     exporting, releasing, removing = _Later("export"), _Later("release"), _Later("deidentify")
     indexing, logging_to = _Later("index"), _Later("log")
     comparing, rewriting = _Later("compare"), _Later("rewrite")
-    conceiving, indexing_neighbours = _Later("concepts"), _Later("neighbours")
+    conceiving, indexing_neighbours, showing = _Later("concepts"), _Later("neighbours"), _Later("gallery")
     opening_budget = _Later("budget")
 
 __all__ = ["app", "main"]
