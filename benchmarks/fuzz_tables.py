@@ -84,6 +84,7 @@ MANIFEST = (
     b"image,patient_id,study_id,pleural effusion,label_Mass,age_years,split,view,notes\na.png,1,s1,1,,40,train,PA,x\n"
     b"b.png,2,s2,0,-1,,test,AP,\n"
 )
+SEMICOLONS = b"sep=;\r\n" + MANIFEST.replace(b",", b";").replace(b";40;", b";40,5;").replace(b"\n", b"\r\n")
 KAGGLE = (
     b"image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max\nx1,Pleural effusion,10,R8,1,2,30,40\n"
     b"x1,No finding,14,R10,,,,\nx2,Nodule/Mass,14,R8,1,2,3,4\n"
@@ -147,6 +148,8 @@ def targets() -> tuple[Sound, ...]:
         Sound("densenet", {DENSENET: CHANCES}, DENSENET, lambda at: _done(read_densenet_targets(at))),
         Sound("google", {ADJUDICATED: GOOGLE}, ADJUDICATED, lambda at: _done(read_google_labels(at))),
         sound("manifest", "mine.csv", MANIFEST, pictures),
+        sound("manifest", "mine.csv", SEMICOLONS, pictures, name="manifest of semicolons"),
+        sound("manifest", "mine.csv", SEMICOLONS.decode().encode("utf-16"), pictures, name="manifest in UTF-16"),
         sound("manifest", "mine.csv.gz", gzip.compress(MANIFEST, mtime=0), pictures, name="manifest.gz"),
         sound("vindr", "train.csv", KAGGLE, vindr, name="vindr kaggle"),
         sound("vindr", "annotations/image_labels_train.csv", VOTES, vindr, name="vindr votes"),

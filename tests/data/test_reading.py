@@ -36,7 +36,7 @@ def test_a_name_that_heads_two_columns_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("data", "mend"), [
-    (b"image;patient_id\na.png;1\n", "commas"), (b"image\tpatient_id\na.png\t1\n", "commas"),
+    (b"image/patient_id\na.png/1\n", "commas"), (b"image patient_id\na.png 1\n", "commas"),
     (b"image,patient_id\ncaf\xe9.png,1\n", "UTF-8"), (b"", "head"),
 ])
 def test_the_mend_fits_the_fault(tmp_path: Path, data: bytes, mend: str) -> None:

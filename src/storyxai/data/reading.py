@@ -14,32 +14,45 @@ from typing import Any
 
 import pandas as pd
 
+from storyxai.data.layout import Layout, encoding_of, layout_of, with_points
 from storyxai.errors import TableError
 
 __all__ = [
-    "age_of", "code_of", "image_files", "is_there", "number", "picture_size", "read_csv", "read_json", "read_lines",
-    "report_text", "require_folder", "shown", "whole_id",
+    "NOT_STATED", "age_of", "code_of", "image_files", "is_there", "number", "picture_size", "read_csv", "read_json",
+    "read_lines", "refuse_rounded_id", "report_text", "require_folder", "shown", "whole_id",
 ]
 
 LARGEST_TEXT_BYTES = 2_000_000_000
 OLDEST_YEARS = 120
 LONGEST_SHOWN = 60
 PICTURES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+NOT_STATED = frozenset({
+    "", "nan", "na", "n/a", "#n/a", "#na", "#nv", "<na>", "nat", "none", "null", "nil", "-", "--", "\u2013", ".",
+})  # fmt: skip
+"""How programs write that a cell states nothing, in small letters."""
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+_DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)", re.ASCII)
+# As spreadsheets and data frames show a number that has more digits than they keep.
+_ROUNDED = re.compile(r"\d([.,]\d+)?E\+\d{2,3}", re.ASCII | re.IGNORECASE)
+_SAVED = "save it as 'CSV UTF-8 (comma delimited)'"
 
 
-def read_csv(path: Path, *, columns: Sequence[str] = (), separator: str = ",") -> pd.DataFrame:
-    """All cells of a CSV file (also .gz) as text, "" where empty; nothing is guessed, "NA" stays "NA".
+def read_csv(path: Path, *, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """All cells of a table of text (also .gz) as text, "" where empty; nothing is guessed, "NA" stays "NA".
 
-    A line that ends early has its last cells empty: NIH publishes such. Raises: TableError naming the file when it is
-    missing, not text, has lines longer than its head or a name over two columns, or lacks one of `columns`.
+    UTF-8, UTF-16 and UTF-32; cells separated by commas, or, where the head says so, by semicolons, tabs or bars: then decimal
+    commas become points in columns of numbers alone. A line that ends early has its last cells empty: NIH publishes such.
+    Raises: TableError naming the file when it is missing, not text, has lines longer than its head or a name over two
+    columns, or lacks one of `columns`.
     """
     _require_file(path)
+    _refuse_spreadsheet(path)
     try:
-        names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, sep=separator,
-                            encoding="utf-8-sig")
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TableError(path.name, f"cannot be read as CSV ({error})", mend="save it as UTF-8 text") from error
+        layout = layout_of(path, columns=columns)
+        names, frame = _parsed(path, layout, head=True), _parsed(path, layout)
+    except UnicodeError as error:
+        kind = "UTF-8" if "utf-8" in str(error) else "UTF-16"
+        raise TableError(path.name, f"cannot be read as CSV (it is not {kind} text)", mend=_SAVED) from error
     except pd.errors.EmptyDataError as error:
         mend = "give a file that begins with a head of column names"
         raise TableError(path.name, "cannot be read as CSV (it is empty)", mend=mend) from error
@@ -55,22 +68,50 @@ def read_csv(path: Path, *, columns: Sequence[str] = (), separator: str = ",") -
     if twice is not None:
         raise TableError(path.name, f"has two columns called '{shown(twice)}'", mend="keep one of them")
     frame.columns = [str(name).strip() for name in frame.columns]
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        has = ", ".join(shown(name) for name in frame.columns[:8])
-        mend = f"give the file that has it; this one has {has}"
-        if len(frame.columns) == 1 and any(mark in str(frame.columns[0]) for mark in ";\t|"):
-            mend = "separate its cells by commas"
-        raise TableError(path.name, f"lacks the column '{missing[0]}'", mend=mend)
-    return frame
+    _require_columns(path, frame, columns)
+    return frame if layout.separator == "," else with_points(frame)
+
+
+def _parsed(path: Path, layout: Layout, *, head: bool = False) -> pd.DataFrame:
+    """All cells of the table under its head, or with `head` its first line alone as cells."""
+    return pd.read_csv(
+        path, sep=layout.separator, encoding=layout.encoding, skiprows=layout.before, dtype=str, keep_default_na=False,
+        header=None if head else "infer", nrows=1 if head else None,
+    )  # fmt: skip
+
+
+def _refuse_spreadsheet(path: Path) -> None:
+    with path.open("rb") as stream:
+        if stream.read(4) in _SPREADSHEETS:
+            raise TableError(path.name, "is a spreadsheet or an archive, not a table of text", mend=_SAVED)
+
+
+def _require_columns(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    missing = next((name for name in columns if name not in frame.columns), None)
+    if missing is None:
+        return
+    has = ", ".join(shown(name) for name in frame.columns[:8])
+    mend = f"give the file that has it; this one has {has}"
+    alike = next((name for name in frame.columns if _letters(name) == _letters(missing)), None)
+    if alike is not None:
+        mend = f"call '{shown(alike)}' so"
+    elif len(frame.columns) == 1:
+        mend = f"separate its cells by commas; its only column is '{has}'"
+    raise TableError(path.name, f"lacks the column '{missing}'", mend=mend)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).casefold()
 
 
 def read_lines(path: Path) -> list[str]:
     """The non-empty lines of a text file, stripped. Raises: TableError naming the file."""
     _require_file(path)
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (UnicodeDecodeError, OSError) as error:
+        data = path.read_bytes()
+        text = data.decode(encoding_of(data)).lstrip("\ufeff")
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    except (UnicodeError, OSError) as error:
         raise TableError(path.name, "cannot be read as text", mend="fetch the file again") from error
 
 
@@ -85,11 +126,21 @@ def read_json(path: Path) -> Any:
 
 
 def number(cell: str) -> float:
-    """The number a cell states, nan where it states none."""
+    """The number a cell states, nan where it states none. "0,5" is a half; "1,000" may be a thousand or one: none."""
+    comma = _DECIMAL_COMMA.fullmatch(cell.strip())
+    if comma and (len(comma[2]) != 3 or comma[1].lstrip("+-") == "0"):
+        cell = f"{comma[1]}.{comma[2]}"
     try:
-        return float(cell)
+        return float(cell) if cell.isascii() and "_" not in cell else float("nan")
     except ValueError:
         return float("nan")
+
+
+def refuse_rounded_id(cell: str, where: str) -> None:
+    """Raises TableError for an id that a spreadsheet wrote as a rounded number: others may read the same then."""
+    if _ROUNDED.fullmatch(cell.strip()):
+        why = f"has '{shown(cell)}', a number that a spreadsheet rounded, for an id"
+        raise TableError(where, why, mend="format the column of ids as text, or take them from the first source again")
 
 
 def whole_id(cell: str) -> str:
@@ -100,7 +151,7 @@ def whole_id(cell: str) -> str:
 def code_of(cell: str, where: str, column: str) -> float:
     """1, 0, -1 (uncertain), or nan for an empty cell. Raises: TableError for anything else, naming place and column."""
     code = number(cell)
-    if code in (1.0, 0.0, -1.0) or (math.isnan(code) and cell.strip().casefold() in ("", "nan", "na", "n/a", "none", "null")):
+    if code in (1.0, 0.0, -1.0) or (math.isnan(code) and cell.strip().casefold() in NOT_STATED):
         return code
     raise TableError(where, f"has '{shown(cell)}' under '{shown(column)}'", mend="use 1, 0, -1 (uncertain) or nothing")
 

@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from typing import Literal
 import pandas as pd
 
 from storyxai.data.masks import RUNS_PREFIX, decode_runs
-from storyxai.data.reading import age_of, is_there, number, read_csv, shown
+from storyxai.data.reading import NOT_STATED, age_of, is_there, number, read_csv, refuse_rounded_id, shown
 from storyxai.data.table import SPLITS, Skipped, StudyRow, StudyTable, TableSchema
 from storyxai.errors import TableError, nearest_name
 from storyxai.imaging.tags import age_years
@@ -26,9 +26,10 @@ __all__ = ["read_manifest"]
 
 TEXTS = ("origin", "view", "sex", "license", "findings_text", "impression_text")
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+MOST_NAMED = 60
 TABLES = (".csv", ".gz", ".parquet")
 TRUTHS: Mapping[str, float] = {"true": 1.0, "false": 0.0}
-NOT_STATED = ("", "nan", "none", "null", "<na>")
+IDS = ("patient_id", "study_id", "image_id")
 # As people write them, in small letters.
 SEXES: Mapping[str, str] = {"m": "M", "male": "M", "f": "F", "female": "F", "o": "", "other": "", "u": "", "unknown": ""}
 
@@ -54,12 +55,8 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
         twice = next(name for name in labels.values() if list(labels.values()).count(name) > 1)
         raise TableError(path.name, f"has two columns for {twice}", mend="keep one of them")
     known = {"image", "patient_id", "study_id", "image_id", "source", "split", "age_years", "notes", *TEXTS, *drawn}
-    skipped = []
-    for column in frame.columns:
-        if column not in known and column not in labels:
-            nearest = nearest_name(column, [*known, *kind.names, *(f"{name}_mask" for name in schema.drawn)])
-            hint = f"; did you mean '{nearest}'?" if nearest else ""
-            skipped.append(Skipped(f"column '{column}'", f"is not used{hint}"))
+    unused = [column for column in frame.columns if column not in known and column not in labels]
+    skipped = _unused(unused, [*known, *kind.names, *(f"{name}_mask" for name in schema.drawn)])
     rows = []
     images_of = Counter(str(cell).strip() for cell in frame.get("study_id", ()))
     patient_of: dict[str, str] = {}
@@ -71,6 +68,8 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
         text["image"] = _as_on_disk(text["image"], path.parent)
         if not text["image"] or text["patient_id"].casefold() in NOT_STATED:
             raise TableError(f"{path.name}, line {line}", "has no image or no patient_id", mend="fill both in")
+        for column in IDS:
+            refuse_rounded_id(text.get(column, ""), f"{path.name}, line {line}")
         if not is_there(path.parent / text["image"]):
             skipped.append(Skipped(text["image"], "is in the table but not on disk"))
             continue
@@ -90,6 +89,16 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
             raise TableError(f"{path.name}, study '{shown(row.study_id)}'", why, mend="a study belongs to one patient")
         rows.append(row)
     return StudyTable.from_rows(rows, root=path.parent, skipped=skipped, schema=schema)
+
+
+def _unused(columns: Sequence[str], known: Sequence[str]) -> list[Skipped]:
+    """That these columns are not used: one by one with the nearest known name, or of very many together."""
+    if len(columns) > MOST_NAMED:
+        first = ", ".join(f"'{shown(column)}'" for column in columns[:3])
+        return [Skipped(f"{len(columns)} columns ({first}, ...)", "are not used")]
+    nearest = ((column, nearest_name(column, known)) for column in columns)
+    return [Skipped(f"column '{shown(column)}'", f"is not used; did you mean '{name}'?" if name else "is not used")
+            for column, name in nearest]
 
 
 def _as_on_disk(name: str, root: Path) -> str:
@@ -125,7 +134,7 @@ def _row(text: Mapping[str, str], labels: Mapping[str, str], where: str) -> Stud
         notes.append(f"age '{shown(age)}' is not believed")
     study = text.get("study_id") or text.get("image_id") or _stem(text["image"])
     words = {name: text.get(name, "") for name in TEXTS}
-    view = known_view(words["view"])
+    view = known_view("" if words["view"].casefold() in NOT_STATED else words["view"])
     if view is None:
         mend = "use PA, AP, LATERAL, OTHER, unknown or nothing"
         raise TableError(where, f"has '{shown(words['view'])}' under 'view'", mend=mend)

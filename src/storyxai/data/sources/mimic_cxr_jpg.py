@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from storyxai.data.labels import labels_from_codes
-from storyxai.data.reading import code_of, image_files, read_csv, report_text, require_folder, whole_id
+from storyxai.data.reading import code_of, image_files, read_csv, refuse_rounded_id, report_text, require_folder, whole_id
 from storyxai.data.reports import ReportSections, report_sections, unsectioned
 from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
@@ -73,7 +73,11 @@ def _table(folder: Path, kind: str, columns: tuple[str, ...]) -> pd.DataFrame:
     names = sorted(path for path in folder.glob(f"mimic-cxr-*-{kind}.csv*") if path.suffix in (".csv", ".gz"))
     if not names:
         raise TableError(str(folder), f"holds no mimic-cxr-2.0.0-{kind}.csv.gz", mend="fetch it beside the images")
-    return read_csv(names[0], columns=columns)
+    frame = read_csv(names[0], columns=columns)
+    for column in ("subject_id", "study_id"):
+        for line, cell in enumerate(frame.get(column, ()), start=2):
+            refuse_rounded_id(cell, f"{names[0].name}, line {line}")
+    return frame
 
 
 def _by_study(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
