@@ -40,7 +40,7 @@ ALLOWED: dict[str, str] = {
     "progress": "",
     "catalogue": "errors",
     "provenance": "",
-    "modalities": "errors types",
+    "modalities": "errors types catalogue",
     "logbook": "errors files provenance",
     "imaging": "errors types provenance modalities",
     "metrics": "errors types modalities",
@@ -51,7 +51,7 @@ ALLOWED: dict[str, str] = {
     "training": "errors types files progress modalities metrics data models phantoms",
     "evidence": "errors types files progress provenance modalities imaging explain models",
     "story": "errors types catalogue modalities evidence",
-    "pages": "errors types provenance imaging data evidence story",
+    "pages": "errors types catalogue provenance imaging data evidence story",
     "proof": "errors types catalogue modalities evidence",
     "export": "errors types files provenance modalities imaging evidence story pages",
     "scorecard": "errors types progress modalities imaging metrics explain data models evidence pages",
@@ -129,7 +129,7 @@ def test_permissions_lead_downwards() -> None:
 
 # Each of these numbers may only shrink.
 LAZY_IMPORTS = 10
-OPEN_DICTS = 85
+OPEN_DICTS = 61
 """dict[str, Any] and Mapping[str, Any] in functions and classes that do not themselves read or write JSON."""
 WRITERS = {"data/sources/dicom_folder.py", "export/pdf.py", "export/printer.py"}
 """A journal that is appended to line by line; a scratch file for a browser. Every other file is written by files.py."""

@@ -256,7 +256,7 @@ def test_a_what_if_says_how_it_hid_and_hides_so(student: Student) -> None:
     mine = {item.region: item for item in evidence.counterfactuals if item.finding == "Effusion"}
     fills = {region: item.fill for region, item in mine.items()}
     assert fills == {"right_lung": "lung", "left_lung": "lung", "heart": "blur", "box": "lung_blur"}
-    assert set(fills.values()) <= set(words_of(CHEST).data["tables"]["fill"])
+    assert set(fills.values()) <= set(words_of(CHEST).file.tables["fill"])
     assert min(mine["right_lung"].change, mine["left_lung"].change) < -0.2
     grey = next(h.details["fill"] for h in evidence.heatmaps if h.method == "lime")
     assert re.fullmatch(r"lung: 0\.\d+", str(grey))

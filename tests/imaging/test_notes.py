@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from evidence_example import example_evidence
-from storyxai.catalogue import load_catalogue
+from storyxai.catalogue.files import load_catalogue
 from storyxai.evidence.record import arrays_of, as_record, from_record
 from storyxai.imaging.notes import NOTES, note
 from storyxai.story.tell import tell
@@ -36,7 +36,7 @@ def test_our_english_words_say_what_reading_says() -> None:
 
 @pytest.mark.parametrize("language", ["de"])
 def test_another_language_says_every_note_in_its_own_words(language: str) -> None:
-    remarks, words = load_catalogue(language).data["remarks"], load_words(language)
+    remarks, words = load_catalogue(language).told.remarks, load_words(language)
     assert set(NOTES) <= set(remarks)
     same = [one.remark.code for one in every_note() if words.say(one.remark) == one]
     assert same == [], "what the file says as it stands is a value and no word"

@@ -252,7 +252,7 @@ def test_no_patients_are_counted_behind_synthetic_images() -> None:
     labels = labels_of("en")
     record = as_record(dataclasses.replace(base, model=dataclasses.replace(base.model, trained_on=sets)))
     rows = {row[0]: row for row in cells_of(table_of("trained_on", record, labels))}
-    assert rows["Example films"][2] == "800" and rows["Phantom"][2] == labels["unknown"]
+    assert rows["Example films"][2] == "800" and rows["Phantom"][2] == labels.unknown
 
 
 def test_lines_do_not_break_where_they_should_not() -> None:

@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evidence_example import example_evidence
 from storyxai.evidence.archive import as_archived, write_archive
+from storyxai.evidence.record import as_record
 from storyxai.export.save import render
 from storyxai.pages.story import render_html
 from storyxai.programs.verify import verify
@@ -66,5 +67,5 @@ def test_a_fault_in_any_form_is_named(study: Path, name: str, old: str, new: str
 def test_a_reason_with_a_colon_of_its_own_is_read_whole() -> None:
     form = Form("clinician.withheld", "Withheld, because {why}: {maps}.")
     why, maps = "it could not be checked (inside the lungs): a lung is missing", "LIME of Nodule"
-    (read,) = readings(f"Withheld, because {why}: {maps}.", (), [form], Lexicon("en", {}, {}, {}))
+    (read,) = readings(f"Withheld, because {why}: {maps}.", (), [form], Lexicon.of("en", as_record(example_evidence())))
     assert [claim.text for claim in read.claims] == [why, maps]

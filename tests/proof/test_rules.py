@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evidence_example import example_evidence
-from storyxai.catalogue import load_catalogue
+from storyxai.catalogue.files import load_catalogue
 from storyxai.evidence.record import as_record
 from storyxai.proof.judging import OUTCOMES, problems_of
 from storyxai.proof.lexicon import Lexicon, find_phrases
@@ -13,15 +13,14 @@ from storyxai.proof.required import FIXED
 from storyxai.proof.templates import Form, Reading
 
 TEMPLATES = {
-    f"{room}.{name}": entry if isinstance(entry, dict) else {"text": entry, "cites": []}
-    for room, entries in load_catalogue("en").data.items() if isinstance(entries, dict)
-    for name, entry in entries.items() if isinstance(entry, str) or (isinstance(entry, dict) and "text" in entry)
+    f"{room}.{name}": template
+    for room, templates in load_catalogue("en").told.templates.items() for name, template in templates.items()
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("key", [
     key for key, entry in TEMPLATES.items()
-    if any(path.endswith((".passed", ".shown", ".forced", ".synthetic")) for path in entry["cites"])
+    if any(path.endswith((".passed", ".shown", ".forced", ".synthetic")) for path in entry.cites)
 ])  # fmt: skip
 def test_a_sentence_that_rests_on_yes_or_no_says_which(key: str) -> None:
     assert key.partition(".")[2] in OUTCOMES, f"say in OUTCOMES what {key} claims of what it cites"

@@ -14,7 +14,7 @@ import pytest
 import storyxai.pages.layout as page_layout
 from evidence_example import example_evidence, normal_evidence
 from german_words import english_left
-from storyxai.catalogue import load_catalogue
+from storyxai.catalogue.files import load_catalogue
 from storyxai.evidence.record import as_record
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
 from storyxai.modalities.words import ASKED_FIRST, SIDE_RULES, english_words
@@ -43,7 +43,7 @@ def templates(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def test_every_key_of_english_is_german_too_and_no_other() -> None:
-    ours, theirs = (set(keys(load_catalogue(code).data)) for code in ("en", "de"))
+    ours, theirs = (set(keys(json.loads(load_catalogue(code).source.text))) for code in ("en", "de"))
     free = (
         "cases.", "quotes.", "fixed_phrases", "tables.unit.", "tables.group.", "tables.rule.", "tables.check.",
         "tables.lay_limit.", "tables.verdict.", "tables.learned_concept.",
@@ -54,7 +54,7 @@ def test_every_key_of_english_is_german_too_and_no_other() -> None:
 
 def test_german_templates_state_what_english_ones_state() -> None:
     """The same values, of the same findings; the names of findings may stand in other places."""
-    ours, theirs = (templates(load_catalogue(code).data) for code in ("en", "de"))
+    ours, theirs = (templates(json.loads(load_catalogue(code).source.text)) for code in ("en", "de"))
     for key, text in ours.items():
         values = [set(re.findall(r"\[(?!F\|)([^\]|]+)\||(\{\w+\})", one)) for one in (text, theirs[key])]
         assert values[0] == values[1], key
@@ -67,7 +67,7 @@ def test_the_words_of_pages_and_of_chest_radiographs_are_all_there() -> None:
     english, german = english_words(CHEST_RADIOGRAPH), CHEST_RADIOGRAPH.words["de"]
     keys_alone = tuple(f"tables.{table}." for table in (ASKED_FIRST, SIDE_RULES))  # nobody reads their texts
     assert {key for key in set(english) - set(german) if not key.startswith(keys_alone)} == set()
-    forms = ("name", *load_catalogue("de").data["cases"])
+    forms = ("name", *load_catalogue("de").told.cases)
     cases = {f"findings.{name}.{form}" for name in CHEST_RADIOGRAPH.names for form in forms}
     assert cases - set(german) == set()
     strange = {key for key in german if not key.startswith(("quotes.", "tables.rule."))} - set(english) - cases
@@ -76,7 +76,7 @@ def test_the_words_of_pages_and_of_chest_radiographs_are_all_there() -> None:
 
 def test_quotes_of_cards_are_those_of_the_shipped_card() -> None:
     card = read_card(SHIPPED)
-    quoted = {key.removeprefix("quotes.") for key in CHEST_RADIOGRAPH.words["de"]} | set(load_catalogue("de").data["quotes"])
+    quoted = {key.removeprefix("quotes.") for key in CHEST_RADIOGRAPH.words["de"]} | set(load_catalogue("de").told.quotes)
     assert {*card.limits, *card.cannot_see, *(one.name for one in card.trained_on)} - quoted == set()
 
 

@@ -14,7 +14,7 @@ import pytest
 import storyxai.pages.layout as page_layout
 from checks.teller_checks import check_teller
 from evidence_example import example_evidence
-from storyxai.catalogue import known_languages, load_catalogue
+from storyxai.catalogue.files import known_languages, load_catalogue
 from storyxai.errors import EvidenceError, InputError, UnknownNameError
 from storyxai.evidence.record import arrays_of, as_record, from_record
 from storyxai.evidence.schema import unknown_part
@@ -51,7 +51,7 @@ sentences = [
 
 def toy_language() -> dict[str, Any]:
     """German marks and sides in our own file: commas for decimals, points for thousands, four words for two sides."""
-    data: dict[str, Any] = json.loads(json.dumps(load_catalogue("en").data))
+    data: dict[str, Any] = json.loads(load_catalogue("en").source.text)
     data["numbers"] = {"decimal": ",", "group": "."}
     data["joins"] |= {"last": " und ", "below": "unter {}", "above": "über {}"}
     data["sides"] = {"left": ["links", "linken"], "right": ["rechts", "rechten"]}
@@ -142,7 +142,11 @@ def test_languages_that_lack_something_or_cannot_be_read_are_named(tmp_path: Pat
     monkeypatch.setenv("STORYXAI_LANGUAGES", str(tmp_path))
     data = toy_language()
     del data["clinician"]["view_known"]
-    for name, text, why in (("less", json.dumps(data), "lacks 'clinician.view_known'"), ("none", "{", "is no JSON")):
+    odd, spelt = json.dumps({**toy_language(), "joins": 1}), json.dumps({**toy_language(), "page": {"evidense": "Belege"}})
+    for name, text, why in (
+        ("less", json.dumps(data), "lacks 'clinician.view_known'"), ("none", "{", "is no JSON"),
+        ("odd", odd, "lacks 'joins.about'"), ("spelt", spelt, "unknown field `evidense`"),
+    ):  # fmt: skip
         (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=why):
             load_words(name)
@@ -244,7 +248,7 @@ def mirrored(value: Any) -> Any:
 
 def test_a_third_language_copies_the_catalogue_and_is_told_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The language's file, the words of pages and those of the modality, each turned round: no word of English is left."""
-    english = load_catalogue("en").data
+    english = json.loads(load_catalogue("en").source.text)
     page = json.loads((Path(page_layout.__file__).parent / "templates" / "en.json").read_text(encoding="utf-8"))
     names = {f"findings.{name}.name": name.replace("_", " ") for name in CHEST_RADIOGRAPH.names}
     data = mirrored({**english, "page": page, "modalities": {"chest_radiograph": {**english_words(CHEST_RADIOGRAPH), **names}}})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from checks.teller_checks import check_teller
@@ -163,7 +163,7 @@ def test_every_template_is_used_and_cites() -> None:
     indexed |= {"clinician.learned_", "clinician.near"}
     parts = {"likely", "possible", "unlikely", "tell", "passed", "failed", "unasked", "score"}
     for audience in AUDIENCES:
-        for key in words.data[audience]:
+        for key in words.file.templates[audience]:
             name = f"{audience}.{key}"
             direct = f'"{name}"' in source or f'"{key}"' in source
             built = any(name.startswith(stem) for stem in indexed) or key.rpartition("_")[2] in {*parts, "title"}
@@ -353,7 +353,7 @@ def test_languages_are_data() -> None:
     words = load_words("en", as_record(example_evidence()))
     assert words.printed("nih (unseen)", "data") == "NIH films, not trained on"
     assert words.printed("my own (films)", "data") == "my own (films)"
-    assert json.dumps(words.data)
+    assert msgspec.json.encode(words.file)
     assert words.listed(["a", "b", "c"]) == "a, b and c"
     assert [words.printed(v, "number") for v in (0.0, 3.0, 1200, 0.0312, -0.273, 12.34, 1e-30)] == [
         "0", "3", "1,200", "0.0312", "-0.273", "12.3", "0.00"

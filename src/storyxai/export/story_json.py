@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
 from storyxai.evidence.record import as_record, resolve, story_as_record
-from storyxai.pages.layout import labels_of
+from storyxai.pages.layout import Labels, labels_of
 from storyxai.provenance import canonical_json
 from storyxai.types import Evidence, Release, Story
 
@@ -28,17 +27,17 @@ def render_json(story: Story, evidence: Evidence, *, release: Release | None = N
     paths = {path for section in story.sections for sentence in section.sentences for path in sentence.cites}
     values = {path: resolve(record, path) for path in sorted(paths)}
     labels = labels_of(story.language)
-    told = {"format": FORMAT, "notice": labels["research_use"], "evidence": values}
+    told = {"format": FORMAT, "notice": labels.research_use, "evidence": values}
     return canonical_json({**story_as_record(story), **told, "release": _mark(story, labels, release)})
 
 
-def _mark(story: Story, labels: Mapping[str, Any], release: Release | None) -> dict[str, object]:
+def _mark(story: Story, labels: Labels, release: Release | None) -> dict[str, object]:
     """The story's mark of release."""
     if not story.signed:
         return {"needed": False}
     if release is None:
-        return {"needed": True, "released": False, "text": labels["held_back"]}
-    text = labels["released"].format(by=release.by, time=release.time)
+        return {"needed": True, "released": False, "text": labels.held_back}
+    text = labels.released.format(by=release.by, time=release.time)
     return {"needed": True, "released": True, "text": text, **asdict(release)}
 
 

@@ -55,8 +55,8 @@ def _banner(story: Story, release: Release | None) -> str:
     """Who released the story for reading and when, or that nobody has; nothing of a story that nobody needs to sign."""
     labels = labels_of(story.language)
     if release is not None:
-        return str(labels["released"].format(by=release.by, time=release.time))
-    return str(labels["held_back"]) if story.signed else ""
+        return labels.released.format(by=release.by, time=release.time)
+    return labels.held_back if story.signed else ""
 
 
 def _underlined(text: str, line: str) -> Iterator[str]:
@@ -66,11 +66,11 @@ def _underlined(text: str, line: str) -> Iterator[str]:
 
 def _told_from(story: Story) -> list[str]:
     digest = story.provenance.get("evidence_sha256")
-    return [str(labels_of(story.language)["told_from"]), str(digest), ""] if digest else []
+    return [labels_of(story.language).told_from, str(digest), ""] if digest else []
 
 
 def _research_use(story: Story) -> str:
-    return str(labels_of(story.language)["research_use"])
+    return labels_of(story.language).research_use
 
 
 def _escaped(text: str) -> str:

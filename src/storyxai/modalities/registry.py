@@ -15,6 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+from storyxai.catalogue.language import Language
 from storyxai.errors import InputError, UnknownNameError, nearest_name
 from storyxai.modalities.any_image import GateLimits, gate_within, plain_filling
 from storyxai.modalities.contract import Acquisition, Code, FindingTerm, Modality, NeutralFilling, Structure, WhatIf
@@ -50,7 +51,7 @@ def is_built_in(key: str) -> bool:
     return key in _BUILT_IN
 
 
-def words_on_record(record: Mapping[str, Any], language: str, told: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+def words_on_record(record: Mapping[str, Any], language: str, told: Language) -> tuple[str, dict[str, str]]:
     """The key of the modality that an evidence record tells of, and its words: of a built-in one ours, else those on record.
 
     `told` is the language's file, whose "modalities" may hold its words for this one, which go before all others.
@@ -58,7 +59,7 @@ def words_on_record(record: Mapping[str, Any], language: str, told: Mapping[str,
     given = record["provenance"].get("words", {})
     key = given.get("modality") or record["provenance"].get("settings", {}).get("modality", DEFAULT_MODALITY)
     own, english = _built_in_words(key, language) if is_built_in(key) else (given.get(language, {}), given.get("en", {}))
-    return key, {**words_in(own, english, told), **flat_words(told.get("modalities", {}).get(key, {}))}
+    return key, {**words_in(own, english, told), **flat_words(told.modalities.get(key, {}))}
 
 
 @lru_cache(maxsize=16)

@@ -32,8 +32,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import Any
 
+import msgspec
+
+from storyxai.catalogue.language import Language
 from storyxai.errors import InputError
 from storyxai.modalities.contract import Modality
 
@@ -75,7 +77,7 @@ def is_own_sentence(key: str) -> bool:
     return re.fullmatch(rf"{MEASURED}\d+[a-z]|{OF_A_PART}\w+", key) is not None
 
 
-def words_in(own: Mapping[str, str], english: Mapping[str, str], told: Mapping[str, Any]) -> dict[str, str]:
+def words_in(own: Mapping[str, str], english: Mapping[str, str], told: Language) -> dict[str, str]:
     """The words of a modality in one language: its own, and English ones where neither it nor the language's file has any.
 
     `told` is the language's file. What has a general text there (a sentence of a story, a label of a page) is not said in
@@ -85,21 +87,21 @@ def words_in(own: Mapping[str, str], english: Mapping[str, str], told: Mapping[s
     for key, text in english.items():
         room, _, rest = key.partition(".")
         table, _, value = rest.partition(".")
-        known = told["tables"].get(table, {}) if room == "tables" else told["remarks"] if room == "remarks" else {}
+        known = told.tables.get(table, {}) if room == "tables" else told.remarks if room == "remarks" else {}
         if room in _IN_ANY_LANGUAGE and (value if room == "tables" else rest) not in known:
             found[key] = text
     return {**found, **own}
 
 
-def with_own_tables(data: Mapping[str, Any], own: Mapping[str, str]) -> Mapping[str, Any]:
+def with_own_tables(told: Language, own: Mapping[str, str]) -> Language:
     """A language's file with the entries that a modality has for its tables."""
-    tables = {name: dict(entries) for name, entries in data["tables"].items()}
+    tables = {name: dict(entries) for name, entries in told.tables.items()}
     for key, text in own.items():
         room, _, rest = key.partition(".")
         table, _, value = rest.partition(".")
         if room == "tables" and value:
             tables.setdefault(table, {})[value] = text
-    return {**data, "tables": tables}
+    return msgspec.structs.replace(told, tables=tables)
 
 
 @dataclass(frozen=True)

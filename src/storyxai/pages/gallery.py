@@ -63,9 +63,9 @@ def render_gallery(exhibits: Sequence[Exhibit], *, title: str = "", language: st
     labels, shown = labels_of(language), tuple(exhibits[:MOST_FILMS])
     columns = next(columns for films, columns in COLUMNS if len(shown) <= films)
     kinds = sorted({one.signed for one in shown if one.layer})
-    words = labels["gallery"]
-    scales = tuple((data_uri(scale_png(signed=signed)), words["signed" if signed else "positive"]) for signed in kinds)
-    view = _View(shown, title or words["title"].format(len(shown)), columns, scales, language)
+    words = labels.gallery
+    scales = tuple((data_uri(scale_png(signed=signed)), words.signed if signed else words.positive) for signed in kinds)
+    view = _View(shown, title or words.title.format(len(shown)), columns, scales, language)
     return render_template("gallery.html", view, labels)
 
 
@@ -76,13 +76,13 @@ def _map_of(evidence: Evidence, findings: Sequence[str]) -> Heatmap | None:
 
 def _said(record: Mapping[str, Any], finding: str, labels: Labels) -> str:
     if finding not in record["findings"]:
-        return str(labels["gallery"]["nothing"])
+        return labels.gallery.nothing
     item = record["findings"][finding]
-    words = labels["scored" if "calibration" in record["gaps"] else "tiers"]
-    return f"{labels.words.number(item['probability'], '.2f')}, {words[item['tier']]}"
+    tier = labels.tier(item["tier"], calibrated="calibration" not in record["gaps"])
+    return f"{labels.words.number(item['probability'], '.2f')}, {tier}"
 
 
 def _caption(heatmap: Heatmap | None, labels: Labels) -> str:
     if heatmap is None:
-        return str(labels["no_map"])
-    return f"{labels['methods'].get(heatmap.method, heatmap.method)}, {labels.words.word('unit', heatmap.unit)}"
+        return labels.no_map
+    return f"{labels.methods.get(heatmap.method, heatmap.method)}, {labels.words.word('unit', heatmap.unit)}"

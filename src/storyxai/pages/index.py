@@ -118,13 +118,13 @@ class _View:
         return tuple(map(self._line, sorted(self.studies, key=lambda study: study.urgency)))
 
     def _line(self, study: Listed) -> _Line:
-        words = self.labels["scored" if study.scored else "tiers"]
         chips = tuple(
-            _Chip(tier, study.called(name), f"{self.labels.words.printed(probability, 'decimal')} {words[tier]}")
+            _Chip(tier, study.called(name), f"{self.labels.words.printed(probability, 'decimal')} "
+                  f"{self.labels.tier(tier, calibrated=not study.scored)}")
             for name in study.named for tier, probability in [study.findings[name]]
         )
         known = [study.findings.get(name) for name in self.findings]
-        audiences = self.labels["audiences_short"]
+        audiences = self.labels.audiences_short
         return _Line(
             study, chips, "".join(one[0][0] if one else ABSENT for one in known),
             ",".join(f"{one[1]:.3f}".removeprefix("0") if one else "" for one in known),

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+import msgspec
 from jinja2 import PackageLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
+from storyxai.catalogue.page_words import PageWords, page_words
+from storyxai.errors import InputError
 from storyxai.pages.views import Document
 from storyxai.story.words import Words, load_words
 from storyxai.types import RESEARCH_USE
@@ -36,12 +38,12 @@ class _Assets:
     policy: str
 
 
-def render_template(name: str, view: object, labels: Mapping[str, object], *, script: str = "", beside: bool = False) -> bytes:
+def render_template(name: str, view: object, labels: Labels, *, script: str = "", beside: bool = False) -> bytes:
     """The page that the template called `name` makes of `view`, as UTF-8.
 
     `script` is the file of its script, "" for none; a page with pictures in files `beside` it may load these, and no others.
     """
-    assets = _assets(script, beside, str(labels["research_use"]))
+    assets = _assets(script, beside, labels.research_use)
     text = _environment().get_template(name).render(view=view, labels=labels, assets=assets)
     return text.encode("utf-8")
 
@@ -62,58 +64,24 @@ def data_uri(data: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-@dataclass(frozen=True, eq=False)
-class Labels(Mapping[str, Any]):
-    """The words of a page around its story, by key, and those that tell values: `words`."""
+class Labels(PageWords, frozen=True, kw_only=True):
+    """The words of a page around its story, and those that tell values: `words`."""
 
-    told: Mapping[str, Any]
     words: Words
-
-    def __getitem__(self, key: str) -> Any:
-        return self.told[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.told)
-
-    def __len__(self) -> int:
-        return len(self.told)
 
 
 def labels_of(language: str, record: Mapping[str, object] | None = None) -> Labels:
     """The words of a page: ours, and in another language what we or its file (under "page") have of it.
 
-    `record` says which modality's words go before them. Raises: UnknownNameError naming the nearest language.
+    `record` says which modality's words go before them. Raises: UnknownNameError naming the nearest language; InputError for a
+    modality's word that pages do not have.
     """
     words = load_words(language, record)
-    labels: Mapping[str, Any] = _merged(_own_labels("en"), _own_labels(language), words.data.get("page", {}))
-    for key, text in words.own.items():
-        room, *path = key.split(".")
-        if room == "page":
-            labels = _with_label(labels, path, text)
-    return Labels(labels, words)
-
-
-def _with_label(labels: Mapping[str, Any], path: Sequence[str], text: str) -> dict[str, Any]:
-    """The labels with `text` at a path of keys."""
-    head, *rest = path
-    return {**labels, head: _with_label(labels.get(head, {}), rest, text) if rest else text}
-
-
-def _merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables as one, those within them too; a later one goes before an earlier."""
-    found: dict[str, Any] = {}
-    for key, value in (item for table in tables for item in table.items()):
-        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
-        found[key] = _merged(found[key], value) if both else value
-    return found
-
-
-@lru_cache(maxsize=8)
-def _own_labels(language: str) -> Mapping[str, Any]:
-    """The words of a page in one of our languages; empty for any other."""
-    file = resources.files("storyxai.pages") / "templates" / f"{language}.json"
-    labels: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return labels
+    try:
+        return Labels(words=words, **msgspec.structs.asdict(page_words(language, words.file.page, words.own)))
+    except msgspec.ValidationError as error:
+        what, mend = f"the modality's words in '{language}'", "spell it as our own templates/en.json does"
+        raise InputError(what, f"name a text of pages wrongly ({error})", mend=mend) from error
 
 
 class _Environment(ImmutableSandboxedEnvironment):

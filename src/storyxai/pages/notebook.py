@@ -31,10 +31,10 @@ def evidence_html(evidence: Evidence, *, language: str = "en") -> str:
     withheld = tuple(f"{h.finding}, {h.method}: {labels.words.say(*h.withheld_because)}" for h in hidden)
     blocks: list[Block] = [findings] if findings is not None else []
     blocks += [Pictures(pictures)] if pictures else []
-    blocks += [Fold(labels["withheld_maps"], (Listing(withheld),))] if withheld else []
+    blocks += [Fold(labels.withheld_maps, (Listing(withheld),))] if withheld else []
     study = record["study"]
     facts = (f"{study['image']['source']} \u00b7 {study['model_id']}",)
-    document = Document(labels["evidence"], study["study_id"], facts, (Chapter("", tuple(blocks)),), language)
+    document = Document(labels.evidence, study["study_id"], facts, (Chapter("", tuple(blocks)),), language)
     return render_fragment("fragment.html", document, language)
 
 
@@ -45,5 +45,5 @@ def story_html(story: Story) -> str:
     said = [Listing(tuple(sentence.text for sentence in section.sentences)) for section in told]
     folds = [Fold(section.heading, (lines,)) for section, lines in zip(told[1:], said[1:], strict=True)]
     blocks: tuple[Block, ...] = (*said[:1], *folds)
-    kind = labels["audiences"].get(story.audience, story.audience)
+    kind = labels.audiences.get(story.audience, story.audience)
     return render_fragment("fragment.html", Document(kind, story.title, (), (Chapter("", blocks),)), story.language)

@@ -131,10 +131,10 @@ def _forest(name: str, labels: Labels, rows: Iterable[tuple[str, Figure, bool]],
         if value is not None:
             ends = tuple(map(at, interval)) if interval else (None, None)
             marks.append(Mark(label, at(value), HEAD_PX + ROW_PX * (len(marks) + 0.5), ends[0], ends[1], strong))
-    words = labels["plots"][name]
+    words = labels.plots[name]
     places = tuple((at(tick), labels.words.tick(tick)) for tick in ticks)
     size = (LABEL_PX + AXIS_PX + 20, HEAD_PX + ROW_PX * len(marks) + 4)
-    return Forest(words["title"], words["alt"], tuple(marks), places, None if reference is None else at(reference), size)
+    return Forest(words.title, words.alt, tuple(marks), places, None if reference is None else at(reference), size)
 
 
 def _of_findings(record: Record, leaf: str, labels: Labels) -> Iterable[tuple[str, Figure, bool]]:
@@ -172,14 +172,14 @@ def _groups(record: Record, labels: Labels) -> Forest:
 
 
 def _operating(record: Record, labels: Labels) -> Plane:
-    words, marks = labels["plots"]["operating"], []
+    words, marks = labels.plots["operating"], []
     for name, item in sorted(record["model"].get("per_finding", {}).items()):
         sensitivity, specificity = item.get("sensitivity"), item.get("specificity")
         if sensitivity is not None and specificity is not None:
             x, y = round(SIDE_PX * (1 - specificity), 1), round(SIDE_PX * (1 - sensitivity), 1)
             marks.append(Mark(labels.words.finding(name), x, y, strong=name in record["named"]))
     ends = tuple((tick, labels.words.tick(tick)) for tick in (0, 0.5, 1))
-    return Plane(words["title"], words["alt"], tuple(marks), words["across"], words["up"], ends)
+    return Plane(words.title, words.alt, tuple(marks), words.across, words.up, ends)
 
 
 def _panels(name: str, record: Record, labels: Labels, points: str, panel: Callable[[str, Sequence[Points]], Panel]) -> Panels:
@@ -190,9 +190,9 @@ def _panels(name: str, record: Record, labels: Labels, points: str, panel: Calla
     def place(finding: str) -> tuple[bool, float, str]:
         return finding not in record["named"], -(figures.get(finding, {}).get("auroc") or 0.0), finding
 
-    words = labels["plots"][name]
+    words = labels.plots[name]
     drawn = tuple(panel(finding, known[finding]) for finding in sorted(known, key=place))
-    return Panels(words["title"], words["about"], drawn, words["more"])
+    return Panels(words.title, words.about, drawn, words.more)
 
 
 def _at(across: float, up: float, end: float = 1.0) -> tuple[float, float]:
@@ -208,22 +208,22 @@ def _figures(record: Record, finding: str, labels: Labels, *leaves: str) -> tupl
     """ "AUROC 0.81": figures of a finding with the heads of their columns, those that are known."""
     item, path = record["model"].get("per_finding", {}).get(finding, {}), f"model.per_finding.{finding}"
     return tuple(
-        (Part(f"{labels['columns'][leaf]} "), value_part(record, f"{path}.{leaf}", labels, exact=False))
+        (Part(f"{labels.columns[leaf]} "), value_part(record, f"{path}.{leaf}", labels, exact=False))
         for leaf in leaves if item.get(leaf) is not None
     )
 
 
 def _roc(record: Record, labels: Labels) -> Panels:
-    words, figures = labels["plots"]["roc"], record["model"].get("per_finding", {})
+    words, figures = labels.plots["roc"], record["model"].get("per_finding", {})
 
     def panel(finding: str, points: Sequence[Points]) -> Panel:
         item, name = figures.get(finding, {}), labels.words.finding(finding)
         marks: tuple[Mark, ...] = ()
         sensitivity, specificity = item.get("sensitivity"), item.get("specificity")
-        alt = words["alt"].format(finding=name, auroc=_said(item.get("auroc"), labels))
+        alt = words.alt.format(finding=name, auroc=_said(item.get("auroc"), labels))
         if sensitivity is not None and specificity is not None:
             marks = (Mark("", *_at(1 - specificity, sensitivity)),)
-            alt += words["point"].format(sensitivity=_said(sensitivity, labels), specificity=_said(specificity, labels))
+            alt += words.point.format(sensitivity=_said(sensitivity, labels), specificity=_said(specificity, labels))
         note = _figures(record, finding, labels, "auroc", "sensitivity", "specificity")
         line = _line(_at(across, up) for across, up in points)
         return Panel(name, alt, note, line, marks, labels.words.tick(1), finding in record["named"])
@@ -232,7 +232,7 @@ def _roc(record: Record, labels: Labels) -> Panels:
 
 
 def _reliability(record: Record, labels: Labels) -> Panels:
-    words = labels["plots"]["reliability"]
+    words = labels.plots["reliability"]
 
     def panel(finding: str, points: Sequence[Points]) -> Panel:
         bars = [_chance(seen, int(n)) for _, seen, n in points]
@@ -241,9 +241,9 @@ def _reliability(record: Record, labels: Labels) -> Panels:
             Mark("", *_at(said, seen, end), low=_at(0, max(low, 0.0), end)[1], high=_at(0, min(high, end), end)[1])
             for (said, seen, _), (low, high) in zip(points, bars, strict=True)
         )
-        told = [words["point"].format(said=_said(said, labels), seen=_said(seen, labels), n=int(n)) for said, seen, n in points]
+        told = [words.point.format(said=_said(said, labels), seen=_said(seen, labels), n=int(n)) for said, seen, n in points]
         name = labels.words.finding(finding)
-        alt = words["alt"].format(finding=name, points="; ".join(told))
+        alt = words.alt.format(finding=name, points="; ".join(told))
         note = _figures(record, finding, labels, "ece", "n")
         return Panel(name, alt, note, "", marks, labels.words.tick(end), finding in record["named"])
 
@@ -251,7 +251,7 @@ def _reliability(record: Record, labels: Labels) -> Panels:
 
 
 def _said(value: float | None, labels: Labels) -> str:
-    return str(labels["unknown"]) if value is None else format_value(float(value), labels)
+    return labels.unknown if value is None else format_value(float(value), labels)
 
 
 def _chance(share: float, n: int) -> tuple[float, float]:

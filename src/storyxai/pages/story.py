@@ -229,12 +229,12 @@ class _Builder:
         one_screen = self.story.audience in ONE_SCREEN and bool(parts)
         focuses = self._focuses(parts) if one_screen else ()
         study, height_width = self.record["study"], self.evidence.image.pixels.shape[:2]
-        facts = [f"{self.labels['study']} {study['study_id'].removeprefix('study-')}", study["image"]["source"]]
+        facts = [f"{self.labels.study} {study['study_id'].removeprefix('study-')}", study["image"]["source"]]
         model = self.record["model"]
         facts += [] if self.patient else [" ".join(filter(None, (model["name"], model["version"])))]
         drawn = one_screen or any(part.rows for part in parts)
         return _StoryView(
-            story=self.story, kind=self.labels["audiences"].get(self.story.audience, self.story.audience),
+            story=self.story, kind=self.labels.audiences.get(self.story.audience, self.story.audience),
             facts=tuple(str(fact) for fact in facts if fact), embedded=_embedded(self.story),
             digest=str(self.story.provenance.get("evidence_sha256", "")), seal=SEAL_PLACE, patient=self.patient,
             released=self._released(), one_screen=one_screen, size=(height_width[1], height_width[0]),
@@ -250,14 +250,15 @@ class _Builder:
             return ()
         study = self.record["study"]["study_id"]
         return tuple(
-            (f"{study}-{name}.json", f"storyxai-{name}", str(self.labels[f"save_{name}"])) for name in ("evidence", "story")
+            (f"{study}-{name}.json", f"storyxai-{name}", words)
+            for name, words in (("evidence", self.labels.save_evidence), ("story", self.labels.save_story))
         )
 
     def _released(self) -> str:
         """Who released the page for reading, and when; "" while nobody has."""
         if self.release is None:
             return ""
-        return str(self.labels["released"].format(by=self.release.by, time=self.release.time))
+        return self.labels.released.format(by=self.release.by, time=self.release.time)
 
     def _part(self, number: int, section: Section) -> _Part:
         pictures: list[tuple[str, str]] = []
@@ -289,7 +290,7 @@ class _Builder:
             "weights": record["model"]["weights_sha256"], "input": study["image"]["sha256"],
         }
         if all(value not in ("", None) for value in words.values()) and SAFE_NAME.fullmatch(str(words["source"])):
-            yield from (tuple(line.format(**words) for line in lines) for lines in self.labels["again"])
+            yield from (tuple(line.format(**words) for line in lines) for lines in self.labels.again)
 
     def _said(self, sentence: Sentence) -> _Said:
         about = {path.split(".")[1] for path in sentence.cites if path.startswith(_OF_A_FINDING)}
@@ -302,7 +303,7 @@ class _Builder:
 
     @cached_property
     def _untouched(self) -> _Tile:
-        return _Tile(self.labels["untouched_alt"], self.labels["untouched_patient" if self.patient else "untouched"])
+        return _Tile(self.labels.untouched_alt, self.labels.untouched_patient if self.patient else self.labels.untouched)
 
     def _tile(self, name: str) -> _Tile:
         kind, *rest = figure_parts(name)
@@ -313,16 +314,18 @@ class _Builder:
         if kind == "outlines":
             masks = self.evidence.prediction.masks
             main = draw.main_outlines(masks)
-            which = "outlines" if any(mask.any() for name, mask in masks.items() if name not in main) else "outlines_main"
-            return _Tile(self.labels[f"{which}_alt"], self.labels[which], layers=(self._outlines(masks, "outlines"),))
+            whole, layers = any(m.any() for n, m in masks.items() if n not in main), (self._outlines(masks, "outlines"),)
+            if whole:
+                return _Tile(self.labels.outlines_alt, self.labels.outlines, layers=layers)
+            return _Tile(self.labels.outlines_main_alt, self.labels.outlines_main, layers=layers)
         boxes = tuple(box for box in self.evidence.prediction.boxes if not rest or box.finding == rest[0])
-        title = self.labels["boxes_patient" if self.patient else "boxes"]
-        return _Tile(self.labels["boxes_alt"], title, boxes=boxes[:1] if self.patient else boxes)
+        title = self.labels.boxes_patient if self.patient else self.labels.boxes
+        return _Tile(self.labels.boxes_alt, title, boxes=boxes[:1] if self.patient else boxes)
 
     def _map_tile(self, heatmap: Heatmap) -> _Tile:
         labels = self.labels
         finding = labels.words.finding(heatmap.finding)
-        method = labels["methods"].get(heatmap.method, heatmap.method)
+        method = labels.methods.get(heatmap.method, heatmap.method)
         limit, signed = self.limits[heatmap.method, heatmap.unit], draw.is_signed(heatmap)
         main = draw.main_outlines(self.evidence.prediction.masks)
         boxes = self._box_over(heatmap)
@@ -332,16 +335,16 @@ class _Builder:
         low, high = (format_value(end, labels) for end in ((-limit if signed else 0.0), limit))
         own = [value_part(self.record, f"{path}.{leaf}", labels, exact=False) for leaf in ("minimum", "maximum")]
         return _Tile(
-            alt=labels["map_alt"].format(method=method, finding=finding), title=f"{finding}: {method}", layers=tuple(layers),
+            alt=labels.map_alt.format(method=method, finding=finding), title=f"{finding}: {method}", layers=tuple(layers),
             boxes=boxes, unit=labels.words.word("unit", heatmap.unit),
             scale=_Scale(low, high, data_uri(draw.scale_png(signed=signed))),
             own=(own[0], own[1]), finding=heatmap.finding,
-            drawn=tuple(labels["drawn_over"][kind] for kind, there in (("box", boxes), ("main", main)) if there),
+            drawn=tuple(labels.drawn_over[kind] for kind, there in (("box", boxes), ("main", main)) if there),
         )
 
     def _withheld_tile(self, finding: str, method: str) -> _Tile:
-        title = self.labels["withheld_of"].format(
-            finding=self.labels.words.finding(finding), method=self.labels["methods"].get(method, method)
+        title = self.labels.withheld_of.format(
+            finding=self.labels.words.finding(finding), method=self.labels.methods.get(method, method)
         )
         reason = value_part(self.record, f"heatmaps.{finding}.{method}.withheld_because", self.labels)
         return _Tile("", title, reason=reason, finding=finding)
@@ -376,10 +379,10 @@ class _Builder:
         values = {"probability": at, "low": low, "high": high, "threshold": limit}
         numbers = {key: labels.words.number(value, ".2f") for key, value in values.items()}
         said = Part(labels.words.printed(at, "decimal"), path)  # "above 0.99": never as sure when it is not
-        words = labels["scored" if "calibration" in self.record["gaps"] else "tiers"]
+        tier = labels.tier(item["tier"], calibrated="calibration" not in self.record["gaps"])
         return _Gauge(
-            finding=finding, name=name, tier=item["tier"], said=words[item["tier"]], probability=said,
-            alt=labels["gauge_alt"].format(finding=name, **numbers),
+            finding=finding, name=name, tier=item["tier"], said=tier, probability=said,
+            alt=labels.gauge_alt.format(finding=name, **numbers),
             low=LINE * low, high=LINE * high, at=LINE * at, limit=LINE * limit, limit_said=numbers["threshold"],
         )
 
@@ -418,7 +421,7 @@ def _told_alone(story: Story) -> _StoryView:
     )  # fmt: skip
     labels = labels_of(story.language)
     return _StoryView(
-        story=story, kind=labels["audiences"].get(story.audience, story.audience), facts=(labels["told_alone"],),
+        story=story, kind=labels.audiences.get(story.audience, story.audience), facts=(labels.told_alone,),
         embedded=_embedded(story), digest=str(story.provenance.get("evidence_sha256", "")), seal=SEAL_PLACE,
         patient=story.style == CALM, released="", one_screen=False, size=(1, 1), film="", store=(), parts=parts, focuses=(),
         untouched=_Tile("", ""), beside=None,

@@ -29,10 +29,10 @@ def table_of(name: str, record: Record, labels: Labels) -> Table | None:
         return None
     # A column in which nothing is known says nothing.
     used = [0, *(i for i in range(1, len(columns)) if any(row[i].parts for row in rows))]
-    heads = tuple(labels["columns"].get(columns[i], columns[i]) for i in used)
-    empty = _text(labels["unknown"])
+    heads = tuple(labels.columns.get(columns[i], columns[i]) for i in used)
+    empty = _text(labels.unknown)
     body = tuple(Row(row[0], tuple(row[i] if row[i].parts else empty for i in used[1:])) for row in rows)
-    return Table(heads, body, labels["tables"][name], name)
+    return Table(heads, body, labels.tables[name], name)
 
 
 def value_part(record: Record, path: str, labels: Labels, *, exact: bool = True) -> Part:
@@ -43,7 +43,7 @@ def value_part(record: Record, path: str, labels: Labels, *, exact: bool = True)
 def format_value(value: Any, labels: Labels, *, exact: bool = False, digits: int = DIGITS) -> str:
     """`value` as a reader sees it: numbers in `digits` decimals (or all that the record has), lists with commas."""
     if isinstance(value, bool):
-        return str(labels["yes"] if value else labels["no"])
+        return labels.answer(yes=value)
     if isinstance(value, int):
         return labels.words.number(value, ",")
     if isinstance(value, float):
@@ -51,7 +51,7 @@ def format_value(value: Any, labels: Labels, *, exact: bool = False, digits: int
     if isinstance(value, list) and not any(isinstance(item, Mapping) for item in value):
         return ", ".join(format_value(item, labels, exact=exact) for item in value)
     if isinstance(value, Mapping | list):
-        return f"{len(value)} {labels['entry' if len(value) == 1 else 'entries']}"
+        return labels.counted(len(value))
     return str(value)
 
 
@@ -94,13 +94,13 @@ def _parts(record: Record, path: str, labels: Labels, *, digits: int = DIGITS) -
     if path.endswith(".tier"):
         return (_tier_part(value, path, labels),)
     if path.endswith("interval"):
-        return (Part(f" {labels['to']} ".join(format_value(end, labels, digits=digits) for end in value), path),)
+        return (Part(f" {labels.to} ".join(format_value(end, labels, digits=digits) for end in value), path),)
     return (Part(format_value(labels.words.spoken(path, value), labels, digits=digits), path),)
 
 
 def _tier_part(tier: str, path: str, labels: Labels) -> Part:
     """A tier in the page's words; they are held against the record where they are its own."""
-    said = str(labels["tiers"][tier])
+    said = labels.tier(tier, calibrated=True)
     return Part(said, path if said == tier.replace("_", " ") else "")
 
 
@@ -117,7 +117,7 @@ def _finding(name: str, labels: Labels) -> Cell:
 
 
 def _method(name: str, labels: Labels) -> Cell:
-    return _text(labels["methods"].get(name, name), "nb")
+    return _text(labels.methods.get(name, name), "nb")
 
 
 Cells = tuple[list[str], list[list[Cell]]]
@@ -202,7 +202,7 @@ def _check_mark(record: Record, labels: Labels, path: str, check: Mapping[str, A
     """ "0.61 / 0.70 no": a check's value, its limit and whether it passed; empty where it was not asked."""
     if check is None or check["passed"] is None:
         return Cell()
-    kind, passed = ("pass", labels["yes"]) if check["passed"] else ("fail", labels["no"])
+    kind, passed = ("pass", labels.yes) if check["passed"] else ("fail", labels.no)
     mark = Part(passed, f"{path}.passed", kind)
     value, limit = (found.parts for found in _check_cells(record, labels, path, ("value", "limit")))
     return Cell((*value, Part(" / "), *limit, Part(" "), mark) if value and limit else (mark,))
@@ -215,7 +215,7 @@ def _maps(record: Record, labels: Labels) -> Cells:
         details = sorted(record["heatmaps"][finding][method]["details"])
         told: list[Part] = []
         for key in details:
-            told += [Part((", " if told else "") + labels["details"].get(key, key.replace("_", " ")) + " ")]
+            told += [Part((", " if told else "") + labels.details.get(key, key.replace("_", " ")) + " ")]
             told += _parts(record, f"{path}.details.{key}", labels)
         cells = [_cell(record, f"{path}.{field}", labels) for field in ("unit", "minimum", "maximum", "shown")]
         rows.append([_finding(finding, labels), _method(method, labels), *cells, Cell(tuple(told))])
@@ -256,7 +256,7 @@ def _failed(record: Record, labels: Labels) -> Cells:
                 if check["passed"] is False:
                     path = f"checks.{finding}.{method}.{name}"
                     cells = _check_cells(record, labels, path, ("value", "limit", "about"))
-                    label = _text(labels["columns"].get(name, name.replace("_", " ")))
+                    label = _text(labels.columns.get(name, name.replace("_", " ")))
                     rows.append([_finding(finding, labels), _method(method, labels), label, *cells])
     return ["finding", "method", "check", "value", "limit", "about"], rows
 

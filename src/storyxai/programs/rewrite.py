@@ -127,7 +127,7 @@ def reword(story: Story, evidence: Evidence, model: LanguageModel) -> tuple[Stor
     """
     record = as_record(evidence)
     lexicon = Lexicon.of(story.language, record)
-    if plain_words(story.language) is None or "rewording" not in lexicon.data:
+    if plain_words(story.language) is None or "rewording" not in lexicon.file.templates:
         raise InputError("rewrite-with", f"nothing can be reworded in '{story.language}'", mend="tell in en, or without it")
     until, refused, paragraphs = time.monotonic() + model.seconds_in_all, "", []
     for section in story.sections:

@@ -157,7 +157,7 @@ def _collect(reading: Reading, cites: Sequence[str], lexicon: Lexicon, facts: Fa
     for claim in reading.claims:
         if claim.path.endswith(".side.value"):
             finding = claim.path.split(".")[1]
-            said = {hit.what for hit in find_phrases(claim.text, lexicon.data["sides"])}
+            said = {hit.what for hit in find_phrases(claim.text, lexicon.file.sides)}
             facts.sides.setdefault(finding, set()).update(said)
 
 

@@ -252,7 +252,7 @@ def _item_problems(finding: str, text: str, reading: Reading, cites: Sequence[st
     if not numbers and numbered and reading.form.name not in LEFT_OPEN:
         yield f"names {finding} without its number"
     known = {word for path in paths for text_ in strings_in(_value(lexicon.record, path)) for word in words_of(text_)}
-    known |= {word for table in ("zone", "side", "lay_side") for said in lexicon.data["tables"].get(table, {}).values()
+    known |= {word for table in ("zone", "side", "lay_side") for said in lexicon.file.tables.get(table, {}).values()
               for word in words_of(said)}  # fmt: skip
     if odd := [word for word in words_of(text) if word not in lexicon.joins and word not in known]:
         yield f"says “{' '.join(odd)}” of {finding}, which nothing backs"
@@ -261,12 +261,12 @@ def _item_problems(finding: str, text: str, reading: Reading, cites: Sequence[st
 def _place_problems(finding: str, text: str, paths: Collection[str], lexicon: Lexicon) -> list[str]:
     """Whether the zones and the side that are told are those cited."""
     record, problems = lexicon.record, []
-    zones = {zone: {zone, said} for zone, said in lexicon.data["tables"]["zone"].items()}
+    zones = {zone: {zone, said} for zone, said in lexicon.file.tables["zone"].items()}
     told = {hit.what for hit in find_phrases(text, zones)}
     meant = {z.strip() for path in paths if path.endswith(".zones.value") for z in str(_value(record, path)).split(",")}
     if told != meant:
         problems.append(f"puts {finding} in {_list(told)} where the record has {_list(meant)}")
-    sides = lexicon.data["sides"]
+    sides = lexicon.file.sides
     bare = _without(text, [said for zone in told for said in zones[zone]])
     said = {hit.what for hit in find_phrases(bare, sides)}
     sided = {str(_value(record, path)) for path in paths if path.endswith(".side.value")} & set(sides)
@@ -329,7 +329,8 @@ def _check_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexico
 
 
 def _quantity_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
-    meant = str(lexicon.data["joins"]["score" if "calibration" in lexicon.facts.gaps else "probability"])
+    joins = lexicon.file.joins
+    meant = joins.score if "calibration" in lexicon.facts.gaps else joins.probability
     if claim.text.casefold() != meant.casefold():
         yield f"calls the model's number “{claim.text}” where it is a {meant}"
 
@@ -364,18 +365,17 @@ def _numbers_back(text: str, values: Sequence[float], lexicon: Lexicon) -> bool:
 
 
 def _is_share(text: str, inner: str, share: float, base: int, lexicon: Lexicon) -> bool:
-    joins = lexicon.data["joins"]
-    for word in ("about", "more_than", "fewer_than"):
-        pattern = re.escape(str(joins[word])).replace(r"\{\}", r"\d+")
+    joins = lexicon.file.joins
+    for form in (joins.about, joins.more_than, joins.fewer_than):
+        pattern = re.escape(form).replace(r"\{\}", r"\d+")
         if found := re.search(pattern, text, re.IGNORECASE):
             return is_frequency(found[0], share, base, lexicon)
     # "12 in 100", without the word "about".
-    form = str(joins.get("of_hundred", "{} in 100")).format(round(share * 100))
-    return base == 100 and form == inner and 0 < share < 1
+    return base == 100 and joins.of_hundred.format(round(share * 100)) == inner and 0 < share < 1
 
 
 def _counted(text: str, lexicon: Lexicon) -> int | None:
-    if text.casefold() == str(lexicon.data["joins"]["one"]).casefold():
+    if text.casefold() == lexicon.file.joins.one.casefold():
         return 1
     numbers = lexicon.numbers(text)
     return int(numbers[0].value) if len(numbers) == 1 and not words_of(text) else None

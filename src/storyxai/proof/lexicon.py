@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib import resources
 from typing import Any, Final
 
-from storyxai.catalogue import load_catalogue
+import msgspec
+from msgspec.structs import astuple
+
+from storyxai.catalogue.files import load_catalogue
+from storyxai.catalogue.language import Language
+from storyxai.catalogue.page_words import PageWords, page_words
 from storyxai.evidence.record import record_sha256, typed_record
 from storyxai.evidence.schema import EvidenceRecord
 from storyxai.modalities.registry import words_on_record
@@ -44,21 +47,21 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
-    """The words of one language for one record. `data` is the language's file."""
+    """The words of one language for one record. `file` is what the language's file says."""
 
     language: str
-    data: Mapping[str, Any]
-    labels: Mapping[str, Any]
+    file: Language
+    labels: PageWords
     record: Mapping[str, object]
+    own: Mapping[str, str]
+    """The words of the record's modality: names, and texts that it puts in the place of templates."""
 
     @classmethod
     def of(cls, language: str, record: Mapping[str, object]) -> Lexicon:
         """The words of `language`. Raises: UnknownNameError naming the nearest language; InputError."""
-        data = load_catalogue(language).data
-        labels = _merged(_own_labels("en"), _own_labels(language), data.get("page", {}))
-        plain = cls(language, data, labels, record)
-        own_labels = [(key.split(".")[1:], text) for key, text in plain.own.items() if key.startswith("page.")]
-        return replace(plain, data=with_own_tables(data, plain.own), labels=_with_labels(plain.labels, own_labels))
+        file = load_catalogue(language).told
+        own = words_on_record(record, language, file)[1]
+        return cls(language, with_own_tables(file, own), page_words(language, file.page, own), record, own)
 
     @cached_property
     def facts(self) -> EvidenceRecord:
@@ -71,11 +74,6 @@ class Lexicon:
         return record_sha256(self.record)
 
     @cached_property
-    def own(self) -> Mapping[str, str]:
-        """The words of the record's modality: names, and texts that it puts in the place of templates."""
-        return words_on_record(self.record, self.language, self.data)[1]
-
-    @cached_property
     def findings(self) -> Mapping[str, tuple[str, ...]]:
         """All that each finding is called, longest first."""
         return {name: self._names_of(name) for name in self.facts.terms}
@@ -83,43 +81,46 @@ class Lexicon:
     @cached_property
     def methods(self) -> Mapping[str, tuple[str, ...]]:
         """All that each method of explanation is called."""
-        keys = {method for maps in self.facts.heatmaps.values() for method in maps} | set(self.data["tables"]["method"])
+        keys = {method for maps in self.facts.heatmaps.values() for method in maps} | set(self.file.tables["method"])
         model = self.facts.model
         keys |= {*model.map_hits, *model.faithfulness, *model.robustness}  # of maps too that this record does not hold
-        shown = self.labels.get("methods", {})
-        said = self.data["tables"]["method"]
-        return {key: _longest([key, self.table("method", key), str(shown.get(key, said.get(key, key)))]) for key in keys}
+        shown, said = self.labels.methods, self.file.tables["method"]
+        return {key: _longest([key, self.table("method", key), shown.get(key, said.get(key, key))]) for key in keys}
 
     @cached_property
     def tiers(self) -> Mapping[str, tuple[str, ...]]:
         """The phrases by which a text puts a finding in each tier."""
-        return {tier: tuple(phrases) for tier, phrases in self.data["tier_phrases"].items()}
+        return self.file.tier_phrases
 
     @cached_property
     def joins(self) -> frozenset[str]:
         """The words that join names and numbers, and so say nothing of their own."""
-        return frozenset(word for text in self.data["joins"].values() for word in words_of(_MARK.sub(" ", str(text))))
+        return frozenset(word for text in astuple(self.file.joins) for word in words_of(_MARK.sub(" ", text)))
 
     @cached_property
     def said_anywhere(self) -> frozenset[str]:
         """Every text that may stand by itself around a story, bare: labels, headings, names, what is on record."""
-        data, facts = self.data, self.facts
-        texts = [*strings_in(self.labels), *strings_in(data["tables"]), *strings_in(self.record), *_keys(self.record)]
-        texts += [entry for room in data.values() if isinstance(room, Mapping)
-                  for entry in room.values() if isinstance(entry, str) and "[" not in entry]  # fmt: skip
+        facts = self.facts
+        texts = [*self.page_texts, *strings_in(self.file.tables), *strings_in(self.record), *_keys(self.record)]
+        texts += [text for text in self.file.plain_texts() if "[" not in text]
         texts += [name for names in (*self.findings.values(), *self.methods.values()) for name in names]
         texts += [*map(str, range(100)), *self.own.values(), self.digest]
         texts += [name.removeprefix("gate.") for name in facts.gate]
-        texts += [f"{self.labels['study']} {facts.study.study_id.removeprefix('study-')}", str(self.labels["unknown"])]
+        texts += [f"{self.labels.study} {facts.study.study_id.removeprefix('study-')}", self.labels.unknown]
         return frozenset(bare_text(form) for text in texts for form in (text, text.replace("_", " ")))
 
-    def table(self, name: str, value: Any) -> str:
+    @cached_property
+    def page_texts(self) -> tuple[str, ...]:
+        """Every text that pages say around their stories."""
+        return tuple(strings_in(msgspec.to_builtins(self.labels)))
+
+    def table(self, name: str, value: object) -> str:
         """`value` by one of the language's tables, as it is where the table lacks it."""
-        return str(self.data["tables"].get(name, {}).get(str(value), str(value).replace("_", " ")))
+        return self.file.word(name, str(value))
 
     def tables_of(self, value: str) -> set[str]:
         """What any table of the language calls `value`."""
-        return {str(table[value]) for table in self.data["tables"].values() if value in table}
+        return {table[value] for table in self.file.tables.values() if value in table}
 
     def term(self, finding: str, leaf: str) -> Any:
         """The finding's phrase, lay words or look-alikes, in this language where it has them."""
@@ -127,45 +128,36 @@ class Lexicon:
         value = list(value) if isinstance(value, tuple) else value
         if told := self.own.get(f"findings.{finding}.{leaf}"):
             return told.split(LIST_MARK) if isinstance(value, list) else told
-        return self.data.get("terms", {}).get(finding, {}).get(leaf, value)
+        return self.file.terms.get(finding, {}).get(leaf, value)
 
     def said_of(self, value: str) -> set[str]:
         """What a code or a quoted text on record is called: a structure, a fixed statement, a filling, a text of a card."""
         code, _, tone = value.partition(": ")
-        tone = tone.replace(".", str(self.data["numbers"]["decimal"]))
-        filled = self.own.get(f"remarks.filled_by_{code}") or self.data["tables"].get("filled_by", {}).get(code)
+        tone = tone.replace(".", self.file.numbers.decimal)
+        filled = self.own.get(f"remarks.filled_by_{code}") or self.file.tables.get("filled_by", {}).get(code)
         told = (
-            self.own.get(f"structures.{value}"), self.data["notices"].get(value), self.own.get(f"quotes.{value}"),
-            self.data["quotes"].get(value), None if filled is None else str(filled).format(tone=tone),
+            self.own.get(f"structures.{value}"), self.file.notices.get(value), self.own.get(f"quotes.{value}"),
+            self.file.quotes.get(value), None if filled is None else filled.format(tone=tone),
         )
-        return {str(one) for one in told if one}
+        return {one for one in told if one}
 
     def numbers(self, text: str) -> list[Number]:
         """The numbers in `text`, by the language's own marks."""
-        marks = self.data["numbers"]
-        return list(_numbers(text, marks["decimal"], marks["group"]))
+        return list(_numbers(text, self.file.numbers.decimal, self.file.numbers.group))
 
     def plain_numbers(self, text: str) -> list[Number]:
         """The numbers in `text`, by the marks that computers write."""
         return list(_numbers(text, ".", ","))
 
     def _names_of(self, finding: str) -> tuple[str, ...]:
-        tables = (table for name, table in self.data["tables"].items() if name not in (ASKED_FIRST, SIDE_RULES))
-        plain = [finding, finding.replace("_", " "), *(str(table[finding]) for table in tables if finding in table)]
+        tables = (table for name, table in self.file.tables.items() if name not in (ASKED_FIRST, SIDE_RULES))
+        plain = [finding, finding.replace("_", " "), *(table[finding] for table in tables if finding in table)]
         start = f"findings.{finding}."
         own = {key.removeprefix(start): text for key, text in self.own.items() if key.startswith(start)}
         told = [text for leaf, text in own.items() if leaf != "look_alikes"]
         told += [str(self.term(finding, leaf)) for leaf in ("phrase", "lay") if self.term(finding, leaf)]
-        quoted = [str(form).format(own.get("name", name)) for form in self.data.get("cases", {}).values() for name in plain]
+        quoted = [form.format(own.get("name", name)) for form in self.file.cases.values() for name in plain]
         return _longest([*plain, *told, *quoted])
-
-
-def _with_labels(labels: Mapping[str, Any], own: Iterable[tuple[list[str], str]]) -> dict[str, Any]:
-    """The labels, with the modality's own in their places."""
-    found = dict(labels)
-    for (head, *rest), text in own:
-        found[head] = _with_labels(found.get(head, {}), [(rest, text)]) if rest else text
-    return found
 
 
 def find_phrases(text: str, phrases: Mapping[str, Iterable[str]]) -> list[Found]:
@@ -218,23 +210,6 @@ def _numbers(text: str, decimal: str, group: str) -> Iterator[Number]:
             -float(digits) if negative else float(digits), len(digits.partition(".")[2]), match.start(), match.end(),
             after.startswith("%"), match[1] != "",
         )
-
-
-@lru_cache(maxsize=8)
-def _own_labels(language: str) -> Mapping[str, Any]:
-    """The words of pages around their stories, from the file that stands beside the templates; empty for others' languages."""
-    file = resources.files("storyxai.pages") / "templates" / f"{language}.json"
-    labels: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return labels
-
-
-def _merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables as one, those within them too; a later one goes before an earlier."""
-    found: dict[str, Any] = {}
-    for key, value in (item for table in tables for item in table.items()):
-        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
-        found[key] = _merged(found[key], value) if both else value
-    return found
 
 
 def bare_text(text: str) -> str:

@@ -85,8 +85,8 @@ def _facts(text: str, lexicon: Lexicon, words: PlainWords) -> list[str]:
 def _named(text: str, lexicon: Lexicon) -> list[Found]:
     """Findings, methods, tiers, sides and zones in `text`, by what they are on record."""
     kinds: dict[str, Mapping[str, Iterable[str]]] = {
-        "finding": lexicon.findings, "method": lexicon.methods, "tier": lexicon.tiers, "side": lexicon.data["sides"],
-        "zone": {zone: (zone, said) for zone, said in lexicon.data["tables"]["zone"].items()},
+        "finding": lexicon.findings, "method": lexicon.methods, "tier": lexicon.tiers, "side": lexicon.file.sides,
+        "zone": {zone: (zone, said) for zone, said in lexicon.file.tables["zone"].items()},
     }  # fmt: skip
     return find_phrases(text, {f"{kind} {what}": said for kind, known in kinds.items() for what, said in known.items()})
 

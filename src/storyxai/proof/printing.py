@@ -53,15 +53,15 @@ def prints_cell(text: str, value: Any, lexicon: Lexicon, path: str = "") -> bool
     if is_remark(value) or is_remarks(value):
         return _says(text, value, lexicon)
     if isinstance(value, bool):
-        return _same(text, str(labels["yes" if value else "no"]))
+        return _same(text, labels.answer(yes=value))
     if _numeric(value):
         return _plain_all(text, value if isinstance(value, list) else [value], lexicon)
     if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(item, Mapping) for item in value)):
-        return _same(text, f"{len(value)} {labels['entry' if len(value) == 1 else 'entries']}")
+        return _same(text, labels.counted(len(value)))
     if isinstance(value, list):
         value = [next(iter(lexicon.said_of(str(item))), str(item)) for item in value]
         return _prints_list(text, value, lexicon) or _squeezed(text) == _squeezed(", ".join(map(str, value)))
-    tiers = {str(labels[table].get(value, "")) for table in ("tiers", "scored")} if path.endswith(".tier") else set()
+    tiers = {table.get(value, "") for table in (labels.tiers, labels.scored)} if path.endswith(".tier") else set()
     said = {str(value), str(value)[:12], str(value).replace("_", " "), *lexicon.tables_of(str(value)), *tiers}
     said |= lexicon.said_of(str(value))
     return any(_same(text, one) for one in said)
@@ -83,9 +83,9 @@ def prints_number(number: Number, value: float, *, scale: float = 1.0) -> bool:
 
 def is_frequency(text: str, share: float, base: int, lexicon: Lexicon) -> bool:
     """Whether `text` says `share` as "about k in base", "more than ..." or "fewer than ..." in the language's words."""
-    joins = lexicon.data["joins"]
-    for word in ("about", "more_than", "fewer_than"):
-        pattern = re.escape(str(joins[word])).replace(r"\{\}", r"(\d+)")
+    joins = lexicon.file.joins
+    for word, form in (("about", joins.about), ("more_than", joins.more_than), ("fewer_than", joins.fewer_than)):
+        pattern = re.escape(form).replace(r"\{\}", r"(\d+)")
         found = re.fullmatch(pattern, text.strip(), re.IGNORECASE)
         if found and len(found.groups()) == 2:
             k, whole = sorted(map(int, found.groups()))
@@ -123,10 +123,11 @@ def _plain_all(text: str, values: Sequence[float], lexicon: Lexicon) -> bool:
 def prints_bounded(text: str, number: Number, value: float, lexicon: Lexicon) -> bool:
     """Whether the number prints the value, or is the end that it lies "below" or "above" in the language's words."""
     before, step = text[: number.start].rstrip().casefold(), 10.0**-number.decimals
-    for word, holds in (("below", 0 < value < step / 2), ("above", 1 - step / 2 <= value < 1)):
-        said = str(lexicon.data["joins"][word]).partition("{}")[0].strip().casefold()
+    joins = lexicon.file.joins
+    ends = ((joins.below, step, 0 < value < step / 2), (joins.above, 1 - step, 1 - step / 2 <= value < 1))
+    for form, end, holds in ends:
+        said = form.partition("{}")[0].strip().casefold()
         if said and before.endswith(said):
-            end = step if word == "below" else 1 - step
             return holds and abs(number.value - end) < _EPSILON
     return prints_number(number, value)
 
@@ -136,13 +137,13 @@ def _left_over(text: str, numbers: Iterable[Number], lexicon: Lexicon) -> list[s
     bare = text
     for number in sorted(numbers, key=lambda one: -one.start):
         bare = f"{bare[: number.start]} {bare[number.end :]}"
-    to = words_of(str(lexicon.labels.get("to", "")))
+    to = words_of(lexicon.labels.to)
     return [word for word in words_of(bare) if word not in lexicon.joins and word not in to]
 
 
 def _prints_zones(text: str, value: str, lexicon: Lexicon) -> bool:
     """Whether the zones named are those recorded, and no other."""
-    known = {zone: {zone, said} for zone, said in lexicon.data["tables"]["zone"].items()}
+    known = {zone: {zone, said} for zone, said in lexicon.file.tables["zone"].items()}
     meant = {zone.strip() for zone in value.split(",")}
     phrases = {zone: known.get(zone, {zone}) for zone in meant | set(known)}
     return {hit.what for hit in find_phrases(text, phrases)} == meant and not _other_words(
@@ -170,7 +171,7 @@ def _other_words(text: str, known: Iterable[str], lexicon: Lexicon) -> list[str]
 
 def _said_of(value: str, kind: str, table: str, lexicon: Lexicon, path: str) -> set[str]:
     """All that a recorded text may read as."""
-    if table in lexicon.data["tables"]:
+    if table in lexicon.file.tables:
         return {lexicon.table(table, value)}
     if kind == "short":
         return {value[:12]}
@@ -178,7 +179,7 @@ def _said_of(value: str, kind: str, table: str, lexicon: Lexicon, path: str) -> 
     said = {value, value.rstrip("."), *lexicon.tables_of(value), *told, *(one.rstrip(".") for one in told)}
     if kind == "data":
         parts = re.fullmatch(r"(\w+) \(([\w ]+)\)", value)
-        sets, kinds = lexicon.data["tables"]["data_set"], lexicon.data["tables"]["data_part"]
+        sets, kinds = lexicon.file.tables["data_set"], lexicon.file.tables["data_part"]
         if parts and parts[1] in sets and parts[2] in kinds:
             return {f"{sets[parts[1]]}, {kinds[parts[2]]}"}
     return said

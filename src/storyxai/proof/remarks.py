@@ -36,17 +36,17 @@ def says_remarks(text: str, remarks: Sequence[Remark], lexicon: Lexicon, prints:
 
 def _pattern(remark: Remark, lexicon: Lexicon, slots: list[tuple[Any, str]]) -> str:
     """The remark's text as a pattern with a group for each of its values, which `slots` collects."""
-    text = lexicon.own.get(f"remarks.{remark.code}") or lexicon.data["remarks"].get(remark.code, remark.code)
+    text = lexicon.own.get(f"remarks.{remark.code}") or lexicon.file.remarks.get(remark.code, remark.code)
     parts, end = [], 0
-    for mark in _MARK.finditer(str(text).rstrip(".")):
-        parts.append(re.escape(str(text)[end : mark.start()]))
+    for mark in _MARK.finditer(text.rstrip(".")):
+        parts.append(re.escape(text[end : mark.start()]))
         end = mark.end()
         if mark[3]:
             parts.append(_pattern(remark.parts[mark[3]], lexicon, slots))
         else:
             slots.append((remark.values.get(mark[1]), mark[2]))
             parts.append("(.+?)")
-    return "".join([*parts, re.escape(str(text).rstrip(".")[end:])])
+    return "".join([*parts, re.escape(text.rstrip(".")[end:])])
 
 
 def _says(said: str, value: Any, how: str, lexicon: Lexicon, prints: Prints) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from storyxai.evidence.schema import EvidenceRecord
 from storyxai.proof.lexicon import Lexicon
@@ -28,10 +28,11 @@ def dropped(audience: str, cited: set[str], keys: Collection[str], lexicon: Lexi
 
     `cited` are all paths that its sentences cite, `keys` the forms of its sentences.
     """
-    known = lexicon.data.get(audience)
+    known = lexicon.file.templates.get(audience, {})
     for name in FIXED.get(audience, ()):
         key = f"{audience}.{name}"
-        if isinstance(known, Mapping) and _is_said(known.get(name), lexicon.own.get(key)) and key not in keys:
+        told = lexicon.own.get(key, known[name].text if name in known else "")  # an empty one is not said
+        if told and key not in keys:
             yield f"leaves out the sentence “{key}”, which stands on every such page"
     for path, what in _must_cite(audience, lexicon.facts):
         if path not in cited:
@@ -43,11 +44,6 @@ def dropped(audience: str, cited: set[str], keys: Collection[str], lexicon: Lexi
                     if item.withheld_because == why]  # fmt: skip
             if not cited.intersection(same):
                 yield f"leaves out why maps of {finding} are withheld"
-
-
-def _is_said(ours: Any, own: str | None) -> bool:
-    """Whether the language has a text for a sentence, or the modality its own: an empty one is not said."""
-    return bool(own if own is not None else ours["text"] if isinstance(ours, Mapping) else ours)
 
 
 def refused(facts: EvidenceRecord) -> bool:

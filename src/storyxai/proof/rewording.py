@@ -106,9 +106,9 @@ def reworded_story(story: Story, page: PageRewording, lexicon: Lexicon) -> Story
     """The story with its accepted paragraphs, and with one sentence at its end that says so; citations stay as they were."""
     taken = {one.told: one.reworded for one in page.paragraphs if not one.refused}
     sections = [_reworded(section, taken) for section in story.sections]
-    note = lexicon.data["rewording"]["some" if page.said else "none"]
+    note = lexicon.file.templates["rewording"]["some" if page.said else "none"]
     last = sections[-1]
-    sections[-1] = replace(last, sentences=(*last.sentences, Sentence(note["text"], tuple(note["cites"]))))
+    sections[-1] = replace(last, sentences=(*last.sentences, Sentence(note.text, note.cites)))
     return replace(story, sections=tuple(sections))
 
 

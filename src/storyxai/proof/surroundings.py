@@ -11,7 +11,7 @@ from typing import Final
 from storyxai.errors import CitationError
 from storyxai.evidence.record import resolve
 from storyxai.evidence.schema import BoxRecord
-from storyxai.proof.lexicon import Lexicon, bare_text, find_phrases, strings_in
+from storyxai.proof.lexicon import Lexicon, bare_text, find_phrases
 from storyxai.proof.page import Chip, Gauge, Page, Row, Tile
 from storyxai.proof.printing import prints_number
 from storyxai.types import Release
@@ -33,15 +33,15 @@ def surrounding_problems(
 
     `texts` are a reader's own title and headings; None where nobody knows them, and all other text is let pass.
     """
-    released = "" if release is None else str(lexicon.labels["released"]).format(by=release.by, time=release.time)
-    if len(page.research) < 2 or any(line != lexicon.labels["research_use"] for line in page.research):
+    released = "" if release is None else lexicon.labels.released.format(by=release.by, time=release.time)
+    if len(page.research) < 2 or any(line != lexicon.labels.research_use for line in page.research):
         yield "lacks the line that it is for research use only, at its head or its foot"
     yield from (f"hides “{text}” from its reader" for text in page.hidden)
     yield from (f"holds {what}" for what in page.foreign)
     yield from (f"has two elements called {name}" for name in page.twice)
     yield from (f"says “{said.text}” more than once" for said, count in Counter(page.said).items() if count > 1)
     if page.form in HELD_FORMS:
-        held = page.held or lexicon.labels["held_back"] in page.other
+        held = page.held or lexicon.labels.held_back in page.other
         yield from _release_problems(page, released, held=held)
     for chip in page.chips:
         yield from _chip_problems(chip, lexicon)
@@ -84,26 +84,26 @@ def _chips_missing(chips: Sequence[Chip], lexicon: Lexicon) -> Iterator[str]:
 
 
 def _says_tier(text: str, finding: str, lexicon: Lexicon) -> bool:
-    table = "scored" if "calibration" in lexicon.facts.gaps else "tiers"
-    return text.casefold() == str(lexicon.labels[table][lexicon.facts.findings[finding].tier]).casefold()
+    tier = lexicon.facts.findings[finding].tier
+    return text.casefold() == lexicon.labels.tier(tier, calibrated="calibration" not in lexicon.facts.gaps).casefold()
 
 
 def _row_problems(row: Row, lexicon: Lexicon) -> Iterator[str]:
     """Whether a row's values are of the finding at its head, and stand under the heads of their columns."""
-    columns = lexicon.labels["columns"]
+    columns = lexicon.labels.columns
     head = next((name for name, called in lexicon.findings.items() if row.head.casefold() in map(str.casefold, called)), "")
     for column, path in row.values:
         parts = path.split(".")
         of = next((part for part in parts if part in lexicon.findings), "")
         if of and head and of != head:
             yield f"names {row.head} beside a value of {of} ({path})"
-        heads = {str(columns[part]) for part in parts[-2:] if part in columns}
+        heads = {columns[part] for part in parts[-2:] if part in columns}
         if heads and parts[0] != "provenance" and column not in heads:
             yield f"puts the value of {path} under “{column}”"
 
 
 def _gauge_problems(gauge: Gauge, lexicon: Lexicon) -> Iterator[str]:
-    said = _read_by(str(lexicon.labels["gauge_alt"]), gauge.alt)
+    said = _read_by(lexicon.labels.gauge_alt, gauge.alt)
     finding = next((hit.what for hit in find_phrases(said.get("finding", ""), lexicon.findings)), "")
     if not finding:
         yield f"has a line that says “{gauge.alt}”, which names no finding"
@@ -144,7 +144,7 @@ def _tile_problems(tile: Tile, page: Page, lexicon: Lexicon) -> Iterator[str]:
 
 def map_of(tile: Tile, lexicon: Lexicon) -> tuple[str, str] | None:
     """The finding and the method of the map that a picture's words name, None where they name none."""
-    said = _read_by(str(lexicon.labels["map_alt"]), tile.alt)
+    said = _read_by(lexicon.labels.map_alt, tile.alt)
     finding = next((hit.what for hit in find_phrases(said.get("finding", ""), lexicon.findings)), "")
     method = next((hit.what for hit in find_phrases(said.get("method", ""), lexicon.methods)), "")
     return (finding, method) if finding and method else None
@@ -169,7 +169,7 @@ class _Known:
         self._lexicon = lexicon
         self._texts = lexicon.said_anywhere | set(map(bare_text, given))
         # A button says what stands behind the last colon of a picture's title.
-        parts = (part for text in strings_in(lexicon.labels) for part in {text, text.split(": ")[-1]})
+        parts = (part for text in lexicon.page_texts for part in {text, text.split(": ")[-1]})
         self._forms = [part for part in parts if _SLOT.search(part)]
 
     def explains(self, text: str, deep: int = 0) -> bool:

@@ -15,10 +15,6 @@ __all__ = ["Claim", "Form", "Reading", "forms_of", "readings"]
 
 _MARK: Final = re.compile(r"\[([^\]|]+)\|([^\]]+)\]|\{(\w+)\}")
 _VARIABLE: Final = re.compile(r"<(\w+)>")
-_NO_FORMS: Final = frozenset({
-    "joins", "numbers", "tier_phrases", "tables", "terms", "page", "sides", "cases", "notices", "quotes",
-    "remarks", "readability", "modalities",
-})  # fmt: skip
 NAMED: Final = frozenset("FMGI")
 MOST_BINDINGS: Final = 64
 
@@ -94,13 +90,10 @@ class Reading:
 def forms_of(lexicon: Lexicon) -> tuple[Form, ...]:
     """All sentence templates of the language, those of the record's modality in the place of the language's own."""
     forms = []
-    for room, entries in lexicon.data.items():
-        if room in _NO_FORMS or not isinstance(entries, Mapping):
-            continue
-        for name, entry in entries.items():
-            key, given = f"{room}.{name}", entry if isinstance(entry, Mapping) else {"text": entry, "cites": ()}
-            if isinstance(given.get("text"), str) and (text := lexicon.own.get(key, given["text"])):
-                forms.append(Form(key, text, tuple(given.get("cites", ()))))
+    for room, entries in lexicon.file.templates.items():
+        for name, template in entries.items():
+            if text := lexicon.own.get(f"{room}.{name}", template.text):
+                forms.append(Form(f"{room}.{name}", text, template.cites))
     return (*forms, *(Form(key, text) for key, text in lexicon.own.items() if is_own_sentence(key)))
 
 

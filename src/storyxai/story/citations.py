@@ -117,9 +117,9 @@ def _check_sentence(
     cited = {finding for finding in facts.terms if any(f".{finding}." in f".{path}." for path in sentence.cites)}
     named = [alias for finding in cited for alias in called[finding]]
     named += [name for path in sentence.cites if path.startswith(_GROUPS) for name in path.split(".")[2:4]]
-    rest = _cut(sentence.text, [*quoted, *named, *words.data["fixed_phrases"]])
+    rest = _cut(sentence.text, [*quoted, *named, *words.file.fixed_phrases])
     _check_numbers(sentence, rest, [resolve(record, path) for path in sentence.cites], words)
-    for side, spoken in words.sides().items():
+    for side, spoken in words.file.sides.items():
         said = next((word for word in spoken if _holds(rest, word)), None)
         if said and not _cited_word((side, *spoken), sentence, quoted):
             raise CitationError(f"“{sentence.text}” names a side ({said}) that its citations do not")
@@ -176,9 +176,9 @@ def _number_pattern(decimal: str, group: str) -> re.Pattern[str]:
 
 def _numbers_in(text: str, words: Words) -> list[tuple[re.Match[str], str]]:
     """The numbers that `text` prints, each with its digits as a computer writes them."""
-    marks = words.data["numbers"]
-    found = _number_pattern(marks["decimal"], marks["group"]).finditer(text)
-    return [(m, m["digits"].replace(marks["group"], "").replace(marks["decimal"], ".")) for m in found]
+    marks = words.file.numbers
+    found = _number_pattern(marks.decimal, marks.group).finditer(text)
+    return [(m, m["digits"].replace(marks.group, "").replace(marks.decimal, ".")) for m in found]
 
 
 def _check_numbers(sentence: Sentence, text: str, values: Iterable[Any], words: Words) -> None:
@@ -215,7 +215,7 @@ def _is_printing(sign: str, digits: str, number: float, scale: int, bounded: boo
 
 
 def _bound_words(words: Words) -> tuple[str, ...]:
-    told = (words.data["joins"][name].partition("{}")[0].strip() for name in ("below", "above"))
+    told = (text.partition("{}")[0].strip() for text in (words.file.joins.below, words.file.joins.above))
     return tuple(word for word in told if word)
 
 
@@ -247,7 +247,7 @@ def _check_figure(figure: str, record: Mapping[str, object]) -> None:
 
 
 def _tiers_said(text: str, words: Words) -> set[str]:
-    return {tier for tier, phrases in words.data["tier_phrases"].items() if any(_holds(text, one) for one in phrases)}
+    return {tier for tier, phrases in words.file.tier_phrases.items() if any(_holds(text, one) for one in phrases)}
 
 
 def _tier_of(path: str) -> str:

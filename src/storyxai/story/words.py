@@ -6,23 +6,23 @@ A template is a text with marks `[path|format]`, or {"text": ..., "cites": [...]
 `[F|within]` as they stand within a sentence, `[F|case:genitive]` in a case that the language's file has under `cases`.
 When a path is not in the record, or is null or empty there, the sentence is left out. What a path brings is never read as
 a template again, whatever stands in it. `{quantity}` is what the model's numbers are: probabilities, or scores where no
-calibration came with it. Another language is another file (`storyxai.catalogue`); its templates are checked when it is
+calibration came with it. Another language is another file (`storyxai.catalogue.files`); its templates are checked when it is
 loaded, and one that names a path which no record has is refused.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import msgspec
 
-from storyxai.catalogue import Catalogue, load_catalogue
+from storyxai.catalogue.files import Source, load_catalogue
+from storyxai.catalogue.language import NAMED_HOW, Language, Template, format_kind
 from storyxai.errors import CitationError, InputError, UnknownNameError
 from storyxai.evidence.record import digits_apart, figure_name, resolve, typed_record
 from storyxai.evidence.schema import EvidenceRecord, TermRecord, unknown_part
@@ -40,54 +40,27 @@ from storyxai.modalities.words import (
 from storyxai.story.readability import MEASURES
 from storyxai.types import Remark, Section, Sentence
 
-__all__ = ["Teller", "Template", "Words", "check_template", "load_words", "words_of"]
+__all__ = ["Teller", "Words", "check_template", "load_words", "words_of"]
 
 _SLOT = re.compile(r"\{\w*\}")
 _MARK = re.compile(r"\[([^\]|]+)\|([^\]]+)\]|\{(\w+)\}")
-_NO_TEMPLATES = frozenset({
-    "joins", "numbers", "tier_phrases", "sides", "tables", "terms", "cases", "notices", "quotes", "remarks", "readability",
-    "page", "modalities",
-})
-"""Parts of a language's file that hold no templates."""
 _NAME = re.compile(r"<(\w+)>")
 DRAFTED_IN = "en"
 """The language in which models write drafts."""
 REMARKS_MARK = "; "
 """Between remarks that are told as one text."""
-_NAMES = ("name", "within", "case")
-_OPTIONAL = ("terms", "page", "modalities", "quotes", "rewording")
-"""Rooms of a language's file that may lack what ours has."""
-
-
-@dataclass(frozen=True)
-class Template:
-    """A text with marks, the paths that it rests on beside those it prints, and pairs of paths that it compares."""
-
-    text: str
-    cites: tuple[str, ...] = ()
-    apart: tuple[tuple[str, str], ...] = ()
-
-    def paths(self) -> Iterator[str]:
-        """Every path that the template names."""
-        yield from (mark[1] for mark in _MARK.finditer(self.text) if mark[1] and _kind(mark[2]) not in _NAMES)
-        yield from self.cites
-        yield from (path for pair in self.apart for path in pair)
-
-    def formats(self) -> Iterator[str]:
-        """Every format that its marks ask for."""
-        yield from (mark[2] for mark in _MARK.finditer(self.text) if mark[2])
 
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """All wording of one language. `data` is the language's file.
+    """All wording of one language. `file` is what the language's file says.
 
     `own` are the words of the modality that is told of, by the keys of `storyxai.modalities.words`: the names of its findings,
     and texts that stand in for those of templates ("patient.looked", which still cites what it cited; "" is not said).
     """
 
     language: str
-    data: Mapping[str, Any]
+    file: Language
     own: Mapping[str, str] = field(default_factory=dict)
 
     def template(self, key: str) -> Template:
@@ -95,8 +68,8 @@ class Words:
         if is_own_sentence(key):
             return Template(self.own.get(key, ""))
         room, name = key.split(".", 1)
-        ours = _template(self.data[room][name])
-        return replace(ours, text=self.own[key]) if key in self.own else ours
+        ours = self.file.templates[room][name]
+        return msgspec.structs.replace(ours, text=self.own[key]) if key in self.own else ours
 
     def own_sentences(self, start: str) -> list[str]:
         """The keys of the modality's own sentences that begin with `start`, sorted."""
@@ -108,27 +81,27 @@ class Words:
 
     def word(self, table: str, value: str) -> str:
         """`value` in this language by a table; with spaces for underscores where the table does not have it."""
-        return str(self.data["tables"].get(table, {}).get(value, value.replace("_", " ")))
+        return self.file.word(table, value)
 
     def term(self, finding: str, leaf: str, value: Any) -> Any:
         """`value` (the "phrase", "lay" or "look_alikes" of a finding on record) in this language, as it is where not known."""
         told = self.own.get(f"findings.{finding}.{leaf}")
         if told is not None:
             return told.split(LIST_MARK) if isinstance(value, list) else told
-        return self.data.get("terms", {}).get(finding, {}).get(leaf, value)
+        return self.file.terms.get(finding, {}).get(leaf, value)
 
     def finding(self, finding: str, case: str = "name") -> str:
         """The plain name of a finding, or that name in a case of the language; quoted in that case where nobody declined it."""
         if told := self.own.get(f"findings.{finding}.{case}"):
             return told
-        return self.word("finding", finding) if case == "name" else str(self.data["cases"][case].format(self.finding(finding)))
+        return self.word("finding", finding) if case == "name" else self.file.cases[case].format(self.finding(finding))
 
     def aliases(self, finding: str, term: TermRecord) -> set[str]:
         """Everything that a finding with this term on record is called in this language."""
         start, end = f"findings.{finding}.", ".look_alikes"
         declined = {text for key, text in self.own.items() if key.startswith(start) and not key.endswith(end)}
         called = {self.term(finding, "phrase", term.phrase), self.term(finding, "lay", term.lay)}
-        cases = {self.finding(finding, case) for case in ("name", *self.data["cases"])}
+        cases = {self.finding(finding, case) for case in ("name", *self.file.cases)}
         return {finding, finding.replace("_", " "), *declined, *called, *cases}
 
     def spoken(self, path: str, value: Any) -> Any:
@@ -138,7 +111,7 @@ class Words:
             finding, _, leaf = rest.rpartition(".")
             return self.term(finding, leaf, value)
         if room == "notices" and isinstance(value, str):
-            return self.data["notices"].get(value, value)
+            return self.file.notices.get(value, value)
         if room == "learned" and rest.endswith((".verdict", ".name")):
             return self.word("learned_concept" if rest.endswith(".name") else "verdict", str(value))
         if _is_remark(value):
@@ -158,17 +131,17 @@ class Words:
 
     def grade(self, text: str) -> float | None:
         """The school grade that `text` asks for, None where the language names no measure of it."""
-        measure = MEASURES.get(str(self.data["readability"]["measure"]))
+        measure = MEASURES.get(self.file.readability.measure or "")
         return None if measure is None else measure(text)
 
     def quote(self, text: str) -> str:
         """A text of a card in this language, as it is where nobody translated it."""
-        return self.own.get(f"quotes.{text}") or str(self.data["quotes"].get(text, text))
+        return self.own.get(f"quotes.{text}") or self.file.quotes.get(text, text)
 
     def remark(self, remark: Remark) -> str:
         """What a remark on record says; a sentence begins with a capital. A code that nobody worded stands for itself."""
         code, values = remark.code, remark.values
-        text = self.own.get(f"remarks.{code}") or self.data["remarks"].get(code)
+        text = self.own.get(f"remarks.{code}") or self.file.remarks.get(code)
         if text is None:
             return code.replace("_", " ")
         parts = {name: self.remark(part) for name, part in remark.parts.items()}
@@ -194,46 +167,42 @@ class Words:
         """What is called so when it is hidden."""
         return self.own.get(f"structures.{name}") or self.word("structure", name)
 
-    def sides(self) -> Mapping[str, tuple[str, ...]]:
-        """The words that name each side, by the record's word for it."""
-        return {side: tuple(words) for side, words in self.data["sides"].items()}
-
     def number(self, value: float, form: str) -> str:
         """`value` printed by Python's format `form` with this language's decimal and grouping marks."""
-        marks = self.data["numbers"]
-        return format(value, form).translate({ord("."): marks["decimal"], ord(","): marks["group"]})
+        marks = self.file.numbers
+        return format(value, form).translate({ord("."): marks.decimal, ord(","): marks.group})
 
     def filling(self, fill: str) -> str:
         """What hides parts of an image: a word of the table "filled_by", or one and the tone that it was."""
         code, _, tone = fill.partition(": ")
-        told = self.own.get(f"remarks.filled_by_{code}") or self.data["tables"]["filled_by"].get(code, fill)
-        return str(told).format(tone=tone.replace(".", str(self.data["numbers"]["decimal"])))
+        told = self.own.get(f"remarks.filled_by_{code}") or self.file.tables["filled_by"].get(code, fill)
+        return told.format(tone=tone.replace(".", self.file.numbers.decimal))
 
     def listed(self, items: Iterable[str]) -> str:
         """The items as one phrase: "a", "a and b", "a, b and c"."""
-        many, joins = list(items), self.data["joins"]
+        many, joins = list(items), self.file.joins
         if len(many) < 2:
             return "".join(many)
-        return f"{joins['comma'].join(many[:-1])}{joins['last']}{many[-1]}"
+        return f"{joins.comma.join(many[:-1])}{joins.last}{many[-1]}"
 
     def either(self, items: Iterable[str]) -> str:
         """The items as a choice: "a", "a or b", "a, b or c"."""
-        many, joins = list(items), self.data["joins"]
-        return "".join(many) if len(many) < 2 else f"{joins['comma'].join(many[:-1])}{joins['or']}{many[-1]}"
+        many, joins = list(items), self.file.joins
+        return "".join(many) if len(many) < 2 else f"{joins.comma.join(many[:-1])}{joins.either}{many[-1]}"
 
     def within(self, name: str) -> str:
         """The name of a finding as it stands within a sentence: in small letters where the language writes names so."""
-        if self.data["joins"]["names"] != "lower":
+        if self.file.joins.names != "lower":
             return name
         return " ".join(word.lower() if word[:1].isupper() and word[1:].islower() else word for word in name.split(" "))
 
     def counted(self, count: int) -> str:
         """A count as it is told: one in words."""
-        return str(self.data["joins"]["one"]) if count == 1 else str(count)
+        return self.file.joins.one if count == 1 else str(count)
 
     def tick(self, value: float) -> str:
         """A number at an axis, as short as it is."""
-        return f"{value:g}".replace(".", str(self.data["numbers"]["decimal"]))
+        return f"{value:g}".replace(".", self.file.numbers.decimal)
 
     def printed(self, value: Any, how: str, *, digits: int = 2) -> str:
         """`value` printed by the format called `how`; "table:NAME" looks a word up; `digits` are those of decimals."""
@@ -293,7 +262,7 @@ class Teller:
         def print_mark(mark: re.Match[str]) -> str:
             if mark[3]:
                 return given[mark[3]]
-            if _kind(mark[2]) in _NAMES:
+            if format_kind(mark[2]) in NAMED_HOW:
                 return self._name(mark[1], mark[2], (names or {})[mark[1]])
             path = self._named(mark[1], names)
             value = self.worded(path)
@@ -307,7 +276,8 @@ class Teller:
 
     def quantity(self) -> str:
         """What the model's numbers are called: probabilities, or scores where no calibration came with it."""
-        return str(self.words.data["joins"]["probability" if self.calibrated else "score"])
+        joins = self.words.file.joins
+        return joins.probability if self.calibrated else joins.score
 
     @property
     def calibrated(self) -> bool:
@@ -316,7 +286,7 @@ class Teller:
 
     def lacks(self, room: str) -> list[list[Sentence]]:
         """One sentence for each part that the model did not bring, from the templates in `room`."""
-        known = self.words.data[room]
+        known = self.words.file.templates[room]
         return [self.say(f"{room}.{gap}" if gap in known else f"{room}.other", slots={"gap": gap})
                 for gap in self.facts.gaps]
 
@@ -348,7 +318,7 @@ class Teller:
 
     def side_doubts(self) -> list[str]:
         """Paths of the failed checks that put the film's left and right in doubt."""
-        gate, rules = self.facts.gate, self.words.data["tables"].get(SIDE_RULES, {})
+        gate, rules = self.facts.gate, self.words.file.tables.get(SIDE_RULES, {})
         return [f"gate.{rule}.passed" for rule in rules if rule in gate and gate[rule].passed is False]
 
     def named(self, finding: str) -> str:
@@ -408,115 +378,78 @@ def load_words(language: str, record: Mapping[str, object] | None = None) -> Wor
     Raises: UnknownNameError naming the nearest language; InputError naming file and line of a template that cannot be
     told: it names a path that no record has, or the file lacks what ours has.
     """
-    catalogue = load_catalogue(language)
-    words = _checked_words(catalogue.language, catalogue.source, catalogue.text)
+    words = _checked_words(load_catalogue(language).source, language)
     if record is None:
         return words
-    return _with_own(words, *words_on_record(record, language, words.data))
+    return _with_own(words, *words_on_record(record, language, words.file))
 
 
 def words_of(modality: Modality, language: str = "en") -> Words:
     """The words of `language` for images of a modality that is at hand. Raises: as `load_words`."""
     words = load_words(language)
-    return _with_own(words, modality.key, words_in(modality.words.get(language, {}), english_words(modality), words.data))
+    return _with_own(words, modality.key, words_in(modality.words.get(language, {}), english_words(modality), words.file))
 
 
 def _with_own(words: Words, modality: str, own: Mapping[str, str]) -> Words:
     """The words of a language with those of a modality before them. Raises: InputError for one that cannot be told."""
     _check_own(words, own, modality)
-    return replace(words, own=own, data=with_own_tables(words.data, own))
+    return replace(words, own=own, file=with_own_tables(words.file, own))
 
 
 def _check_own(words: Words, own: Mapping[str, str], modality: str) -> None:
     """Nothing, where every text of a modality's own stands in for one of the language's file. Raises: InputError."""
-    source = f"modality '{modality}', words in '{words.language}'"
+    source = Source(f"modality '{modality}', words in '{words.language}'", "")
     for key, text in own.items():
         room, _, name = key.partition(".")
         if not name or room in WORD_ROOMS:
             continue
-        if room in _NO_TEMPLATES or not (name in words.data.get(room, ()) or is_own_sentence(key)):
-            raise InputError(source, f"name the template '{key}', which is not known", mend="our en.json has all of them")
-        check_template(key, Template(text), Catalogue(words.language, source, "", words.data))
+        if not (name in words.file.templates.get(room, ()) or is_own_sentence(key)):
+            raise InputError(source.name, f"name the template '{key}', which is not known", mend="our en.json has all of them")
+        check_template(key, Template(text), source, words.file.cases)
 
 
 @lru_cache(maxsize=8)
-def _checked_words(language: str, source: str, text: str) -> Words:
-    catalogue = load_catalogue(language)
-    ours = load_catalogue("en")
-    for room, entries in ours.data.items():
-        lacking = set(entries) - set(catalogue.data.get(room, ())) if isinstance(entries, dict) else set()
-        if room not in _OPTIONAL and (room not in catalogue.data or lacking):
-            named = f"{room}.{min(lacking)}" if lacking else room
-            raise InputError(source, f"lacks '{named}'", mend="add it; our own en.json has all that is needed")
-    if (measure := catalogue.data["readability"].get("measure")) and measure not in MEASURES:
-        raise UnknownNameError(f"{source}, line {catalogue.line_of('measure')}: readability", measure, tuple(MEASURES))
-    data = dict(catalogue.data)
-    for room, entries in catalogue.data.items():
-        if isinstance(entries, dict) and room not in _NO_TEMPLATES:
-            data[room] = {name: _checked(f"{room}.{name}", entry, catalogue, ours) for name, entry in entries.items()}
-    for room in ("joins", "remarks"):
-        for name, text_ in ours.data[room].items():
-            _check_slots(f"{room}.{name}", str(catalogue.data[room][name]), text_, catalogue)
-    return Words(language, data)
+def _checked_words(source: Source, language: str) -> Words:
+    catalogue, ours = load_catalogue(language), load_catalogue("en")
+    if (measure := catalogue.told.readability.measure) and measure not in MEASURES:
+        raise UnknownNameError(f"{source.at('measure')}: readability", measure, tuple(MEASURES))
+    for room, entries in catalogue.told.templates.items():
+        for name, template in entries.items():
+            key, english = f"{room}.{name}", ours.told.templates.get(room, {}).get(name)
+            check_template(key, template, source, catalogue.told.cases)
+            if english is not None:
+                _check_slots(key, template.text, english.text, source)
+    joins, our_joins = (msgspec.structs.asdict(one.told.joins) for one in (catalogue, ours))
+    for room, texts, known in (("joins", joins, our_joins), ("remarks", catalogue.told.remarks, ours.told.remarks)):
+        for name, english_text in known.items():
+            _check_slots(f"{room}.{name}", texts[name], english_text, source)
+    return Words(language, catalogue.told)
 
 
-def _checked(name: str, entry: Any, catalogue: Catalogue, ours: Catalogue) -> Any:
-    """A template of a language's file, with what ours of that name cites and compares.
-
-    Raises: InputError naming file and line of one that cannot be told.
-    """
-    line = f"{catalogue.source}, line {catalogue.line_of(json.dumps(name.partition('.')[2], ensure_ascii=False))}"
-    if not isinstance(entry, str) and not (isinstance(entry, Mapping) and isinstance(entry.get("text"), str)):
-        raise InputError(line, f"template '{name}' is no text", mend='write a text, or {"text": ..., "cites": [...]}')
-    room, _, key = name.partition(".")
-    english = ours.data.get(room, {}).get(key)
-    if english is None:
-        check_template(name, _template(entry), catalogue)
-        return entry
-    if isinstance(english, Mapping):
-        entry = {**english, "text": entry} if isinstance(entry, str) else {**english, **entry}
-    told = _template(entry)
-    check_template(name, told, catalogue)
-    _check_slots(name, told.text, _template(english).text, catalogue)
-    return entry
-
-
-def _check_slots(name: str, text: str, english: str, catalogue: Catalogue) -> None:
+def _check_slots(name: str, text: str, english: str, source: Source) -> None:
     """Nothing, where a text has no slot but those of the English one. Raises: InputError with file and line."""
     given, known = ({mark[0] for mark in _SLOT.finditer(one)} for one in (text, english))
     if strange := sorted(given - known):
-        where = f"{catalogue.source}, line {catalogue.line_of(strange[0])}"
         mend = f"it may hold {', '.join(sorted(known)) or 'none'}"
-        raise InputError(where, f"'{name}' has the slot {strange[0]}, which nobody fills", mend=mend)
+        raise InputError(source.at(strange[0]), f"'{name}' has the slot {strange[0]}, which nobody fills", mend=mend)
 
 
-def check_template(name: str, template: Template, catalogue: Catalogue) -> None:
+def check_template(name: str, template: Template, source: Source, cases: Iterable[str] = ()) -> None:
     """Nothing, where every path has its place in the record and every format is one. Raises: InputError with file and line."""
     for path in template.paths():
         if part := unknown_part(path):
-            where = f"{catalogue.source}, line {catalogue.line_of(path)}"
             why = f"template '{name}' names '{path}', but the record has no '{part}' there"
-            raise InputError(where, why, mend="spell the path as evidence.json does")
-    cases = {f"case:{case}" for case in catalogue.data.get("cases", ())}
+            raise InputError(source.at(path), why, mend="spell the path as evidence.json does")
+    in_case = {f"case:{case}" for case in cases}
     for how in template.formats():
-        if _kind(how) not in (*_FORMATS, "table", "words", "decimal", "interval", "name", "within") and how not in cases:
-            where = f"{catalogue.source}, line {catalogue.line_of(f'|{how}')}"
-            raise InputError(where, f"template '{name}' asks for the format '{how}'", mend="use one that our en.json uses")
-
-
-def _kind(how: str) -> str:
-    """A format without what it is asked for."""
-    return how.partition(":")[0]
+        known = (*_FORMATS, "table", "words", "decimal", "interval", "name", "within")
+        if format_kind(how) not in known and how not in in_case:
+            why = f"template '{name}' asks for the format '{how}'"
+            raise InputError(source.at(f"|{how}"), why, mend="use one that our en.json uses")
 
 
 def _is_remark(value: Any) -> bool:
     return isinstance(value, Mapping) and value.keys() == {"code", "values", "parts"}
-
-
-def _template(entry: str | Mapping[str, Any]) -> Template:
-    if isinstance(entry, str):
-        return Template(entry)
-    return Template(entry["text"], tuple(entry["cites"]), tuple((a, b) for a, b in entry.get("apart", ())))
 
 
 def _known(value: Any) -> bool:
@@ -532,9 +465,9 @@ def _bounded(words: Words, value: float, digits: int) -> str:
     """`value` in `digits` decimals; what would round to 0 or 1 without being it is said to lie below or above."""
     step = 10.0**-digits
     if 0 < value < step / 2:
-        return str(words.data["joins"]["below"].format(words.number(step, f".{digits}f")))
+        return words.file.joins.below.format(words.number(step, f".{digits}f"))
     if 1 - step / 2 <= value < 1:
-        return str(words.data["joins"]["above"].format(words.number(1 - step, f".{digits}f")))
+        return words.file.joins.above.format(words.number(1 - step, f".{digits}f"))
     return words.number(value, f".{digits}f")
 
 
@@ -558,28 +491,29 @@ def _length(words: Words, value: Any) -> str:
 
 def _interval(words: Words, value: Any, digits: int) -> str:
     low, high = value
-    return f"{_bounded(words, low, digits)} {words.data['joins']['to']} {_bounded(words, high, digits)}"
+    return f"{_bounded(words, low, digits)} {words.file.joins.to} {_bounded(words, high, digits)}"
 
 
 def _zones(words: Words, value: Any) -> str:
     """ "right mid, right lower" as "right mid and right lower zones"."""
     zones = [words.word("zone", zone) for zone in str(value).split(", ")]
-    return f"{words.listed(zones)} {words.data['joins']['zone' if len(zones) == 1 else 'zones']}".rstrip()
+    joins = words.file.joins
+    return f"{words.listed(zones)} {joins.zone if len(zones) == 1 else joins.zones}".rstrip()
 
 
 def _frequency(words: Words, value: Any, base: int) -> str:
-    joins, many = words.data["joins"], round(float(value) * base)
+    joins, many = words.file.joins, round(float(value) * base)
     if many >= base and value < 1:
-        return str(joins["more_than"].format(base - 1, base))
+        return joins.more_than.format(base - 1, base)
     if many <= 0 and value > 0:
-        return str(joins["fewer_than"].format(1, base))
-    return str(joins["about"].format(many, base))
+        return joins.fewer_than.format(1, base)
+    return joins.about.format(many, base)
 
 
 def _data(words: Words, value: Any) -> str:
     """A data set's name as readers know it: "nih (unseen)" in words; any other text as it is."""
     match = re.fullmatch(r"(\w+) \(([\w ]+)\)", str(value))
-    sets, parts = words.data["tables"]["data_set"], words.data["tables"]["data_part"]
+    sets, parts = words.file.tables["data_set"], words.file.tables["data_part"]
     if match is None or match[1] not in sets or match[2] not in parts:
         return str(value)
     return f"{sets[match[1]]}, {parts[match[2]]}"
@@ -589,7 +523,7 @@ _FORMATS: Final[Mapping[str, Callable[[Words, Any], str]]] = {
     "text": lambda words, value: str(value),
     "signed": lambda words, value: words.number(float(value), "+.2f"),
     "number": _number,
-    "percent": lambda words, value: words.data["joins"]["percent"].format(words.number(100 * float(value), ".0f")),
+    "percent": lambda words, value: words.file.joins.percent.format(words.number(100 * float(value), ".0f")),
     "interval_3": lambda words, value: _interval(words, value, 3),
     "of_100": lambda words, value: f"{100 * float(value):.0f}",
     "in_10": lambda words, value: _frequency(words, value, 10),

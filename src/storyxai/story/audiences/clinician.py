@@ -99,7 +99,7 @@ def _verdict(t: Teller) -> list[list[Sentence]]:
 
 def _item(t: Teller, name: str, *, first: bool) -> tuple[str, list[str]]:
     """ "mass in the right lower zone (about 83 in 100 such images have it)", and the paths that it states."""
-    path, joins = f"findings.{name}.probability", t.words.data["joins"]
+    path, joins = f"findings.{name}.probability", t.words.file.joins
     if t.calibrated and t.tier(name) == "cannot_tell":
         return t.within(name), []  # a number and a place would say what the sentence says that nobody knows
     place, paths = _short_place(t, name)
@@ -109,9 +109,9 @@ def _item(t: Teller, name: str, *, first: bool) -> tuple[str, list[str]]:
     elif first or not SURE <= value < 1 - SURE:
         number = t.words.printed(value, "in_100")
     else:
-        number = str(joins["of_hundred"].format(t.words.printed(value, "of_100")))
-    form = joins["item_first" if first and t.calibrated else "item"]
-    return str(form.format(name=t.within(name), place=place, number=number)), [path, *paths]
+        number = joins.of_hundred.format(t.words.printed(value, "of_100"))
+    form = joins.item_first if first and t.calibrated else joins.item
+    return form.format(name=t.within(name), place=place, number=number), [path, *paths]
 
 
 def _short_place(t: Teller, name: str) -> tuple[str, list[str]]:
@@ -119,11 +119,11 @@ def _short_place(t: Teller, name: str) -> tuple[str, list[str]]:
     if not t.maps(name, shown=True) or not t.value(f"terms.{name}.focal") or t.side_doubts():
         return "", []
     zones, side = f"concepts.{name}.zones.value", f"concepts.{name}.side.value"
-    joins = t.words.data["joins"]
+    joins = t.words.file.joins
     if (found := t.value(zones)) and len(str(found).split(", ")) <= MOST_ZONES:
-        return str(joins["in_zone"].format(t.words.printed(found, "zones"))), [zones]
+        return joins.in_zone.format(t.words.printed(found, "zones")), [zones]
     if found := t.value(side):
-        return str(joins["on_side"].format(t.words.word("side", str(found)))), [side]
+        return joins.on_side.format(t.words.word("side", str(found))), [side]
     return "", []
 
 
@@ -136,7 +136,7 @@ def _unnamed(t: Teller) -> list[list[Sentence]]:
             slots = {"count": t.words.counted(len(rest))}
             lines.append(t.say(f"clinician.{key}", cites=_tier_paths(rest), slots=slots))
     if t.told() and t.calibrated:
-        asked = [name for name in t.words.data["tables"].get(ASKED_FIRST, {}) if name in t.findings_of("unlikely")]
+        asked = [name for name in t.words.file.tables.get(ASKED_FIRST, {}) if name in t.findings_of("unlikely")]
         room = len(t.told()) < len(t.facts.findings) and len(t.told()) < MOST_WITH_ASKED
         lines += [t.say("clinician.asked_first", {"F": name}) for name in asked[:1] if room]
     return lines

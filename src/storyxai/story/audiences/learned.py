@@ -63,10 +63,10 @@ def _named(t: Teller, finding: str, name: str) -> str:
 
 
 def _with_numbers(t: Teller, finding: str, name: str, verdict: str) -> str:
-    path, joins = f"learned.{finding}.{name}", t.words.data["joins"]
+    path, joins = f"learned.{finding}.{name}", t.words.file.joins
     score, p, low, high = (
         t.words.printed(t.value(f"{path}.{leaf}"), "decimal") for leaf in ("score", "p_value", "chance_low", "chance_high")
     )
     effect = t.words.printed(t.value(f"{path}.effect"), "signed")
-    form = joins["learned_chance" if verdict == "chance" else "learned"]
-    return str(form.format(name=_named(t, finding, name), effect=effect, score=score, p=p, low=low, high=high))
+    form = joins.learned_chance if verdict == "chance" else joins.learned
+    return form.format(name=_named(t, finding, name), effect=effect, score=score, p=p, low=low, high=high)

@@ -27,19 +27,20 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from storyxai.catalogue import Catalogue
+from storyxai.catalogue.files import Source
+from storyxai.catalogue.language import Template
 from storyxai.errors import InputError
 from storyxai.evidence.record import figure_name
 from storyxai.modalities.words import is_own_sentence
 from storyxai.story.audiences.clinician import BLOCKS
 from storyxai.story.audiences.contract import Audience, Style
-from storyxai.story.words import Teller, Template, Words, check_template, load_words
+from storyxai.story.words import Teller, Words, check_template, load_words
 from storyxai.types import Section, Sentence
 
 __all__ = ["own_words", "read_audience"]
@@ -87,7 +88,7 @@ class _Sections:
         return tuple(
             msgspec.structs.replace(
                 one, heading=words.get(one.heading, one.heading),
-                sentences=tuple(replace(told, text=words.get(told.text, told.text)) for told in one.sentences),
+                sentences=tuple(msgspec.structs.replace(told, text=words.get(told.text, told.text)) for told in one.sentences),
             ) for one in self.told
         )  # fmt: skip
 
@@ -104,17 +105,17 @@ def read_audience(path: Path) -> Audience:
         raise InputError(str(path), f"describes no reader ({error})", mend="begin from the example in the handbook") from error
     if not own.key.isidentifier() or own.key != path.stem:
         raise InputError(str(path), f"has the key '{own.key}'", mend="give it the file's name: letters, digits and _")
-    source, words = Catalogue("", str(path), text, {}), load_words("en")
+    source, words = Source(str(path), text), load_words("en")
     for section in own.sections:
         for template in section.sentences:
             check_template(f"{own.key}.{section.heading}", template, source)
         for name in set(section.blocks) - set(BLOCKS):
-            where = f"{path}, line {source.line_of(name)}"
+            where = source.at(name)
             raise InputError(where, f"there is no block '{name}'", mend=f"take one of {', '.join(BLOCKS)}")
         for key in section.say:
             room, _, name = key.partition(".")
-            if name not in words.data.get(room, ()) and not is_own_sentence(key):
-                where = f"{path}, line {source.line_of(key)}"
+            if name not in words.file.templates.get(room, ()) and not is_own_sentence(key):
+                where = source.at(key)
                 raise InputError(where, f"there is no template '{key}'", mend="take one from a language's file")
         _require_fillable(section, path, source, words)
     _require_known(own, path, source)
@@ -130,21 +131,21 @@ def read_audience(path: Path) -> Audience:
     )
 
 
-def _require_known(own: _OwnAudience, path: Path, source: Catalogue) -> None:
+def _require_known(own: _OwnAudience, path: Path, source: Source) -> None:
     """Raise InputError for a translated text that the file does not have."""
     texts = {own.title, *(one.heading for one in own.sections), *(told.text for one in own.sections for told in one.sentences)}
     for language, words in own.words.items():
         for text in set(words) - texts:
-            where = f"{path}, line {source.line_of(text)}"
+            where = source.at(text)
             why = f"translates “{text}” into '{language}', which the file does not say"
             raise InputError(where, why, mend="give the title, a heading or a sentence as it stands in the file")
 
 
-def _require_fillable(section: _OwnSection, path: Path, source: Catalogue, words: Words) -> None:
+def _require_fillable(section: _OwnSection, path: Path, source: Source, words: Words) -> None:
     """Raise InputError for a template whose places this section cannot fill: those of code, and a finding without `each`."""
     told = [(key, words.template(key).text) for key in section.say] + [(one.text, one.text) for one in section.sentences]
     for name, text in told:
-        where = f"{path}, line {source.line_of(name)}"
+        where = source.at(name)
         if slots := set(_SLOT.findall(text)) - {"quantity"}:
             why = f"template '{name}' has a place {{{min(slots)}}} that only a block fills"
             raise InputError(where, why, mend=f"take a block that tells it: {', '.join(BLOCKS)}")

@@ -82,13 +82,13 @@ def _picture(t: Teller) -> tuple[str, ...]:
 
 def _lacks(t: Teller) -> list[list[Sentence]]:
     """What is not known of the model, as far as it matters to a patient."""
-    told = [gap for gap in t.facts.gaps if gap in t.words.data["lay_gap"]]
+    told = [gap for gap in t.facts.gaps if gap in t.words.file.templates["lay_gap"]]
     return [t.say(f"lay_gap.{gap}") for gap in told]
 
 
 def _limits(t: Teller) -> list[Sentence]:
     """What the model was not made to find, named where the names are plain enough and few."""
-    plain = t.words.data["tables"]["lay_limit"]
+    plain = t.words.file.tables["lay_limit"]
     # A card is English: what nobody translated is left out in other languages.
     own = t.words.language == "en"
     names = [plain.get(name, name if own else "") for name in t.value("model.cannot_see") or ()]

@@ -128,7 +128,7 @@ def _maps_listed(t: Teller, maps: list[tuple[str, str]]) -> str:
     methods: dict[str, list[str]] = {}
     for finding, method in maps:
         methods.setdefault(method, []).append(t.named(finding))
-    named = (f"{t.words.word('method', method)} {t.words.data['joins']['of']} {t.words.listed(names)}"
+    named = (f"{t.words.word('method', method)} {t.words.file.joins.of} {t.words.listed(names)}"
              for method, names in sorted(methods.items()))  # fmt: skip
     return "; ".join(named)
 

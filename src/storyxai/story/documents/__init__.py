@@ -16,11 +16,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from storyxai.catalogue import Catalogue
+from storyxai.catalogue.files import Source
+from storyxai.catalogue.language import Template
 from storyxai.errors import UnknownNameError
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.story.citations import check_story
-from storyxai.story.words import Teller, Template, check_template, load_words
+from storyxai.story.words import Teller, check_template, load_words
 from storyxai.types import RESEARCH_USE, Evidence, Section, Sentence, Story
 
 __all__ = ["DOCUMENTS", "Document", "Field", "Part", "fill_document", "render_document_json", "render_document_markdown"]
@@ -152,7 +153,7 @@ def _form(key: str) -> _Form:
     for part in form.parts:
         for one in part.fields:
             for template in one.sentences:
-                check_template(f"{key}: {one.heading}", template, Catalogue("", path.name, text, {}))
+                check_template(f"{key}: {one.heading}", template, Source(path.name, text))
     return form
 
 

@@ -1,0 +1,1 @@
+"""The languages: what their files hold, as types, and where they are found."""
