@@ -190,3 +190,64 @@ def test_the_published_kinds(cases: Path) -> None:
     right = read_image(folder / "base.dcm").pixels
     for path in [*sorted(folder.iterdir()), *sorted(bare.iterdir())]:
         assert (read_image(path).pixels == right).all(), path.name
+
+
+def with_pixel_head(syntax: str, head: bytes, *, tail: bytes = b"") -> tuple[bytes, np.ndarray]:
+    """A film whose pixel element begins with these bytes behind its tag, and its values."""
+    stored = (film().astype(np.uint16) * 3).astype(">u2" if syntax == uid.ExplicitVRBigEndian else "<u2")
+    tags: dict[str, Any] = {"WindowCenter": 384, "WindowWidth": 768}
+    data = written(dicom_dataset(stored, **tags), syntax=syntax)
+    at = len(data) - stored.nbytes - (8 if syntax == uid.ImplicitVRLittleEndian else 12)
+    return data[: at + 4] + head + stored.tobytes() + tail, stored
+
+
+@pytest.mark.parametrize("tail", [b"", struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)])
+@pytest.mark.parametrize("syntax", NATIVE)
+def test_plain_values_of_no_stated_length_are_read_with_a_note(tmp_path: Path, syntax: str, tail: bytes) -> None:
+    """The values are there: "it has no pixel data" was untrue."""
+    head = b"\xff\xff\xff\xff" if syntax == uid.ImplicitVRLittleEndian else b"OW\0\0\xff\xff\xff\xff"
+    data, stored = with_pixel_head(syntax, head, tail=tail)
+    image = seen(tmp_path, data)
+    assert image.pixels == pytest.approx(np.clip((stored - 383.5) / 767 + 0.5, 0, 1), abs=1e-6)
+    assert image.notes == ("pixel data without a stated length: read as plain values",)
+    with pytest.raises(ReadError, match=r"cut short \(\d+ of 15360 bytes\)"):
+        seen(tmp_path, data[: -200 - len(tail)])
+
+
+@pytest.mark.parametrize("syntax", NATIVE[1:])
+@pytest.mark.parametrize("vr", [b"OX", b"US", b"SS", b"OF", b"OL", b"OV", b"UT", b"??", b"  ", b"\0\0"])
+def test_a_strange_vr_of_the_pixels_does_not_shift_the_picture(tmp_path: Path, vr: bytes, syntax: str) -> None:
+    """It was taken for the length of an implicit element: the picture began two pixels too early, and was told."""
+    order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
+    data, stored = with_pixel_head(syntax, vr + b"\0\0" + struct.pack(f"{order}I", 96 * 80 * 2))
+    assert seen(tmp_path, data).pixels == pytest.approx(np.clip((stored - 383.5) / 767 + 0.5, 0, 1), abs=1e-6)
+
+
+@pytest.mark.parametrize("vr", [b"US", b"SS"])
+def test_a_short_length_of_the_pixels_is_read(tmp_path: Path, vr: bytes) -> None:
+    data, stored = with_pixel_head(uid.ExplicitVRLittleEndian, vr + struct.pack("<H", 96 * 80 * 2))
+    assert seen(tmp_path, data).pixels == pytest.approx(np.clip((stored - 383.5) / 767 + 0.5, 0, 1), abs=1e-6)
+
+
+def test_compressed_pixels_without_frames_are_named(dicom_file: Write) -> None:
+    syntax, frame = frames()["jpeg"]
+    data = dicom_file(film(), syntax=syntax, PixelData=encapsulate([frame]), **WINDOW).read_bytes()
+    at = data.index(b"\xfe\xff\x00\xe0")
+    with pytest.raises(ReadError, match="pixel data have no stated length, and no frames"):
+        seen(dicom_file(film()).parent, data[:at] + b"\x11\x22" * 5000)
+
+
+@pytest.mark.parametrize(("allocated", "said"), [(32, "32 bits"), (64, "64 bits"), (12, "12 bits"), (1, "1 bit")])
+def test_words_of_other_sizes_are_named_with_the_mend(dicom_file: Write, allocated: int, said: str) -> None:
+    path = dicom_file(film().astype(np.uint16), BitsAllocated=allocated, BitsStored=min(allocated, 12), HighBit=0)
+    with pytest.raises(ReadError, match=said) as refused:
+        read_image(path)
+    assert "8 or 16 bits" in refused.value.mend
+
+
+def test_floats_are_named_whatever_bits_stand_beside_them(dicom_file: Write) -> None:
+    floats = np.zeros(96 * 80, "<f4").tobytes()
+    path = dicom_file(film(), PixelData=None, BitsAllocated=32, BitsStored=None, FloatPixelData=floats)
+    with pytest.raises(ReadError, match="floating-point") as refused:
+        read_image(path)
+    assert "whole numbers" in refused.value.mend

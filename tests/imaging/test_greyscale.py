@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import dcmread, uid
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from tests.imaging.reference import reference
 
 from storyxai.errors import ReadError
@@ -235,3 +238,65 @@ def test_the_published_kinds(cases: Path) -> None:
         assert "descriptor says 16" in image.notes[0]
     padded = [read_image(cases / "08-padding-written-unsigned" / name).pixels for name in ("ss.dcm", "us.dcm")]
     assert (padded[0] == padded[1]).all()
+
+
+def with_text(path: Path, **cells: str) -> Path:
+    """The file at `path` with these elements in these letters, whatever pydicom thinks of them."""
+    dataset = dcmread(path)
+    for name, cell in cells.items():
+        tag = Tag(tag_for_keyword(name) or 0)
+        value = cell.encode() + b" " * (len(cell) % 2)
+        dataset[tag] = RawDataElement(tag, "DS", len(value), value, 0, False, True)
+    dataset.save_as(path)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_numbers_with_a_decimal_comma_are_numbers(dicom_file: Write, ramp: np.ndarray) -> None:
+    """Some makers print numbers as their country does: window and rescaling were left aside."""
+    right = {"WindowCenter": "1500.5", "WindowWidth": "1000.5", "RescaleSlope": "1.5", "RescaleIntercept": "-10.25"}
+    pictures = [
+        read_image(with_text(dicom_file(ramp), **cells))
+        for cells in (right, {name: cell.replace(".", ",") for name, cell in right.items()})
+    ]
+    assert (pictures[0].pixels == pictures[1].pixels).all() and pictures[1].notes == ()
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+@pytest.mark.parametrize("cells", [
+    {"RescaleSlope": "two", "RescaleIntercept": "0"}, {"RescaleSlope": "0", "RescaleIntercept": "5"},
+    {"RescaleSlope": "2"}, {"RescaleSlope": "1,024", "RescaleIntercept": "0"}, {"RescaleSlope": "2", "RescaleIntercept": ""},
+])  # fmt: skip
+def test_a_rescaling_that_cannot_be_used_is_noted(dicom_file: Write, ramp: np.ndarray, cells: dict[str, str]) -> None:
+    path = with_text(dicom_file(ramp, WindowCenter=2048, WindowWidth=4096), **cells)
+    assert read_image(path).notes == ("rescale slope and intercept cannot be used and were left aside",)
+
+
+def test_rescaling_by_nothing_is_none_to_note(dicom_file: Write, ramp: np.ndarray) -> None:
+    assert read_image(dicom_file(ramp, WindowCenter=2048, WindowWidth=4096, RescaleIntercept=0)).notes == ()
+    assert read_image(dicom_file(ramp, WindowCenter=2048, WindowWidth=4096, RescaleSlope=1)).notes == ()
+
+
+@pytest.mark.parametrize("name", ["VOILUTSequence", "ModalityLUTSequence"])
+@pytest.mark.parametrize("stated", [256, 2048, 4000])
+def test_a_table_of_more_entries_than_it_states_is_used_whole_with_a_note(
+    dicom_file: Write, ramp: np.ndarray, name: str, stated: int
+) -> None:
+    """What lay above the stated entries was white without a word, or taken for a table of fewer bits."""
+    whole, short = (lut(np.arange(4096) ** 2 >> 12, bits=12) for _ in range(2))
+    short.LUTDescriptor = [stated, 0, 12]
+    tags: dict[str, Any] = {"BitsStored": 12, "HighBit": 11}
+    if name == "ModalityLUTSequence":
+        tags |= {"WindowCenter": 2048, "WindowWidth": 4096}
+    right = read_image(dicom_file(ramp, **{name: [whole]}, **tags))
+    image = read_image(dicom_file(ramp, **{name: [short]}, **tags))
+    assert (image.pixels == right.pixels).all() and right.notes == ()
+    assert image.notes == (f"lookup table of 4096 entries where its descriptor says {stated}: all of them are used",)
+
+
+@pytest.mark.parametrize("beyond", [[0] * 512, [0], [7]])
+def test_what_only_fills_a_table_up_is_none_of_its_entries(dicom_file: Write, ramp: np.ndarray, beyond: list[int]) -> None:
+    table = lut(np.array([*np.linspace(0, 4095, 1023).astype(int), *beyond]), bits=12)
+    table.LUTDescriptor = [1023, 0, 12]
+    image = read_image(dicom_file(ramp, BitsStored=12, HighBit=11, VOILUTSequence=[table]))
+    assert image.notes == () and image.pixels.ravel()[1023:].min() == 1

@@ -31,7 +31,11 @@ _TIFF = "tiff"
 
 
 class DecodeError(ValueError):
-    """Pixel data that could not be found or decoded within the limits."""
+    """Pixel data that could not be found or decoded within the limits; `mend` says what to do."""
+
+    def __init__(self, why: str, *, mend: str = "export the image again, uncompressed if possible") -> None:
+        self.mend = mend
+        super().__init__(why)
 
 
 def decode_apart(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from storyxai.errors import ReadError
 from storyxai.imaging.colours import COLOURS, stored_colours
 from storyxai.imaging.decode import DecodeError, decode_apart
-from storyxai.imaging.dicom_file import DicomFile, find_pixels, is_dicom, parse
+from storyxai.imaging.dicom_file import DicomFile, find_pixels, is_dicom, parse, refuse_floats
 from storyxai.imaging.greyscale import Stored, grey_table, word_values
 from storyxai.imaging.notes import note
 from storyxai.imaging.shutter import covered, covered_grey, overlay_groups
@@ -68,7 +68,7 @@ def _damage_named(source: str) -> Iterator[None]:
     try:
         yield
     except DecodeError as failed:
-        raise ReadError(source, str(failed), mend="export the image again, uncompressed if possible") from failed
+        raise ReadError(source, str(failed), mend=failed.mend) from failed
     except Exception as damage:
         # pydicom derives these from Exception alone, so no list of the usual kinds would hold them.
         if type(damage).__module__ != "pydicom.errors":
@@ -218,8 +218,11 @@ def _stored(data: bytes, file: DicomFile, rows: int, columns: int) -> tuple[Stor
     allocated = whole(file.header, "BitsAllocated") or 0
     bits = whole(file.header, "BitsStored") or allocated
     signed = whole(file.header, "PixelRepresentation") == 1
+    refuse_floats(data, file)
     if allocated not in {8, 16} or not 1 <= bits <= allocated:
-        raise DecodeError(f"its pixels have {allocated} bits ({bits} stored); 8 and 16 are read")
+        called = f"{allocated} bit{'s' * (allocated != 1)}"
+        why = f"its pixels have {called} ({bits} stored); 8 and 16 are read"
+        raise DecodeError(why, mend="export the image again with 8 or 16 bits to a pixel")
     found = find_pixels(data, file, needed=rows * columns * allocated // 8)
     if found.syntax:
         pixels = decode_apart(
@@ -228,12 +231,13 @@ def _stored(data: bytes, file: DicomFile, rows: int, columns: int) -> tuple[Stor
         word_bits, is_signed = 8 * pixels.dtype.itemsize, pixels.dtype.kind == "i"
         values = word_values(word_bits, word_bits, signed=is_signed)
         return Stored(pixels.view(f"u{pixels.dtype.itemsize}"), values, min(bits, word_bits), is_signed), []
+    notes: list[str] = [] if found.stated else [note("note_no_length")]
     words = np.frombuffer(data, f"{'<' if file.little else '>'}u{allocated // 8}", rows * columns, found.start)
     if found.swapped and allocated == 8:
         words = np.frombuffer(data, ">u2", (rows * columns + 1) // 2, found.start).astype("<u2").view("u1")[: rows * columns]
     high = whole(file.header, "HighBit")
     shift = max(0, min((bits - 1 if high is None else high) + 1 - bits, allocated - bits))
-    notes: list[str] = [note("note_high_bits", low=shift, high=shift + bits - 1)] if shift else []
+    notes += [note("note_high_bits", low=shift, high=shift + bits - 1)] if shift else []
     return Stored(words.reshape(rows, columns), word_values(allocated, bits, signed=signed, shift=shift), bits, signed), notes
 
 

@@ -16,7 +16,7 @@ from storyxai.errors import ReadError
 from storyxai.imaging.decode import DecodeError
 from storyxai.imaging.notes import note
 
-__all__ = ["DicomFile", "PixelData", "find_pixels", "is_dicom", "parse"]
+__all__ = ["DicomFile", "PixelData", "find_pixels", "is_dicom", "parse", "refuse_floats"]
 
 IMPLICIT, LITTLE, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 RLE = "1.2.840.10008.1.2.5"
@@ -44,18 +44,23 @@ class DicomFile(NamedTuple):
     header: Any
     syntax: str
     at: int
+    explicit: bool
     little: bool
     notes: tuple[str, ...]
 
 
 class PixelData(NamedTuple):
-    """Either native words that start at `start` (`syntax` ""), or one compressed frame and its transfer syntax."""
+    """Either native words that start at `start` (`syntax` ""), or one compressed frame and its transfer syntax.
+
+    `stated` is whether the file states how long native words are.
+    """
 
     start: int
     length: int
     swapped: bool
     frame: bytes
     syntax: str
+    stated: bool = True
 
 
 class _BudgetedBytes(io.BytesIO):
@@ -110,7 +115,7 @@ def parse(data: bytes, source: str) -> DicomFile:
     stream = _BudgetedBytes(data)
     stream.seek(at)
     header = read_dataset(stream, implicit, little, stop_when=lambda tag, vr, length: tag in _PIXEL_TAGS)
-    return DicomFile(header, syntax, stream.tell(), little, tuple(notes))
+    return DicomFile(header, syntax, stream.tell(), not implicit, little, tuple(notes))
 
 
 def _is_little(group: bytes) -> bool:
@@ -151,24 +156,32 @@ def _refuse_syntax(syntax: str, first: bytes, source: str) -> None:
         raise ReadError(source, f"its transfer syntax {syntax!r} is not read", mend=mend)
 
 
+def refuse_floats(data: bytes, file: DicomFile) -> None:
+    """Nothing, where the pixels are no floating-point numbers. Raises: DecodeError."""
+    if file.at + 4 <= len(data) and _tag(data, file) in {(0x7FE0, 0x0008), (0x7FE0, 0x0009)}:
+        why = "its pixels are floating-point numbers; whole numbers of 8 and 16 bits are read"
+        raise DecodeError(why, mend="export the image again in whole numbers of 16 bits")
+
+
+def _tag(data: bytes, file: DicomFile) -> tuple[int, int]:
+    group, element = struct.unpack_from("<HH" if file.little else ">HH", data, file.at)
+    return group, element
+
+
 def find_pixels(data: bytes, file: DicomFile, *, needed: int) -> PixelData:
     """The pixel data of a single frame of `needed` bytes when it is not compressed. Raises: DecodeError."""
-    order, at = "<" if file.little else ">", file.at
-    if at + 12 > len(data):
+    if file.at + 12 > len(data):
         raise DecodeError("it has no pixel data")
-    group, element = struct.unpack_from(f"{order}HH", data, at)
-    if (group, element) in {(0x7FE0, 0x0008), (0x7FE0, 0x0009)}:
-        raise DecodeError("its pixels are floating-point numbers; whole numbers of 8 and 16 bits are read")
-    if (group, element) != (0x7FE0, 0x0010):
+    refuse_floats(data, file)
+    if _tag(data, file) != (0x7FE0, 0x0010):
         raise DecodeError("it has no pixel data")
-    # Lengths are even and these letters make odd ones, so an implicit length is never taken for them.
-    explicit = data[at + 4 : at + 6] in {b"OB", b"OW", b"UN"}
-    (length,) = struct.unpack_from(f"{order}I", data, at + (8 if explicit else 4))
-    start = at + (12 if explicit else 8)
-    compressed = file.syntax in _JPEGS | _JPEG2000S | {RLE}
-    if length == _UNDEFINED or (compressed and data[start : start + 4] == b"\xfe\xff\x00\xe0"):
+    start, length = _pixel_bytes(data, file)
+    compressed, framed = file.syntax in _JPEGS | _JPEG2000S | {RLE}, data[start : start + 4] == b"\xfe\xff\x00\xe0"
+    if framed and (length == _UNDEFINED or compressed):
         frame = _joined_fragments(data, start)
         return PixelData(start, len(frame), False, frame, _frame_syntax(frame, file.syntax))
+    if length == _UNDEFINED and compressed:
+        raise DecodeError("its pixel data have no stated length, and no frames")
     there = min(length, len(data) - start)
     if compressed and there < needed:
         frame = data[start : start + there]
@@ -176,8 +189,26 @@ def find_pixels(data: bytes, file: DicomFile, *, needed: int) -> PixelData:
     if there < needed:
         raise DecodeError(f"its pixel data are cut short ({there} of {needed} bytes)")
     # Words of big endian hold two pixels of 8 bits each the other way round (PS3.5 8.2).
-    swapped = not file.little and data[at + 4 : at + 6] == b"OW"
-    return PixelData(start, there, swapped, b"", "")
+    swapped = not file.little and data[file.at + 4 : file.at + 6] == b"OW"
+    return PixelData(start, there, swapped, b"", "", length != _UNDEFINED)
+
+
+def _pixel_bytes(data: bytes, file: DicomFile) -> tuple[int, int]:
+    """Where the pixel element's value starts, and its stated length."""
+    order, at = "<" if file.little else ">", file.at
+    vr, between = data[at + 4 : at + 6], data[at + 6 : at + 8]
+    # Lengths are even and these letters make odd ones, so an implicit length is never taken for them.
+    if vr in _LONG_VRS or (file.explicit and between == b"\0\0" and not _credible(data, at, order)):
+        return at + 12, struct.unpack_from(f"{order}I", data, at + 8)[0]
+    if file.explicit and _is_vr(vr):
+        return at + 8, struct.unpack_from(f"{order}H", data, at + 6)[0]
+    return at + 8, struct.unpack_from(f"{order}I", data, at + 4)[0]
+
+
+def _credible(data: bytes, at: int, order: str) -> bool:
+    """Whether an implicit element's length stands here: one that ends where the file does, or nearly so."""
+    (length,) = struct.unpack_from(f"{order}I", data, at + 4)
+    return bool(length and abs(at + 8 + length - len(data)) <= 2)
 
 
 def _joined_fragments(data: bytes, at: int) -> bytes:

@@ -43,6 +43,7 @@ class _Lut(NamedTuple):
     first: float
     entries: Values
     bits: int
+    notes: tuple[str, ...] = ()
 
 
 def word_values(word_bits: int, bits: int, *, signed: bool, shift: int = 0) -> Values:
@@ -67,7 +68,8 @@ def grey_table(header: Any, stored: Stored, hidden: Mask | None = None) -> tuple
         padding, seen = np.zeros_like(padding), counts
     elif counts[padding].any():
         notes.append(note("note_padding"))
-    values = _modality_values(header, stored.values)
+    values, said = _modality_values(header, stored.values)
+    notes += said
     grey = _shown(header, values, seen, notes)
     if grey is None:
         low, high = robust_range(seen, values)
@@ -119,13 +121,17 @@ def _as_stored(value: float, stored: Stored) -> float:
     return float(wrapped - (1 << stored.bits) if wrapped >> (stored.bits - 1) else wrapped)
 
 
-def _modality_values(header: Any, values: Values) -> Values:
+def _modality_values(header: Any, values: Values) -> tuple[Values, list[str]]:
     table = _table(header, "ModalityLUTSequence")
     if table is not None:
-        return _looked_up(values, table)
+        return _looked_up(values, table), list(table.notes)
     slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
     # Both or neither (PS3.3 C.11.1); a slope of 0 would make every pixel the same.
-    return values * slope + intercept if slope and intercept is not None else values
+    if slope and intercept is not None:
+        return values * slope + intercept, []
+    stated = {text(header, "RescaleSlope"), text(header, "RescaleIntercept")} - {""}
+    nothing = not stated or (slope in {None, 1.0} and intercept in {None, 0.0} and len(stated) == 1)
+    return values, [] if nothing else [note("note_rescale")]
 
 
 def _shown(header: Any, values: Values, seen: NDArray[np.int64], notes: list[str]) -> Values | None:
@@ -151,7 +157,7 @@ def _voi_table(header: Any, values: Values) -> tuple[Values | None, list[str]]:
     if table is None:
         return None, []
     top, notes = _top(table)
-    return np.clip(_looked_up(values, table) / top, 0.0, 1.0), notes
+    return np.clip(_looked_up(values, table) / top, 0.0, 1.0), [*table.notes, *notes]
 
 
 def _top(table: _Lut) -> tuple[float, list[str]]:
@@ -211,7 +217,10 @@ def _table(header: Any, name: str) -> _Lut | None:
     entries = _entries(found[0].LUTData, length, packed=packed, little=header.original_encoding[1] is not False)
     if entries.size < length:
         raise DecodeError("its lookup table is cut short")
-    return _Lut(float(first), entries[:length].astype(np.float64), bits)
+    # One entry more may make the length even, and zeros fill a table up.
+    more = entries.size > length + 1 and bool(entries[length:].any())
+    notes = [note("note_lut_entries", held=int(entries.size), stated=length)] if more else []
+    return _Lut(float(first), (entries if more else entries[:length]).astype(np.float64), bits, tuple(notes))
 
 
 def _entries(data: Any, length: int, *, packed: bool, little: bool) -> NDArray[Any]:

@@ -58,6 +58,7 @@ _PART_BY_CODE = {
 _PER_YEAR = {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}
 # Nobody has lived longer; 999Y and the like stand for an age that nobody asked.
 _OLDEST_YEARS = 122.5
+_DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)", re.ASCII)
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, struct.error)
 
 
@@ -67,10 +68,19 @@ def text(header: Any, name: str) -> str:
         value = header.get(name)
         words = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
     except _UNREADABLE:
-        return ""
+        words = [_letters_of_number(header, name)]
     joined = "\\".join("" if word is None else str(word).strip(" \0") for word in words).upper()
     # Texts end up in messages of one line and in stories: nothing but what can be printed.
     return "".join(letter if letter.isprintable() else "?" for letter in joined)
+
+
+def _letters_of_number(header: Any, name: str) -> str:
+    """The letters of a number in text (DS, IS) that pydicom does not take for one, as "1000,5"; "" for other elements."""
+    try:
+        raw = header.get_item(name)
+        return raw.value.decode("ascii") if raw.VR in {"DS", "IS"} else ""
+    except _UNREADABLE:
+        return ""
 
 
 def number(header: Any, name: str) -> float | None:
@@ -79,7 +89,10 @@ def number(header: Any, name: str) -> float | None:
 
 
 def as_number(word: str) -> float | None:
-    """A word as a finite number, or None."""
+    """A word as a finite number, or None; "0,5" is a half, "1,000" may be a thousand or one and is none."""
+    comma = _DECIMAL_COMMA.fullmatch(word.strip())
+    if comma and len(comma[2]) != 3:
+        word = f"{comma[1]}.{comma[2]}"
     try:
         value = float(word)
     except ValueError:
