@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from storyxai.errors import InputError
-from storyxai.explain.cam import grad_cam, grid_head_gradients, resize_maps
+from storyxai.explain.cam import OUTSIDE, cell_shares, grad_cam, grid_head_gradients, resize_maps
 
 K, J, F, H, W = 5, 7, 3, 4, 6
 
@@ -80,6 +80,46 @@ def test_head_agrees_with_autograd() -> None:
     for f in range(F):
         (oracle,) = torch.autograd.grad(expected[f], leaf, retain_graph=True)
         np.testing.assert_allclose(gradients[f], oracle.numpy(), atol=1e-6)
+
+
+def test_shares_on_paper() -> None:
+    # Cells 0 and ln 3 that count 1 and 3, r = 1: z = ln((1 + 3 * 3) / (1 + 3)), softmax 1/10 and 9/10.
+    features = np.array([[[0.0, np.log(3)]]], dtype=np.float32) + 1
+    one, zero = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
+    shares = np.array([[0.25, 0.75]], np.float32)
+    logits, gradients = grid_head_gradients(features, one, zero, one, zero, 1.0, shares)
+    assert logits[0] == pytest.approx(1 + np.log(2.5), abs=1e-6)
+    np.testing.assert_allclose(gradients[0, 0, 0], [0.1, 0.9], atol=1e-6)
+
+
+@pytest.mark.parametrize("even", [1.0, OUTSIDE])
+def test_a_structure_that_is_everywhere_or_nowhere_leaves_the_plain_head(even: float) -> None:
+    features, *weights = head(3)
+    plain = grid_head_gradients(features, *weights, SHARPNESS)
+    shared = grid_head_gradients(features, *weights, SHARPNESS, np.full((H, W), even, np.float32))
+    for ours, theirs in zip(shared, plain, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_pooling_within_a_structure_is_pooling_of_its_cells() -> None:
+    features, *weights = head(4)
+    inside = np.zeros((H, W), np.float32)
+    inside[1:3, 2:4] = 1
+    shares = np.maximum(inside, 1e-12)
+    within, gradients = grid_head_gradients(features, *weights, 0.7, shares)
+    alone, theirs = grid_head_gradients(features[:, 1:3, 2:4], *weights, 0.7)
+    np.testing.assert_allclose(within, alone, rtol=1e-5)
+    np.testing.assert_allclose(gradients[:, :, 1:3, 2:4], theirs, rtol=1e-5, atol=1e-7)
+    assert np.abs(gradients * (1 - inside)).max() < 1e-6 * np.abs(gradients).max()
+
+
+def test_shares_of_cells_by_hand() -> None:
+    inside = np.kron(np.array([[1.0, 0.0], [0.5, 0.25]]), np.ones((4, 4))).astype(np.float32)
+    wanted = [[1, OUTSIDE], [0.5 + 0.5 * OUTSIDE, 0.25 + 0.75 * OUTSIDE]]
+    np.testing.assert_allclose(cell_shares(inside, height=2, width=2), wanted, rtol=1e-6)
+    half = np.zeros((8, 8), np.float32)
+    half[:, :2] = 1
+    np.testing.assert_allclose(cell_shares(half, height=1, width=1), [[0.25 + 0.75 * OUTSIDE]], rtol=1e-6)
 
 
 def test_sharp_and_large_logits_do_not_overflow() -> None:

@@ -140,9 +140,10 @@ def map_figures(network: Network, ground: Ground, *, batch_size: int = 64) -> di
             images = make_batch(test, rows, 0).images.contiguous(memory_format=torch.channels_last)
             said = network(images)
         features = said.features.contiguous().numpy()
-        grids = torch.sigmoid(said.grid).contiguous().numpy()
+        grids, shares = torch.sigmoid(said.grid).contiguous().numpy(), network.shares(said.masks)
         for place, row in enumerate(rows):
-            _measure(figures, ground, int(row), _cams(network, features[place]), grids[place], judged)
+            cams = _cams(network, features[place], None if shares is None else shares[place].numpy())
+            _measure(figures, ground, int(row), cams, grids[place], judged)
     return figures
 
 
@@ -187,14 +188,14 @@ def _measure(
             figures["overlap"][row, f] = float(cosines.mean())
 
 
-def _cams(network: Network, features: Floats) -> Floats:
+def _cams(network: Network, features: Floats, shares: Floats | None) -> Floats:
     """Grad-CAM of every finding, from the head's weights in closed form."""
     head = network.finding_head
 
     weights = {name: tensor.detach().contiguous().numpy() for name, tensor in head.named_parameters()}
     _, gradients = grid_head_gradients(
         features, weights["hidden.weight"][:, :, 0, 0], weights["hidden.bias"], weights["out.weight"][:, :, 0, 0],
-        weights["out.bias"], head.sharpness().detach().numpy(),
+        weights["out.bias"], head.sharpness().detach().numpy(), shares,
     )
     return grad_cam(features, gradients)
 

@@ -17,9 +17,16 @@ from storyxai.explain.inputs import columns_of, image_for, look_into
 from storyxai.types import Array, Value
 
 __all__ = [
-    "CAMS", "CamMethod", "eigen_cam", "grad_cam", "grad_cam_plus_plus", "grid_head_gradients", "hires_cam", "layer_cam",
-    "resize_maps", "xgrad_cam",
+    "CAMS", "OUTSIDE", "CamMethod", "cell_shares", "eigen_cam", "grad_cam", "grad_cam_plus_plus", "grid_head_gradients",
+    "hires_cam", "layer_cam", "resize_maps", "xgrad_cam",
 ]
+
+
+OUTSIDE = 0.01
+"""What a cell outside the structure counts beside one inside, where findings are pooled within a structure.
+
+Above zero, so that a structure that is not found leaves the plain mean, and no image is without an answer.
+"""
 
 
 @dataclass(frozen=True)
@@ -148,14 +155,16 @@ def grid_head_gradients(
     out_weight: Array,
     out_bias: Array,
     sharpness: float | Array,
+    shares: Array | None = None,
 ) -> tuple[Array, Array]:
     """The image logits [F] and their gradients with respect to the features [F, K, h, w], both float32.
 
     The head, per grid cell: hidden = relu(V A + c), g = W hidden + b; over the cells:
-    z_f = (1/r_f) log mean exp(r_f g_f).
+    z_f = (1/r_f) log mean exp(r_f g_f). With `shares` s the mean counts each cell by its share, sum s exp(r_f g_f) / sum s:
+    so findings are pooled within a structure that the model draws, and the gradient is taken with that outline held.
     Shapes: features A [K, h, w], hidden_weight V [J, K], hidden_bias c [J], out_weight W [F, J], out_bias b [F],
-    sharpness r scalar or [F], above zero.
-    Source: d z_f / d g_f(cell) = softmax over cells of r_f g_f; the ReLU passes where its input is above zero.
+    sharpness r scalar or [F], above zero; shares [h, w], above zero, as `cell_shares` gives them.
+    Source: d z_f / d g_f(cell) = softmax over cells of r_f g_f + log s; the ReLU passes where its input is above zero.
     Raises: InputError when the shapes do not fit.
     """
     channels, height, width = features.shape
@@ -176,6 +185,8 @@ def grid_head_gradients(
     grid = w @ np.maximum(before, 0) + out_bias[:, None]
     top = grid.max(axis=1, keepdims=True)
     powers = np.exp(r * (grid - top))
+    if shares is not None:
+        powers = powers * (shares.astype(np.float64) / shares.mean(dtype=np.float64)).ravel()
     logits = top[:, 0] + np.log(powers.mean(axis=1)) / r[:, 0]
     pooled = powers / powers.sum(axis=1, keepdims=True)
     # Finding by finding keeps memory at one [J, cells] array; the product with V is the costly step.
@@ -184,6 +195,16 @@ def grid_head_gradients(
     for f in range(findings):
         gradients[f] = v.T @ (w[f][:, None] * passing * pooled[f][None, :])
     return logits.astype(np.float32), gradients.reshape(findings, channels, height, width)
+
+
+def cell_shares(inside: Array, *, height: int, width: int) -> Array:
+    """What each cell counts where findings are pooled within a structure, float32 [height, width]: 1 inside, `OUTSIDE` out.
+
+    Shapes: inside [n height, n width], the structure's probability at a whole multiple of the grid.
+    """
+    cells = inside.reshape(height, len(inside) // height, width, inside.shape[1] // width)
+    mean: Array = cells.mean(axis=(1, 3), dtype=np.float32)
+    return mean + np.float32(OUTSIDE) * (1 - mean)
 
 
 def resize_maps(maps: Array, *, height: int, width: int) -> Array:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from storyxai.errors import WeightsError
+from storyxai.explain.cam import OUTSIDE
 from storyxai.modalities.registry import modality_named
 from storyxai.models.decoder import ReportDecoder
 
@@ -29,7 +30,8 @@ class NetworkSpec:
     """The shape of a network, saved with its weights. Units: `size` in pixels (square input), widths in channels.
 
     `encoder` is any network of timm that gives features at strides 4, 8 and 16. `deepest` is the deepest stride that is
-    used: at 16 the stages behind it are left out, which makes a smaller and faster student. `channels` is 1 or 3.
+    used: at 16 the stages behind it are left out, which makes a smaller and faster student. `channels` is 1 or 3. With
+    `within`, one of `structures`, findings are pooled over the cells of that structure as the network itself draws it.
     """
 
     encoder: str = "mobilenetv3_small_100"
@@ -46,10 +48,12 @@ class NetworkSpec:
     channels: int = 1
     deepest: int = 32
     structures: tuple[str, ...] = MASKS
+    within: str = ""
 
     def as_dict(self) -> dict[str, object]:
-        """The specification as plain JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """The specification as plain JSON values; without `within` where it says nothing, so that hashes stay."""
+        given = {key: value for key, value in asdict(self).items() if key != "within" or value}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
 
     @staticmethod
     def from_dict(record: Mapping[str, object]) -> NetworkSpec:
@@ -96,7 +100,7 @@ class FindingHead(nn.Module):
     """One logit per finding and cell, pooled to the image by log-sum-exp, so labels and boxes can both teach it.
 
     z_f = (1 / r_f) log mean_cells exp(r_f g_f); r_f is learnt per finding: near 0 it is the mean (a diffuse finding),
-    large it is the maximum (a small one).
+    large it is the maximum (a small one). With `shares` [B, h, w] the mean counts each cell by its share.
     """
 
     def __init__(self, width: int, hidden: int, findings: int) -> None:
@@ -109,11 +113,15 @@ class FindingHead(nn.Module):
     def sharpness(self) -> Tensor:
         return self.log_sharpness.clamp(-3.0, 2.5).exp()
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, shares: Tensor | None = None) -> tuple[Tensor, Tensor]:
         grid = self.out(F.relu(self.hidden(features)))
         sharp = self.sharpness()[None, :, None]
         cells = grid.flatten(2)
-        pooled = torch.logsumexp(cells * sharp, dim=2) - torch.log(torch.tensor(float(cells.shape[2])))
+        if shares is None:
+            pooled = torch.logsumexp(cells * sharp, dim=2) - torch.log(torch.tensor(float(cells.shape[2])))
+        else:
+            counted = shares.flatten(1)[:, None]
+            pooled = torch.logsumexp(cells * sharp + counted.log(), dim=2) - counted.sum(dim=2).log()
         return grid, pooled / sharp[:, :, 0]
 
 
@@ -128,6 +136,7 @@ class Network(nn.Module):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
+        _check_within(spec)
         self.spec = spec
         self.encoder, self.levels = _make_encoder(spec)
         channels = self.encoder.feature_info.channels()
@@ -159,20 +168,39 @@ class Network(nn.Module):
             summed = summed + F.interpolate(self.from_32(deeper[0]), size=at_16.shape[-2:], mode="nearest")
         features = self.fuse_16(summed)
         grid = logits = masks = memory = None
-        if hasattr(self, "finding_head"):
-            grid, logits = self.finding_head(features)
         if hasattr(self, "mask_head"):
             masks = self._masks(features, at_8, at_4)
+        if hasattr(self, "finding_head"):
+            grid, logits = self.finding_head(features, self.shares(masks))
         if hasattr(self, "decoder"):
             # The report may read what the finding head says but not bend it: the sentence follows the finding.
             memory = self.decoder.remember(features, torch.sigmoid(logits).detach())  # type: ignore[arg-type]
         return Outputs(features, grid, logits, masks, memory)
+
+    def shares(self, masks: Tensor | None) -> Tensor | None:
+        """What each cell counts in the findings [B, h, w], from the logits `masks`; None where all count alike.
+
+        Findings read the outline but do not bend it: no gradient passes.
+        """
+        if masks is None or not self.spec.within:
+            return None
+        drawn = torch.sigmoid(masks[:, self.spec.structures.index(self.spec.within)].detach())
+        inside = F.avg_pool2d(drawn[:, None], 4)[:, 0]
+        return inside + OUTSIDE * (1 - inside)
 
     def _masks(self, features: Tensor, at_8: Tensor, at_4: Tensor) -> Tensor:
         coarse = F.interpolate(self.down_16(features), size=at_8.shape[-2:], mode="nearest")
         middle = self.fuse_8(self.from_8(at_8) + coarse)
         fine = self.from_4(at_4) + F.interpolate(middle, size=at_4.shape[-2:], mode="nearest")
         return self.mask_head(self.fuse_4(fine))  # type: ignore[no-any-return]
+
+
+def _check_within(spec: NetworkSpec) -> None:
+    """Raises: WeightsError when findings are to be pooled within what the network does not draw."""
+    if spec.within and ("masks" not in spec.tasks or spec.within not in spec.structures):
+        why = f"pools findings within '{spec.within}', which it does not draw"
+        mend = f"let it draw one of: {', '.join(spec.structures)}" if spec.structures else "leave 'within' out"
+        raise WeightsError("network specification", why, mend=mend)
 
 
 def _make_encoder(spec: NetworkSpec) -> tuple[Any, list[int]]:

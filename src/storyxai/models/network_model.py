@@ -64,11 +64,11 @@ class NetworkModel:
             said = self.net(torch.tensor(image[None]))
         assert said.logits is not None and said.grid is not None
         head, picked = self.net.finding_head, slice(None) if columns is None else list(columns)
-        features = said.features[0].numpy()
+        features, shares = said.features[0].numpy(), self.net.shares(said.masks)
         _, gradients = grid_head_gradients(
             features, _numbers(head.hidden.weight)[:, :, 0, 0], _numbers(head.hidden.bias),
             _numbers(head.out.weight)[picked, :, 0, 0], _numbers(head.out.bias)[picked],
-            _numbers(head.sharpness())[picked],
+            _numbers(head.sharpness())[picked], None if shares is None else shares[0].numpy(),
         )
         return Look(said.logits[0].numpy(), features, gradients, said.grid[0].numpy(), LAYER)
 

@@ -29,7 +29,7 @@ __all__ = ["STAGES", "randomised_models"]
 STAGES = (0.0, 1.0)
 """Shares of the layers that are shuffled, from the last one: the last layer alone, and all."""
 _NOT_OF_FINDINGS = ("decoder", "mask_head", "down_16", "from_8", "fuse_8", "from_4", "fuse_4")
-"""Parts of our networks that no finding's logit hangs on."""
+"""Parts of our networks that no finding's logit hangs on; where findings are pooled within an outline, that is held too."""
 
 
 def randomised_models(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError, WeightsError
-from storyxai.explain.cam import grid_head_gradients
+from storyxai.explain.cam import cell_shares, grid_head_gradients
 from storyxai.explain.contract import Look, WrittenReport
 from storyxai.imaging.distance import DISTANCE_NAME, GateDistance, read_distance
 from storyxai.modalities.contract import Modality
@@ -137,8 +137,16 @@ class Student:
         head = dict(self.head)
         if columns is not None:
             head |= {name: head[name][list(columns)] for name in ("out_weight", "out_bias", "sharpness")}
-        _, gradients = grid_head_gradients(answer.features, **head)
+        _, gradients = grid_head_gradients(answer.features, **head, shares=self._shares(answer))
         return Look(answer.logits, answer.features, gradients, answer.grid, LAYER)
+
+    def _shares(self, answer: Answer) -> Array | None:
+        """What each cell counts in the findings, where they are pooled within a structure."""
+        within = self._spec.get("within", "")
+        if not within or answer.masks is None:
+            return None
+        inside, (height, width) = answer.masks[self.structure_names.index(within)], answer.grid.shape[1:]
+        return cell_shares(inside, height=height, width=width)
 
     def input_gradients(self, images: Array, columns: Sequence[int] | None = None) -> None:
         """None: the graphs of a student run forwards only."""

@@ -137,7 +137,8 @@ class StudentRecipe:
     the branch that draws outlines, `decoder_width` and `decoder_layers` are of the one that writes reports.
     `epochs`, `learning_rate`, `weights` and `frozen_stride` are as for a teacher. `start` says where a part (encoder, neck,
     findings, masks, report) takes the weights that fit it: from "teacher_findings" (or the table of another task; of
-    several members the first), or from the model folder of an earlier student.
+    several members the first), or from the model folder of an earlier student. `within` names a structure of the modality:
+    findings are then pooled over its cells as the student itself draws it, instead of over the whole image.
     """
 
     encoder: str
@@ -154,6 +155,7 @@ class StudentRecipe:
     deepest: int = 32
     tasks: tuple[str, ...] = ("findings", "masks", "report")
     start: Mapping[str, str] = field(default_factory=dict)
+    within: str = ""
 
 
 @dataclass(frozen=True)

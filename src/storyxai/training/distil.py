@@ -282,7 +282,7 @@ def new_network(
     if isinstance(shape, StudentRecipe):
         spec = replace(
             spec, fine_width=shape.fine_width, deepest=shape.deepest, decoder_width=shape.decoder_width,
-            decoder_layers=shape.decoder_layers,
+            decoder_layers=shape.decoder_layers, within=shape.within if "masks" in tasks else "",
         )
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)

@@ -57,7 +57,7 @@ def task_losses(
         else:
             found["findings"] = _findings(said.logits, said.grid, batch, answers, config=config, weights=weights)
         if targets is not None:
-            found["findings"] = found["findings"] + _reasons(network, said.features, batch, rows, config, targets)
+            found["findings"] = found["findings"] + _reasons(network, said, batch, rows, config, targets)
     if said.masks is not None:
         found["masks"] = _masks(said.masks, batch, rows, config, targets)
     if said.memory is not None:
@@ -97,13 +97,14 @@ def _weighted_findings(
 
 
 def _reasons(
-    network: Network, features: Tensor, batch: Batch, rows: NDArray[np.int64], config: FitConfig, targets: TeacherTargets
+    network: Network, said: Outputs, batch: Batch, rows: NDArray[np.int64], config: FitConfig, targets: TeacherTargets
 ) -> Tensor:
     """How far the student's maps and attention are from its findings' teacher's, weighted; 0 where none were asked for."""
+    features = said.features
     apart = features.sum() * 0.0
     if config.reasons and len(targets.maps):
         present = present_findings(batch.labels, _like(targets.findings[rows], features))
-        maps = finding_maps(network.finding_head, features)
+        maps = finding_maps(network.finding_head, features, network.shares(said.masks))
         apart = apart + config.reasons * reasons_loss(maps, _like(targets.maps[rows], features), present)
     if config.hints and len(targets.attention):
         apart = apart + config.hints * losses.hint_loss(features, _like(targets.attention[rows], features))

@@ -18,17 +18,20 @@ MAP_KINDS = ("grid", "grad-cam")
 PRESENT_FROM = 0.5
 
 
-def finding_maps(head: FindingHead, features: Tensor, *, signed: bool = False) -> Tensor:
+def finding_maps(
+    head: FindingHead, features: Tensor, shares: Tensor | None = None, *, signed: bool = False
+) -> Tensor:
     """Grad-CAM of every finding from the features the head reads [B, F, h, w], itself open to gradients.
 
     The head is h = relu(V A + c), g = W h + b, z_f = (1 / r_f) ln mean exp(r_f g_f), so with p_f the softmax of r_f g_f
     over the cells the mean gradient is d z_f / d A_k = (1 / cells) sum_j W_fj V_jk sum_cell p_f [h_j > 0]: no second pass
-    through the network and no graph of a gradient. `signed` leaves the last ReLU out.
-    Shapes: features [B, K, h, w]. Units: as `explain.cam.grad_cam`.
+    through the network and no graph of a gradient. With `shares` p_f is the softmax of r_f g_f + ln s. `signed` leaves the
+    last ReLU out. Shapes: features [B, K, h, w], shares [B, h, w]. Units: as `explain.cam.grad_cam`.
     """
     before = head.hidden(features)
     grid = head.out(F.relu(before))
-    pooled = torch.softmax(grid.flatten(2) * head.sharpness()[None, :, None], dim=2)
+    counted = 0.0 if shares is None else shares.flatten(1)[:, None].log()
+    pooled = torch.softmax(grid.flatten(2) * head.sharpness()[None, :, None] + counted, dim=2)
     passing = (before > 0).flatten(2).to(features.dtype)
     through = torch.einsum("bfc,bjc->bfj", pooled, passing) * head.out.weight[:, :, 0, 0]
     channels = through @ head.hidden.weight[:, :, 0, 0] / pooled.shape[2]
@@ -41,12 +44,12 @@ def evidence_maps(grid: Tensor) -> Tensor:
     return torch.sigmoid(grid)
 
 
-def maps_of(kind: str, head: FindingHead, features: Tensor, grid: Tensor) -> Tensor:
+def maps_of(kind: str, head: FindingHead, features: Tensor, grid: Tensor, shares: Tensor | None = None) -> Tensor:
     """A network's maps of `kind` [B, F, h, w]: "grid" (the evidence grid) or "grad-cam". Raises: RecipeError."""
     if kind == "grid":
         return evidence_maps(grid)
     if kind == "grad-cam":
-        return finding_maps(head, features)
+        return finding_maps(head, features, shares)
     raise RecipeError(f"reasons '{kind}'", "are not known", mend=str(UnknownNameError("kind of map", kind, MAP_KINDS)))
 
 

@@ -69,6 +69,11 @@ def _check_modality(recipe: Recipe, file: str) -> None:
         if task in TASKS and task not in able:
             why = f"{what}, which has no {'structures' if task == 'masks' else 'grammar of reports'}"
             raise RecipeError(file, f"'student.tasks' names '{task}', and the recipe {why}", mend="leave it out")
+    within = recipe.student.within
+    if within and ("masks" not in recipe.student.tasks or within not in modality.structure_names):
+        near = nearest_name(within, modality.structure_names)
+        mend = f"did you mean '{near}'?" if near else "name a structure that it draws, and let it learn masks"
+        raise RecipeError(file, f"'student.within' is '{within}', which the student does not draw", mend=mend)
     if modality.key == DEFAULT_MODALITY:
         return
     if modality.key not in phantom_keys() and (data.phantom_train or data.phantom_validation or data.phantom_test):

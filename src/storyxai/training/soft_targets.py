@@ -232,7 +232,9 @@ class _Asked:
                 mend = "do not ask for its reasons (0 in the recipe), or name a network trained here"
                 raise RecipeError(self.teacher.name, "is not a network of ours: no Grad-CAM", mend=mend)
             if isinstance(self.teacher, OwnTeacher) and said.features is not None:
-                maps = maps_of(self.options.reasons, self.teacher.network.finding_head, said.features, grid)
+                network = self.teacher.network
+                shares = None if said.masks is None else network.shares(said.masks)
+                maps = maps_of(self.options.reasons, network.finding_head, said.features, grid, shares)
             else:
                 maps = torch.sigmoid(grid)
             # Their distance does not depend on scale, and small numbers lose their digits in 16 bit.
