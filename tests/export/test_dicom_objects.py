@@ -39,7 +39,7 @@ PDF = b"%PDF-1.4 made up"
 
 @pytest.fixture(scope="module")
 def objects() -> dict[str, bytes]:
-    return dicom_files(Export(EVIDENCE, {}), page_pdf=PDF)
+    return dicom_files(Export(EVIDENCE, {}), page_pdf=lambda: PDF)
 
 
 STRUCTURES = {one.name: one.codes[0] for one in CHEST_RADIOGRAPH.structures}
@@ -95,7 +95,7 @@ def filmed(*, notes: tuple[str, ...] = (), **stated: Any) -> Export:
 
 
 def test_the_same_evidence_gives_the_same_bytes(objects: Mapping[str, bytes]) -> None:
-    again = dicom_files(Export(example_evidence(), {}), page_pdf=PDF)
+    again = dicom_files(Export(example_evidence(), {}), page_pdf=lambda: PDF)
     assert {name: sha256_bytes(data) for name, data in again.items()} == {n: sha256_bytes(d) for n, d in objects.items()}
     today, drawn = date.today().strftime("%Y%m%d").encode(), b"1.2.826.0.1.3680043.10.511.3."
     assert not [name for name, data in objects.items() if today in data or drawn in data]
@@ -205,7 +205,7 @@ def test_the_page_is_encapsulated_whole(objects: Mapping[str, bytes]) -> None:
 def test_other_programs_read_every_object_without_error(objects: Mapping[str, bytes], program: str, tmp_path: Path) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} absent: install dicom3tools and dcmtk")
-    with_film = dicom_files(filmed(), page_pdf=PDF)
+    with_film = dicom_files(filmed(), page_pdf=lambda: PDF)
     for name, data in [*objects.items(), *((f"film-{name}", data) for name, data in with_film.items())]:
         if program == "dsrdump" and not name.endswith("report.dcm"):
             continue

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from storyxai.node.press import Press
 from storyxai.node.workers import Outcome, RefusedFilm, ToldFilm
 from storyxai.provenance import sha256_file
 
@@ -18,7 +19,7 @@ class FakeTeller:
 
     seconds: float = 0.0
 
-    def __call__(self, films: Sequence[Path], out: Path) -> Outcome:
+    def __call__(self, films: Sequence[Path], out: Path, press: Press) -> Outcome:
         time.sleep(self.seconds)
         told = []
         for film in films:
@@ -31,18 +32,18 @@ class FakeTeller:
         return Outcome(tuple(told))
 
 
-def refuse(films: Sequence[Path], out: Path) -> Outcome:
+def refuse(films: Sequence[Path], out: Path, press: Press) -> Outcome:
     return Outcome((), tuple(RefusedFilm(film.name, "GateRefusal", "not a chest") for film in films))
 
 
-def die(films: Sequence[Path], out: Path) -> Outcome:
+def die(films: Sequence[Path], out: Path, press: Press) -> Outcome:
     os._exit(9)
 
 
-def hang(films: Sequence[Path], out: Path) -> Outcome:
+def hang(films: Sequence[Path], out: Path, press: Press) -> Outcome:
     time.sleep(60)
     raise AssertionError
 
 
-def break_down(films: Sequence[Path], out: Path) -> Outcome:
+def break_down(films: Sequence[Path], out: Path, press: Press) -> Outcome:
     raise RuntimeError("a fault of ours")

@@ -1,4 +1,4 @@
-"""The process that tells: with `pdf = false` no browser is started, and every object but the page is there."""
+"""The process that tells: with `pdf = false` no page is printed, and every object but the page is there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytest.importorskip("pynetdicom", reason="pynetdicom absent: install storyxai[ho
 from evidence_example import example_evidence
 from storyxai.errors import InputError
 from storyxai.evidence.archive import write_archive
-from storyxai.export.pdf import VARIABLE
+from storyxai.export.pdf import VARIABLE, pdf_failure
 from storyxai.node import telling
 from storyxai.pages.story import render_html
 from storyxai.programs.tell import TellOptions
@@ -33,19 +33,33 @@ def told(out: Path) -> Any:
     return SimpleNamespace(folder=folder, written={path.name: sha256_file(path) for path in folder.iterdir()})
 
 
+class ByHand:
+    """Prints nothing: says which pages were begun, and gives what `pdf` makes."""
+
+    def __init__(self, pdf: Any) -> None:
+        self.pages, self.pdf = list[bytes](), pdf
+
+    def begin(self, html: bytes) -> Any:
+        self.pages.append(html)
+        return self.pdf
+
+
+def no_pdf() -> bytes:
+    raise pdf_failure("no browser")
+
+
 @pytest.mark.parametrize("pdf", [True, False])
-def test_without_pdf_no_browser_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pdf: bool) -> None:
-    monkeypatch.setenv(VARIABLE, "true")  # a program that ends at once: who asks it for a page fails
-    monkeypatch.setattr(telling, "tell_one", lambda model, film, out, options: told(out))
+def test_without_pdf_no_page_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pdf: bool) -> None:
+    monkeypatch.setenv(VARIABLE, "true")  # a browser is there, and not asked by this process
+    monkeypatch.setattr(telling, "tell_one", lambda model, film, out, options: told(out.parent))
     monkeypatch.setattr(telling, "open_model", lambda name: None)
     film = tmp_path / "film.png"
     film.write_bytes(b"\x89PNG")
-    teller = telling.StudyTeller(TellOptions(), tmp_path / "scratch", pdf)
-    if pdf:
-        with pytest.raises(InputError, match="the browser did not draw the page"):
-            teller([film], tmp_path / "out")
-        return
-    outcome = teller([film], tmp_path / "out")
+    teller, press = telling.StudyTeller(TellOptions(), pdf), ByHand(lambda: b"%PDF-1.7\n%%EOF\n")
+    outcome = teller([film], tmp_path / "out", press)  # type: ignore[arg-type]
     made = {path.name for path in (tmp_path / "out" / "objects" / outcome.told[0].objects).iterdir()}
-    assert "report.dcm" in made and "clinician.dcm" not in made
-    assert not (tmp_path / "scratch").exists()
+    assert "report.dcm" in made and ("clinician.dcm" in made) is pdf
+    assert press.pages == ([(tmp_path / "out" / "study" / "clinician.html").read_bytes()] if pdf else [])
+    if pdf:
+        with pytest.raises(InputError, match="no browser"):
+            teller([film], tmp_path / "again", ByHand(no_pdf))  # type: ignore[arg-type]

@@ -90,8 +90,10 @@ def _is_spacing(value: Any) -> bool:
     return not isinstance(value, str | float | int | None) and len(value) == 2 and min(float(side) for side in value) > 0
 
 
-def dicom_files(export: Export, *, page_pdf: bytes | None = None) -> dict[str, bytes]:
-    """The objects of one study by file name. `page_pdf` is the clinician's page, None where it cannot be printed.
+def dicom_files(export: Export, *, page_pdf: Callable[[], bytes] | None = None) -> dict[str, bytes]:
+    """The objects of one study by file name. `page_pdf` gives the clinician's page; None where it cannot be printed.
+
+    It is asked last, so that a browser may print while the other objects are made.
 
     Raises: InputError where highdicom is not installed, or where the film states what no object may hold.
     """
@@ -105,7 +107,7 @@ def dicom_files(export: Export, *, page_pdf: bytes | None = None) -> dict[str, b
         raise InputError("source", f"states what DICOM objects may not hold ({error})", mend=mend) from error
 
 
-def _objects(export: Export, page_pdf: bytes | None) -> Iterator[tuple[str, Any]]:
+def _objects(export: Export, page_pdf: Callable[[], bytes] | None) -> Iterator[tuple[str, Any]]:
     desk = _Desk(export, _reference(export))
     if not lies_on_film(export):
         yield "image.dcm", desk.settled(_picture(desk))
@@ -117,7 +119,7 @@ def _objects(export: Export, page_pdf: bytes | None) -> Iterator[tuple[str, Any]
     if export.evidence.prediction.boxes or masks:
         yield "marks.dcm", desk.settled(_marks(desk, masks))
     if page_pdf is not None:
-        yield "clinician.dcm", desk.settled(_encapsulated(desk, page_pdf))
+        yield "clinician.dcm", desk.settled(_encapsulated(desk, page_pdf()))
 
 
 @dataclass(frozen=True, eq=False)

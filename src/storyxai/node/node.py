@@ -16,6 +16,7 @@ from storyxai.errors import OutputError
 from storyxai.files import flush_tree, fresh_file, move_durably, write_whole
 from storyxai.logbook import Entry, Logbook
 from storyxai.node.answer import NotDelivered, Sender
+from storyxai.node.press import Browsers
 from storyxai.node.queue import DiskQueue
 from storyxai.node.reports import Reports, utc
 from storyxai.node.settings import AnswerSettings, TellSettings
@@ -49,6 +50,7 @@ class Node:
         self._stop, self._wake = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
         self._workers: list[Worker] = []
+        self._browsers = Browsers(desk.queue.root / "scratch", self._tell.workers)
         self._begun = desk.queue.jobs("telling")
         self._doubtful = {*self._begun, *desk.queue.jobs("told")}
         self._lock = threading.Lock()
@@ -72,6 +74,7 @@ class Node:
                 worker.kill()
             for thread in self._threads:
                 thread.join(0.05)
+        self._browsers.close()
 
     def _guarded(self, run: Callable[[], None]) -> None:
         """A fault that nobody expected ends the node instead of one silent thread."""
@@ -88,8 +91,10 @@ class Node:
         return self._stop.is_set()
 
     def _tell_all(self) -> None:
-        worker = Worker(self._desk.teller, seconds=self._tell.most_seconds, studies=self._tell.studies_per_process)
+        worker = Worker(self._desk.teller, seconds=self._tell.most_seconds, studies=self._tell.studies_per_process,
+                        prints=self._browsers.printed)  # fmt: skip
         self._workers.append(worker)
+        worker.start()
         while not self._stop.is_set():
             job = self._next()
             if job is None:

@@ -24,7 +24,7 @@ from storyxai.node.status import StatusServer
 from storyxai.node.telling import StudyTeller
 from storyxai.node.tls import server_context
 from storyxai.node.watch import Watcher
-from storyxai.node.workers import Teller
+from storyxai.node.workers import Teller, import_ahead
 from storyxai.programs.log import LogChoice, open_log
 from storyxai.programs.models import ModelChoice, open_model
 from storyxai.programs.tell import TellOptions
@@ -87,6 +87,8 @@ def running_node(
     settings: Settings, say: Say, *, folder: Path | None = None, teller: Teller | None = None
 ) -> Iterator[Running]:
     """A node that runs within the block. `teller` stands in for the student's, in tests. Raises: InputError."""
+    if teller is None:
+        import_ahead(["storyxai.node.ahead"])
     log = open_log(LogChoice(settings.place(settings.log.file), settings.place(settings.log.key) if settings.log.key else None))
     assert log is not None
     place, sender = sender_of(settings)
@@ -103,7 +105,8 @@ def running_node(
         queue = DiskQueue(settings.place(settings.queue.folder), limits, quiet_seconds=quiet)
         parts.callback(queue.close)
         by = settings.receive.called_title if settings.receive else "watch-folder"
-        teller = teller or StudyTeller(options, _scratch(queue), settings.answer.pdf)
+        shutil.rmtree(queue.root / "scratch", ignore_errors=True)  # what the browsers of a node that was killed left there
+        teller = teller or StudyTeller(options, settings.answer.pdf)
         desk = Desk(queue, log, reports, teller, place, sender, by)
         node = Node(desk, settings.tell, settings.answer)
         parts.callback(node.stop)
@@ -129,13 +132,6 @@ def running_node(
             running = replace(running, status_port=status.port)
         _say_start(settings, running, reports)
         yield running
-
-
-def _scratch(queue: DiskQueue) -> Path:
-    """Where the tellers' browsers keep their files while they run; what those of a node that was killed left there is gone."""
-    scratch = queue.root / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)
-    return scratch
 
 
 def _say_start(settings: Settings, running: Running, reports: Reports) -> None:

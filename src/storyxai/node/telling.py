@@ -8,8 +8,8 @@ from pathlib import Path
 
 from storyxai.errors import GateRefusal, OutputError, ReadError
 from storyxai.explain.contract import ExplainedModel
-from storyxai.export.printer import Printer
 from storyxai.imaging.dicom_file import is_dicom
+from storyxai.node.press import Press
 from storyxai.node.workers import Outcome, RefusedFilm, ToldFilm
 from storyxai.programs.export import Making, export_study
 from storyxai.programs.log import subject_of
@@ -18,37 +18,40 @@ from storyxai.programs.tell import TellOptions, tell_one
 
 __all__ = ["StudyTeller"]
 
+PAGE = "clinician.html"
+"""The page that goes out as PDF too."""
+
 
 @dataclass
 class StudyTeller:
     """Tells films as `storyxai tell` does and exports each as `storyxai export --to dicom` does, the film as its source.
 
-    The model and the browser that prints pages stay open; what the browser writes lies in `scratch`. Without `pdf` no
-    page is printed.
+    The model stays open. The clinician's page is printed by the press while the study is verified and its other objects
+    are made; without `pdf` none is.
     """
 
     options: TellOptions
-    scratch: Path
     pdf: bool = True
-    _open: tuple[ExplainedModel, Printer] | None = field(default=None, init=False, repr=False)
+    _model: ExplainedModel | None = field(default=None, init=False, repr=False)
 
-    def __call__(self, films: Sequence[Path], out: Path) -> Outcome:
+    def __call__(self, films: Sequence[Path], out: Path, press: Press) -> Outcome:
         """What came of the films; stories/ and objects/ in `out`. Raises: StoryxaiError for a fault of ours."""
-        if self._open is None:
-            self._open = open_model(self.options.model), Printer(self.scratch)
+        self._model = self._model or open_model(self.options.model)
         told, refused = [], []
         for film in films:
             try:
-                told.append(self._tell(*self._open, film, out))
+                told.append(self._tell(self._model, film, out, press))
             except (GateRefusal, ReadError) as error:
                 refused.append(RefusedFilm(film.name, type(error).__name__, str(error)))
         return Outcome(tuple(told), tuple(refused))
 
-    def _tell(self, model: ExplainedModel, printer: Printer, film: Path, out: Path) -> ToldFilm:
+    def _tell(self, model: ExplainedModel, film: Path, out: Path, press: Press) -> ToldFilm:
         done = tell_one(model, film, out / "stories", self.options)
         objects = out / "objects" / done.folder.name
         source = film if _is_dicom(film) else None
-        making = Making(done.written, printer.pdf if self.pdf else None)
+        page = done.folder / PAGE
+        printed = press.begin(page.read_bytes()) if self.pdf and page.is_file() else None
+        making = Making(done.written, None if printed is None else lambda _: printed())
         exported = export_study(done.folder, objects, to="dicom", source=source, making=making)
         if not exported.files:
             raise OutputError(str(objects), "is empty", mend="report this: an export without objects")

@@ -1,7 +1,8 @@
 """Telling in processes of their own: one that runs out of memory or time is lost alone, and its study is tried again.
 
 A process is given a study's films and an empty folder, and fills the folder. Only this process moves what is complete, so that
-a process whose parent was killed can spoil nothing.
+a process whose parent was killed can spoil nothing. Where the system can, they are forked from one that has imported what they
+need and does nothing else.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from storyxai.errors import OutputError, StoryxaiError
 from storyxai.files import MORE_ROOM
+from storyxai.node.press import Page, Press, Printed
 
-__all__ = ["Outcome", "RefusedFilm", "Teller", "ToldFilm", "Worker", "WorkerLost"]
+__all__ = ["Outcome", "Prints", "RefusedFilm", "Teller", "ToldFilm", "Worker", "WorkerLost", "import_ahead"]
+
+FORKED, SPAWNED = "forkserver", "spawn"
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,21 @@ class _Full:
     why: str
 
 
-Teller = Callable[[Sequence[Path], Path], Outcome]
+Teller = Callable[[Sequence[Path], Path, Press], Outcome]
 """Tells films and leaves stories/ and objects/ in a folder. Must be picklable: it is called in another process."""
+Prints = Callable[[Page], Printed]
+"""Prints a page for a process that tells."""
+
+
+def import_ahead(modules: Sequence[str]) -> None:
+    """Begin to import, in the process that workers are forked from, what all of them need; nothing where none can be forked."""
+    if FORKED in multiprocessing.get_all_start_methods():
+        multiprocessing.get_context(FORKED).set_forkserver_preload(list(modules))
+        forkserver.ensure_running()
+
+
+def _no_browser(_: Page) -> Printed:
+    return Printed(why="no browser was set up")
 
 
 class WorkerLost(StoryxaiError):
@@ -73,8 +92,8 @@ class WorkerLost(StoryxaiError):
 class Worker:
     """One process that tells study after study; a new one takes its place where it was lost, or has told many."""
 
-    def __init__(self, teller: Teller, *, seconds: float, studies: int) -> None:
-        self._teller, self._seconds, self._studies = teller, seconds, studies
+    def __init__(self, teller: Teller, *, seconds: float, studies: int, prints: Prints = _no_browser) -> None:
+        self._teller, self._seconds, self._studies, self._prints = teller, seconds, studies, prints
         self._process: Any = None
         self._pipe: Connection | None = None
         self._told = 0
@@ -84,9 +103,7 @@ class Worker:
         pipe = self._ready()
         try:
             pipe.send((list(films), out))
-            if not pipe.poll(self._seconds):
-                raise WorkerLost("too_long", f"(more than {self._seconds:g} s)")
-            answer = pipe.recv()
+            answer = self._heard(pipe)
         except (EOFError, OSError) as error:
             self.stop()
             raise WorkerLost("died") from error
@@ -99,6 +116,20 @@ class Worker:
         if isinstance(answer, _Full):
             raise OutputError("queue", answer.why, mend=MORE_ROOM)
         raise WorkerLost("fault", str(answer))
+
+    def start(self) -> None:
+        """Start the process before there is anything to tell."""
+        self._ready()
+
+    def _heard(self, pipe: Connection) -> Any:
+        """What the process says in the end; pages that it wants to have printed meanwhile are printed."""
+        ends = time.monotonic() + self._seconds
+        while pipe.poll(max(0.0, ends - time.monotonic())):
+            answer = pipe.recv()
+            if not isinstance(answer, Page):
+                return answer
+            pipe.send(self._prints(answer))
+        raise WorkerLost("too_long", f"(more than {self._seconds:g} s)")
 
     def kill(self) -> None:
         """End the process from another thread than the one that tells: that one sees it die."""
@@ -119,29 +150,36 @@ class Worker:
         if self._told >= self._studies or (self._process is not None and not self._process.is_alive()):
             self.stop()
         if self._process is None or self._pipe is None:
-            context = multiprocessing.get_context("spawn")
+            context: Any = multiprocessing.get_context(FORKED if FORKED in multiprocessing.get_all_start_methods() else SPAWNED)
             ours, theirs = context.Pipe()
-            self._process = context.Process(target=_work, args=(self._teller, theirs), daemon=True, name="storyxai-teller")
-            self._process.start()
+            process = context.Process(target=_work, args=(self._teller, theirs), daemon=True, name="storyxai-teller")
+            process.start()
             theirs.close()
-            self._pipe, self._told = ours, 0
+            self._process, self._pipe, self._told = process, ours, 0  # known to `kill` only now that it runs
         return self._pipe
 
 
 def _work(teller: Teller, pipe: Connection) -> None:
     """What the process does until its parent is gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    press = Press(pipe)
     while True:
         try:
             films, out = pipe.recv()
         except EOFError:
             return
-        try:
-            pipe.send(teller(films, out))
-        except OutputError as error:
-            pipe.send(_Full(error.why))
-        except Exception as error:  # whatever it is, the study is tried again and then set aside
-            pipe.send(f"{type(error).__name__}: {error}")
+        said = _said(teller, films, out, press)
+        press.clear()
+        pipe.send(said)
+
+
+def _said(teller: Teller, films: Sequence[Path], out: Path, press: Press) -> Outcome | _Full | str:
+    try:
+        return teller(films, out, press)
+    except OutputError as error:
+        return _Full(error.why)
+    except Exception as error:  # whatever it is, the study is tried again and then set aside
+        return f"{type(error).__name__}: {error}"
 
 
 def _end_with_parent() -> None:

@@ -124,7 +124,7 @@ def _dicom(export: Export, making: Making) -> tuple[dict[str, bytes], tuple[str,
         find_browser()
     except InputError as error:
         return dicom_files(export), (f"no PDF of the clinician's page: it {error.why}",)
-    return dicom_files(export, page_pdf=making.pdf(page)), ()
+    return dicom_files(export, page_pdf=partial(making.pdf, page)), ()
 
 
 def _fhir(export: Export, _: Making) -> tuple[dict[str, bytes], tuple[str, ...]]:
