@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "node"))
 
 import msgspec
-from kills import tree_mib
+from kills import tree_mib, tree_seconds
 from node_films import filmed
 from node_hospital import place, send_files
 from orthanc import free_port
@@ -116,7 +116,7 @@ def timed_node(home: Path, films: Sequence[Path], given: argparse.Namespace) -> 
             f'[tell]\nworkers = {given.workers}\n[answer]\nto = "{given.answer}"\npdf = {str(given.pdf).lower()}\n'
             f'[answer.dicom]\ntitle = "PLACE"\nhost = "127.0.0.1"\nport = {there.port}\n', encoding="utf-8",
         )  # fmt: skip
-        before, began = _children(), time.monotonic()
+        began = time.monotonic()
         with (home / "node.out").open("wb") as out:
             node = subprocess.Popen([*MODULE, "serve-dicom", str(home / "node.toml")], stderr=out)
         sender = threading.Thread(target=send_files, args=(port, films))
@@ -127,11 +127,11 @@ def timed_node(home: Path, films: Sequence[Path], given: argparse.Namespace) -> 
             if node.poll() is not None:
                 raise SystemExit((home / "node.out").read_text(errors="replace"))
             time.sleep(0.5)
-        ended = there.last or time.monotonic()
+        ended, spent = there.last or time.monotonic(), tree_seconds(node.pid)
         node.send_signal(signal.SIGTERM)
         node.wait(60)
         sender.join()
-        return ended - began, _children() - before, sum(there.came.values()), memory
+        return ended - began, spent, sum(there.came.values()), memory
 
 
 def timed_export(home: Path) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import signal
 import subprocess
@@ -44,6 +45,8 @@ class Result:
     kills: int
     most_mib: float
     refusals: int = 0
+    sent: int = 0
+    refused: int = 0
 
 
 @dataclass
@@ -53,18 +56,27 @@ class _Ground:
     studies: int
     films: int
     pictures: Sequence[Path] = ()
+    tell: str = ""
+    pdf: bool = True
+    stop: threading.Event = field(default_factory=threading.Event)
+    killed: int = 0
     process: subprocess.Popen[bytes] | None = None
     refusals: int = 0
+    sent: int = 0
     most_mib: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def run(
     home: Path, *, studies: int, senders: int, kills: int, films: int = 1, seconds: float = 0.0, seed: int = 0,
-    pictures: Sequence[Path] = (),
+    pictures: Sequence[Path] = (), tell: str = "", pdf: bool = True, stop: threading.Event | None = None,
 ) -> Result:
-    """Send `studies` of so many `films`, kill the node so often while it works, and wait until all is answered."""
-    ground = _Ground(home, free_port(), studies, films, pictures)
+    """Send `studies` of so many `films`, kill the node so often while it works, and wait until all is answered.
+
+    `tell` are lines of the node's settings under [tell], `pdf` that under [answer]. Once `stop` is set, nothing more is sent
+    and nobody is killed; what was seen until then comes back.
+    """
+    ground = _Ground(home, free_port(), studies, films, pictures, tell, pdf, stop or threading.Event())
     with place() as there:
         _write_settings(ground, there.port, seconds)
         began = time.monotonic()
@@ -85,7 +97,8 @@ def run(
     states = ("incoming", "queued", "telling", "told", "failed")
     left = {state: len(list((home / "queue" / state).iterdir())) for state in states}
     answered = _answered_jobs(home, there) if pictures else there.came
-    return Result(told, answered, verify_log(log).problems, left, taken, kills, ground.most_mib, ground.refusals)
+    return Result(told, answered, verify_log(log).problems, left, taken, ground.killed, ground.most_mib, ground.refusals,
+                  ground.sent, sum(one["event"] == "refused" for one in lines))  # fmt: skip
 
 
 def _answered_jobs(home: Path, there: Place) -> Counter[str]:
@@ -111,10 +124,13 @@ least_free_mib = 0
 [answer]
 to = "dicom"
 retry_seconds = 0.5
+pdf = {"true" if ground.pdf else "false"}
 [answer.dicom]
 title = "PLACE"
 host = "127.0.0.1"
 port = {place_port}
+[tell]
+{ground.tell}
 """, encoding="utf-8")
     (ground.home / "seconds").write_text(str(seconds), encoding="utf-8")
 
@@ -138,11 +154,13 @@ def _kill_all(ground: _Ground, kills: int, chance: random.Random) -> None:
         goal = (number + 1) * ground.studies / (kills + 1) * chance.uniform(0.6, 1.0)
         while _ended(ground) < goal:
             _measure(ground)
-            time.sleep(0.02)
+            if ground.stop.wait(0.02):
+                return
         time.sleep(chance.uniform(0.0, 0.3))
         assert ground.process is not None
         ground.process.kill()
         ground.process.wait()
+        ground.killed += 1
         _start(ground)
 
 
@@ -167,15 +185,29 @@ def tree_mib(pid: int) -> float:
     return kib / 1024
 
 
+def tree_seconds(pid: int) -> float:
+    """Seconds of the processor that a process and all that it started have used, those included that ended."""
+    waiting, ticks = [pid], 0
+    while waiting:
+        one = waiting.pop()
+        try:
+            for task in Path(f"/proc/{one}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+            ticks += sum(map(int, Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[11:15]))
+        except OSError:  # it ended meanwhile
+            continue
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _ended(ground: _Ground) -> int:
-    folder = ground.home / "queue" / "answered"
-    return len(list(folder.iterdir())) if folder.is_dir() else 0
+    folders = [ground.home / "queue" / state for state in ("answered", "refused")]
+    return sum(len(list(folder.iterdir())) for folder in folders if folder.is_dir())
 
 
 def _wait_until_done(ground: _Ground) -> None:
     busy = [ground.home / "queue" / state for state in ("incoming", "queued", "telling", "told")]
     ends = time.monotonic() + 600 + 10 * ground.studies * bool(ground.pictures)
-    while any(any(folder.iterdir()) for folder in busy):
+    while any(any(folder.iterdir()) for folder in busy) and not ground.stop.is_set():
         _measure(ground)
         assert time.monotonic() < ends, {folder.name: len(list(folder.iterdir())) for folder in busy}
         time.sleep(0.05)
@@ -188,7 +220,12 @@ def _send_all(ground: _Ground, numbers: Sequence[int]) -> None:
             while not _sent(ground.port, one):
                 with ground.lock:
                     ground.refusals += 1
-                time.sleep(0.1)
+                if ground.stop.wait(0.1):
+                    return
+        with ground.lock:
+            ground.sent += 1
+        if ground.stop.is_set():
+            return
 
 
 def _film(ground: _Ground, number: int, film: int) -> Any:
