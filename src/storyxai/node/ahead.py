@@ -7,16 +7,18 @@ import gc
 from importlib import import_module
 from importlib.util import find_spec
 
+from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 from storyxai.node import telling as telling
 
 LATE = (
     "onnxruntime", "scipy.ndimage", "scipy.stats", "scipy.signal", "skimage.measure", "skimage.segmentation", "pydicom.pixels",
-    "highdicom", "storyxai.modalities.chest_radiograph.modality", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
+    "highdicom", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
 )  # fmt: skip
 """What telling imports only when it is needed."""
 
 for _name in LATE:
     if find_spec(_name.partition(".")[0]):
         import_module(_name)
+modality_named(DEFAULT_MODALITY)
 gc.collect()
 gc.freeze()  # a later collection would write to every object, and so copy what the processes share
