@@ -7,7 +7,6 @@ import gc
 from importlib import import_module
 from importlib.util import find_spec
 
-from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 from storyxai.node import telling as telling
 
 LATE = (
@@ -19,6 +18,5 @@ LATE = (
 for _name in LATE:
     if find_spec(_name.partition(".")[0]):
         import_module(_name)
-modality_named(DEFAULT_MODALITY)
 gc.collect()
 gc.freeze()  # a later collection would write to every object, and so copy what the processes share
