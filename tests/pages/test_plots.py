@@ -14,6 +14,7 @@ from storyxai.evidence.record import as_record
 from storyxai.pages.layout import labels_of
 from storyxai.pages.plots import AXIS_PX, LABEL_PX, PANEL_PX, PLOTS, SIDE_PX, Forest, Panels, Plane, plot_of
 from storyxai.pages.story import render_html
+from storyxai.pages.tables import PrintedRecord
 from storyxai.proof.checking import check_page
 from storyxai.story.tell import tell
 from storyxai.types import Evidence, FindingCurves
@@ -22,7 +23,7 @@ RECORD, LABELS = as_record(example_evidence()), labels_of("en")
 
 
 def test_a_value_lies_between_its_ticks_in_proportion() -> None:
-    forest = plot_of("auroc", RECORD, LABELS)
+    forest = plot_of("auroc", PrintedRecord(RECORD, LABELS))
     assert isinstance(forest, Forest)
     for mark in forest.marks:
         item = RECORD["model"]["per_finding"][mark.label.replace(" ", "_")]
@@ -36,7 +37,7 @@ def test_a_value_lies_between_its_ticks_in_proportion() -> None:
 
 
 def test_an_operating_point_lies_at_its_sensitivity_and_specificity() -> None:
-    plane = plot_of("operating", RECORD, LABELS)
+    plane = plot_of("operating", PrintedRecord(RECORD, LABELS))
     assert isinstance(plane, Plane) and len(plane.marks) == 3, "of the fourth nothing was measured"
     for mark in plane.marks:
         item = RECORD["model"]["per_finding"][mark.label.replace(" ", "_")]
@@ -46,10 +47,10 @@ def test_an_operating_point_lies_at_its_sensitivity_and_specificity() -> None:
 
 def test_what_is_not_measured_is_not_drawn() -> None:
     bare = as_record(normal_evidence())
-    assert [plot_of(name, bare, LABELS) for name in PLOTS] == [None] * len(PLOTS)
-    assert plot_of("roc", RECORD, LABELS) is None, "a card of before has no points"
+    assert [plot_of(name, PrintedRecord(bare, LABELS)) for name in PLOTS] == [None] * len(PLOTS)
+    assert plot_of("roc", PrintedRecord(RECORD, LABELS)) is None, "a card of before has no points"
     with pytest.raises(CitationError, match="plot 'lift' is not known"):
-        plot_of("lift", RECORD, LABELS)
+        plot_of("lift", PrintedRecord(RECORD, LABELS))
 
 
 def test_the_practitioner_reads_what_a_reviewer_asks_in_that_order() -> None:
@@ -92,7 +93,7 @@ def with_curves() -> Evidence:
 
 def test_a_curve_goes_through_its_points_and_the_dot_stands_at_the_threshold() -> None:
     record = as_record(with_curves())
-    panels = plot_of("roc", record, LABELS)
+    panels = plot_of("roc", PrintedRecord(record, LABELS))
     assert isinstance(panels, Panels) and [panel.strong for panel in panels.panels] == [True, False]
     effusion, item = panels.panels[0], record["model"]["per_finding"]["Effusion"]
     places = [float(at) for point in effusion.line.split() for at in point.split(",")]
@@ -103,7 +104,7 @@ def test_a_curve_goes_through_its_points_and_the_dot_stands_at_the_threshold() -
 
 
 def test_a_group_of_images_lies_where_it_was_said_and_seen_within_its_chance() -> None:
-    panels = plot_of("reliability", as_record(with_curves()), LABELS)
+    panels = plot_of("reliability", PrintedRecord(as_record(with_curves()), LABELS))
     assert isinstance(panels, Panels)
     first, second = panels.panels[0].marks
     assert (first.x, first.y) == pytest.approx((0.1 * PANEL_PX, 0.8 * PANEL_PX), abs=0.051)

@@ -18,7 +18,7 @@ from storyxai.errors import CitationError, UnknownNameError
 from storyxai.evidence.record import as_record, story_as_record
 from storyxai.pages.layout import labels_of
 from storyxai.pages.story import render_html
-from storyxai.pages.tables import TABLES, format_value, table_of
+from storyxai.pages.tables import TABLES, PrintedRecord, format_value, table_of
 from storyxai.pages.views import Table
 from storyxai.story.citations import check_page, story_of_page
 from storyxai.story.tell import AUDIENCES, tell
@@ -235,13 +235,14 @@ def test_numbers_that_tables_compare_never_print_alike() -> None:
         base, prediction=dataclasses.replace(base.prediction, findings=findings), checks=checks, gate=gate
     )
     record = as_record(changed)
-    mass = next(row for row in cells_of(table_of("findings", record, labels)) if row[0] == "Mass")
+    mass = next(row for row in cells_of(table_of("findings", PrintedRecord(record, labels))) if row[0] == "Mass")
     assert mass[1:5] == ["unlikely", "0.0300", "0.0100 to 0.1997", "0.2000"]
-    hernia = next(row for row in cells_of(table_of("findings", record, labels)) if row[0] == "Hernia")
+    hernia = next(row for row in cells_of(table_of("findings", PrintedRecord(record, labels))) if row[0] == "Hernia")
     assert hernia[2:5] == ["0.004", "0.001 to 0.010", "0.100"], "three digits where they say enough"
-    assert ["0.60996", "0.61000"] in [row[3:5] for row in cells_of(table_of("failed", record, labels))]
-    assert "0.60996 / 0.61000 no" in [cell for row in cells_of(table_of("checks", record, labels)) for cell in row]
-    assert ["0.6002", "0.6000", "no"] in [row[1:4] for row in cells_of(table_of("gate", record, labels))]
+    assert ["0.60996", "0.61000"] in [row[3:5] for row in cells_of(table_of("failed", PrintedRecord(record, labels)))]
+    checks_told = cells_of(table_of("checks", PrintedRecord(record, labels)))
+    assert "0.60996 / 0.61000 no" in [cell for row in checks_told for cell in row]
+    assert ["0.6002", "0.6000", "no"] in [row[1:4] for row in cells_of(table_of("gate", PrintedRecord(record, labels)))]
     for audience in AUDIENCES:
         assert check_page(render_html(tell(changed, audience), changed), record) == []
 
@@ -251,7 +252,7 @@ def test_no_patients_are_counted_behind_synthetic_images() -> None:
     sets = tuple(dataclasses.replace(item, n_patients=800) for item in base.model.trained_on)
     labels = labels_of("en")
     record = as_record(dataclasses.replace(base, model=dataclasses.replace(base.model, trained_on=sets)))
-    rows = {row[0]: row for row in cells_of(table_of("trained_on", record, labels))}
+    rows = {row[0]: row for row in cells_of(table_of("trained_on", PrintedRecord(record, labels)))}
     assert rows["Example films"][2] == "800" and rows["Phantom"][2] == labels.unknown
 
 

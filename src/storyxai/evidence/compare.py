@@ -6,12 +6,13 @@ nobody may call a change. Nothing here knows a date or a patient: the evidence k
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from storyxai.errors import InputError
-from storyxai.evidence.record import as_record, record_sha256
+from storyxai.evidence.record import as_record, record_sha256, typed_record
+from storyxai.evidence.schema import ConceptRecord, EvidenceRecord
 from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.types import Evidence, Tier
 
@@ -24,7 +25,6 @@ of them cannot be told or has no interval; only one study has it."""
 HALF_PRINTED = 0.005
 """Probabilities that lie nearer than this print alike."""
 PLACES = ("side", "zones")
-Record: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -134,21 +134,22 @@ def compare(a: Evidence, b: Evidence) -> Comparison:
     Raises: InputError for one study twice, for images of different modalities, for another model on another image, and for
     images of which the files say that they are of two people.
     """
-    first, second = as_record(a), as_record(b)
+    records = as_record(a), as_record(b)
+    first, second = map(typed_record, records)
     kind = _kind(first, second)
-    names = list(dict.fromkeys((*first["findings"], *second["findings"])))
+    names = list(dict.fromkeys((*first.findings, *second.findings)))
     findings = sorted((_finding(name, first, second) for name in names), key=_order)
     return Comparison(
-        kind, _side(first), _side(second), tuple(findings),
+        kind, _side(first, record_sha256(records[0])), _side(second, record_sha256(records[1])), tuple(findings),
         tuple(pair for found in findings if found.told for pair in _places(found.name, first, second)),
         tuple(pair for name in _measured_names(first, second) for pair in _measure(name, first, second)),
         tuple(_remarks(kind, first, second)),
     )
 
 
-def _kind(a: Record, b: Record) -> Kind:
-    one_image = a["study"]["image"]["sha256"] == b["study"]["image"]["sha256"]
-    one_model = a["study"]["model_id"] == b["study"]["model_id"]
+def _kind(a: EvidenceRecord, b: EvidenceRecord) -> Kind:
+    one_image = a.study.image.sha256 == b.study.image.sha256
+    one_model = a.study.model_id == b.study.model_id
     mine, yours = (_modality(record) for record in (a, b))
     if mine != yours:
         raise InputError("the two studies", f"are of different modalities ({mine}, {yours})", mend="compare images of one kind")
@@ -158,31 +159,31 @@ def _kind(a: Record, b: Record) -> Kind:
     if not one_image and not one_model:
         why = "differ in image and in model: what differs could be either's doing"
         raise InputError("the two studies", why, mend="tell both images by one model, or one image by both")
-    sexes = {record["study"]["image"]["sex"] for record in (a, b)} - {""}
+    sexes = {record.study.image.sex for record in (a, b)} - {""}
     if len(sexes) == 2:
         raise InputError("the two studies", "are of two people: their files state different sexes", mend="check the pair")
     return "models" if one_image else "images"
 
 
-def _modality(record: Record) -> str:
-    return str(record["provenance"].get("settings", {}).get("modality", DEFAULT_MODALITY))
+def _modality(record: EvidenceRecord) -> str:
+    return str(record.provenance.get("settings", {}).get("modality", DEFAULT_MODALITY))
 
 
-def _side(record: Record) -> Side:
-    study, image = record["study"], record["study"]["image"]
+def _side(record: EvidenceRecord, digest: str) -> Side:
+    study, image = record.study, record.study.image
     return Side(
-        study["study_id"], image["source"], image["sha256"], image["view"], image["width"], image["height"], study["model_id"],
-        record["model"]["weights_sha256"], record_sha256(record), tuple(record["doubts"]), "calibration" not in record["gaps"],
+        study.study_id, image.source, image.sha256, image.view, image.width, image.height, study.model_id,
+        record.model.weights_sha256, digest, record.doubts, "calibration" not in record.gaps,
     )
 
 
-def _finding(name: str, a: Record, b: Record) -> FindingPair:
+def _finding(name: str, a: EvidenceRecord, b: EvidenceRecord) -> FindingPair:
     first, second = _told(name, a), _told(name, b)
     if first is None or second is None:
         return FindingPair(name, first, second, None, None, "one_sided")
     overlap = first.interval[0] <= second.interval[1] and second.interval[0] <= first.interval[1]
     difference = second.probability - first.probability
-    sure = all("calibration" not in record["gaps"] and not record["doubts"] for record in (a, b))
+    sure = all("calibration" not in record.gaps and not record.doubts for record in (a, b))
     reading: Reading = (
         "untold" if not sure else "same" if abs(difference) < HALF_PRINTED else "within" if overlap
         else "higher" if difference > 0 else "lower"
@@ -190,12 +191,11 @@ def _finding(name: str, a: Record, b: Record) -> FindingPair:
     return FindingPair(name, first, second, difference, overlap if sure else None, reading)
 
 
-def _told(name: str, record: Record) -> Told | None:
-    item = record["findings"].get(name)
+def _told(name: str, record: EvidenceRecord) -> Told | None:
+    item = record.findings.get(name)
     if item is None:
         return None
-    low, high = item["interval"]
-    return Told(item["tier"], item["probability"], (low, high), item["threshold"], name in record["named"])
+    return Told(item.tier, item.probability, item.interval, item.threshold, name in record.named)
 
 
 def _order(pair: FindingPair) -> tuple[bool, float, str]:
@@ -203,48 +203,54 @@ def _order(pair: FindingPair) -> tuple[bool, float, str]:
     return not pair.told, -max(side.probability for side in (pair.a, pair.b) if side is not None), pair.name
 
 
-def _places(finding: str, a: Record, b: Record) -> Iterator[PlacePair]:
+def _places(finding: str, a: EvidenceRecord, b: EvidenceRecord) -> Iterator[PlacePair]:
     for what in PLACES:
-        first, second = (_concept(record, finding, what).get("value") for record in (a, b))
+        first, second = (found and found.value for found in (_concept(record, finding, what) for record in (a, b)))
         if first is not None or second is not None:
             yield PlacePair(finding, what, *(None if value is None else str(value) for value in (first, second)))
 
 
-def _measured_names(a: Record, b: Record) -> list[str]:
+def _measured_names(a: EvidenceRecord, b: EvidenceRecord) -> list[str]:
     """What the modality measures of an image as a whole, in either study."""
-    return sorted({*a["concepts"].get("image", {}), *b["concepts"].get("image", {})})
+    return sorted({*a.concepts.get("image", {}), *b.concepts.get("image", {})})
 
 
-def _measure(name: str, a: Record, b: Record) -> Iterator[MeasurePair]:
+def _measure(name: str, a: EvidenceRecord, b: EvidenceRecord) -> Iterator[MeasurePair]:
     first, second = _concept(a, "image", name), _concept(b, "image", name)
-    (value_a, error_a), (value_b, error_b) = [[item.get(leaf) for leaf in ("value", "error")] for item in (first, second)]
-    if value_a is None and value_b is None:
+    (value_a, error_a), (value_b, error_b) = _measured(first), _measured(second)
+    known = first or second
+    if known is None or (value_a is None and value_b is None):
         return
     difference = None if value_a is None or value_b is None else value_b - value_a
     within = None if difference is None or error_a is None or error_b is None else abs(difference) <= error_a + error_b
-    yield MeasurePair(name, (first or second)["unit"], value_a, value_b, error_a, error_b, difference, within)
+    yield MeasurePair(name, known.unit, value_a, value_b, error_a, error_b, difference, within)
 
 
-def _concept(record: Record, finding: str, name: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = record["concepts"].get(finding, {}).get(name, {})
-    return found
+def _measured(concept: ConceptRecord | None) -> tuple[float | None, float | None]:
+    """The value of a measurement and its error; None: not known, or no number."""
+    if concept is None:
+        return None, None
+    return concept.value if isinstance(concept.value, int | float) else None, concept.error
 
 
-def _remarks(kind: Kind, a: Record, b: Record) -> Iterator[str]:
-    first, second = a["study"]["image"], b["study"]["image"]
+def _concept(record: EvidenceRecord, finding: str, name: str) -> ConceptRecord | None:
+    return record.concepts.get(finding, {}).get(name)
+
+
+def _remarks(kind: Kind, a: EvidenceRecord, b: EvidenceRecord) -> Iterator[str]:
+    first, second = a.study.image, b.study.image
     if kind == "images":
         yield "one_patient"
-        if first["view"] != second["view"]:
+        if first.view != second.view:
             yield "views"
-        if (first["width"], first["height"]) != (second["width"], second["height"]):
+        if (first.width, first.height) != (second.width, second.height):
             yield "sizes"
-        ages = [image["age_years"] for image in (first, second)]
-        if None not in ages and ages[1] < ages[0] - 1:
+        if first.age_years is not None and second.age_years is not None and second.age_years < first.age_years - 1:
             yield "younger"
-    if kind == "models" and any(a["findings"][name]["threshold"] != b["findings"][name]["threshold"]
-                                for name in a["findings"].keys() & b["findings"].keys()):  # fmt: skip
+    if kind == "models" and any(a.findings[name].threshold != b.findings[name].threshold
+                                for name in a.findings.keys() & b.findings.keys()):  # fmt: skip
         yield "thresholds"
-    if any(record["doubts"] for record in (a, b)):
+    if any(record.doubts for record in (a, b)):
         yield "doubted"
-    if any("calibration" in record["gaps"] for record in (a, b)):
+    if any("calibration" in record.gaps for record in (a, b)):
         yield "uncalibrated"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from storyxai.evidence.record import as_record
+from storyxai.evidence.record import as_record, typed_record
+from storyxai.evidence.schema import EvidenceRecord
 from storyxai.pages.figures import image_png, layer_png, map_limit, scale_png
 from storyxai.pages.layout import Labels, data_uri, labels_of, render_template
 from storyxai.types import Evidence, Heatmap
@@ -46,14 +46,14 @@ class _View:
 def exhibit_of(evidence: Evidence, *, finding: str = "", language: str = "en") -> Exhibit:
     """The film with the map of `finding`, by default of the first named finding that has a map which passed its checks."""
     record = as_record(evidence)
-    labels = labels_of(language, record)
-    heatmap = _map_of(evidence, [finding] if finding else list(record["named"]))
-    shown = heatmap.finding if heatmap else finding or next(iter(record["named"]), "")
+    labels, facts = labels_of(language, record), typed_record(record)
+    heatmap = _map_of(evidence, [finding] if finding else facts.named)
+    shown = heatmap.finding if heatmap else finding or next(iter(facts.named), "")
     height, width = evidence.image.pixels.shape[:2]
     layer = data_uri(layer_png(heatmap, limit=map_limit([heatmap]))) if heatmap else ""
     return Exhibit(
         title=evidence.image.source, size=(width, height), film=data_uri(image_png(evidence.image, long_side=FILM_PX)),
-        layer=layer, finding=labels.words.finding(shown), said=_said(record, shown, labels), caption=_caption(heatmap, labels),
+        layer=layer, finding=labels.words.finding(shown), said=_said(facts, shown, labels), caption=_caption(heatmap, labels),
         signed=heatmap is not None and bool(heatmap.values.min() < 0),
     )
 
@@ -74,12 +74,12 @@ def _map_of(evidence: Evidence, findings: Sequence[str]) -> Heatmap | None:
     return next((h for name in findings for h in evidence.heatmaps if h.finding == name and h.shown), None)
 
 
-def _said(record: Mapping[str, Any], finding: str, labels: Labels) -> str:
-    if finding not in record["findings"]:
+def _said(facts: EvidenceRecord, finding: str, labels: Labels) -> str:
+    if finding not in facts.findings:
         return labels.gallery.nothing
-    item = record["findings"][finding]
-    tier = labels.tier(item["tier"], calibrated="calibration" not in record["gaps"])
-    return f"{labels.words.number(item['probability'], '.2f')}, {tier}"
+    item = facts.findings[finding]
+    tier = labels.tier(item.tier, calibrated="calibration" not in facts.gaps)
+    return f"{labels.words.number(item.probability, '.2f')}, {tier}"
 
 
 def _caption(heatmap: Heatmap | None, labels: Labels) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from storyxai.evidence.record import as_record
 from storyxai.pages.figures import pair_png
 from storyxai.pages.layout import data_uri, labels_of, render_fragment
-from storyxai.pages.tables import table_of
+from storyxai.pages.tables import PrintedRecord, table_of
 from storyxai.pages.views import Block, Chapter, Document, Fold, Listing, Picture, Pictures
 from storyxai.types import Evidence, Story
 
@@ -20,7 +20,8 @@ def evidence_html(evidence: Evidence, *, language: str = "en") -> str:
     """The findings as a table, the first maps that passed their checks beside the image, and why others are withheld."""
     record = as_record(evidence)
     labels = labels_of(language, record)
-    findings = table_of("findings", record, labels)
+    printed = PrintedRecord(record, labels)
+    findings = table_of("findings", printed)
     shown = [h for h in evidence.heatmaps if h.shown][:MOST_MAPS]
     masks = evidence.prediction.masks
     pictures = tuple(
@@ -32,9 +33,9 @@ def evidence_html(evidence: Evidence, *, language: str = "en") -> str:
     blocks: list[Block] = [findings] if findings is not None else []
     blocks += [Pictures(pictures)] if pictures else []
     blocks += [Fold(labels.withheld_maps, (Listing(withheld),))] if withheld else []
-    study = record["study"]
-    facts = (f"{study['image']['source']} \u00b7 {study['model_id']}",)
-    document = Document(labels.evidence, study["study_id"], facts, (Chapter("", tuple(blocks)),), language)
+    study = printed.facts.study
+    about = (f"{study.image.source} \u00b7 {study.model_id}",)
+    document = Document(labels.evidence, study.study_id, about, (Chapter("", tuple(blocks)),), language)
     return render_fragment("fragment.html", document, language)
 
 

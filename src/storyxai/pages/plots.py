@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias, TypeVar
 
 from storyxai.errors import CitationError
+from storyxai.evidence.schema import EvidenceRecord
 from storyxai.pages.layout import Labels
-from storyxai.pages.tables import format_value, value_part
+from storyxai.pages.tables import PrintedRecord, format_value, value_part
 from storyxai.pages.views import Part
+from storyxai.types import FindingFigures
 
 __all__ = ["PLOTS", "Forest", "Mark", "Panel", "Panels", "Plane", "plot_of"]
 
@@ -27,9 +29,7 @@ PANEL_PX, MOST_OPEN = 132, 6
 ENDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Where the axes of a reliability panel may end."""
 NORMAL_95 = 1.96
-Record: TypeAlias = Mapping[str, Any]
-Points: TypeAlias = Sequence[float]
-"""Numbers of one point, as the record's lists have them."""
+Point = TypeVar("Point")
 Figure: TypeAlias = "tuple[float | None, tuple[float, float] | None]"
 
 
@@ -110,11 +110,11 @@ class Panels:
         return self.panels[len(self.first) :]
 
 
-def plot_of(name: str, record: Record, labels: Labels) -> Forest | Plane | Panels | None:
+def plot_of(name: str, printed: PrintedRecord) -> Forest | Plane | Panels | None:
     """The drawing called `name`, None where the record has too few values for it. Raises: CitationError if unknown."""
     if name not in PLOTS:
         raise CitationError(f"plot '{name}' is not known")
-    drawn = PLOTS[name](record, labels)
+    drawn = PLOTS[name](printed)
     return drawn if (bool(drawn.panels) if isinstance(drawn, Panels) else len(drawn.marks) > 1) else None
 
 
@@ -137,62 +137,65 @@ def _forest(name: str, labels: Labels, rows: Iterable[tuple[str, Figure, bool]],
     return Forest(words.title, words.alt, tuple(marks), places, None if reference is None else at(reference), size)
 
 
-def _of_findings(record: Record, leaf: str, labels: Labels) -> Iterable[tuple[str, Figure, bool]]:
-    """The figure `leaf` of each finding, best first."""
-    known = {name: item for name, item in record["model"].get("per_finding", {}).items() if item.get(leaf) is not None}
-    for name in sorted(known, key=lambda name: (-known[name][leaf], name)):
-        interval = known[name].get(f"{leaf}_interval")
-        yield labels.words.finding(name), (known[name][leaf], tuple(interval) if interval else None), name in record["named"]
+def _best_first(printed: PrintedRecord, figures: Mapping[str, Figure]) -> list[tuple[str, Figure, bool]]:
+    """A row a finding whose figure is known, by that figure."""
+    known = [(-value, name) for name, (value, _) in figures.items() if value is not None]
+    return [(printed.labels.words.finding(name), figures[name], name in printed.facts.named) for _, name in sorted(known)]
 
 
-def _auroc(record: Record, labels: Labels) -> Forest:
-    return _forest("auroc", labels, _of_findings(record, "auroc", labels), (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 0.5)
+def _auroc(printed: PrintedRecord) -> Forest:
+    figures = {name: (item.auroc, item.auroc_interval) for name, item in printed.facts.model.per_finding.items()}
+    return _forest("auroc", printed.labels, _best_first(printed, figures), (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 0.5)
 
 
-def _calibration(record: Record, labels: Labels) -> Forest:
-    return _forest("calibration", labels, _of_findings(record, "ece", labels), (0.0, 0.02, 0.04, 0.06, 0.08, 0.1))
+def _calibration(printed: PrintedRecord) -> Forest:
+    figures = {name: (item.ece, None) for name, item in printed.facts.model.per_finding.items()}
+    return _forest("calibration", printed.labels, _best_first(printed, figures), (0.0, 0.02, 0.04, 0.06, 0.08, 0.1))
 
 
-def _agreement(record: Record, labels: Labels) -> Forest:
-    found = record["model"].get("agreement", {})
-    rows = [(labels.words.finding(name), (found[name].get("correlation"), None), name in record["named"]) for name in found]
+def _agreement(printed: PrintedRecord) -> Forest:
+    found, labels = printed.facts.model.agreement, printed.labels
+    rows: list[tuple[str, Figure, bool]] = [
+        (labels.words.finding(name), (item.correlation, None), name in printed.facts.named) for name, item in found.items()
+    ]
     rows.sort(key=lambda row: (-(row[1][0] or 0.0), row[0]))
     return _forest("agreement", labels, rows, (0.5, 0.6, 0.7, 0.8, 0.9, 1.0))
 
 
-def _groups(record: Record, labels: Labels) -> Forest:
-    found = record["model"].get("subgroups", {})
-    rows = []
-    for attribute in sorted(found):
-        for group, item in sorted(found[attribute].items()):
-            interval = item.get("auroc_interval")
-            figure = (item.get("mean_auroc"), tuple(interval) if interval else None)
-            rows.append((f"{labels.words.word('group', attribute)}: {group}", figure, False))
-    return _forest("groups", labels, rows, (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 0.5)
+def _groups(printed: PrintedRecord) -> Forest:
+    rows = [
+        (f"{printed.labels.words.word('group', attribute)}: {group}", (item.mean_auroc, item.auroc_interval), False)
+        for attribute, groups in sorted(printed.facts.model.subgroups.items()) for group, item in sorted(groups.items())
+    ]
+    return _forest("groups", printed.labels, rows, (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 0.5)
 
 
-def _operating(record: Record, labels: Labels) -> Plane:
-    words, marks = labels.plots["operating"], []
-    for name, item in sorted(record["model"].get("per_finding", {}).items()):
-        sensitivity, specificity = item.get("sensitivity"), item.get("specificity")
-        if sensitivity is not None and specificity is not None:
-            x, y = round(SIDE_PX * (1 - specificity), 1), round(SIDE_PX * (1 - sensitivity), 1)
-            marks.append(Mark(labels.words.finding(name), x, y, strong=name in record["named"]))
+def _operating(printed: PrintedRecord) -> Plane:
+    labels, marks = printed.labels, []
+    words = labels.plots["operating"]
+    for name, item in sorted(printed.facts.model.per_finding.items()):
+        if item.sensitivity is not None and item.specificity is not None:
+            x, y = round(SIDE_PX * (1 - item.specificity), 1), round(SIDE_PX * (1 - item.sensitivity), 1)
+            marks.append(Mark(labels.words.finding(name), x, y, strong=name in printed.facts.named))
     ends = tuple((tick, labels.words.tick(tick)) for tick in (0, 0.5, 1))
     return Plane(words.title, words.alt, tuple(marks), words.across, words.up, ends)
 
 
-def _panels(name: str, record: Record, labels: Labels, points: str, panel: Callable[[str, Sequence[Points]], Panel]) -> Panels:
-    """A panel for each finding whose card has such `points`, by how well it ranks; those that the story names first."""
-    curves, figures = record["model"].get("curves", {}), record["model"].get("per_finding", {})
-    known = {finding: item[points] for finding, item in curves.items() if item.get(points)}
+def _panels(
+    name: str, printed: PrintedRecord, points: Mapping[str, Sequence[Point]], panel: Callable[[str, Sequence[Point]], Panel]
+) -> Panels:
+    """A panel for each finding whose card has `points`, by how well it ranks; those that the story names first."""
+    facts, words = printed.facts, printed.labels.plots[name]
 
     def place(finding: str) -> tuple[bool, float, str]:
-        return finding not in record["named"], -(figures.get(finding, {}).get("auroc") or 0.0), finding
+        return finding not in facts.named, -(_figures_of(facts, finding).auroc or 0.0), finding
 
-    words = labels.plots[name]
-    drawn = tuple(panel(finding, known[finding]) for finding in sorted(known, key=place))
+    drawn = tuple(panel(finding, points[finding]) for finding in sorted((f for f in points if points[f]), key=place))
     return Panels(words.title, words.about, drawn, words.more)
+
+
+def _figures_of(facts: EvidenceRecord, finding: str) -> FindingFigures:
+    return facts.model.per_finding.get(finding, FindingFigures())
 
 
 def _at(across: float, up: float, end: float = 1.0) -> tuple[float, float]:
@@ -204,50 +207,52 @@ def _line(points: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{x:g},{y:g}" for x, y in points)
 
 
-def _figures(record: Record, finding: str, labels: Labels, *leaves: str) -> tuple[tuple[Part, ...], ...]:
+def _figures(printed: PrintedRecord, finding: str, **known: float | None) -> tuple[tuple[Part, ...], ...]:
     """ "AUROC 0.81": figures of a finding with the heads of their columns, those that are known."""
-    item, path = record["model"].get("per_finding", {}).get(finding, {}), f"model.per_finding.{finding}"
+    path, columns = f"model.per_finding.{finding}", printed.labels.columns
     return tuple(
-        (Part(f"{labels.columns[leaf]} "), value_part(record, f"{path}.{leaf}", labels, exact=False))
-        for leaf in leaves if item.get(leaf) is not None
+        (Part(f"{columns[leaf]} "), value_part(printed, f"{path}.{leaf}", exact=False))
+        for leaf, value in known.items() if value is not None
     )
 
 
-def _roc(record: Record, labels: Labels) -> Panels:
-    words, figures = labels.plots["roc"], record["model"].get("per_finding", {})
+def _roc(printed: PrintedRecord) -> Panels:
+    facts, labels = printed.facts, printed.labels
+    words = labels.plots["roc"]
 
-    def panel(finding: str, points: Sequence[Points]) -> Panel:
-        item, name = figures.get(finding, {}), labels.words.finding(finding)
+    def panel(finding: str, points: Sequence[tuple[float, float]]) -> Panel:
+        item, name = _figures_of(facts, finding), labels.words.finding(finding)
         marks: tuple[Mark, ...] = ()
-        sensitivity, specificity = item.get("sensitivity"), item.get("specificity")
-        alt = words.alt.format(finding=name, auroc=_said(item.get("auroc"), labels))
+        sensitivity, specificity = item.sensitivity, item.specificity
+        alt = words.alt.format(finding=name, auroc=_said(item.auroc, labels))
         if sensitivity is not None and specificity is not None:
             marks = (Mark("", *_at(1 - specificity, sensitivity)),)
             alt += words.point.format(sensitivity=_said(sensitivity, labels), specificity=_said(specificity, labels))
-        note = _figures(record, finding, labels, "auroc", "sensitivity", "specificity")
+        note = _figures(printed, finding, auroc=item.auroc, sensitivity=sensitivity, specificity=specificity)
         line = _line(_at(across, up) for across, up in points)
-        return Panel(name, alt, note, line, marks, labels.words.tick(1), finding in record["named"])
+        return Panel(name, alt, note, line, marks, labels.words.tick(1), finding in facts.named)
 
-    return _panels("roc", record, labels, "roc", panel)
+    return _panels("roc", printed, {name: item.roc for name, item in facts.model.curves.items()}, panel)
 
 
-def _reliability(record: Record, labels: Labels) -> Panels:
+def _reliability(printed: PrintedRecord) -> Panels:
+    facts, labels = printed.facts, printed.labels
     words = labels.plots["reliability"]
 
-    def panel(finding: str, points: Sequence[Points]) -> Panel:
-        bars = [_chance(seen, int(n)) for _, seen, n in points]
+    def panel(finding: str, points: Sequence[tuple[float, float, int]]) -> Panel:
+        bars = [_chance(seen, n) for _, seen, n in points]
         end = next(end for end in ENDS if end >= min(1.0, max(max(said, seen) for said, seen, _ in points)))
         marks = tuple(
             Mark("", *_at(said, seen, end), low=_at(0, max(low, 0.0), end)[1], high=_at(0, min(high, end), end)[1])
             for (said, seen, _), (low, high) in zip(points, bars, strict=True)
         )
-        told = [words.point.format(said=_said(said, labels), seen=_said(seen, labels), n=int(n)) for said, seen, n in points]
-        name = labels.words.finding(finding)
+        told = [words.point.format(said=_said(said, labels), seen=_said(seen, labels), n=n) for said, seen, n in points]
+        item, name = _figures_of(facts, finding), labels.words.finding(finding)
         alt = words.alt.format(finding=name, points="; ".join(told))
-        note = _figures(record, finding, labels, "ece", "n")
-        return Panel(name, alt, note, "", marks, labels.words.tick(end), finding in record["named"])
+        note = _figures(printed, finding, ece=item.ece, n=item.n)
+        return Panel(name, alt, note, "", marks, labels.words.tick(end), finding in facts.named)
 
-    return _panels("reliability", record, labels, "reliability", panel)
+    return _panels("reliability", printed, {name: item.reliability for name, item in facts.model.curves.items()}, panel)
 
 
 def _said(value: float | None, labels: Labels) -> str:
@@ -262,7 +267,7 @@ def _chance(share: float, n: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-PLOTS: Final[Mapping[str, Callable[[Record, Labels], Forest | Plane | Panels]]] = {
+PLOTS: Final[Mapping[str, Callable[[PrintedRecord], Forest | Plane | Panels]]] = {
     "auroc": _auroc,
     "roc": _roc,
     "reliability": _reliability,

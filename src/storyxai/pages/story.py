@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from typing import Any
 
 from markupsafe import Markup
 
 from storyxai.errors import CitationError
 from storyxai.evidence.record import as_record, figure_name, figure_parts, story_as_record
+from storyxai.evidence.schema import EvidenceRecord
 from storyxai.pages import figures as draw
 from storyxai.pages.layout import Labels, data_uri, labels_of, render_template
 from storyxai.pages.plots import Forest, Panels, Plane, plot_of
-from storyxai.pages.tables import format_value, table_of, value_part
+from storyxai.pages.tables import PrintedRecord, format_value, table_of, value_part
 from storyxai.pages.views import Part, Table
 from storyxai.provenance import sha256_bytes
-from storyxai.types import Box, Evidence, Heatmap, Release, Section, Sentence, Story
+from storyxai.types import Box, Evidence, Heatmap, Mask, Release, Section, Sentence, Story
 
 __all__ = ["render_html"]
 
@@ -197,12 +197,20 @@ class _Builder:
     store: dict[str, _Layer] = field(default_factory=dict)
 
     @cached_property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Mapping[str, object]:
         return as_record(self.evidence)
 
     @cached_property
     def labels(self) -> Labels:
         return labels_of(self.story.language, self.record)
+
+    @cached_property
+    def printed(self) -> PrintedRecord:
+        return PrintedRecord(self.record, self.labels)
+
+    @property
+    def facts(self) -> EvidenceRecord:
+        return self.printed.facts
 
     @cached_property
     def patient(self) -> bool:
@@ -228,14 +236,14 @@ class _Builder:
         parts = tuple(self._part(number, section) for number, section in enumerate(self.story.sections))
         one_screen = self.story.audience in ONE_SCREEN and bool(parts)
         focuses = self._focuses(parts) if one_screen else ()
-        study, height_width = self.record["study"], self.evidence.image.pixels.shape[:2]
-        facts = [f"{self.labels.study} {study['study_id'].removeprefix('study-')}", study["image"]["source"]]
-        model = self.record["model"]
-        facts += [] if self.patient else [" ".join(filter(None, (model["name"], model["version"])))]
+        study, height_width = self.facts.study, self.evidence.image.pixels.shape[:2]
+        facts = [f"{self.labels.study} {study.study_id.removeprefix('study-')}", study.image.source]
+        model = self.facts.model
+        facts += [] if self.patient else [" ".join(filter(None, (model.name, model.version)))]
         drawn = one_screen or any(part.rows for part in parts)
         return _StoryView(
             story=self.story, kind=self.labels.audiences.get(self.story.audience, self.story.audience),
-            facts=tuple(str(fact) for fact in facts if fact), embedded=_embedded(self.story),
+            facts=tuple(filter(None, facts)), embedded=_embedded(self.story),
             digest=str(self.story.provenance.get("evidence_sha256", "")), seal=SEAL_PLACE, patient=self.patient,
             released=self._released(), one_screen=one_screen, size=(height_width[1], height_width[0]),
             film=data_uri(draw.page_image_png(self.evidence.image)) if drawn else "", parts=parts, focuses=focuses,
@@ -248,7 +256,7 @@ class _Builder:
         """What a layered page offers to save, the record and the story: the file's name, its place on the page, its words."""
         if not self.layered:
             return ()
-        study = self.record["study"]["study_id"]
+        study = self.facts.study.study_id
         return tuple(
             (f"{study}-{name}.json", f"storyxai-{name}", words)
             for name, words in (("evidence", self.labels.save_evidence), ("story", self.labels.save_story))
@@ -270,8 +278,8 @@ class _Builder:
                 raise CitationError(f"figure '{name}' is of no known kind")
         held = self.story.signed and not (self.release and self.release.with_picture)
         rows = {} if held else {of: [name for whose, name in pictures if whose == of] for of, _ in pictures}
-        plots = [plot_of(n.split("/")[1], self.record, self.labels) for n in section.figures if n.startswith("plot/")]
-        tables = [table_of(n.split("/")[1], self.record, self.labels) for n in section.figures if n.startswith("table/")]
+        plots = [plot_of(n.split("/")[1], self.printed) for n in section.figures if n.startswith("plot/")]
+        tables = [table_of(n.split("/")[1], self.printed) for n in section.figures if n.startswith("table/")]
         return _Part(
             id=f"s{number}", heading=section.heading, said=tuple(map(self._said, section.sentences)),
             gauges=tuple(self._gauge(figure_parts(n)[1]) for n in section.figures if n.startswith("gauge/")),
@@ -283,11 +291,11 @@ class _Builder:
 
     def _again(self) -> Iterator[tuple[str, ...]]:
         """What makes this evidence again, to copy: for the command line, and for Python where the shipped student spoke."""
-        record, study = self.record, self.record["study"]
+        image, made = self.facts.study.image, self.facts.provenance
         words = {
-            "source": study["image"]["source"], "methods": ", ".join(record["provenance"].get("methods", {})),
-            "samples": record["provenance"].get("samples"), "seed": record["provenance"].get("seed"),
-            "weights": record["model"]["weights_sha256"], "input": study["image"]["sha256"],
+            "source": image.source, "methods": ", ".join(made.get("methods", {})),
+            "samples": made.get("samples"), "seed": made.get("seed"),
+            "weights": self.facts.model.weights_sha256, "input": image.sha256,
         }
         if all(value not in ("", None) for value in words.values()) and SAFE_NAME.fullmatch(str(words["source"])):
             yield from (tuple(line.format(**words) for line in lines) for lines in self.labels.again)
@@ -333,7 +341,7 @@ class _Builder:
         layers += [self._outlines(main, "main")] if main else []
         path = f"heatmaps.{heatmap.finding}.{heatmap.method}"
         low, high = (format_value(end, labels) for end in ((-limit if signed else 0.0), limit))
-        own = [value_part(self.record, f"{path}.{leaf}", labels, exact=False) for leaf in ("minimum", "maximum")]
+        own = [value_part(self.printed, f"{path}.{leaf}", exact=False) for leaf in ("minimum", "maximum")]
         return _Tile(
             alt=labels.map_alt.format(method=method, finding=finding), title=f"{finding}: {method}", layers=tuple(layers),
             boxes=boxes, unit=labels.words.word("unit", heatmap.unit),
@@ -346,7 +354,7 @@ class _Builder:
         title = self.labels.withheld_of.format(
             finding=self.labels.words.finding(finding), method=self.labels.methods.get(method, method)
         )
-        reason = value_part(self.record, f"heatmaps.{finding}.{method}.withheld_because", self.labels)
+        reason = value_part(self.printed, f"heatmaps.{finding}.{method}.withheld_because")
         return _Tile("", title, reason=reason, finding=finding)
 
     def _heatmap(self, name: str) -> Heatmap:
@@ -363,25 +371,25 @@ class _Builder:
             return ()
         return tuple(box for box in self.evidence.prediction.boxes if box.finding == heatmap.finding)[:1]
 
-    def _outlines(self, masks: Mapping[str, Any], name: str) -> str:
+    def _outlines(self, masks: Mapping[str, Mask], name: str) -> str:
         return self._stored(name, "o", lambda: draw.outlines_png(masks))
 
-    def _stored(self, name: str, letter: str, drawn: Any) -> str:
+    def _stored(self, name: str, letter: str, drawn: Callable[[], bytes]) -> str:
         """The id of the layer called `name`, drawn once for the page."""
         if name not in self.store:
             self.store[name] = _Layer(f"{letter}{len(self.store) + 1}", data_uri(drawn()))
         return self.store[name].id
 
     def _gauge(self, finding: str) -> _Gauge:
-        item, labels, path = self.record["findings"][finding], self.labels, f"findings.{finding}.probability"
-        low, high = item["interval"]
-        at, limit, name = item["probability"], item["threshold"], labels.words.finding(finding)
+        item, labels, path = self.facts.findings[finding], self.labels, f"findings.{finding}.probability"
+        low, high = item.interval
+        at, limit, name = item.probability, item.threshold, labels.words.finding(finding)
         values = {"probability": at, "low": low, "high": high, "threshold": limit}
         numbers = {key: labels.words.number(value, ".2f") for key, value in values.items()}
         said = Part(labels.words.printed(at, "decimal"), path)  # "above 0.99": never as sure when it is not
-        tier = labels.tier(item["tier"], calibrated="calibration" not in self.record["gaps"])
+        tier = labels.tier(item.tier, calibrated="calibration" not in self.facts.gaps)
         return _Gauge(
-            finding=finding, name=name, tier=item["tier"], said=tier, probability=said,
+            finding=finding, name=name, tier=item.tier, said=tier, probability=said,
             alt=labels.gauge_alt.format(finding=name, **numbers),
             low=LINE * low, high=LINE * high, at=LINE * at, limit=LINE * limit, limit_said=numbers["threshold"],
         )
@@ -402,7 +410,7 @@ class _Builder:
 
     def _notes(self) -> tuple[tuple[int, tuple[tuple[str, Part], ...]], ...]:
         return tuple(
-            (number, tuple((path, value_part(self.record, path, self.labels)) for path in paths))
+            (number, tuple((path, value_part(self.printed, path)) for path in paths))
             for paths, number in self.notes.items()
         )
 

@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Final
 
 from storyxai.errors import CitationError
-from storyxai.evidence.record import digits_apart, resolve
+from storyxai.evidence.record import digits_apart, resolve, typed_record
+from storyxai.evidence.schema import CheckRecord, EvidenceRecord
 from storyxai.pages.layout import Labels
 from storyxai.pages.views import Cell, Part, Row, Table
 from storyxai.story.words import DRAFTED_IN
+from storyxai.types import DataSet
 
-__all__ = ["TABLES", "format_value", "table_of", "value_part"]
+__all__ = ["TABLES", "PrintedRecord", "format_value", "table_of", "value_part"]
 
 DIGITS = 3
 SMALLEST = 1e-6
 """Nearer to 0 than this is printed as 0.000: the digit would say nothing but how small."""
-Record = Mapping[str, Any]
 
 
-def table_of(name: str, record: Record, labels: Labels) -> Table | None:
+@dataclass(frozen=True, eq=False)
+class PrintedRecord:
+    """A record as a page prints it: its values by their paths, the types by which a page decides, and the page's words."""
+
+    record: Mapping[str, object]
+    labels: Labels
+
+    @cached_property
+    def facts(self) -> EvidenceRecord:
+        """The record as types. Raises: ArchiveError naming the field that is missing or of another kind."""
+        return typed_record(self.record)
+
+
+def table_of(name: str, printed: PrintedRecord) -> Table | None:
     """The table called `name`, None when the record has nothing for it. Raises: CitationError if unknown."""
     if name not in TABLES:
         raise CitationError(f"table '{name}' is not known")
-    columns, rows = TABLES[name](record, labels)
+    labels, (columns, rows) = printed.labels, TABLES[name](printed)
     if not rows:
         return None
     # A column in which nothing is known says nothing.
@@ -35,9 +51,10 @@ def table_of(name: str, record: Record, labels: Labels) -> Table | None:
     return Table(heads, body, labels.tables[name], name)
 
 
-def value_part(record: Record, path: str, labels: Labels, *, exact: bool = True) -> Part:
+def value_part(printed: PrintedRecord, path: str, *, exact: bool = True) -> Part:
     """The value at `path` as it is printed where it stands for itself. Raises: CitationError when it is not known."""
-    return Part(format_value(labels.words.spoken(path, resolve(record, path)), labels, exact=exact), path)
+    labels = printed.labels
+    return Part(format_value(labels.words.spoken(path, resolve(printed.record, path)), labels, exact=exact), path)
 
 
 def format_value(value: Any, labels: Labels, *, exact: bool = False, digits: int = DIGITS) -> str:
@@ -72,21 +89,22 @@ def _number_format(value: float, digits: int) -> str:
     return ".1f" if value != int(value) and abs(value) < 1000 else ",.0f"
 
 
-def _digits(record: Record, labels: Labels, limit: str, *compared: str) -> int:
+def _digits(printed: PrintedRecord, limit: str, *compared: str) -> int:
     """The decimals of cells that are read against the one at `limit`: more than three where they would print alike."""
     known = []
     for path in compared:
         try:
-            known.append((resolve(record, path), resolve(record, limit)))
+            known.append((resolve(printed.record, path), resolve(printed.record, limit)))
         except CitationError:
             continue
-    return digits_apart(known, lambda number, digits: format_value(float(number), labels, digits=digits), least=DIGITS)
+    return digits_apart(known, lambda number, digits: format_value(float(number), printed.labels, digits=digits), least=DIGITS)
 
 
-def _parts(record: Record, path: str, labels: Labels, *, digits: int = DIGITS) -> tuple[Part, ...]:
+def _parts(printed: PrintedRecord, path: str, *, digits: int = DIGITS) -> tuple[Part, ...]:
     """The value at `path`, () where it is not known."""
+    labels = printed.labels
     try:
-        value = resolve(record, path)
+        value = resolve(printed.record, path)
     except CitationError:
         return ()
     if value in ("", []):
@@ -104,8 +122,8 @@ def _tier_part(tier: str, path: str, labels: Labels) -> Part:
     return Part(said, path if said == tier.replace("_", " ") else "")
 
 
-def _cell(record: Record, path: str, labels: Labels, *, digits: int = DIGITS) -> Cell:
-    return Cell(_parts(record, path, labels, digits=digits))
+def _cell(printed: PrintedRecord, path: str, *, digits: int = DIGITS) -> Cell:
+    return Cell(_parts(printed, path, digits=digits))
 
 
 def _text(text: str, kind: str = "") -> Cell:
@@ -124,155 +142,152 @@ Cells = tuple[list[str], list[list[Cell]]]
 """Columns, and rows whose first cell is what the row is about."""
 
 
-def _over_findings(
-    record: Record, labels: Labels, names: Iterable[str], columns: list[tuple[str, str]]
-) -> Cells:
+def _over_findings(printed: PrintedRecord, names: Iterable[str], columns: list[tuple[str, str]]) -> Cells:
     """A row a finding, a cell for each (column, path pattern), rows without any value left out."""
     rows = []
     for name in names:
         judged = [f"findings.{name}.{leaf}" for leaf in ("threshold", "probability", "interval.0", "interval.1")]
-        digits = _digits(record, labels, *judged)
+        digits = _digits(printed, *judged)
         told = dict.fromkeys((*judged, f"findings.{name}.interval"), digits)
         paths = [pattern.format(name) for _, pattern in columns]
-        cells = [_cell(record, path, labels, digits=told.get(path, DIGITS)) for path in paths]
+        cells = [_cell(printed, path, digits=told.get(path, DIGITS)) for path in paths]
         if any(cell.parts for cell in cells):
-            rows.append([_finding(name, labels), *cells])
+            rows.append([_finding(name, printed.labels), *cells])
     return ["finding", *(column for column, _ in columns)], rows
 
 
-def _others(record: Record, labels: Labels) -> Cells:
+def _others(printed: PrintedRecord) -> Cells:
     """The findings that the story does not name, likeliest first."""
-    findings, named = record["findings"], record["named"]
-    names = sorted(findings.keys() - set(named), key=lambda name: (-findings[name]["probability"], name))
+    findings, named = printed.facts.findings, printed.facts.named
+    names = sorted(findings.keys() - set(named), key=lambda name: (-findings[name].probability, name))
     fields = ("tier", "probability", "interval", "threshold")
-    return _over_findings(record, labels, names, [(field, f"findings.{{}}.{field}") for field in fields])
+    return _over_findings(printed, names, [(field, f"findings.{{}}.{field}") for field in fields])
 
 
-def _findings(record: Record, labels: Labels) -> Cells:
-    findings = record["findings"]
-    names = sorted(findings, key=lambda name: (-findings[name]["probability"], name))
+def _findings(printed: PrintedRecord) -> Cells:
+    findings = printed.facts.findings
+    names = sorted(findings, key=lambda name: (-findings[name].probability, name))
     columns = [(f, f"findings.{{}}.{f}") for f in ("tier", "probability", "interval", "threshold", "logit")]
-    return _over_findings(record, labels, names, columns + [(f, f"terms.{{}}.{f}") for f in ("snomed", "radlex")])
+    return _over_findings(printed, names, columns + [(f, f"terms.{{}}.{f}") for f in ("snomed", "radlex")])
 
 
-def _performance(record: Record, labels: Labels) -> Cells:
+def _performance(printed: PrintedRecord) -> Cells:
     fields = ["auroc", "auroc_interval", "average_precision", "sensitivity", "specificity", "threshold", "ece"]
     fields += ["n", "positives", "data"]
-    names = sorted(record["model"].get("per_finding", {}))
-    return _over_findings(record, labels, names, [(f, f"model.per_finding.{{}}.{f}") for f in fields])
+    names = sorted(printed.facts.model.per_finding)
+    return _over_findings(printed, names, [(f, f"model.per_finding.{{}}.{f}") for f in fields])
 
 
-def _agreement(record: Record, labels: Labels) -> Cells:
+def _agreement(printed: PrintedRecord) -> Cells:
     fields = ("correlation", "mean_difference", "n", "teacher")
-    names = sorted(record["model"].get("agreement", {}))
-    return _over_findings(record, labels, names, [(f, f"model.agreement.{{}}.{f}") for f in fields])
+    names = sorted(printed.facts.model.agreement)
+    return _over_findings(printed, names, [(f, f"model.agreement.{{}}.{f}") for f in fields])
 
 
-def _subgroups(record: Record, labels: Labels) -> Cells:
+def _subgroups(printed: PrintedRecord) -> Cells:
     """A row a group: the mean AUROC over the findings that it has cases of, which differ from group to group."""
     fields = ("mean_auroc", "auroc_interval", "finding_count", "n_images", "n_patients", "data")
-    found, rows = record["model"].get("subgroups", {}), []
+    found, rows = printed.facts.model.subgroups, []
     for attribute in sorted(found):
         for group in sorted(found[attribute]):
             path = f"model.subgroups.{attribute}.{group}"
-            name = _text(f"{labels.words.word('group', attribute)}: {group}")
-            rows.append([name, *(_cell(record, f"{path}.{f}", labels) for f in fields)])
+            name = _text(f"{printed.labels.words.word('group', attribute)}: {group}")
+            rows.append([name, *(_cell(printed, f"{path}.{f}") for f in fields)])
     return ["group", *fields], rows
 
 
-def _maps_of(record: Record) -> list[tuple[str, str]]:
-    maps = record["heatmaps"]
+def _maps_of(facts: EvidenceRecord) -> list[tuple[str, str]]:
+    maps = facts.heatmaps
     return [(finding, method) for finding in sorted(maps) for method in sorted(maps[finding])]
 
 
-def _checks(record: Record, labels: Labels) -> Cells:
+def _checks(printed: PrintedRecord) -> Cells:
     """A row a map, a column a check: value / limit and its mark."""
-    checks = record["checks"]
-    maps = [(f, m) for f in sorted(checks) for m in sorted(checks[f]) if m in record["heatmaps"].get(f, {})]
+    checks, maps_known = printed.facts.checks, printed.facts.heatmaps
+    maps = [(f, m) for f in sorted(checks) for m in sorted(checks[f]) if m in maps_known.get(f, {})]
     names = sorted({name for f, m in maps for name in checks[f][m]})
     rows = []
     for finding, method in maps:
         found = checks[finding][method]
-        cells = [_check_mark(record, labels, f"checks.{finding}.{method}.{name}", found.get(name)) for name in names]
-        rows.append([_finding(finding, labels), _method(method, labels), *cells])
+        cells = [_check_mark(printed, f"checks.{finding}.{method}.{name}", found.get(name)) for name in names]
+        rows.append([_finding(finding, printed.labels), _method(method, printed.labels), *cells])
     return ["finding", "method", *names], rows
 
 
-def _check_mark(record: Record, labels: Labels, path: str, check: Mapping[str, Any] | None) -> Cell:
+def _check_mark(printed: PrintedRecord, path: str, check: CheckRecord | None) -> Cell:
     """ "0.61 / 0.70 no": a check's value, its limit and whether it passed; empty where it was not asked."""
-    if check is None or check["passed"] is None:
+    if check is None or check.passed is None:
         return Cell()
-    kind, passed = ("pass", labels.yes) if check["passed"] else ("fail", labels.no)
+    kind, passed = ("pass", printed.labels.yes) if check.passed else ("fail", printed.labels.no)
     mark = Part(passed, f"{path}.passed", kind)
-    value, limit = (found.parts for found in _check_cells(record, labels, path, ("value", "limit")))
+    value, limit = (found.parts for found in _check_cells(printed, path, ("value", "limit")))
     return Cell((*value, Part(" / "), *limit, Part(" "), mark) if value and limit else (mark,))
 
 
-def _maps(record: Record, labels: Labels) -> Cells:
+def _maps(printed: PrintedRecord) -> Cells:
     rows = []
-    for finding, method in _maps_of(record):
+    for finding, method in _maps_of(printed.facts):
         path = f"heatmaps.{finding}.{method}"
-        details = sorted(record["heatmaps"][finding][method]["details"])
+        details = sorted(printed.facts.heatmaps[finding][method].details)
         told: list[Part] = []
         for key in details:
-            told += [Part((", " if told else "") + labels.details.get(key, key.replace("_", " ")) + " ")]
-            told += _parts(record, f"{path}.details.{key}", labels)
-        cells = [_cell(record, f"{path}.{field}", labels) for field in ("unit", "minimum", "maximum", "shown")]
-        rows.append([_finding(finding, labels), _method(method, labels), *cells, Cell(tuple(told))])
+            told += [Part((", " if told else "") + printed.labels.details.get(key, key.replace("_", " ")) + " ")]
+            told += _parts(printed, f"{path}.details.{key}")
+        cells = [_cell(printed, f"{path}.{field}") for field in ("unit", "minimum", "maximum", "shown")]
+        rows.append([_finding(finding, printed.labels), _method(method, printed.labels), *cells, Cell(tuple(told))])
     return ["finding", "method", "unit", "minimum", "maximum", "shown", "details"], rows
 
 
-def _gate(record: Record, labels: Labels) -> Cells:
+def _gate(printed: PrintedRecord) -> Cells:
     fields = ["value", "limit", "passed", "about"]
     rows = [
-        [_text(labels.words.word("rule", name.removeprefix("gate."))), *_check_cells(record, labels, f"gate.{name}", fields)]
-        for name in record["gate"]
+        [_text(printed.labels.words.word("rule", name.removeprefix("gate."))), *_check_cells(printed, f"gate.{name}", fields)]
+        for name in printed.facts.gate
     ]
     return ["rule", *fields], rows
 
 
-def _check_cells(record: Record, labels: Labels, path: str, fields: Iterable[str]) -> list[Cell]:
+def _check_cells(printed: PrintedRecord, path: str, fields: Iterable[str]) -> list[Cell]:
     """A check's cells; its value and limit in so many digits that they differ where they are not the same."""
-    digits = _digits(record, labels, f"{path}.limit", f"{path}.value")
-    return [_cell(record, f"{path}.{field}", labels, digits=digits) for field in fields]
+    digits = _digits(printed, f"{path}.limit", f"{path}.value")
+    return [_cell(printed, f"{path}.{field}", digits=digits) for field in fields]
 
 
-def _trained_on(record: Record, labels: Labels) -> Cells:
-    sets = record["model"].get("trained_on", [])
-    fields = ["name", "n_images", "n_patients", "licence", "synthetic"]
-    fields += sorted({key for item in sets for key in item} - set(fields))
+def _trained_on(printed: PrintedRecord) -> Cells:
+    columns = [field.name for field in fields(DataSet)]
     rows = [
-        [Cell() if field == "n_patients" and item.get("synthetic") else _cell(record, f"model.trained_on.{i}.{field}", labels)
-         for field in fields] for i, item in enumerate(sets)
+        [Cell() if name == "n_patients" and item.synthetic else _cell(printed, f"model.trained_on.{i}.{name}")
+         for name in columns] for i, item in enumerate(printed.facts.model.trained_on)
     ]  # no patient stands behind a synthetic image, however its set counts them
-    return fields, rows
+    return columns, rows
 
 
-def _failed(record: Record, labels: Labels) -> Cells:
+def _failed(printed: PrintedRecord) -> Cells:
     rows = []
-    for finding, methods in record["checks"].items():
+    for finding, methods in printed.facts.checks.items():
         for method, checks in methods.items():
             for name, check in checks.items():
-                if check["passed"] is False:
+                if check.passed is False:
                     path = f"checks.{finding}.{method}.{name}"
-                    cells = _check_cells(record, labels, path, ("value", "limit", "about"))
-                    label = _text(labels.columns.get(name, name.replace("_", " ")))
-                    rows.append([_finding(finding, labels), _method(method, labels), label, *cells])
+                    cells = _check_cells(printed, path, ("value", "limit", "about"))
+                    label = _text(printed.labels.columns.get(name, name.replace("_", " ")))
+                    rows.append([_finding(finding, printed.labels), _method(method, printed.labels), label, *cells])
     return ["finding", "method", "check", "value", "limit", "about"], rows
 
 
-def _report(record: Record, labels: Labels) -> Cells:
+def _report(printed: PrintedRecord) -> Cells:
     """The draft as the model wrote it, for readers whose language says what it states."""
-    own = labels.words.language == DRAFTED_IN
-    texts = () if own else range(len(record["report"]["sentences"]))
+    own = printed.labels.words.language == DRAFTED_IN
+    texts = () if own else range(len(printed.facts.report.sentences))
     paths = {i: f"report.sentences.{i}" for i in texts}
-    rows = [[_text(str(i + 1)), Cell((Part(str(resolve(record, path)), path, DRAFTED_IN),))] for i, path in paths.items()]
+    said = printed.facts.report.sentences
+    rows = [[_text(str(i + 1)), Cell((Part(said[i], path, DRAFTED_IN),))] for i, path in paths.items()]
     return ["sentence", "original"], rows
 
 
-def _provenance(record: Record, labels: Labels) -> Cells:
-    paths = [*_leaves(record["provenance"], "provenance"), "study.model_id", "study.image.sha256"]
-    rows = [[_text(path, "code"), _cell(record, path, labels)] for path in paths]
+def _provenance(printed: PrintedRecord) -> Cells:
+    paths = [*_leaves(printed.record["provenance"], "provenance"), "study.model_id", "study.image.sha256"]
+    rows = [[_text(path, "code"), _cell(printed, path)] for path in paths]
     return ["path", "value"], [row for row in rows if row[1].parts]
 
 
@@ -284,7 +299,7 @@ def _leaves(value: Any, path: str) -> list[str]:
     return [path]
 
 
-TABLES: Final[Mapping[str, Callable[[Record, Labels], Cells]]] = {
+TABLES: Final[Mapping[str, Callable[[PrintedRecord], Cells]]] = {
     "others": _others,
     "findings": _findings,
     "performance": _performance,

@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from storyxai.errors import ArchiveError, InputError, OutputError
 from storyxai.evidence.archive import EVIDENCE_NAME, read_record, stored_image
-from storyxai.evidence.record import upgraded
+from storyxai.evidence.record import typed_record, upgraded
+from storyxai.evidence.schema import EvidenceRecord
 from storyxai.files import write_whole
 from storyxai.pages.figures import thumbnail_jpeg
 from storyxai.pages.index import INDEX_MARK, LinkedPage, Listed, render_index
@@ -23,7 +23,6 @@ from storyxai.story.words import Words, load_words
 __all__ = ["INDEX_NAME", "Indexed", "find_studies", "index", "is_ours"]
 
 INDEX_NAME = "index.html"
-Record: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,29 +85,29 @@ class _Names:
     def __init__(self, language: str) -> None:
         self._language, self._words = language, dict[str, Words]()
 
-    def of(self, record: Record) -> dict[str, str]:
+    def of(self, facts: EvidenceRecord, record: Mapping[str, object]) -> dict[str, str]:
         """The names of the record's findings."""
-        kind = repr((record["provenance"].get("words"), record["provenance"].get("settings", {}).get("modality")))
+        kind = repr((facts.provenance.get("words"), facts.provenance.get("settings", {}).get("modality")))
         if kind not in self._words:
             self._words[kind] = load_words(self._language, record)
-        return {name: self._words[kind].finding(name) for name in record["findings"]}
+        return {name: self._words[kind].finding(name) for name in facts.findings}
 
 
 def _listed(study: Path, page: Path, names: _Names) -> Listed:
     raw = read_record(study)
     record = upgraded(raw)
     try:
-        image, gaps = record["study"]["image"], record["gaps"]
-        findings = {name: (str(item["tier"]), float(item["probability"])) for name, item in record["findings"].items()}
-        return Listed(
-            study_id=record["study"]["study_id"], source=image["source"], model_id=record["study"]["model_id"],
-            findings=findings, named=tuple(name for name in record["named"] if name in findings),
-            withheld=int(record["counts"]["maps_withheld"]), doubted=bool(record["doubts"]), scored="calibration" in gaps,
-            thumbnail=_thumbnail(study, page, raw, image["sha256"]), pages=tuple(_pages(study, page)), names=names.of(record),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        why = f"lacks or garbles a field ({type(error).__name__}: {error})"
-        raise ArchiveError(str(study / EVIDENCE_NAME), why, mend="tell the study again") from error
+        facts = typed_record(record)
+    except ArchiveError as error:
+        raise ArchiveError(str(study / EVIDENCE_NAME), error.why, mend="tell the study again") from error
+    image = facts.study.image
+    return Listed(
+        study_id=facts.study.study_id, source=image.source, model_id=facts.study.model_id,
+        findings={name: (item.tier, item.probability) for name, item in facts.findings.items()},
+        named=tuple(name for name in facts.named if name in facts.findings), withheld=facts.counts.maps_withheld,
+        doubted=bool(facts.doubts), scored="calibration" in facts.gaps, thumbnail=_thumbnail(study, page, raw, image.sha256),
+        pages=tuple(_pages(study, page)), names=names.of(facts, record),
+    )
 
 
 def _pages(study: Path, page: Path) -> Iterator[LinkedPage]:
