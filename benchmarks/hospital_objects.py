@@ -3,7 +3,7 @@
 Half of the studies are phantoms (chests and skin lesions, with findings and without), half real images of the developer pack in
 FOLDER (films of three sets, dermoscopy, its DICOM files). Every other one comes as a DICOM film, the rest as a picture without
 a patient; every fourth is released by name; of every tenth the objects are also made without masks. Each study is told,
-verified and exported as DICOM and as FHIR R5 and R4. Then
+verified and exported in every form. After --minutes no further one is; those that are there are read on. Then
 - dciodvfy (dicom3tools), dcmdump and dsrdump (dcmtk) read each object: lines that say "Error" or "E:" are counted;
 - Orthanc stores each object (STOW-RS), and gives it back: its data set is compared byte by byte;
 - each bundle is validated by fhir.resources.
@@ -82,15 +82,19 @@ def main() -> int:
     parser.add_argument("studies", type=int, nargs="?", default=200)
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--minutes", type=float, default=24 * 60.0)
     given = parser.parse_args()
     began, found = time.monotonic(), Figures()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         images = [*phantoms(home, given.studies // 2), *real_images(home, given.data, given.studies - given.studies // 2)]
         printer = Printer(home / "browser")
-        for number, image in enumerate(images):
+        for done, (number, image) in enumerate(_mixed(list(enumerate(images)))):
+            if time.monotonic() - began > 60 * given.minutes:
+                found.examples.append(f"stopped after {given.minutes:g} minutes, at {done} of {len(images)}")
+                break
             told_and_exported(home, number, image, printer, found)
-            print(f"\r{number + 1}/{len(images)}", end="", file=sys.stderr, flush=True)
+            print(f"\r{done + 1}/{len(images)}", end="", file=sys.stderr, flush=True)
         printer.close()
         for path in sorted(home.glob("objects/*/*.dcm")):
             read_by_others(path, found)
@@ -103,6 +107,13 @@ def main() -> int:
         given.json.write_text(text + "\n", encoding="utf-8")
     objects = sum(found.objects.values())
     return int(bool(found.errors or found.bundles_wrong or not objects == found.stored == found.returned_equal))
+
+
+def _mixed(images: Sequence[tuple[int, Path]]) -> list[tuple[int, Path]]:
+    """Phantoms and real images by turns, so that a run that is stopped early saw both."""
+    half = len(images) // 2
+    pairs = zip(images[:half], images[half:], strict=False)
+    return [*(one for pair in pairs for one in pair), *images[2 * half :]]
 
 
 def phantoms(home: Path, count: int) -> list[Path]:
@@ -151,11 +162,12 @@ def told_and_exported(home: Path, number: int, image: Path, printer: Printer, fo
     if number % 4 == 1:
         release(told.folder, by="Ada^Released", time="2026-11-30T12:00:00Z")
         found.released += 1
-    making = Making(pdf=printer.pdf)
-    export_study(told.folder, home / "objects" / str(number), to="dicom", source=source, making=making)
+    made = home / "exported" / str(number)
+    export_study(told.folder, made, to="all", source=source, making=Making(pdf=printer.pdf))
+    (home / "objects").mkdir(exist_ok=True)
+    (made / "dicom").rename(home / "objects" / str(number))
     for form, kind in (("fhir", Bundle), ("fhir-r4", BundleR4)):
-        export_study(told.folder, home / form / str(number), to=form, source=source)
-        _validated((home / form / str(number) / "bundle.json").read_bytes(), form, kind, found)
+        _validated((made / form / "bundle.json").read_bytes(), form, kind, found)
     if number % 10 == 0:
         bare = replace(evidence, prediction=replace(evidence.prediction, masks={}))
         header = None if source is None else read_source(source.read_bytes(), source.name)

@@ -64,6 +64,7 @@ class _Ground:
     refusals: int = 0
     sent: int = 0
     most_mib: float = 0.0
+    measured: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -165,8 +166,10 @@ def _kill_all(ground: _Ground, kills: int, chance: random.Random) -> None:
 
 
 def _measure(ground: _Ground) -> None:
-    """The node's memory and its tellers', at most, in MiB."""
-    if ground.process is not None:
+    """The node's memory and its tellers', at most, in MiB; twice a second, for looking costs time too."""
+    now = time.monotonic()
+    if ground.process is not None and now - ground.measured >= 0.5:
+        ground.measured = now
         ground.most_mib = max(ground.most_mib, tree_mib(ground.process.pid))
 
 

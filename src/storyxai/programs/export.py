@@ -6,6 +6,7 @@ The study is verified before anything leaves.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -124,7 +125,8 @@ def _dicom(export: Export, making: Making) -> tuple[dict[str, bytes], tuple[str,
         find_browser()
     except InputError as error:
         return dicom_files(export), (f"no PDF of the clinician's page: it {error.why}",)
-    return dicom_files(export, page_pdf=partial(making.pdf, page)), ()
+    with ThreadPoolExecutor(1) as beside:  # a browser prints on another core while the other objects are made
+        return dicom_files(export, page_pdf=beside.submit(making.pdf, page).result), ()
 
 
 def _fhir(export: Export, _: Making) -> tuple[dict[str, bytes], tuple[str, ...]]:
