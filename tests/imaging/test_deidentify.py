@@ -16,13 +16,16 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 from pydicom import dcmread, uid
 from pydicom.datadict import DicomDictionary
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.tag import Tag
 
 from storyxai import cli
 from storyxai.imaging.burnt_in import blank_boxes, find_text
 from storyxai.imaging.deidentify import deidentify
 from storyxai.imaging.read import read_image
+from storyxai.programs.deidentify import deidentify_files
 
 SECRET = "ZYXWVUT"
 KEY = bytes(range(32))
@@ -125,6 +128,44 @@ def test_nothing_hides_in_compressed_frames_unused_bits_or_behind_the_pixels(ori
     deep["PixelData"].VR, deep["PixelData"].is_undefined_length = "OW", False
     again, data = cleaned(deep)
     assert SECRET.encode() not in data and np.array_equal(np.frombuffer(again.PixelData, "<u2"), values.ravel())
+
+
+@pytest.mark.parametrize("room", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_a_name_as_the_entries_of_a_table_does_not_pass(original: Dataset, room: str) -> None:
+    name = f"{SECRET}^ADA LOVELACE".encode()
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [len(name) // 2, 0, 16])
+    item.add_new("LUTData", "OW", name)
+    setattr(original, room, [item])
+    again, data = cleaned(original)
+    assert room not in again and not any(name[at : at + 4] in data for at in range(0, len(name) - 4, 2))
+
+
+def test_a_counter_that_repeats_an_identifier_does_not_pass(original: Dataset) -> None:
+    original.AccessionNumber, original.InstanceNumber, original.SeriesNumber = "RX-8123", 8123, 2
+    again, data = cleaned(original)
+    assert "InstanceNumber" not in again and b"8123" not in data and again.SeriesNumber == 2
+
+
+@pytest.mark.parametrize("stated", [b"1e400 ", b"inf "])
+def test_a_number_beyond_all_numbers_is_left_out(original: Dataset, stated: bytes) -> None:
+    tag = Tag("SeriesNumber")
+    original._dict[tag] = RawDataElement(tag, "IS", len(stated), stated, 0, False, True)
+    again, _ = cleaned(original)
+    assert "SeriesNumber" not in again
+
+
+def test_a_second_image_under_one_uid_is_left_out_and_said(original: Dataset, tmp_path: Path) -> None:
+    """It has the place of the first, and one of both would be lost without a word."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "key").write_bytes(KEY)
+    for name, number in (("a", 1), ("b", 2)):
+        original.InstanceNumber = number
+        (tmp_path / "in" / f"{name}.dcm").write_bytes(sent(original))
+    done = deidentify_files([tmp_path / "in"], tmp_path / "out", key_file=tmp_path / "key")
+    (written,) = (tmp_path / "out").rglob("*.dcm")
+    assert done.written == 1 and dcmread(written).InstanceNumber == 1
+    assert [one.number for one in done.left_out] == [2] and "SOP Instance UID" in done.left_out[0].why
 
 
 def test_the_picture_reads_the_same(original: Dataset, tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ _NUMBERS: Mapping[str, tuple[int, float]] = {
     "VerticesOfThePolygonalShutter": (64, 65536), "ShutterPresentationValue": (1, 65536),
     "PixelPaddingValue": (1, 65536), "PixelPaddingRangeLimit": (1, 65536),
 }  # fmt: skip
+_COUNTERS = frozenset({"SeriesNumber", "InstanceNumber"})
+# Some stations count by the number of the examination: a counter that stands in one of these does not pass.
+_IDENTIFIERS = ("PatientID", "AccessionNumber", "StudyID", "PatientBirthDate", "OtherPatientIDs")
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 _UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
@@ -73,6 +76,7 @@ _PIXEL_ELEMENTS = ("SamplesPerPixel", "PhotometricInterpretation", "Rows", "Colu
 _OLDEST_TOLD = 89
 _MOST_DAYS = 1825
 _MOST_LUT_ENTRIES = 65536
+_FEWEST_LUT_ENTRIES = 8  # so many letters in pairs stand in order by chance once in 20,000 times
 # PS3.16 CID 7050.
 _BASIC = ("113100", "Basic Application Confidentiality Profile")
 _CHARACTERISTICS = ("113108", "Retain Patient Characteristics Option")
@@ -191,13 +195,19 @@ def _keep_numbers(header: Any, clean: Any) -> None:
         if not 0 < len(values) <= most or any(abs(value) > bound for value in values):
             continue
         plain = [int(value) if value == int(value) else float(f"{value:.8g}") for value in values]
-        if name in {"SeriesNumber", "InstanceNumber"} and plain[0] < 0:
+        if name in _COUNTERS and (plain[0] < 0 or _is_identifier(header, plain[0])):
             continue
         setattr(clean, name, plain[0] if len(plain) == 1 else plain)
 
 
+def _is_identifier(header: Any, count: float) -> bool:
+    """Whether a number of three digits or more stands in one of the file's identifiers."""
+    return count > 99 and any(str(count) in text(header, name) for name in _IDENTIFIERS)
+
+
 def _lut(item: Any) -> Any | None:
-    """A table with nothing but its numbers, None where it has more or fewer entries than it says."""
+    """A table with nothing but its numbers, None where it has more or fewer entries than it says, or may be a text: a table
+    of greys goes one way, and letters do not."""
     from pydicom.dataset import Dataset
 
     descriptor = numbers(item, "LUTDescriptor")
@@ -207,6 +217,9 @@ def _lut(item: Any) -> Any | None:
     except (ValueError, TypeError, OverflowError):
         return None
     if len(descriptor) != 3 or (int(descriptor[0]) or _MOST_LUT_ENTRIES) != len(words):
+        return None
+    steps = np.diff(words.astype(int))
+    if len(words) < _FEWEST_LUT_ENTRIES or not ((steps >= 0).all() or (steps <= 0).all()):
         return None
     table = Dataset()
     table.add_new("LUTDescriptor", "SS" if descriptor[1] < 0 else "US", [int(value) for value in descriptor])

@@ -59,7 +59,7 @@ _PER_YEAR = {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}
 # Nobody has lived longer; 999Y and the like stand for an age that nobody asked.
 _OLDEST_YEARS = 122.5
 _DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)", re.ASCII)
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, struct.error)
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, OverflowError, struct.error)
 
 
 def text(header: Any, name: str) -> str:

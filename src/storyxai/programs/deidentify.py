@@ -83,6 +83,10 @@ def _written(
         except ReadError as error:
             left_out.append(LeftOut(number, str(path), f"{error.why} — {error.mend}" if error.mend else error.why))
             continue
+        if _place(one) in {note.file for note in notes}:
+            why = "has the SOP Instance UID of an image that was written before it — give it a UID of its own"
+            left_out.append(LeftOut(number, str(path), why))
+            continue
         write_whole(one.data, out / _place(one))
         removed.update(one.removed)
         notes.append(_Note(_place(one), sum(one.removed.values()), sorted(one.replaced), one.doubt, one.blanked))
