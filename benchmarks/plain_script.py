@@ -4,17 +4,18 @@
     python benchmarks/plain_script.py judge [--data DATA] [--write]
 
 What it is, stated before any of its figures was seen. EfficientNet-lite0 as timm has it (one linear layer on the average of
-the last features, 3.39 M parameters) from ImageNet's weights (safetensors as `storyxai data weights` writes them); every film of
-nih/, nih128/ and nih64/ of folds 1 to 4 at 128 px, grey shown as three channels; 14 binary cross-entropies with equal weights. The
-target is the label, and where the public DenseNet-121 answered the mean of label and its probability. Five epochs of batches of
-32 in a drawn order, each film mirrored in half of its showings; AdamW with rate 1e-3 (warm-up over a twentieth of the batches,
-then a cosine to zero) and weight decay 0.01; the last weights count. No phantoms, boxes, lungs, reports, blur, averages of
-weights, rounds or mirrored answers. Nothing was tried first: these settings ran once.
+the last features, 3.39 M parameters) from ImageNet's weights (safetensors as `storyxai data weights` writes them); every film
+of nih/, nih128/ and nih64/ of folds 1 to 4 at 128 px, grey shown as three channels; 14 binary cross-entropies with equal
+weights. The target is the label, and where the public DenseNet-121 answered the mean of label and its probability. Five
+epochs of batches of 32 in a drawn order, each film mirrored in half of its showings; AdamW with rate 1e-3 (warm-up over a
+twentieth of the batches, then a cosine to zero) and weight decay 0.01; the last weights count. No phantoms, boxes, lungs,
+reports, blur, averages of weights, rounds or mirrored answers. Nothing was tried first: these settings ran once.
 
-Judged once, on the films and patients of fold 0 whose answers of the recipe's student stand in `results/shipped/out_of_fold.npz`;
-no film of these patients, nor of those of the films that come with the package, is learnt from. Interrupted, `teach` goes on from
-its last hundred batches. Its answers stand in `results/shipped/plain_script.npz`; `judge` needs no training, and with --write it
-writes `results/shipped/plain_script.json`; it prints the rows of docs/figures.md.
+Judged once, on the films and patients of fold 0 whose answers of the recipe's student stand in
+`results/shipped/out_of_fold.npz`; no film of these patients, nor of those of the films that come with the package, is learnt
+from. Interrupted, `teach` goes on from its last hundred batches. Its answers stand in `results/shipped/plain_script.npz`;
+`judge` needs no training, and with --write it writes `results/shipped/plain_script.json`; it prints the rows of
+docs/figures.md.
 """
 
 from __future__ import annotations
@@ -123,7 +124,9 @@ def load(path: Path, steps: int, network: torch.nn.Module, optimiser: torch.opti
 def rate(step: int, steps: int) -> float:
     """The learning rate of a batch: a short warm-up, then a cosine to zero."""
     warm = WARM * steps
-    return RATE * (step + 1) / warm if step + 1 < warm else RATE * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
+    if step + 1 < warm:
+        return RATE * (step + 1) / warm
+    return RATE * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
 
 
 def teach(every: Examples, targets: NDArray[np.float32], rows: NDArray[np.int64], given: argparse.Namespace) -> torch.nn.Module:
@@ -170,7 +173,8 @@ def taught(given: argparse.Namespace) -> None:
     rows = learnt_from(every)
     targets = targets_of(every, given.data, findings)
     soft = int((targets[rows] != every.labels[rows]).any(axis=1).sum())
-    print(f"learns from {len(rows)} films of {len({every.patient_ids[row] for row in rows})} patients, {soft} with answers", flush=True)
+    people = len({every.patient_ids[row] for row in rows})
+    print(f"learns from {len(rows)} films of {people} patients, {soft} with answers", flush=True)
     network = teach(every, targets, rows, given)
     with np.load(ANSWERS, allow_pickle=False) as kept:
         ids = kept["image_ids"]
@@ -194,7 +198,8 @@ def judged(data: Path) -> dict[str, Any]:
         gap = estimate(lambda weights, ours=ours, theirs=theirs: ours(weights) - theirs(weights), resamples)  # type: ignore[misc]
         of = {"student": estimate(ours, resamples), "plain": estimate(theirs, resamples), "student_minus_plain": gap}
         out["sets"][name] = {
-            "films": len(mine.rows), "patients": len(set(mine.patients.tolist())), **{key: asdict(one) for key, one in of.items()}
+            "films": len(mine.rows), "patients": len(set(mine.patients.tolist())),
+            **{key: asdict(one) for key, one in of.items()},
         }
     return out
 
