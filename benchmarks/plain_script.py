@@ -10,8 +10,8 @@ weights. The target is the label, and where the public DenseNet-121 answered the
 epochs of batches of 32 in a drawn order, each film mirrored in half of its showings; AdamW with rate 1e-3 (warm-up over a
 twentieth of the batches, then a cosine to zero) and weight decay 0.01; the last weights count. No phantoms, boxes, lungs,
 reports, blur, averages of weights, rounds or mirrored answers. Nothing was tried first: these settings ran once. Five epochs
-were meant: a run of five was ended after a ninth, before any figure of it was seen, because it would not have ended in time
-on a machine that others used, and the shorter one begun.
+were meant: a run of five was ended after its first hundred and some batches of 1,810, before any figure of it was seen,
+because it would not have ended in time on a machine that others used, and the shorter one begun.
 
 Judged once, on the films and patients of fold 0 whose answers of the recipe's student stand in
 `results/shipped/out_of_fold.npz`; no film of these patients, nor of those of the films that come with the package, is learnt
