@@ -207,12 +207,15 @@ def test_what_the_card_holds_of_maps_is_told_to_the_practitioner() -> None:
     evidence = example_evidence()
     parts = card_figures({
         "faithfulness": {"lime": {"deletion": 0.5, "deletion_interval": [0.25, 0.75], "n": 30, "data": "made-up"}},
-        "robustness": {"lime": {"change": 0.43, "interval": [0.3, 0.5], "radius": 0.02, "n": 10, "data": "made-up"}},
+        "robustness": {"lime": {
+            "change": 0.43, "interval": [0.3, 0.5], "radius": 0.02, "randomised": -0.04, "n": 10, "data": "made-up",
+        }},
     })
     told = replace(evidence, model=replace(evidence.model, faithfulness=parts.faithfulness, robustness=parts.robustness))
     text = " ".join(line.text for part in tell(told, audience="practitioner").sections for line in part.sentences)
     assert "On 30 maps (made-up) hiding first what LIME marks changes the finding's log-odds by +0.50 more" in text
     assert "Noise of 0.02 of the grey scale changes a map by LIME by 0.43 of itself" in text
+    assert "weights had been shuffled, LIME maps had a rank correlation of -0.04 with those of before" in text
     assert "faithfulness of the maps" not in text and "robustness of the maps" not in text
 
 

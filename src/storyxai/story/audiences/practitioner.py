@@ -214,7 +214,7 @@ def _checks(t: Teller) -> list[Section]:
         named = {"M": method}
         lines.append(t.say("practitioner.map_hits", named) or t.say("practitioner.map_hits_shown", named))
         lines.append(t.say("practitioner.map_hits_doubtful", named))
-    for part in ("faithfulness", "robustness"):
-        lines += [t.say(f"practitioner.{part}", {"M": method}) for method in t.names(f"model.{part}")]
+    for key, part in (("faithfulness", "faithfulness"), ("robustness", "robustness"), ("shuffled", "robustness")):
+        lines += [t.say(f"practitioner.{key}", {"M": method}) for method in t.names(f"model.{part}")]
     lines += failed_checks(t, "practitioner")
     return t.section(t.words.heading("practitioner.checks"), lines, figures=("table/checks",))
