@@ -30,11 +30,24 @@ def without_colour(note: str = "") -> Image:
     return replace(LESION.image, pixels=grey, notes=(note,) if note else ())
 
 
+def beside_things() -> Image:
+    """The lesion with something red and something yellow beside it: warm colours, as wood, cloth or food have."""
+    pixels = LESION.image.pixels.copy()
+    pixels[:, :50] *= np.array([0.9, 0.15, 0.12], np.float32)
+    pixels[:, 142:] *= np.array([1.0, 0.9, 0.2], np.float32)
+    return replace(LESION.image, pixels=pixels)
+
+
+PLAIN_SKIN = np.random.default_rng(0).normal((0.8, 0.62, 0.5), 0.01, (192, 192, 3)).astype(np.float32)
 CASES: tuple[tuple[str, Modality, Image, Mapping[str, Mask] | None, str, bool, str, str], ...] = (
     ("a chest film for the skin", DERMOSCOPY, FILM, None, "gate.colour", True,
      "the picture has no colour, as a radiograph or", "Das Bild hat keine Farbe, wie eine Röntgenaufnahme"),
     ("a grey photograph for the skin", DERMOSCOPY, without_colour(), None, "gate.colour", True,
      "a grey photograph has none; give the original in colour", "oder ein graues Foto; bitte das farbige Original vorlegen"),
+    ("a photograph of things for the skin", DERMOSCOPY, beside_things(), None, "gate.hues", True,
+     "colours further apart than skin and pigment", "Das Bild hat Farben, die weiter auseinander liegen als bei Haut"),
+    ("plain skin", DERMOSCOPY, replace(LESION.image, pixels=PLAIN_SKIN), None, "gate.contrast", True,
+     "the picture is blank, or shows plain skin without a lesion", "Das Bild ist leer oder zeigt bloße Haut ohne Läsion"),
     ("a skin picture for the chest", CHEST_RADIOGRAPH, without_colour("colour: 93.0% of the pixels are coloured"), None,
      "gate.colour", True, "the picture is in colour; export the radiograph in grey values", "Das Bild ist farbig; bitte"),
     ("a grey photograph for the chest", CHEST_RADIOGRAPH, without_colour(), None, "gate.likeness", True,

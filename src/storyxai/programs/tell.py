@@ -266,7 +266,7 @@ def _told(evidence: Evidence, folder: Path, pages: Sequence[str]) -> Told:
     rewording = read_rewording(folder)
     findings, words = evidence.prediction.findings, load_words("en", as_record(evidence))
     tiers = {name: item["tier"] for name, item in as_record(evidence)["findings"].items()}
-    named = [f"{f.name} {tiers[f.name].replace('_', ' ')} ({f.probability:.2f})" for f in _named(findings)]
+    named = [f"{f.name.replace('_', ' ')} {tiers[f.name].replace('_', ' ')} ({f.probability:.2f})" for f in _named(findings)]
     return Told(
         evidence.image.source, folder, tuple(pages), ", ".join(named) or "no finding reached its threshold",
         {f.name: {"tier": tiers[f.name], "probability": round(f.probability, 4)} for f in findings},

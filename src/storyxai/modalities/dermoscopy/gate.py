@@ -27,7 +27,8 @@ _GIVE = "give a dermoscopic picture of one lesion"
 RULES: tuple[GateRule, ...] = (
     GateRule("gate.size", 96, True, True, "The picture is large enough.", "the picture is too small to judge",
              "give it at full resolution", "chosen: below it a network line is less than a pixel wide"),
-    GateRule("gate.contrast", 0.1, True, True, "The picture has contrast.", "the picture is blank or almost so",
+    GateRule("gate.contrast", 0.1, True, True, "The picture has contrast.",
+             "the picture is blank, or shows plain skin without a lesion",
              "give it as it was taken", "5th to 95th percentile; the palest image of PH2 has 0.22"),
     GateRule("gate.flat", 0.5, False, True, "The colours vary as on a photograph.",
              "most of the picture is perfectly flat, like a drawing", "give the photograph itself",
@@ -37,6 +38,9 @@ RULES: tuple[GateRule, ...] = (
              "give the original in colour", "share of lit pixels in colour; the least of PH2 is 0.64"),
     GateRule("gate.skin", 0.5, True, True, "The picture looks like skin.", "the picture does not look like skin",
              _GIVE, "share of lit pixels in colours that skin and pigment have; the least of PH2 is 0.72"),
+    GateRule("gate.hues", 0.2, False, True, "The colours lie as close together as those of skin.",
+             "the picture holds colours further apart than skin and pigment do, as a photograph of things does", _GIVE,
+             "spread of the shares of red, green and blue over the lit, smoothed picture; the most of PH2 is 0.173"),
     GateRule("gate.dark", 0.25, True, True, "The picture is lit.", "the picture is too dark", "take it again with more light",
              "brightness at the 90th percentile; the least of PH2 is 0.40"),
     GateRule("gate.focus", 0.006, True, True, "The picture is in focus.", "the picture is out of focus",
@@ -67,6 +71,7 @@ def _measure(image: Image, masks: Mapping[str, Mask] | None) -> dict[str, float 
         "gate.flat": flat_share(image.pixels) if min(height, width) > 2 else None,
         "gate.colour": _share(np.ptp(small, axis=2) > 0.06, lit),
         "gate.skin": _share(_skin_colours(small), lit),
+        "gate.hues": _hue_spread(small, lit),
         "gate.dark": float(np.percentile(grey, 90)),
         "gate.focus": _sharpness(grey) / max(contrast, 0.05),
         "gate.hair": _share(_thin_dark(grey), lit),
@@ -106,6 +111,15 @@ def _skin_colours(pixels: Array) -> Mask:
     """Where red is the strongest and green is not below blue by much: skin, melanin, blood; blue-grey veils are none."""
     red, green, blue = (pixels[..., i] for i in range(3))
     return np.asarray((red >= green) & (red >= blue) & (red - np.minimum(green, blue) > 0.03), dtype=np.bool_)
+
+
+def _hue_spread(pixels: Array, lit: Mask) -> float:
+    """How far the shares of red, green and blue spread over the lit picture, summed over the three; brightness is left out."""
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(pixels, (3, 3, 0))
+    shares = smooth / np.maximum(smooth.sum(axis=2, keepdims=True), np.float32(0.05))
+    return float(shares[lit].std(axis=0).sum()) if lit.any() else 0.0
 
 
 def _sharpness(grey: Array) -> float:
