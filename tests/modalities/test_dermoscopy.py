@@ -77,6 +77,21 @@ def test_the_diameter_needs_a_scale_and_has_an_error() -> None:
     assert unscaled.value is None and unscaled.about.parts["why"].code == "lesion_no_scale"
 
 
+def test_the_error_of_a_shape_is_what_another_pixel_of_outline_changes() -> None:
+    # A disc stays a disc, whether larger or smaller; a spike of 8 pixels' width goes when 5 are taken off all round.
+    round_one = {one.name: one for one in measure_outline(DISC, mask_pixel=4)}
+    for name in ("lesion_asymmetry", "border_irregularity"):
+        error = round_one[name].error
+        assert error is not None and error < 0.015, name
+    spiked = DISC | ((np.abs(DOWN) < 4) & (ACROSS > 0) & (ACROSS < 95))
+    bare = [fold_asymmetry(spiked), fold_asymmetry(np.hypot(DOWN, ACROSS) <= 55)]
+    measured = {one.name: one for one in measure_outline(spiked, mask_pixel=5)}["lesion_asymmetry"]
+    assert measured.error is not None and measured.error >= 0.9 * (max(bare[0]) - max(bare[1])) > 0.01
+    thin = np.zeros((40, 40), dtype=np.bool_)
+    thin[19:22, 5:35] = True
+    assert {one.error for one in measure_outline(thin, mask_pixel=3)[:2]} == {1.0}
+
+
 def test_a_map_is_placed_by_ring_and_quadrant() -> None:
     survey = survey_lesion({"lesion": DISC}, spacing_mm=None, mask_pixel=1)
 

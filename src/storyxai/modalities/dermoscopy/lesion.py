@@ -1,7 +1,7 @@
 """What is measured of a lesion from its outline and its colours, and where in it a map lies. numpy and scipy only.
 
 Asymmetry and irregularity have no unit and do not depend on the scale; every figure has the error that an outline drawn one of
-the network's pixels too large or too small would make. Directions are those of the picture: nobody states how it was held.
+the network's pixels too large or too small would make: shape is measured again of both. Directions are those of the picture: nobody states how it was held.
 """
 
 from __future__ import annotations
@@ -164,14 +164,20 @@ def measure_outline(
     mask: Mask, *, spacing_mm: tuple[float, float] | None = None, mask_pixel: float = 1.0
 ) -> tuple[Concept, ...]:
     """lesion_asymmetry, border_irregularity and lesion_diameter of one lesion. Shapes: mask bool [H, W], not empty."""
-    outline, area = _outline_px(mask) * mask_pixel, float(mask.sum())
     major, minor = fold_asymmetry(mask)
+    solidity, others = border_irregularity(mask), _larger_and_smaller(mask, mask_pixel)
     folded = Remark("lesion_folded", {"long": major, "short": minor})
     solid = Remark("lesion_solid")
     extent = largest_extent(mask)
     concepts = [
-        Concept("lesion_asymmetry", "", max(major, minor), "share of the lesion", min(1.0, outline / area), folded),
-        Concept("border_irregularity", "", border_irregularity(mask), "share of the hull", min(1.0, outline / area), solid),
+        Concept(
+            "lesion_asymmetry", "", max(major, minor), "share of the lesion",
+            _furthest(max(major, minor), [max(fold_asymmetry(one)) if one.any() else None for one in others]), folded,
+        ),
+        Concept(
+            "border_irregularity", "", solidity, "share of the hull",
+            _furthest(solidity, [border_irregularity(one) if one.any() else None for one in others]), solid,
+        ),
     ]
     if spacing_mm is None:
         why = _unmeasured(Remark("lesion_no_scale"))
@@ -179,6 +185,20 @@ def measure_outline(
     scale = float(np.mean(spacing_mm))
     about = Remark("lesion_across")
     return (*concepts, Concept("lesion_diameter", "", extent * scale, "mm", 2 * mask_pixel * scale, about))
+
+
+def _larger_and_smaller(mask: Mask, pixels: float) -> tuple[Mask, Mask]:
+    """The lesion with its outline so many pixels further out, and further in. Shapes: bool, padded alike on all sides."""
+    from scipy.ndimage import distance_transform_edt
+
+    padded = np.pad(mask, int(np.ceil(pixels)) + 1)
+    larger = np.asarray(distance_transform_edt(~padded) <= pixels, dtype=np.bool_)
+    return larger, np.asarray(distance_transform_edt(padded) > pixels, dtype=np.bool_)
+
+
+def _furthest(value: float, others: list[float | None]) -> float:
+    """How far the others lie from a share; 1 where one of them could not be measured, for a lesion that is all outline."""
+    return max(1.0 if other is None else abs(other - value) for other in others)
 
 
 def _unmeasured(why: Remark) -> Remark:
@@ -233,10 +253,6 @@ def _hull(mask: Mask) -> Any:
 def _inner(mask: Mask) -> Mask:
     padded = np.pad(mask, 1)
     return np.asarray(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:], dtype=np.bool_)
-
-
-def _outline_px(mask: Mask) -> float:
-    return float(np.count_nonzero(mask & ~_inner(mask)))
 
 
 def measure_colours(image: Image, masks: Mapping[str, Mask], *, mask_pixel: float) -> tuple[Concept, ...]:
