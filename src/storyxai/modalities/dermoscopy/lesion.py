@@ -1,7 +1,8 @@
 """What is measured of a lesion from its outline and its colours, and where in it a map lies. numpy and scipy only.
 
 Asymmetry and irregularity have no unit and do not depend on the scale; every figure has the error that an outline drawn one of
-the network's pixels too large or too small would make: shape is measured again of both. Directions are those of the picture: nobody states how it was held.
+the network's pixels too large or too small would make: shape is measured again of both. Directions are those of the picture:
+nobody states how it was held.
 """
 
 from __future__ import annotations
