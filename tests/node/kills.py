@@ -90,6 +90,7 @@ def run(
         for thread in (*threads, killer):
             thread.join()
         _wait_until_done(ground)
+        assert not _ended_itself(ground), (home / "node.out").read_text(errors="replace")[-2000:]
         taken = time.monotonic() - began
         _stop(ground)
     log = home / "storyxai.log"
@@ -155,7 +156,7 @@ def _kill_all(ground: _Ground, kills: int, chance: random.Random) -> None:
         goal = (number + 1) * ground.studies / (kills + 1) * chance.uniform(0.6, 1.0)
         while _ended(ground) < goal:
             _measure(ground)
-            if ground.stop.wait(0.02):
+            if _ended_itself(ground) or ground.stop.wait(0.02):
                 return
         time.sleep(chance.uniform(0.0, 0.3))
         assert ground.process is not None
@@ -163,6 +164,14 @@ def _kill_all(ground: _Ground, kills: int, chance: random.Random) -> None:
         ground.process.wait()
         ground.killed += 1
         _start(ground)
+
+
+def _ended_itself(ground: _Ground) -> bool:
+    """Whether the node is gone without having been killed: nothing more is sent then."""
+    gone = ground.process is not None and ground.process.poll() is not None
+    if gone:
+        ground.stop.set()
+    return gone
 
 
 def _measure(ground: _Ground) -> None:
@@ -210,7 +219,7 @@ def _ended(ground: _Ground) -> int:
 def _wait_until_done(ground: _Ground) -> None:
     busy = [ground.home / "queue" / state for state in ("incoming", "queued", "telling", "told")]
     ends = time.monotonic() + 600 + 10 * ground.studies * bool(ground.pictures)
-    while any(any(folder.iterdir()) for folder in busy) and not ground.stop.is_set():
+    while not _ended_itself(ground) and not ground.stop.is_set() and any(any(folder.iterdir()) for folder in busy):
         _measure(ground)
         assert time.monotonic() < ends, {folder.name: len(list(folder.iterdir())) for folder in busy}
         time.sleep(0.05)
