@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from evidence_example import in_english
 from storyxai.errors import GateRefusal
@@ -17,6 +18,7 @@ from storyxai.imaging.gate import judge, refuse
 from storyxai.imaging.read import read_image
 from storyxai.modalities.chest_radiograph.gate import RULES, thumbnail
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
+from storyxai.phantoms.generate import generate_phantom
 from storyxai.types import Image
 
 
@@ -116,6 +118,20 @@ def test_a_mirrored_film_warns_and_is_not_refused() -> None:
     assert values[0] < 0.5 < values[1]
     assert values[0] + values[1] == pytest.approx(1, abs=0.02)
     refuse(film(sketch()), pair[1], CHEST)
+
+
+def test_a_blurred_or_faint_film_warns_and_is_not_refused() -> None:
+    """A blurred film had no warning at all. Blur leaves contrast, and less contrast leaves sharpness as they are."""
+    clear = generate_phantom(3, size=256).image.pixels
+    faint, blurred = 0.5 + 0.12 * (clear - 0.5), gaussian_filter(clear, 4).astype(np.float32)
+    about = {"gate.blurred", "gate.faint"}
+    assert [failed(film(pixels)) & about for pixels in (clear, faint, blurred)] == [set(), {"gate.faint"}, {"gate.blurred"}]
+    for pixels in (faint, blurred):
+        refuse(film(pixels), judge(film(pixels), CHEST), CHEST)
+    values = {name: [next(c.value for c in judge(film(p), CHEST) if c.name == name) for p in (clear, faint)] for name in about}
+    assert values["gate.blurred"][0] == pytest.approx(values["gate.blurred"][1], rel=0.02)
+    assert values["gate.faint"][1] == pytest.approx(0.12 * values["gate.faint"][0], rel=0.02)
+    assert "gate.blurred" not in failed(film(np.full((200, 200), 0.5)))
 
 
 def test_what_the_student_found_is_judged() -> None:

@@ -28,6 +28,7 @@ from storyxai.types import Array, Image, Mask
 __all__ = ["CHEST_GATE", "POSES", "RULES", "THUMBNAIL_SIDE", "thumbnail"]
 
 THUMBNAIL_SIDE = 16
+SHARPNESS_SIDE = 112
 POSES = ("upright", "inverted", "down", "left", "right", "cropped")
 _FRONTAL = "give a frontal chest radiograph"
 _FOLDS = "learnt; in every set 99.4 % of the frontal films or more stay below, out of fold"
@@ -73,6 +74,12 @@ RULES: tuple[GateRule, ...] = (
          "look at the picture before relying on the story", "calibrated: the three shares above taken together"),
     GateRule("gate.cropped", 0.6, False, False, "The chest seems to be whole.", "the chest may be cut off at an edge",
          "give the whole film", "calibrated: share of cut-out windows against whole films"),
+    GateRule("gate.blurred", 0.45, True, False, "The picture is sharp.", "the picture is blurred",
+         "look for a sharper copy", "chosen: fine detail against slopes at 112 px; the lowest of 4,941 real films has 0.54, "
+         "and 99 % of those blurred by 0.9 % of their shorter side or more stay below"),
+    GateRule("gate.faint", 0.18, True, False, "Dark and bright parts stand apart.",
+         "the picture has hardly any contrast", "set its window, or give the original DICOM file",
+         "chosen: 5th to 95th percentile; 2 of 4,941 real films stay below"),
     GateRule("gate.mirrored", 0.5, False, False, "The heart lies on the usual side.",
          "the picture may be mirrored (or the heart lies on the right)",
          "compare the side marker", "calibrated: share of mirrored against unmirrored; warns only", sides=True),
@@ -141,7 +148,7 @@ def _measure(image: Image, masks: Mapping[str, Mask] | None) -> dict[str, float 
     return {
         "gate.size": float(min(height, width)),
         "gate.aspect": max(height, width) / min(height, width),
-        "gate.contrast": contrast_of(pixels),
+        "gate.contrast": (contrast := contrast_of(pixels)),
         "gate.flat": _flat_share(pixels),
         "gate.colour": _noted_share(image, "colour:"),
         "gate.body_part": float(_names_other_part(image)),
@@ -154,6 +161,8 @@ def _measure(image: Image, masks: Mapping[str, Mask] | None) -> dict[str, float 
         "gate.unlike": max(kinds.values()),
         "gate.pose": _against_upright(poses, "inverted", "down", "left", "right"),
         "gate.cropped": _against_upright(poses, "cropped"),
+        "gate.blurred": _sharpness(pixels),
+        "gate.faint": contrast,
         "gate.mirrored": _mirrored_share(ranks),
         **_lung_values(masks, (height, width)),
     }
@@ -244,6 +253,26 @@ def _against_upright(poses: Mapping[str, float], *names: str) -> float:
     """The share of the faulty poses where only they and the upright one could be."""
     faulty = sum(poses[name] for name in names)
     return faulty / max(faulty + poses["upright"], 1e-12)
+
+
+def _sharpness(pixels: Array) -> float:
+    """How strong the finest detail is beside the slopes, in the middle of the picture at 112 px; 1 where there are no slopes.
+
+    112 px are the smallest film that the gate lets through: a small film is not taken for a blurred one. Shapes: [H, W].
+    """
+    height, width = pixels.shape
+    scale = SHARPNESS_SIDE / min(height, width)
+    raster = PillowImage.fromarray(np.ascontiguousarray(pixels, dtype=np.float32)).resize(
+        (max(8, round(width * scale)), max(8, round(height * scale))), PillowImage.Resampling.BOX
+    )
+    grey = np.asarray(raster, dtype=np.float64)
+    rows, columns = (slice(side // 8, side - side // 8) for side in grey.shape)
+    grey = grey[rows, columns]
+    inner = grey[1:-1, 1:-1]
+    detail = 4 * inner - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
+    slopes = (grey[1:-1, 2:] - grey[1:-1, :-2]) ** 2 + (grey[2:, 1:-1] - grey[:-2, 1:-1]) ** 2
+    # A picture of one value has neither; contrast is what it fails, and not sharpness.
+    return float(np.sqrt(np.mean(detail**2) / np.mean(slopes))) if np.mean(slopes) > 1e-9 else 1.0
 
 
 def _flat_share(pixels: Array) -> float:
