@@ -276,7 +276,7 @@ FAULTS: Mapping[str, Fault] = {
     "file altered": Fault(
         "clinician", sub(r"The image read is [\w.-]+,", "The image read is other.png,"), "study.image.source"
     ),
-    "doubt dropped": Fault("clinician", drop("Not to be relied on"), "leaves out"),
+    "doubt dropped": Fault("clinician", drop("Do not rely on this"), "leaves out"),
     "warning dropped": Fault("clinician", drop("Warning:"), "leaves out the warning"),
     "withheld map passed over": Fault("clinician", drop("map of", "is withheld"), "withheld"),
     "agreement turned round": Fault(
@@ -382,8 +382,8 @@ def test_force_is_told_as_the_reason_where_the_gate_refused(refused: bool) -> No
     forced = replace(evidence, gate=gate, provenance={**evidence.provenance, "settings": settings})
     pages = {audience: render_html(tell(forced, audience), forced) for audience in AUDIENCES}
     assert {audience: check_page(page, forced).problems for audience, page in pages.items()} == dict.fromkeys(AUDIENCES, ())
-    assert (b">This story is told only because the caller forced it." in pages["clinician"]) is refused
+    assert (b">The image was refused and is told only because the caller forced it." in pages["clinician"]) is refused
     assert b">The caller forced the telling" in pages["auditor"]
-    unsaid = "This story is told only because the caller forced it."
+    unsaid = "The image was refused and is told only because the caller forced it."
     without = drop(unsaid)(pages["clinician"].decode(), studies()[0])
     assert any("forced it" in problem for problem in check_page(without.encode(), forced).problems) is refused

@@ -49,7 +49,7 @@ def test_three_lines_say_what_to_watch_for_and_what_next() -> None:
     assert words <= 90
     normal = tell(normal_evidence(), "emergency").sections
     assert "Nothing stands out" in normal[0].sentences[0].text and normal[1].heading == "To do"
-    assert "Not to be relied on" in tell(doubted(), "emergency").sections[0].sentences[0].text
+    assert "Do not rely on this" in tell(doubted(), "emergency").sections[0].sentences[0].text
 
 
 @pytest.mark.parametrize("language", ["en", "de"])

@@ -11,6 +11,8 @@ import pytest
 
 from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.evidence.record import as_record
+from storyxai.story.audiences import patient
+from storyxai.story.audiences.patient import MOST_WORDS
 from storyxai.story.citations import check_story, contradictions
 from storyxai.story.readability import flesch_kincaid_grade
 from storyxai.story.tell import AUDIENCES, tell
@@ -122,13 +124,13 @@ def test_at_most_five_findings_are_named_on_a_page(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "start"), [
-    ("normal", "Nothing stands out: the model finds all 14 findings unlikely; this does not exclude disease."),
+    ("normal", "Nothing stands out: all 14 findings that the model looks for are unlikely; this does not exclude disease."),
     ("one possible", "Worth a second look: possible atelectasis (about 15 in 100 such images have it)."),
     ("one likely", "Probably abnormal: likely atelectasis (about 80 in 100 such images have it)."),
     ("one doubtful", "Hard to call: the model cannot tell about atelectasis."),
-    ("normal with doubts", "Nothing stands out: the model finds 11 of 14 findings unlikely; this does not exclude disease. "
-                           "Of the others, the model cannot tell about 3 (see the table)."),
-    ("far from training", "Not to be relied on: the model cannot tell about any of its 14 findings on this image."),
+    ("normal with doubts", "Nothing stands out: 11 of the 14 findings that the model looks for are unlikely; this does not "
+                           "exclude disease. Of the others, the model cannot tell about 3 (see the table)."),
+    ("far from training", "Do not rely on this: the model cannot tell about any of its 14 findings on this image."),
     ("methods disagree", "Probably abnormal: likely effusion in the right lower zone (about 80 in 100 such images have it)."),
     ("stranger's model, high", "Scores, not probabilities: effusion in the right lower zone (0.70) and mass (0.70) scored"),
     ("stranger's model, low", "Scores, not probabilities: 14 of 14 findings scored below one half;"),
@@ -141,12 +143,62 @@ def test_cases_read_differently(name: str, start: str) -> None:
 @pytest.mark.parametrize(("name", "part"), [
     ("methods disagree", "The maps of effusion disagree on the place."),
     ("report disagrees", "The draft report contradicts this."),
-    ("forced", "This story is told only because the caller forced it."), ("poor image", "Warning: the chest may be cut off"),
+    ("forced", "The image was refused and is told only because the caller forced it."),
+    ("poor image", "Warning: the chest may be cut off"),
     ("one likely", "Pneumothorax is unlikely (about 2 in 100)."),
     ("nine possible", "Of the others, 4 possible too (see the table)."),
 ])
 def test_doubts_stand_in_the_bottom_line(name: str, part: str) -> None:
     assert part in [s.text[: len(part)] for s in tell(CASES[name], "clinician").sections[0].sentences]
+
+
+def test_what_the_image_was_refused_for_stands_before_what_only_warns() -> None:
+    """A forced lateral view was first said to be unlike the films of training, and its highest numbers were told."""
+    lateral = Check("gate.lateral", "", "gate", 9.0, 1.0, False, "The picture looks like a lateral view; give a frontal one.")
+    evidence = case({0.8: 1}, gate=(FAR, lateral), provenance={"settings": {"forced": True}})
+    bottom = [sentence.text for sentence in tell(evidence, "clinician").sections[0].sentences]
+    assert [text.split(" ")[:2] for text in bottom] == [
+        ["Do", "not"], ["The", "picture"], ["Warning:", "the"], ["The", "image"], ["Next:", "read"],
+    ]
+    assert not any(character.isdigit() for text in bottom[1:] for character in text), bottom
+
+
+def test_a_warning_about_the_image_stands_right_behind_what_is_claimed() -> None:
+    blurred = gate_check("gate.blurred", 0.3, 0.45, failed="gate_warned")
+    for counts in ({}, {0.8: 1}):
+        bottom = [one.text for one in tell(case(counts, gate=(FINE, blurred)), "clinician").sections[0].sentences]
+        assert bottom[1] == "Warning: the picture is blurred; look for a sharper copy."
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_patient_page_is_bounded_by_construction(language: str) -> None:
+    """Every pair of findings, with all that may be added: a warning, a place, a model without a card, and more marked."""
+    most = 0
+    for first, second in itertools.permutations(FINDINGS, 2):
+        base = case({})
+        chosen = {first: 0.4, second: 0.3, **{name: 0.2 for name in FINDINGS if name not in (first, second)}}
+        findings = tuple(dataclasses.replace(one, probability=chosen[one.name], interval=(chosen[one.name],) * 2)
+                         for one in base.prediction.findings)
+        one = dataclasses.replace(base, prediction=dataclasses.replace(base.prediction, findings=findings),
+                                  gate=example_evidence().gate, gaps=("card",))
+        story = tell(one, "patient", language)
+        signs = list(as_record(one)["named"])[:2]
+        for name in signs:
+            assert any(f"findings.{name}.tier" in sentence.cites for part in story.sections for sentence in part.sentences)
+        most = max(most, words([*sentences(story), *(part.heading for part in story.sections)]))
+    assert 200 < most <= MOST_WORDS
+
+
+def test_a_long_patient_page_leaves_out_what_is_missed_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = case({0.8: 1})
+    whole = list(sentences(tell(evidence, "patient")))
+    headings = words([part.heading for part in tell(evidence, "patient").sections])
+    monkeypatch.setattr(patient, "MOST_WORDS", headings + words(whole) - 1)
+    shorter = list(sentences(tell(evidence, "patient")))
+    assert [text for text in whole if text not in shorter] == ["Other things can look the same."]
+    monkeypatch.setattr(patient, "MOST_WORDS", 0)
+    left = list(sentences(tell(evidence, "patient")))
+    assert len(whole) > len(left) and "The computer can be wrong." in left and whole[0] in left
 
 
 def test_where_nothing_is_to_be_relied_on_the_draft_is_held_against_no_number() -> None:

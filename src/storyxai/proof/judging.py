@@ -248,7 +248,7 @@ def _item_problems(finding: str, text: str, reading: Reading, cites: Sequence[st
     if numbers and not _numbers_back(text, values, lexicon):
         recorded = ", ".join(f"{value:g}" for value in values) or "no number"
         yield f"prints “{text.strip(' ,;')}” of {finding}, and the record has {recorded}"
-    numbered = reading.form.name.startswith(("verdict_", "also_", "highest", "scores_high"))
+    numbered = reading.form.name.startswith(("verdict_", "also_", "scores_high"))
     if not numbers and numbered and reading.form.name not in LEFT_OPEN:
         yield f"names {finding} without its number"
     known = {word for path in paths for text_ in strings_in(_value(lexicon.record, path)) for word in words_of(text_)}
@@ -283,12 +283,23 @@ def _meant(reading: Reading, lexicon: Lexicon) -> list[str] | None:
         return [one for one in facts.named if facts.findings[one].tier == tier]
     if name.startswith("tier_"):
         return _of_tiers(facts, (name.removeprefix("tier_").removesuffix("_score"),))
-    if name == "highest":
-        return list(facts.named)
+    if name in EXTREMES:
+        return _extremes(facts, *EXTREMES[name])
     if name == "no_figures":
         measured = facts.model.per_finding
         return [one for one in facts.findings if one not in measured or measured[one].auroc is None]
     return None
+
+
+EXTREMES: Final[Mapping[str, tuple[str, bool]]] = {"best_and_worst": ("auroc", True), "worst_calibrated": ("ece", False)}
+"""Sentences that name the findings at the ends of a measure: its name on the card, and whether both ends are named."""
+
+
+def _extremes(facts: EvidenceRecord, measure: str, both: bool) -> list[str]:
+    """The finding with the highest value of a measure, and where `both` the one with the lowest."""
+    values = {name: getattr(item, measure) for name, item in facts.model.per_finding.items()}
+    known = sorted((value, name) for name, value in values.items() if value is not None)
+    return [name for _, name in dict.fromkeys([*known[-1:], *(known[:1] if both else [])])]
 
 
 def _maps_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:

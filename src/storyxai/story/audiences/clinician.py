@@ -52,31 +52,28 @@ def _bottom_line(t: Teller) -> list[list[Sentence]]:
     warnings, after = _warnings(t)[:WARNINGS_FIRST], t.say("clinician.next")
     if t.value("doubts"):
         return [*_not_to_be_relied_on(t, warnings), after]
-    lines = [*_verdict(t), *_unnamed(t), *_doubt(t, _lead(t))] if t.told() else _nothing_named(t)
-    return [*lines, *warnings, after]
+    lines = [*_unnamed(t), *_doubt(t, _lead(t))] if t.told() else _unnamed(t)
+    return [*_verdict(t), *warnings, *lines, after]
 
 
 def _not_to_be_relied_on(t: Teller, warnings: Sequence[list[Sentence]] = ()) -> list[list[Sentence]]:
-    """Where the image lies far from training, or was forced past the gate, no number is worth its name; the reasons first."""
+    """Where the image lies far from training, or was forced past the gate, no number is worth its name: none is told first."""
     cites = [*_tier_paths(t.facts.findings), "doubts"]
     lines = [t.say("clinician.cannot_any", cites=cites), *warnings]
     # Far from training is no refusal: with nothing else in doubt it would have been told without force.
     if t.value("provenance.settings.forced") and any(not t.facts.gate[name].warns for name in t.facts.doubts):
         lines.append(t.say("clinician.forced"))
-    if named := t.told():
-        paths = [f"findings.{name}.probability" for name in named]
-        items = [f"{t.within(n)} ({t.words.printed(t.value(p), 'decimal')})" for n, p in zip(named, paths, strict=True)]
-        lines.append(t.say("clinician.highest", cites=paths, slots={"names": t.words.listed(items)}))
     return lines
 
 
 def _nothing_named(t: Teller) -> list[list[Sentence]]:
+    """That nothing stands out, or that the model cannot tell of anything."""
     unlikely, findings = t.findings_of("unlikely"), t.facts.findings
     if not unlikely:
         return [t.say("clinician.cannot_any", cites=_tier_paths(findings))]
     key = "scores_low" if not t.calibrated else "normal_all" if len(unlikely) == len(findings) else "normal"
     slots = {"count": t.words.counted(len(unlikely))}
-    return [t.say(f"clinician.{key}", cites=_tier_paths(unlikely), slots=slots), *_unnamed(t)]
+    return [t.say(f"clinician.{key}", cites=_tier_paths(unlikely), slots=slots)]
 
 
 def _lead(t: Teller) -> str:
@@ -86,6 +83,8 @@ def _lead(t: Teller) -> str:
 
 def _verdict(t: Teller) -> list[list[Sentence]]:
     """A sentence a tier, the likeliest first; the first one carries the verdict."""
+    if not t.told():
+        return _nothing_named(t)
     lines: list[list[Sentence]] = []
     for tier in ("likely", "possible", "cannot_tell"):
         if found := [name for name in t.told() if t.tier(name) == tier]:
@@ -160,8 +159,9 @@ def _doubt(t: Teller, name: str) -> list[list[Sentence]]:
 
 
 def _warnings(t: Teller) -> list[list[Sentence]]:
+    """What is wrong with the image, first what the gate refuses it for."""
     failed = [name for name, check in t.facts.gate.items() if check.passed is False]
-    return [t.say("clinician.gate_failed", {"G": name}) for name in failed]
+    return [t.say("clinician.gate_failed", {"G": name}) for name in sorted(failed, key=lambda name: t.facts.gate[name].warns)]
 
 
 def _quality(t: Teller) -> list[list[Sentence]]:
@@ -276,7 +276,8 @@ def _others(t: Teller) -> list[Section]:
         slots = {"count": t.words.counted(len(unlikely))}
         key = "others_unlikely" if t.calibrated else "others_scored"
         lines.append(t.say(f"clinician.{key}", cites=_tier_paths(unlikely), slots=slots))
-    return t.section(t.words.heading("clinician.others"), lines, figures=("table/others",))
+    heading = "clinician.others" if t.told() else "clinician.all_findings"
+    return t.section(t.words.heading(heading), lines, figures=("table/others",))
 
 
 def _report(t: Teller) -> list[list[Sentence]]:
@@ -335,14 +336,16 @@ def _tier_paths(names: Iterable[str]) -> list[str]:
 
 def _claim(t: Teller) -> list[list[Sentence]]:
     """What the bottom line claims: what is named, that nothing is, or that nothing here is to be relied on."""
-    return _not_to_be_relied_on(t) if t.value("doubts") else _verdict(t) if t.told() else _nothing_named(t)
+    if t.value("doubts"):
+        return _not_to_be_relied_on(t)
+    return _verdict(t) if t.told() else [*_verdict(t), *_unnamed(t)]
 
 
 def _watch(t: Teller) -> list[list[Sentence]]:
     """What speaks against the claim or stands beside it: other readings, maps that failed, warnings about the image."""
     if t.value("doubts") or not t.told():
         return _warnings(t)
-    return [*_doubt(t, _lead(t)), *_warnings(t), *_unnamed(t)]
+    return [*_warnings(t), *_doubt(t, _lead(t)), *_unnamed(t)]
 
 
 BLOCKS: Final[Mapping[str, Callable[[Teller], list[list[Sentence]]]]] = {

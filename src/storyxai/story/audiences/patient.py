@@ -15,12 +15,26 @@ __all__ = ["GRADE_REFUSED", "WORDS_REFUSED", "check_readability", "patient_secti
 GRADE_REFUSED, WORDS_REFUSED = 8.0, 15.0
 FEWER_THAN_HALF = 0.45
 """Below it "about 4 in 10" or fewer is printed, and most people with such a result do not have the finding."""
+MOST_WORDS = 233
+"""Words of headings and sentences; with the captions of two pictures and the name of the fold, a page stays within 250."""
+OURS = ("en", "de")
+"""Languages in which a page must be short enough."""
 MOST_SIGNS = 2
 """Signs that are told one by one; a page with more of them is a list of doubts."""
 
 
 def patient_sections(t: Teller) -> tuple[Section, ...]:
-    """The sections of the patient's story."""
+    """The sections of the patient's story, short enough for one page.
+
+    What is left out of one language's page for its length is left out of the others', so that they say the same.
+    """
+    others = [language for language in OURS if language != t.words.language]
+    tellers = [t, *(Teller(t.record, load_words(language, t.record)) for language in others)]
+    return _without(_sections(t), _spare(t)[: max(map(_surplus, tellers))])
+
+
+def _sections(t: Teller) -> tuple[Section, ...]:
+    """All that may be told."""
     said = t.words.heading
     looked = [t.say(f"patient.{key}") for key in ("looked", "no_old", "tool")]
     if failed := [f"gate.{name}.passed" for name, check in t.facts.gate.items() if check.passed is False]:
@@ -34,6 +48,35 @@ def patient_sections(t: Teller) -> tuple[Section, ...]:
     return tuple(sections)
 
 
+def _surplus(t: Teller) -> int:
+    """How many of the spare sentences must go for the rest to keep within `MOST_WORDS`; all, where that is not enough."""
+    sections, spare = _sections(t), _spare(t)
+    fits = (count for count in range(len(spare)) if sum(map(_words_of, _without(sections, spare[:count]))) <= MOST_WORDS)
+    return next(fits, len(spare))
+
+
+def _without(sections: tuple[Section, ...], spare: list[list[Sentence]]) -> tuple[Section, ...]:
+    gone = {sentence for some in spare for sentence in some}
+    return tuple(
+        Section(one.heading, tuple(sentence for sentence in one.sentences if sentence not in gone), one.figures)
+        for one in sections
+    )
+
+
+def _spare(t: Teller) -> list[list[Sentence]]:
+    """Sentences that a long page can do without, the least important first: others beside them say as much."""
+    signs = _signs(t)
+    alike = [t.say("patient.also_look", {"F": name}) for name in signs[:1]]
+    places = [said for name in signs[:1] for said in _placed(t, name)]
+    return [*alike, _limits(t), *_lacks(t), *places, _more(t)]
+
+
+def _words_of(section: Section) -> int:
+    """The words of a section with its heading, numbers among them."""
+    text = " ".join([section.heading, *(sentence.text for sentence in section.sentences)])
+    return sum(any(letter.isalnum() for letter in word) for word in text.split())
+
+
 def _signs(t: Teller) -> list[str]:
     """The named findings that the model does not leave open."""
     return [name for name in t.told() if t.tier(name) in ("likely", "possible")]
@@ -45,8 +88,7 @@ def _found(t: Teller) -> list[list[Sentence]]:
     if len(unsure) == len(findings):
         return [t.say("patient.cannot_all", cites=unsure)]
     lines = [line for index, name in enumerate(signs[:MOST_SIGNS]) for line in _sign(t, name, first=index == 0)]
-    if more := signs[MOST_SIGNS:]:
-        lines.append(t.say("patient.more", cites=[f"findings.{name}.probability" for name in more]))
+    lines.append(_more(t))
     if signs:
         return [*lines, t.say("patient.also_look", {"F": signs[0]})]
     absent = [f"findings.{name}.tier" for name in t.findings_of("unlikely")]
@@ -56,22 +98,34 @@ def _found(t: Teller) -> list[list[Sentence]]:
     return [*lines, t.say("patient.proof")]
 
 
+def _more(t: Teller) -> list[Sentence]:
+    """That more signs were marked than are told of; empty where there are none."""
+    more = _signs(t)[MOST_SIGNS:]
+    return t.say("patient.more", cites=[f"findings.{name}.probability" for name in more]) if more else []
+
+
 def _sign(t: Teller, name: str, *, first: bool) -> list[list[Sentence]]:
     """What may be there, where, and how often that is right."""
     names, path = {"F": name}, f"findings.{name}.probability"
     lines = [t.say(f"patient.{t.tier(name)}", names)]
-    # A place is told only where a map passed its checks, and where the finding has one.
-    # On a film that may be mirrored the side may be the wrong one.
-    if t.maps(name, shown=True) and t.value(f"terms.{name}.focal") and not t.side_doubts() and first:
-        both = t.value(f"concepts.{name}.side.value") == "bilateral"
-        # "On both sides" would contradict a clinician who reads of zones of one side alone.
-        zones = str(t.value(f"concepts.{name}.zones.value") or "").split(", ")
-        if not both or len({zone.split(" ")[0] for zone in zones}) != 1 or zones == [""]:
-            lines.append(t.say("patient.place_both" if both else "patient.place", names))
+    if first:
+        lines += _placed(t, name)
     if t.calibrated:
         key = "again" if not first else "sure_few" if t.value(path) < FEWER_THAN_HALF else "sure"
         lines.append(t.say(f"patient.{key}", names))
     return lines
+
+
+def _placed(t: Teller, name: str) -> list[list[Sentence]]:
+    """Where it may be: told where a map passed its checks and the finding has a place, not of a film that may be mirrored."""
+    if not t.maps(name, shown=True) or not t.value(f"terms.{name}.focal") or t.side_doubts():
+        return []
+    both = t.value(f"concepts.{name}.side.value") == "bilateral"
+    # "On both sides" would contradict a clinician who reads of zones of one side alone.
+    zones = str(t.value(f"concepts.{name}.zones.value") or "").split(", ")
+    if both and len({zone.split(" ")[0] for zone in zones}) == 1 and zones != [""]:
+        return []
+    return [t.say("patient.place_both" if both else "patient.place", {"F": name})]
 
 
 def _picture(t: Teller) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ __all__ = ["failed_checks", "gaps", "map_trust", "practitioner_sections", "small
 def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     """The sections of the practitioner's story, in the order of what a reviewer of a model asks."""
     said = t.words.heading
-    in_short = [t.say("practitioner.model"), *t.lacks("gap"), _map_counts(t), gaps(t, "practitioner")]
+    in_short = [t.say("practitioner.model"), *_measured(t), *t.lacks("gap"), _map_counts(t), gaps(t, "practitioner")]
     sections = t.section(said("practitioner.in_short"), in_short)
     sections += _performance(t)
     sections += _checks(t)
@@ -37,6 +37,22 @@ def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     lines += [t.say(f"practitioner.{key}") for key in ("software", "weights", "input", "research")]
     sections += t.section(said("practitioner.reproduce"), lines, figures=("code/again", "table/provenance"))
     return tuple(sections)
+
+
+def _measured(t: Teller) -> list[list[Sentence]]:
+    """What a reviewer asks first: how well the model ranks, how well it is calibrated, how often its maps hit."""
+    lines = []
+    for key, measure, ends in (("best_and_worst", "auroc", (-1, 0)), ("worst_calibrated", "ece", (-1,))):
+        values = {name: t.value(f"model.per_finding.{name}.{measure}") for name in t.names("model.per_finding")}
+        known = sorted((value, name) for name, value in values.items() if value is not None)
+        if len(known) > 1:
+            some = [known[end] for end in ends]
+            errors = t.words.listed(f"{t.named(name)} {t.words.printed(value, 'number')}" for value, name in some)
+            cites = [f"model.per_finding.{name}.{measure}" for _, name in some]
+            lines.append(t.say(f"practitioner.{key}", cites=cites, slots={"errors": errors}))
+    drawn = {method for maps in t.facts.heatmaps.values() for method in maps}
+    judged = [method for method in t.names("model.map_hits") if method in drawn]
+    return [*lines, *(t.say("practitioner.hits", {"M": method}) for method in judged[:1])]
 
 
 def _performance(t: Teller) -> list[Section]:
