@@ -19,6 +19,7 @@ from storyxai.pages.index import LinkedPage, Listed, render_index
 from storyxai.pages.story import render_html
 from storyxai.programs.index import index
 from storyxai.programs.tell import _index
+from storyxai.proof.dom import parse_html
 from storyxai.story.tell import tell
 from storyxai.types import Evidence
 
@@ -52,7 +53,7 @@ def test_the_index_lists_what_the_records_name_worst_first(stories: Path) -> Non
     assert len(tiers) == len(FINDINGS) and tiers[sorted(FINDINGS).index("Effusion")] == "l"
     assert not PageFacts(page.encode()).crossed
     # Who sees such a page first reads what opens what, and what the frames mean.
-    assert "A file&#39;s name opens its first story" in page and "a dashed one possible or left open" in page
+    assert "A file&#39;s name opens its first story" in page and "Filled: likely; dashed: possible, or left open." in page
 
 
 def test_pictures_lie_beside_the_page_and_are_drawn_once(stories: Path, tmp_path: Path) -> None:
@@ -149,6 +150,24 @@ def test_axe_finds_no_fault_in_the_index(size: tuple[int, int], tmp_path: Path) 
 
 def test_the_index_is_no_wider_than_its_screen(tmp_path: Path) -> None:
     assert seen_in_browser(MANY, WIDTHS, tmp_path) == {str(width): 0 for width in (360, 768, 1280, 3840)}
+
+
+def test_the_head_counts_in_words_and_names_the_model_and_a_doubted_study_names_no_finding() -> None:
+    """It read "2 with a finding named as cannot tell", printed the weights' id, and listed numbers of a forced lateral view."""
+    plain = [listed(1, {"Edema": ("likely", 0.9), "Mass": ("possible", 0.3)}), listed(2, {"Edema": ("cannot_tell", 0.5)})]
+    named = [replace(one, model_id="reader-7-abc", model="reader 7") for one in plain]
+    doubted = replace(named[1], study_id="study-003", source="lateral.png", doubted=True)
+    page = parse_html(render_index([doubted, listed(4, {}), *named]))
+    head = [one.text() for one in page.first("header").all("span")]  # type: ignore[union-attr]
+    assert head == [
+        "1 with a likely finding", "1 with a possible finding", "1 with a finding that the model cannot tell",
+        "1 not to be relied on", "Model: model", "Model: reader 7", "not checked here: storyxai verify does that",
+    ]  # fmt: skip
+    lines = [one.text() for one in page.all("li")]
+    assert "not to be relied on" in lines[1] + lines[2] and "0.50" in lines[1] + lines[2]
+    assert all(("not to be relied on" in one) != ("0.50" in one) for one in lines[1:3]) and "nothing named" in lines[3]
+    alike = render_index([named[0], replace(named[1], model_id="reader-7-def")]).decode()
+    assert "Model: reader 7 (reader-7-abc)" in alike and "Model: reader 7 (reader-7-def)" in alike
 
 
 def test_a_score_is_not_called_likely() -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Picture
 
 from checks.renderer_checks import PageFacts, check_renderer
-from evidence_example import example_evidence, normal_evidence
+from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.errors import CitationError, UnknownNameError
 from storyxai.evidence.record import as_record, story_as_record
 from storyxai.pages.layout import labels_of
@@ -276,3 +276,14 @@ def test_the_patients_page_names_no_model_and_no_file_format_in_its_head() -> No
     head = PAGES["patient"].decode("utf-8").split("</header>")[0]
     assert "example-student" not in head and "example-0001" in head
     assert b"Your X-ray as it is" in PAGES["patient"] and b"Untouched image" not in PAGES["patient"]
+
+
+def test_where_nothing_is_to_be_relied_on_the_image_stands_alone() -> None:
+    """A lateral view that was forced past the gate had a map beside it, as large as if it were good, and its number."""
+    sure = example_evidence()
+    far = gate_check("gate.distance", 9.0, 1.0, failed="gate_warned")
+    for evidence, panes in ((sure, 6), (dataclasses.replace(sure, gate=(*sure.gate, far)), 1)):
+        page = render_html(tell(evidence, "clinician"), evidence).decode()
+        room = page[page.index('<div class="room">') : page.index('<div class="folds">')]
+        assert (room.count('<figure class="pane'), 'class="chip' in room, "layer-m" in room) == (panes, panes > 1, panes > 1)
+    assert "layer-m" in page, "the maps stand in the part of their finding"

@@ -42,7 +42,8 @@ class IndexWords(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     title: str
     studies: str
-    with_tier: str
+    counts: Mapping[str, str]
+    model: str
     not_checked: str
     how: str
     unread: str

@@ -6,6 +6,7 @@ the page, loaded as they come into view, so that thousands of studies open at on
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,6 +34,7 @@ class Listed:
     """One study as the index lists it, from its record.
 
     `findings` are (tier, probability) by name; `named` those that stories name. `thumbnail` is an address, "" for none.
+    `model` is what the model of that id is called, "" where it has no name.
     `scored`: its model came without a calibration, so that its numbers are scores. `names` are what the page's language calls
     the findings; a name that is not among them is printed with spaces.
     """
@@ -48,6 +50,7 @@ class Listed:
     thumbnail: str
     pages: tuple[LinkedPage, ...]
     names: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""
 
     def called(self, finding: str) -> str:
         """The name of a finding in print."""
@@ -55,7 +58,9 @@ class Listed:
 
     @property
     def urgency(self) -> tuple[int, float, str]:
-        """Worst first: the tier of its first named finding, the probability, then the file's name."""
+        """Worst first: the tier of its first named finding, the probability, then the file's name; in doubt before nothing."""
+        if self.doubted:
+            return TIERS.index("cannot_tell"), 0.0, self.source
         if not self.named:
             return len(TIERS), 0.0, self.source
         tier, probability = min((self.findings[name] for name in self.named), key=lambda one: (TIERS.index(one[0]), -one[1]))
@@ -103,15 +108,23 @@ class _View:
 
     @cached_property
     def models(self) -> tuple[str, ...]:
-        return tuple(sorted({study.model_id for study in self.studies}))
+        """What the models are called; with their ids where two are called alike."""
+        called = {study.model_id: study.model or study.model_id for study in self.studies}
+        names = list(called.values())
+        return tuple(sorted(name if names.count(name) == 1 else f"{name} ({id_})" for id_, name in called.items()))
 
     @property
     def tiers(self) -> tuple[str, ...]:
         return TIERS
 
-    def counted(self, tier: str) -> int:
-        """Of how many studies at least one named finding has that tier."""
-        return sum(any(study.findings[name][0] == tier for name in study.named) for study in self.studies)
+    @cached_property
+    def counts(self) -> tuple[str, ...]:
+        """How many studies have a named finding of each tier, and how many are not to be relied on; none are left out."""
+        told = [("scored" if one.scored and tier == "likely" else tier, one) for one in self.studies if not one.doubted
+                for tier in dict.fromkeys(one.findings[name][0] for name in one.named)]  # fmt: skip
+        count = Counter([*(kind for kind, _ in told), *("doubted" for one in self.studies if one.doubted)])
+        words = self.labels.index.counts
+        return tuple(said.format(self.number(count[kind])) for kind, said in words.items() if count[kind])
 
     @cached_property
     def lines(self) -> tuple[_Line, ...]:
@@ -123,6 +136,8 @@ class _View:
                   f"{self.labels.tier(tier, calibrated=not study.scored)}")
             for name in study.named for tier, probability in [study.findings[name]]
         )
+        if study.doubted:  # no finding of it can be told
+            chips = (_Chip("cannot_tell", self.labels.index.doubted, ""),)
         known = [study.findings.get(name) for name in self.findings]
         audiences = self.labels.audiences_short
         return _Line(

@@ -235,7 +235,9 @@ class _Builder:
     def view(self) -> _StoryView:
         parts = tuple(self._part(number, section) for number, section in enumerate(self.story.sections))
         one_screen = self.story.audience in ONE_SCREEN and bool(parts)
-        focuses = self._focuses(parts) if one_screen else ()
+        # Where nothing is to be relied on the image stands alone: a large map would look as if it were.
+        alone = bool(self.facts.doubts)
+        focuses = self._focuses(parts) if one_screen and not alone else ()
         study, height_width = self.facts.study, self.evidence.image.pixels.shape[:2]
         facts = [f"{self.labels.study} {study.study_id.removeprefix('study-')}", study.image.source]
         model = self.facts.model
@@ -247,7 +249,7 @@ class _Builder:
             digest=str(self.story.provenance.get("evidence_sha256", "")), seal=SEAL_PLACE, patient=self.patient,
             released=self._released(), one_screen=one_screen, size=(height_width[1], height_width[0]),
             film=data_uri(draw.page_image_png(self.evidence.image)) if drawn else "", parts=parts, focuses=focuses,
-            untouched=self._untouched, beside=self._beside(parts) if one_screen else None,
+            untouched=self._untouched, beside=self._beside(parts) if one_screen and not alone else None,
             store=tuple(self.store.values()), notes=self._notes(), downloads=self._downloads(),
             held=_in_script(json.dumps(self.record, ensure_ascii=False, sort_keys=True)) if self.layered else "",
         )

@@ -107,6 +107,7 @@ def _listed(study: Path, page: Path, names: _Names) -> Listed:
         named=tuple(name for name in facts.named if name in facts.findings), withheld=facts.counts.maps_withheld,
         doubted=bool(facts.doubts), scored="calibration" in facts.gaps, thumbnail=_thumbnail(study, page, raw, image.sha256),
         pages=tuple(_pages(study, page)), names=names.of(facts, record),
+        model=" ".join(filter(None, (facts.model.name, facts.model.version))),
     )
 
 
