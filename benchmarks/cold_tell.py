@@ -89,7 +89,7 @@ runtime_open = runtime.open_graph
 def passes_of(film: Path, out: Path, samples: int | None) -> list[tuple[str, Any, dict[str, tuple[list[int], str]]]]:
     """The passes that a telling of `film` asks of the shipped student, in order."""
     passes: list[tuple[str, Any, dict[str, tuple[list[int], str]]]] = []
-    runtime.open_graph = lambda graph: _Noting(Path(graph), passes)  # type: ignore[arg-type, assignment, return-value]
+    runtime.open_graph = lambda graph, **_: _Noting(Path(graph), passes)  # type: ignore[arg-type, assignment, return-value]
     tell([film], out, TellOptions(samples=samples))
     runtime.open_graph = runtime_open
     return passes
