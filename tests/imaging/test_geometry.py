@@ -123,3 +123,14 @@ def test_a_grid_is_laid_over_the_original_as_pillow_does_it_to_the_bit(height: i
     box = (frame.left * cells / side, frame.top * cells / side, *(min(end * cells / side, cells) for end in ends))
     whole = Picture.fromarray(grid).resize((width, height), Picture.Resampling.BILINEAR, box=box)
     assert frame.grid_to_original(grid).tobytes() == np.asarray(whole).tobytes()
+
+
+@pytest.mark.parametrize("height, width, cells", [(500, 400, (32, 32)), (300, 700, (128, 128)), (420, 420, (7, 9))])
+def test_a_mask_is_where_the_interpolated_values_reach_the_threshold(height: int, width: int, cells: tuple[int, int]) -> None:
+    frame, rng = model_frame(height, width, size=64), np.random.default_rng(height)
+    # Coarse steps too, so that many values lie on the threshold itself.
+    for grid in (rng.normal(size=cells).astype(np.float32), np.round(rng.normal(size=cells)).astype(np.float32)):
+        for threshold in (0.0, 0.3, -1.0):
+            wanted = frame.grid_to_original(grid) >= np.float32(threshold)
+            assert (frame.mask_to_original(grid, threshold) == wanted).all()
+            assert wanted.any() and not wanted.all()

@@ -111,8 +111,9 @@ def split_pair(both: Mask) -> tuple[Mask, Mask] | None:
     if areas[second] < SMALLEST_SHARE * areas[first]:
         return None
     sides = [pieces == first + 1, pieces == second + 1]
-    spans = [np.flatnonzero(side.any(axis=0)) for side in sides]
-    centres = [float((side.sum(axis=0) * np.arange(side.shape[1])).sum() / side.sum()) for side in sides]
+    columns = [np.flatnonzero(side) % side.shape[1] for side in sides]
+    spans = [(int(one.min()), int(one.max())) for one in columns]
+    centres = [float(one.sum() / len(one)) for one in columns]
     on_left, on_right = (0, 1) if centres[0] < centres[1] else (1, 0)
     if not spans[on_left][0] <= centres[on_left] < spans[on_right][0] + (spans[on_right][-1] - spans[on_right][0]) / 2:
         return None

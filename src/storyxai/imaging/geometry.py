@@ -93,8 +93,24 @@ class ModelFrame:
         return out
 
     def mask_to_original(self, probability: NDArray[Any], threshold: float) -> Mask:
-        """Where the interpolated `probability` reaches `threshold`. Shapes: [..., h, w] -> bool [..., H, W]."""
-        return self.grid_to_original(probability) >= np.float32(threshold)
+        """Where the interpolated `probability` reaches `threshold`. Shapes: [..., h, w] -> bool [..., H, W].
+
+        The same as of `grid_to_original`; but a value lies between those that it is mixed of, so that only pixels whose cells
+        lie on both sides of the threshold are mixed. That pays in a large picture.
+        """
+        if self.height * self.width <= _SMALL_PIXELS:
+            return self.grid_to_original(probability) >= np.float32(threshold)
+        grid = np.asarray(probability, dtype=np.float32)
+        h, w = grid.shape[-2:]
+        left, right = self.left * w / self.side, min((self.left + self.width) * w / self.side, w)
+        top, bottom = self.top * h / self.side, min((self.top + self.height) * h / self.side, h)
+        rows, weights = _bilinear_taps(h, top, bottom, self.height)
+        out = np.empty((*grid.shape[:-2], self.height, self.width), dtype=np.bool_)
+        for index in np.ndindex(*grid.shape[:-2]):
+            cells = PillowImage.fromarray(np.ascontiguousarray(grid[index]))
+            wide = np.asarray(cells.resize((self.width, h), PillowImage.Resampling.BILINEAR, box=(left, 0, right, h)))
+            out[index] = _rows_above(wide, rows, weights, np.float32(threshold))
+        return out
 
     def point_to_model(self, x: float, y: float) -> tuple[float, float]:
         """The model-frame position (x, y) of an original-frame position. Units: pixels of each frame."""
@@ -173,3 +189,26 @@ def _mix_rows(values: NDArray[np.float64], rows: NDArray[np.intp], weights: NDAr
         for tap in range(rows.shape[1]):
             mixed += weights[part, tap, None] * values[rows[part, tap]]
         out[part] = mixed
+
+
+def _rows_above(values: Array, rows: NDArray[np.intp], weights: NDArray[np.float64], threshold: np.float32) -> Mask:
+    """Where the weighted rows of `values` [h, W] reach the threshold, bool [n_out, W], as `_mix_rows` would find it."""
+    # Neighbouring outputs mix the same rows: each set of rows is looked at once.
+    first = np.flatnonzero(np.append(True, (rows[1:] != rows[:-1]).any(axis=1)))
+    counts = np.diff(np.append(first, len(rows)))
+    above = values >= threshold
+    sure, maybe = above[rows[first, 0]], above[rows[first, 0]]
+    for tap in range(1, rows.shape[1]):
+        sure &= above[rows[first, tap]]
+        maybe |= above[rows[first, tap]]
+    out = np.repeat(sure, counts, axis=0)
+    sets, columns = np.nonzero(sure != maybe)
+    repeats = counts[sets]
+    # Output rows follow one another within a set: counted from the set's first.
+    within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    at, columns = np.repeat(first[sets], repeats) + within, np.repeat(columns, repeats)
+    mixed = np.zeros(len(at))
+    for tap in range(rows.shape[1]):
+        mixed += weights[at, tap] * values[rows[at, tap], columns]
+    out[at, columns] = mixed.astype(np.float32) >= threshold
+    return out

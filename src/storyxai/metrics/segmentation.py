@@ -31,15 +31,15 @@ class SurfaceDistances:
 def dice(predicted: Mask, reference: Mask, *, ignore: Mask | None = None) -> float:
     """Twice the shared area over the sum of both areas, in [0, 1]. Shapes: all [H, W]."""
     drawn, true = _counted(predicted, reference, ignore)
-    total = int(drawn.sum()) + int(true.sum())
-    return 2.0 * int((drawn & true).sum()) / total if total else 1.0
+    total = np.count_nonzero(drawn) + np.count_nonzero(true)
+    return 2.0 * np.count_nonzero(drawn & true) / total if total else 1.0
 
 
 def iou(predicted: Mask, reference: Mask, *, ignore: Mask | None = None) -> float:
     """The shared area over the joint area, in [0, 1]. Shapes: all [H, W]."""
     drawn, true = _counted(predicted, reference, ignore)
-    joint = int((drawn | true).sum())
-    return int((drawn & true).sum()) / joint if joint else 1.0
+    joint = np.count_nonzero(drawn | true)
+    return np.count_nonzero(drawn & true) / joint if joint else 1.0
 
 
 def surface_distances(
@@ -63,7 +63,9 @@ def surface_distances(
         return SurfaceDistances(0.0, 0.0)
     if not drawn.any() or not true.any():
         return SurfaceDistances(None, None)
-    outline, true_outline = np.argwhere(_outline(drawn)), np.argwhere(_outline(true))
+    # What lies outside both masks bounds them as the picture's edge does: outlines are those of the window that holds both.
+    window = _joint_window(drawn, true)
+    outline, true_outline = _places(drawn, window), _places(true, window)
     unsure = None if ignore is None else _beside(np.asarray(ignore, dtype=bool))
     there = _distances(_measured(outline, unsure), true_outline, spacing)
     back = _distances(_measured(true_outline, unsure), outline, spacing)
@@ -71,6 +73,21 @@ def surface_distances(
         return SurfaceDistances(None, None)
     average = float(np.concatenate([there, back]).mean())
     return SurfaceDistances(average, float(max(np.percentile(there, 95), np.percentile(back, 95))))
+
+
+def _joint_window(first: Mask, second: Mask) -> tuple[slice, slice]:
+    """The rows and columns that hold all of two masks, one of which is not empty."""
+    rows = np.flatnonzero(first.any(axis=1) | second.any(axis=1))
+    columns = np.flatnonzero(first.any(axis=0) | second.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _places(mask: Mask, window: tuple[slice, slice]) -> _Places:
+    """The rows and columns of the outline of a mask that lies in the window, [N, 2]."""
+    edge = _outline(mask[window])
+    # As `argwhere`, which is slow on a picture of mostly nothing.
+    rows, columns = np.divmod(np.flatnonzero(edge), edge.shape[1])
+    return np.stack([rows + window[0].start, columns + window[1].start], axis=1)
 
 
 def _distances(points: _Places, others: _Places, spacing: tuple[float, float]) -> NDArray[np.float64]:

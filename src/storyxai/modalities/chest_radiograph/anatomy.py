@@ -393,8 +393,9 @@ def _chain(ys: _Float64, xs: _Float64) -> list[tuple[float, float]]:
     order = np.lexsort((xs, ys))
     ys, xs = ys[order], xs[order]
     lowest = np.append(True, ys[1:] != ys[:-1])
+    ys, xs = _outer(*_outer(*_outer(ys[lowest], xs[lowest])))
     kept: list[tuple[float, float]] = []
-    for y, x in zip(ys[lowest].tolist(), xs[lowest].tolist(), strict=True):
+    for y, x in zip(ys.tolist(), xs.tolist(), strict=True):
         while len(kept) > 1:
             (y0, x0), (y1, x1) = kept[-2:]
             if (x1 - x0) * (y - y0) < (x - x0) * (y1 - y0):
@@ -402,6 +403,14 @@ def _chain(ys: _Float64, xs: _Float64) -> list[tuple[float, float]]:
             kept.pop()
         kept.append((y, x))
     return kept
+
+
+def _outer(ys: _Float64, xs: _Float64) -> tuple[_Float64, _Float64]:
+    """The points without those that do not lie on the outer side of their neighbours' line: they cannot be the hull's."""
+    steps_y, steps_x = np.diff(ys), np.diff(xs)
+    turns = steps_x[:-1] * (ys[2:] - ys[:-2]) < (xs[2:] - xs[:-2]) * steps_y[:-1]
+    stays = np.concatenate([[True], turns, [True]])[: len(ys)]
+    return ys[stays], xs[stays]
 
 
 def _width(mask: Mask) -> float:
