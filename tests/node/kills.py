@@ -94,12 +94,13 @@ def run(
         taken = time.monotonic() - began
         _stop(ground)
     log = home / "storyxai.log"
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
     told = Counter(line["study"] for line in lines if line["event"] == "told")
     states = ("incoming", "queued", "telling", "told", "failed")
     left = {state: len(list((home / "queue" / state).iterdir())) for state in states}
     answered = _answered_jobs(home, there) if pictures else there.came
-    return Result(told, answered, verify_log(log).problems, left, taken, ground.killed, ground.most_mib, ground.refusals,
+    problems = verify_log(log).problems if lines else ()  # one that was stopped before it told anything has none
+    return Result(told, answered, problems, left, taken, ground.killed, ground.most_mib, ground.refusals,
                   ground.sent, sum(one["event"] == "refused" for one in lines))  # fmt: skip
 
 
