@@ -50,20 +50,36 @@ def lazy_imports() -> list[str]:
 
 
 def open_dicts(*, border: bool) -> dict[str, int]:
-    """How often each module says dict[str, Any] or Mapping[str, Any]: with `border` at the JSON border, without it elsewhere.
+    """How often each module says dict[str, Any] or Mapping[str, Any], by itself or by a name for it ("Plain"):
+    with `border` at the JSON border, without it elsewhere.
 
     At the border stands a function that itself reads or writes JSON, calls what does, or is called as_dict or from_dict.
     """
     found: Counter[str] = Counter()
-    for path in FILES:
-        text = path.read_text(encoding="utf-8")
-        spans = [(node.lineno, node.end_lineno or 0, _at_border(node)) for node in ast.walk(ast.parse(text))
-                 if isinstance(node, Function)]
-        for number, line in enumerate(text.splitlines(), start=1):
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+    named = {path: _names_for_open(path.read_text(encoding="utf-8")) for path in FILES}
+    for path, tree in trees.items():
+        spans = [(node.lineno, node.end_lineno or 0, _at_border(node)) for node in ast.walk(tree) if isinstance(node, Function)]
+        names = named[path] | _imported(tree, named)
+        uses = Counter(node.lineno for node in ast.walk(tree)
+                       if isinstance(node, ast.Name) and node.id in names and isinstance(node.ctx, ast.Load))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             inside = [span for span in spans if span[0] <= number <= span[1]]
             if bool(inside and max(inside)[2]) == border:
-                found[str(path.relative_to(SOURCE))] += len(OPEN.findall(line))
+                found[str(path.relative_to(SOURCE))] += len(OPEN.findall(line)) + uses[number]
     return {name: count for name, count in found.items() if count}
+
+
+def _names_for_open(text: str) -> set[str]:
+    """Names that a module gives to an open dict."""
+    return set(re.findall(rf"^(\w+)(?:: TypeAlias)? = {OPEN.pattern}$", text, re.MULTILINE))
+
+
+def _imported(tree: ast.Module, named: dict[Path, set[str]]) -> set[str]:
+    """Names for an open dict that a module has from another."""
+    places = {"storyxai." + ".".join(path.relative_to(SOURCE).with_suffix("").parts): names for path, names in named.items()}
+    return {one.asname or one.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+            for one in node.names if one.name in places.get(node.module or "", ())}
 
 
 def _at_border(function: Function) -> bool:

@@ -39,8 +39,8 @@ ALLOWED: dict[str, str] = {
     "files": "errors",
     "progress": "",
     "catalogue": "errors",
-    "provenance": "",
-    "modalities": "errors types catalogue",
+    "provenance": "errors",
+    "modalities": "errors types catalogue provenance",
     "logbook": "errors files provenance",
     "imaging": "errors types provenance modalities",
     "metrics": "errors types modalities",
@@ -129,8 +129,8 @@ def test_permissions_lead_downwards() -> None:
 
 # Each of these numbers may only shrink.
 LAZY_IMPORTS = 10
-OPEN_DICTS = 52
-"""dict[str, Any] and Mapping[str, Any] in functions and classes that do not themselves read or write JSON."""
+OPEN_DICTS = 131
+"""dict[str, Any] and Mapping[str, Any], by themselves or by a name for them, where no JSON is read or written."""
 WRITERS = {"data/sources/dicom_folder.py", "export/pdf.py", "export/printer.py"}
 """A journal that is appended to line by line; a scratch file for a browser. Every other file is written by files.py."""
 

@@ -1,10 +1,12 @@
-"""Hashes, versions and canonical JSON: what makes two runs comparable byte for byte."""
+"""Hashes, versions, canonical JSON and what a record says of its making: what makes two runs comparable byte for byte."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,58 @@ from typing import Any
 import msgspec
 import numpy as np
 
-__all__ = ["canonical_json", "sha256_bytes", "sha256_file", "software_versions"]
+from storyxai.errors import ArchiveError
+
+__all__ = [
+    "Provenance", "ProvenanceSettings", "canonical_json", "read_provenance", "sha256_bytes", "sha256_file", "software_versions",
+]
+
+
+@dataclass(frozen=True)
+class ProvenanceSettings:
+    """The settings of one telling. Older records hold those of LIME here."""
+
+    modality: str = ""
+    forced: bool = False
+    most_told: int | None = None
+    superpixels: int | None = None
+    kernel_width: float | None = None
+    fill: str | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a record says of its making: by which versions, from which files, with which settings. None: not stated.
+
+    `terms` are words of findings that are not ours, `words` by language those of images of another modality, whose key they
+    hold too. `prevalence` is by finding; `methods` (their options), `methods_left_out` (what each needs), `companions` by key.
+    """
+
+    software: str | None = None
+    version: str | None = None
+    seed: int | None = None
+    samples: int | None = None
+    settings: ProvenanceSettings = ProvenanceSettings()
+    prevalence: Mapping[str, float] = field(default_factory=dict)
+    methods: Mapping[str, object] = field(default_factory=dict)
+    methods_left_out: Mapping[str, object] = field(default_factory=dict)
+    told: tuple[str, ...] | None = None
+    terms: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    words: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)
+    concepts: object = None
+    inputs: tuple[Mapping[str, object], ...] = ()
+    model_files: Mapping[str, object] = field(default_factory=dict)
+    companions: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def read_provenance(stated: object) -> Provenance:
+    """What a record's "provenance" states, as types. Raises: ArchiveError naming the field that is of another kind."""
+    try:
+        return msgspec.convert(stated, Provenance)
+    except msgspec.ValidationError as error:
+        mend = "write the folder again with `storyxai tell`"
+        raise ArchiveError("evidence", f"garbles its provenance ({error})", mend=mend) from error
 
 
 def sha256_bytes(data: bytes) -> str:

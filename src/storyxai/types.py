@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -608,7 +608,7 @@ class Evidence:
     counterfactuals: tuple[Counterfactual, ...]
     gate: tuple[Check, ...]
     model: ModelFacts
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, object]
     indication: str = ""
     gaps: tuple[str, ...] = ()
     smallest_changes: tuple[SmallestChange, ...] = ()
@@ -652,7 +652,7 @@ class Story:
     language: str
     title: str
     sections: tuple[Section, ...]
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, object]
     evidence: Evidence | None = field(default=None, compare=False, repr=False)
     style: str = "technical"
     signed: bool = False

@@ -124,6 +124,7 @@ def test_an_outsiders_language_tells_every_story(toy: str) -> None:
         (("clinician", "view_known"), "View [study.image.veiw|text].", "line .*'study.image.veiw'.*no 'veiw'"),
         (("patient", "mean_1"), {"text": "x", "cites": ["notices.frame.x"]}, "no 'x'"),
         (("auditor", "study"), "[study.study_id|texd]", "the format 'texd'"),
+        (("auditor", "same"), {"text": "x", "cites": ["provenance.settings.forcd"]}, "no 'forcd'"),
     ],
 )
 def test_a_template_that_no_record_can_fill_is_refused_when_loaded(

@@ -101,7 +101,7 @@ def verify_hashes(folder: Path) -> list[str]:
     return []
 
 
-def stored_image(folder: Path, record: Mapping[str, Any]) -> NDArray[np.float32]:
+def stored_image(folder: Path, record: Mapping[str, object]) -> NDArray[np.float32]:
     """The untouched image [H, W] of the study in `folder` alone, its hash checked; `record` is what `read_record` gave.
 
     Raises: ArchiveError.
@@ -113,7 +113,7 @@ def stored_image(folder: Path, record: Mapping[str, Any]) -> NDArray[np.float32]
     return _read_arrays(folder / ARRAYS_NAME, {"image": items["image"]}, all_of_them=False)["image"]
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, object]:
     """What evidence.json in `folder` says, as it stands there: nothing but its format is checked. Raises: ArchiveError."""
     path = folder / EVIDENCE_NAME
     try:
@@ -151,7 +151,7 @@ def _read_arrays(path: Path, items: Mapping[str, Any], *, all_of_them: bool = Tr
     return arrays
 
 
-def _packed(name: str, array: NDArray[Any]) -> tuple[NDArray[Any], dict[str, Any]]:
+def _packed(name: str, array: NDArray[Any]) -> tuple[NDArray[Any], dict[str, object]]:
     """The array as it is stored, and how: packing "bits", "levels" (whole steps of 1 / `levels`) or "plain"."""
     if array.dtype == np.bool_:
         return np.packbits(array), {"packing": "bits"}

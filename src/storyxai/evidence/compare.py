@@ -166,7 +166,7 @@ def _kind(a: EvidenceRecord, b: EvidenceRecord) -> Kind:
 
 
 def _modality(record: EvidenceRecord) -> str:
-    return str(record.provenance.get("settings", {}).get("modality", DEFAULT_MODALITY))
+    return record.made.settings.modality or DEFAULT_MODALITY
 
 
 def _side(record: EvidenceRecord, digest: str) -> Side:

@@ -44,7 +44,7 @@ from storyxai.evidence.schema import (
 )
 from storyxai.imaging.notes import noted
 from storyxai.modalities.registry import modality_named, with_outlines
-from storyxai.provenance import canonical_json, sha256_bytes
+from storyxai.provenance import canonical_json, read_provenance, sha256_bytes
 from storyxai.types import (
     LIKELY,
     Box,
@@ -148,7 +148,7 @@ def arrays_of(evidence: Evidence) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Evidence:
+def from_record(record: Mapping[str, object], arrays: Mapping[str, NDArray[Any]]) -> Evidence:
     """The evidence that `as_record` and `arrays_of` came from. Raises: ArchiveError naming what is missing."""
     record = upgraded(record)
     if record.get("format") != FORMAT:
@@ -160,16 +160,17 @@ def from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         raise ArchiveError("evidence", why, mend=_AGAIN) from error
 
 
-def upgraded(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def upgraded(record: Mapping[str, object]) -> Mapping[str, object]:
     """The record as this format writes it: the words of an older one stand as remarks of its own words.
 
     The oldest kept the gaps of the card under "gaps", and no others. What is derived and an older record lacks is filled in; it
     is made anew with the evidence.
     """
     derived: dict[str, list[str]] = {"named": [], "doubts": []}
-    if record.get("format") not in (FORMAT, *OLD_FORMATS) or not isinstance(record.get("findings"), Mapping):
+    told = record.get("findings")
+    if record.get("format") not in (FORMAT, *OLD_FORMATS) or not isinstance(told, Mapping):
         return record
-    findings = {name: {"tier": "cannot_tell", **item} for name, item in record["findings"].items()}
+    findings = {name: {"tier": "cannot_tell", **item} for name, item in told.items()}
     record = {**derived, **record, "findings": findings}
     if record["format"] == FORMAT:
         return record
@@ -182,7 +183,7 @@ def upgraded(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**_with_remarks(record), "notices": NOTICES}
 
 
-def _with_note_remarks(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_note_remarks(record: Mapping[str, object]) -> Mapping[str, object]:
     """The record with the notes on its image as remarks: they were English words once."""
     study = record.get("study")
     image = study.get("image") if isinstance(study, Mapping) else None
@@ -249,7 +250,7 @@ def digits_apart(
     return MOST_DIGITS if unlike else least
 
 
-def story_as_record(story: Story) -> dict[str, Any]:
+def story_as_record(story: Story) -> dict[str, object]:
     """`story` as a nested dict of plain JSON values."""
     return {
         "audience": story.audience,
@@ -320,7 +321,7 @@ def _record(evidence: Evidence) -> EvidenceRecord:
     if stray := set(prediction.logits) - set(names):
         raise EvidenceError(f"evidence: logits without a finding: {', '.join(sorted(stray))}")
     logits, spacing = prediction.logits, evidence.image.spacing_mm
-    judged, doubts = _judged(evidence), doubts_of(evidence.gate)
+    judged, doubts, terms = _judged(evidence), doubts_of(evidence.gate), read_provenance(evidence.provenance).terms
     return EvidenceRecord(
         format=FORMAT,
         study=StudyRecord(prediction.study_id, evidence.indication, prediction.model_id, _image_record(evidence.image)),
@@ -330,7 +331,7 @@ def _record(evidence: Evidence) -> EvidenceRecord:
             (((f.name,), _finding_record(f, "cannot_tell" if doubts else told.tier, logits.get(f.name)))
              for f, told in zip(prediction.findings, judged, strict=True)), "findings",
         ),
-        terms={name: _term_record(name, evidence.provenance.get("terms", {}).get(name)) for name in names},
+        terms={name: _term_record(name, terms.get(name)) for name in names},
         boxes=_listed((b.finding, _box_record(b, spacing)) for b in prediction.boxes),
         masks={name: MaskRecord(f"masks/{name}", float(np.mean(mask))) for name, mask in prediction.masks.items()},
         report=ReportRecord(prediction.report, prediction.stated),
@@ -456,10 +457,10 @@ def _finding(name: str, record: FindingRecord) -> Finding:
     return Finding(name, record.probability, record.interval, record.threshold, record.prevalence)
 
 
-def _term_record(name: str, told: Mapping[str, Any] | None) -> TermRecord:
+def _term_record(name: str, told: Mapping[str, object] | None) -> TermRecord:
     """What the finding is called: as the evidence tells for a modality that is not ours, else by our vocabulary."""
     if told is not None:
-        return TermRecord(**{**told, "look_alikes": tuple(told["look_alikes"])})
+        return msgspec.convert(told, TermRecord)
     usual = modality_named()
     if usual.match(name) is None:
         plain = name.replace("_", " ").lower()

@@ -8,9 +8,10 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from storyxai.provenance import Provenance, read_provenance
 from storyxai.types import NO_REMARK, ModelFacts, Remark, Tier, Value
 
 __all__ = [
@@ -277,19 +278,24 @@ class EvidenceRecord:
     gaps: tuple[str, ...]
     card_gaps: tuple[str, ...]
     notices: Mapping[str, str]
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, object]
     order: Order
     smallest_changes: Mapping[str, SmallestChangeRecord] = field(default_factory=dict)
     learned: Mapping[str, Mapping[str, LearnedRecord]] = field(default_factory=dict)
     neighbours: NeighboursRecord | None = None
     consistency: Mapping[str, ConsistencyRecord] = field(default_factory=dict)
 
+    @cached_property
+    def made(self) -> Provenance:
+        """The provenance as types. Raises: ArchiveError naming the field that is of another kind."""
+        return read_provenance(self.provenance)
+
 
 def unknown_part(path: str) -> str:
     """The part of `path` that the record has no place for, "" where it has one for each. `<F>` and `<I>` stand for any key."""
     kind: Any = EvidenceRecord
     for part in path.split("."):
-        if kind is Any:
+        if kind in (Any, object):
             return ""
         kind = _below(kind, part)
         if kind is None:
@@ -311,5 +317,6 @@ def _below(kind: Any, part: str) -> Any:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _hints(kind: type) -> Mapping[str, object]:
+    # The record keeps all that a provenance states, an older one too; templates name what `Provenance` knows.
+    return get_type_hints(kind) | ({"provenance": Provenance} if kind is EvidenceRecord else {})

@@ -134,14 +134,14 @@ class _Desk:
         """What draws the maps, each beside the picture."""
         return Pairs(self.export.evidence.image, self.export.evidence.prediction.masks)
 
-    def series(self, kind: str, number: int = 1) -> dict[str, Any]:
+    def series(self, kind: str, number: int = 1) -> dict[str, object]:
         """Series and instance of an object."""
         return {
             "series_instance_uid": self.export.uid("series", kind), "series_number": SERIES[kind],
             "sop_instance_uid": self.export.uid("instance", kind, str(number)), "instance_number": number,
         }  # fmt: skip
 
-    def device(self) -> dict[str, Any]:
+    def device(self) -> dict[str, str]:
         return {
             "manufacturer": _MAKER, "manufacturer_model_name": self.export.model_name,
             "software_versions": self.export.software, "device_serial_number": self.export.weights,
@@ -202,7 +202,7 @@ def _reference(export: Export) -> Any:
     return header
 
 
-def _identity(export: Export) -> dict[str, Any]:
+def _identity(export: Export) -> dict[str, object]:
     """Patient and study: the film's, or pseudonyms that follow from the image."""
     if export.source is not None:
         header = export.source.header
@@ -214,7 +214,7 @@ def _identity(export: Export) -> dict[str, Any]:
     image = export.evidence.image
     age = {} if image.age_years is None else {"PatientAge": f"{min(89, int(image.age_years)):03d}Y"}
     known = {"PatientName": "Pseudonym^Storyxai", "PatientID": export.patient_id, "PatientSex": image.sex, **age}
-    return dict.fromkeys(_MAY_BE_EMPTY, "") | known | {"StudyInstanceUID": export.study_uid, "StudyID": "STORYXAI"}
+    return {**dict.fromkeys(_MAY_BE_EMPTY, ""), **known, "StudyInstanceUID": export.study_uid, "StudyID": "STORYXAI"}
 
 
 def _picture(desk: _Desk) -> Any:
@@ -397,7 +397,7 @@ def _moment(reference: Any) -> tuple[str, str]:
     return NO_DATE, NO_TIME
 
 
-def _dataset(values: Mapping[str, Any]) -> Any:
+def _dataset(values: Mapping[str, object]) -> Any:
     from pydicom.dataset import Dataset
 
     made = Dataset()

@@ -43,7 +43,7 @@ _MADE_BY_AI = {
     "display": "Artificial Intelligence asserted",
 }  # fmt: skip
 _PEOPLE_AND_DEVICE = frozenset({"patient", "device", "clinician"})
-_Resource = dict[str, Any]
+_Resource = dict[str, object]
 
 
 def fhir_bundle(export: Export, *, version: str = "R5") -> bytes:
@@ -115,11 +115,13 @@ def _patient(export: Export) -> _Resource:
     """The film's patient, or a pseudonym."""
     image, header = export.evidence.image, export.source.header if export.source else None
     sex = str(header.get("PatientSex") or "") if header is not None else image.sex
-    made: _Resource = {"resourceType": "Patient", "identifier": [{"value": export.patient_id or "not stated"}]}
+    pseudonym = {"system": _PSEUDONYM} if header is None else {}
+    made: _Resource = {
+        "resourceType": "Patient", "identifier": [{"value": export.patient_id or "not stated", **pseudonym}],
+    }
     if sex in _SEX:
         made["gender"] = _SEX[sex]
     if header is None:
-        made["identifier"][0]["system"] = _PSEUDONYM
         return made
     if name := header.get("PatientName"):
         made["name"] = [{"text": str(name).replace("^", " ").strip()}]

@@ -17,7 +17,7 @@ from storyxai.errors import InputError
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.modalities.contract import Code, Modality
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_keys, modality_named
-from storyxai.provenance import sha256_bytes
+from storyxai.provenance import read_provenance, sha256_bytes
 from storyxai.story.words import Words, load_words
 from storyxai.types import METHOD_NAMES, Evidence, Finding, Heatmap, Release
 
@@ -183,7 +183,7 @@ class Export:
     @cached_property
     def modality(self) -> Modality | None:
         """The kind of image by name, None where it is not installed here."""
-        key = str(self.evidence.provenance.get("settings", {}).get("modality") or DEFAULT_MODALITY)
+        key = read_provenance(self.evidence.provenance).settings.modality or DEFAULT_MODALITY
         return modality_named(key) if key in modality_keys() else None
 
     def structure(self, name: str) -> tuple[Named, Named]:

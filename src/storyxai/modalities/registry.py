@@ -20,6 +20,7 @@ from storyxai.errors import InputError, UnknownNameError, nearest_name
 from storyxai.modalities.any_image import GateLimits, gate_within, plain_filling
 from storyxai.modalities.contract import Acquisition, Code, FindingTerm, Modality, NeutralFilling, Structure, WhatIf
 from storyxai.modalities.words import english_words, flat_words, words_in
+from storyxai.provenance import read_provenance
 
 __all__ = [
     "DEFAULT_MODALITY", "ENTRY_POINTS", "MODALITY_FILE", "is_built_in", "modality_bytes", "modality_keys", "modality_named",
@@ -51,14 +52,15 @@ def is_built_in(key: str) -> bool:
     return key in _BUILT_IN
 
 
-def words_on_record(record: Mapping[str, Any], language: str, told: Language) -> tuple[str, dict[str, str]]:
+def words_on_record(record: Mapping[str, object], language: str, told: Language) -> tuple[str, dict[str, str]]:
     """The key of the modality that an evidence record tells of, and its words: of a built-in one ours, else those on record.
 
     `told` is the language's file, whose "modalities" may hold its words for this one, which go before all others.
     """
-    given = record["provenance"].get("words", {})
-    key = given.get("modality") or record["provenance"].get("settings", {}).get("modality", DEFAULT_MODALITY)
-    own, english = _built_in_words(key, language) if is_built_in(key) else (given.get(language, {}), given.get("en", {}))
+    made = read_provenance(record["provenance"])
+    named, spoken = made.words.get("modality"), {code: own for code, own in made.words.items() if isinstance(own, Mapping)}
+    key = named if isinstance(named, str) and named else made.settings.modality or DEFAULT_MODALITY
+    own, english = _built_in_words(key, language) if is_built_in(key) else (spoken.get(language, {}), spoken.get("en", {}))
     return key, {**words_in(own, english, told), **flat_words(told.modalities.get(key, {}))}
 
 

@@ -60,10 +60,8 @@ def send_objects(place: DicomPlace, objects: Sequence[Path], *, tls: ssl.SSLCont
     entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = SECONDS
     for sop_class, syntax in _kinds(objects):
         entity.add_requested_context(sop_class, syntax)
-    arguments: dict[str, Any] = {"ae_title": place.title}
-    if tls is not None:
-        arguments["tls_args"] = (tls, place.host)
-    association = entity.associate(place.host, place.port, **arguments)
+    secured = None if tls is None else (tls, place.host)
+    association = entity.associate(place.host, place.port, ae_title=place.title, tls_args=secured)
     if not association.is_established:
         raise NotDelivered(place.title, "did not accept an association", mend="look at its address, title and allow-list")
     try:

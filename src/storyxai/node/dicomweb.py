@@ -51,7 +51,7 @@ class DicomWeb:
         if parts.scheme == "http" and parts.hostname not in LOOPBACK:
             raise InputError("url", "is not encrypted", mend="use https for any host but this one")
 
-    def find(self, matching: Mapping[str, str], *, level: str = "studies", most: int = 100) -> list[dict[str, Any]]:
+    def find(self, matching: Mapping[str, str], *, level: str = "studies", most: int = 100) -> list[dict[str, object]]:
         """What matches, as DICOM JSON (QIDO-RS). `level` is studies, series or instances. Raises: InputError."""
         if level not in ("studies", "series", "instances"):
             raise InputError("level", f"'{level}' is not known", mend="name studies, series or instances")
@@ -142,7 +142,7 @@ def find_lines(service: DicomWeb, match: Sequence[str], *, most: int = 100) -> l
     return ["  ".join(filter(None, (_values(one, tag) for tag in ("0020000D", "00080020", "00080061")))) for one in found]
 
 
-def _values(found: Mapping[str, Any], tag: str) -> str:
+def _values(found: Mapping[str, object], tag: str) -> str:
     element = found.get(tag)
     values = element.get("Value") if isinstance(element, dict) else None
     return printable(",".join(str(one) for one in values)) if isinstance(values, list) else ""

@@ -186,7 +186,7 @@ def _path(kind: type, value: Any) -> Any:
     return kind(value)
 
 
-def _require_known(told: Mapping[str, Any], kind: type, path: str, above: str) -> None:
+def _require_known(told: Mapping[str, object], kind: type, path: str, above: str) -> None:
     """Raise InputError for a key that no setting has."""
     hints = {one.name: one.type for one in fields(kind) if one.name != "home"}
     types = get_type_hints(kind)

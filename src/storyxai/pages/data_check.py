@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import ImageDraw
 
 from storyxai.data.checking import CheckReport, extent
 from storyxai.data.masks import read_grey_mask, resized
+from storyxai.data.table import Row as TableRow
 from storyxai.data.table import StudyTable, read_pair
 from storyxai.errors import StoryxaiError
 from storyxai.imaging.read import read_image
@@ -127,7 +128,7 @@ def _counts(title: str, values: Sequence[str], *, by_name: bool = False) -> Tabl
     return Table((title, "n", ""), tuple(Row(cell(n), (cell(c), Cell((_bar(c, most),)))) for n, c in ordered))
 
 
-def _sample(table: StudyTable, rows: Sequence[Mapping[str, Any]]) -> Block:
+def _sample(table: StudyTable, rows: Sequence[TableRow]) -> Block:
     if not rows:
         return Text("No row has an image that can be shown.")
     return Pictures(tuple(_shown(table, row) for row in rows), _key(table))
@@ -155,8 +156,8 @@ def _outlined(table: StudyTable, cell: str) -> str:
     return ", ".join(name.replace("_", " ") for name in table.schema.drawn if name in drawn) or "none"
 
 
-def _shown(table: StudyTable, row: Mapping[str, Any]) -> Shown:
-    present = [name.replace("_", " ") for name in table.schema.findings if row[f"label_{name}"] >= 0.5]
+def _shown(table: StudyTable, row: TableRow) -> Shown:
+    present = [name.replace("_", " ") for name in table.schema.findings if float(str(row[f"label_{name}"])) >= 0.5]
     title, caption = str(row["image_id"]), ", ".join(present) or "nothing stated as present"
     try:
         return Shown(data_uri(_overlay(table, row), "image/jpeg"), title, caption)
@@ -164,7 +165,7 @@ def _shown(table: StudyTable, row: Mapping[str, Any]) -> Shown:
         return Shown("", title, caption, str(error))
 
 
-def _overlay(table: StudyTable, row: Mapping[str, Any]) -> bytes:
+def _overlay(table: StudyTable, row: TableRow) -> bytes:
     """JPEG of the row's image with outlines of its masks and its boxes."""
     pixels = read_image(table.image_path(row), colour=True).pixels
     height, width = pixels.shape[:2]
@@ -175,7 +176,7 @@ def _overlay(table: StudyTable, row: Mapping[str, Any]) -> bytes:
     pair, first = read_pair(table, row), _first_of(table)
     if pair is not None:
         _draw_outline(colour, pair[0], FIRST)
-    for name, mask in json.loads(row["masks"]).items():
+    for name, mask in json.loads(str(row["masks"])).items():
         if pair is None or name not in first:
             paint = FIRST if name in first else OTHER if name in table.schema.structures else SIGN
             _draw_outline(colour, read_grey_mask(mask, table.root) > 0, paint)

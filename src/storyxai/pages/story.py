@@ -293,10 +293,10 @@ class _Builder:
 
     def _again(self) -> Iterator[tuple[str, ...]]:
         """What makes this evidence again, to copy: for the command line, and for Python where the shipped student spoke."""
-        image, made = self.facts.study.image, self.facts.provenance
+        image, made = self.facts.study.image, self.facts.made
         words = {
-            "source": image.source, "methods": ", ".join(made.get("methods", {})),
-            "samples": made.get("samples"), "seed": made.get("seed"),
+            "source": image.source, "methods": ", ".join(made.methods),
+            "samples": made.samples, "seed": made.seed,
             "weights": self.facts.model.weights_sha256, "input": image.sha256,
         }
         if all(value not in ("", None) for value in words.values()) and SAFE_NAME.fullmatch(str(words["source"])):

@@ -87,7 +87,7 @@ class _Names:
 
     def of(self, facts: EvidenceRecord, record: Mapping[str, object]) -> dict[str, str]:
         """The names of the record's findings."""
-        kind = repr((facts.provenance.get("words"), facts.provenance.get("settings", {}).get("modality")))
+        kind = repr((facts.made.words, facts.made.settings.modality))
         if kind not in self._words:
             self._words[kind] = load_words(self._language, record)
         return {name: self._words[kind].finding(name) for name in facts.findings}

@@ -61,7 +61,8 @@ def judge_teacher(
     Reports stand beside the one that is always the same. The validation part may also have chosen among epochs, so this
     is no test.
     """
-    figures, kind = [], recipe.kind()
+    figures: list[dict[str, object]] = []
+    kind = recipe.kind()
     name, words = f"teacher of {task}", teacher.spec.vocabulary
     for domain in sorted(set(parts.validation.domain)):
         examples = parts.validation.take([i for i, at in enumerate(parts.validation.domain) if at == domain])
@@ -75,13 +76,13 @@ def judge_teacher(
             reports=written if any(written) else None, modality=kind,
             baseline_reports={"constant": [constant] * len(examples)} if any(written) else {},
         )
-        record = build_scorecard(
+        judged = build_scorecard(
             [outputs_of(name, "teacher", said, examples.ids, {}, teacher.spec.findings, kind)], references, seed=recipe.seed,
             count=recipe.evaluation.bootstrap, min_positives=recipe.evaluation.min_positives,
-        ).as_dict()
+        )
         figures.append({
-            "data": record["dataset"], "model": record["models"][0],
-            "baselines": record["report_baselines"] if task == "report" else [],
+            "data": judged.dataset, "model": judged.models[0],
+            "baselines": list(judged.report_baselines) if task == "report" else [],
         })
     return figures
 

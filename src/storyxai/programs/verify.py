@@ -19,7 +19,7 @@ from storyxai.proof.forms import FORMS, read_form, text_problems
 from storyxai.proof.lexicon import Lexicon
 from storyxai.proof.page import read_page
 from storyxai.proof.rewording import REWORDING_NAME, read_rewording, reworded_story, rewording_of
-from storyxai.provenance import sha256_file, software_versions
+from storyxai.provenance import read_provenance, sha256_file, software_versions
 from storyxai.story.audiences.own import own_words
 from storyxai.story.audiences.registry import BUILT_IN, find_audience, known_audiences
 from storyxai.story.citations import check_page, contradictions, story_of_page
@@ -197,7 +197,8 @@ def _drawn_otherwise(page: bytes, again: Story, folder: Path, evidence: Evidence
         return ""
     if release and render_html(again, evidence, release=release) == page:
         return ""
-    told = {"storyxai": evidence.provenance.get("version"), **evidence.provenance.get("packages", {})}
+    made = read_provenance(evidence.provenance)
+    told = {"storyxai": made.version, **made.packages}
     here = software_versions(*DRAWN_BY)
     others = [f"{name} {told[name]}" for name in DRAWN_BY if told.get(name, here[name]) != here[name]]
     if others:

@@ -73,8 +73,7 @@ def _must_cite(audience: str, facts: EvidenceRecord) -> Iterator[tuple[str, str]
         if facts.model.cannot_see:
             yield "model.cannot_see", "what the model was not made to find"
         # The clinician hears of force that passed over a refusal, the auditor of any.
-        forced = facts.provenance.get("settings", {}).get("forced")
-        if forced and (audience == "auditor" or refused(facts)):
+        if facts.made.settings.forced and (audience == "auditor" or refused(facts)):
             yield "provenance.settings.forced", "that it was told because the caller forced it"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -123,11 +124,11 @@ def build_scorecard(
     )
 
 
-def headline(record: Plain) -> Plain:
+def headline(record: Mapping[str, Any]) -> dict[str, Any]:
     """The main figures of a scorecard (`Scorecard.as_dict()`), those only that have a value, as plain values by model."""
     models = []
     for model in record["models"]:
-        found: dict[str, Plain | None] = {}
+        found: dict[str, Mapping[str, Any] | None] = {}
         found |= _means(model, record["settings"]["min_positives"])
         found |= {f"Dice of {mask['mask'].replace('_', ' ')}": mask["dice"] for mask in model["masks"]}
         found |= {f"hit rate, {where['finding'].replace('_', ' ')}": where["hit_rate"] for where in model["detection"]}
@@ -142,10 +143,10 @@ def headline(record: Plain) -> Plain:
     return {"dataset": dataset["name"], "images": dataset["images"], "patients": dataset["patients"], "models": models}
 
 
-def _means(model: Plain, least: int) -> dict[str, Plain | None]:
+def _means(model: Mapping[str, Any], least: int) -> dict[str, Mapping[str, Any] | None]:
     """Both mean AUROCs by what they are over; once, where they are over the same findings."""
     guarded, every = model["mean_auroc"], model.get("mean_auroc_all")
-    named: dict[str, Plain | None] = {}
+    named: dict[str, Mapping[str, Any] | None] = {}
     if every:
         count = len(every["findings"])
         named["mean AUROC of " + (f"all {count} findings" if count != 1 else "the one finding")] = every
@@ -269,12 +270,13 @@ def _finding_scores(bench: Bench, model: Spoken, column: int, *, rare: bool) -> 
     if column in model.conformal:
         limits = model.conformal[column]
         sets = calibration.conformal_sets(limits, said[known])
-        row["conformal"] = {"level": limits.level, **calibration.conformal_coverage(sets, labels[known])}
+        held: Plain = {"level": limits.level, **calibration.conformal_coverage(sets, labels[known])}
         kept = np.full((len(labels), 2), np.nan)
         kept[known] = sets
         for place, (name, mine) in enumerate((("present", labels >= 0.5), ("absent", labels < 0.5))):
             statistic = mean_statistic(np.where(mine, kept[:, place], np.nan))
-            row["conformal"][f"{name}_estimate"] = bench.share(statistic, known & mine)
+            held[f"{name}_estimate"] = bench.share(statistic, known & mine)
+        row["conformal"] = held
     return row
 
 
@@ -315,20 +317,25 @@ def _mask_scores(bench: Bench, model: Spoken, name: str) -> Plain:
     values = model.dices[name]
     known = np.isfinite(values)
     shares = _DICE_QUANTILES if known.any() else ()
-    row: Plain = {
+    return {
         "mask": name,
         **bench.counts(known),
         "dice": bench.mean(mean_statistic(values), known),
         "quantiles": [{"share": share, "dice": float(np.quantile(values[known], share))} for share in shares],
-        "distances": {},
+        "distances": _distances(bench, model, name),
     }
+
+
+def _distances(bench: Bench, model: Spoken, name: str) -> Plain:
+    """The distances of a mask's outlines that were measured, by measure."""
+    rows: Plain = {}
     for measure, found in model.distances.get(name, {}).items():
         if measure not in DISTANCES:
             raise UnknownNameError("measure of distance", measure, DISTANCES)
         measured = np.isfinite(found)
         if measured.any():
-            row["distances"][measure] = {**bench.counts(measured), **bench.mean(mean_statistic(found), measured)}
-    return row
+            rows[measure] = {**bench.counts(measured), **bench.mean(mean_statistic(found), measured)}
+    return rows
 
 
 @dataclass(frozen=True, eq=False)

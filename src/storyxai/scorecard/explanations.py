@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -162,7 +162,7 @@ def judge_explanations(
     }
 
 
-def card_parts(record: Plain) -> dict[str, Plain]:
+def card_parts(record: Mapping[str, Any]) -> Mapping[str, Mapping[str, Plain]]:
     """The parts "faithfulness" and "robustness" of a card, by method, from what `judge_explanations` gave.
 
     Each faithfulness is held against the map without knowledge that did best at it, so that it is above zero only where the
@@ -185,7 +185,7 @@ def card_parts(record: Plain) -> dict[str, Plain]:
     return parts
 
 
-def _gains(figures: Mapping[str, Plain]) -> dict[str, object]:
+def _gains(figures: Mapping[str, Mapping[str, Any]]) -> Plain:
     gains: dict[str, object] = {}
     for name in FAITHFUL:
         found = figures.get(name)
@@ -442,7 +442,7 @@ def _figure_record(figure: str, found: Sequence[_Measured], plan: ExplanationPla
     people = len(set(patients))
     columns = {name: mean_statistic([one.values[name] for one in found]) for name in ("map", *BLIND)}
 
-    def estimated(statistic: Statistic) -> Plain:
+    def estimated(statistic: Statistic) -> Mapping[str, float | int | None]:
         return _estimate(statistic, resamples, people, share=figure == "hit")
 
     return {
@@ -455,7 +455,9 @@ def _figure_record(figure: str, found: Sequence[_Measured], plan: ExplanationPla
     }
 
 
-def _estimate(statistic: Statistic, resamples: Resamples, people: int, *, share: bool) -> Plain:
+def _estimate(
+    statistic: Statistic, resamples: Resamples, people: int, *, share: bool
+) -> Mapping[str, float | int | None]:
     if share:
         return estimate_share(statistic, resamples, patients=people).as_dict()
     return estimate_mean(statistic, resamples, patients=people).as_dict()

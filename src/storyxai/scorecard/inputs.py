@@ -23,7 +23,7 @@ __all__ = [
     "DISTANCES", "Bench", "Plain", "References", "Spoken", "TaskOutputs", "aligned", "bench_of", "column_of", "gap_between",
 ]
 
-Plain: TypeAlias = dict[str, Any]
+Plain: TypeAlias = dict[str, object]
 Role: TypeAlias = Literal["student", "teacher", "control"]
 DISTANCES = ("average_px", "hausdorff_95_px", "average_mm", "hausdorff_95_mm")
 """How far two outlines lie apart: on average over both, and the 95th percentile of the worse direction."""

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NotRequired, TypeAlias, TypedDict
 
 from storyxai.data.reading import is_there, picture_size, read_json, shown
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
@@ -18,6 +18,32 @@ __all__ = ["read_coco"]
 
 Mark: TypeAlias = tuple[str, list[float]]
 """A category's name and its box."""
+class Runs(TypedDict):
+    size: list[int]
+    counts: str | bytes | list[int]
+"""A mask as run lengths."""
+
+
+class Picture(TypedDict):
+    """An image of the file, its name with plain separators. Which keys there are, the file decides: a KeyError names one."""
+
+    id: str | int | float
+    file_name: str
+    width: NotRequired[float]
+    height: NotRequired[float]
+    patient_id: NotRequired[str | int | None]
+
+
+class Annotation(TypedDict):
+    """A mark as the file has it."""
+
+    id: NotRequired[int | str]
+    image_id: str | int | float
+    category_id: str | int | float
+    bbox: NotRequired[list[float] | None]
+    segmentation: NotRequired[list[list[float]] | Runs | None]
+
+
 MEND = "export it again as COCO detection, with boxes"
 
 
@@ -36,9 +62,12 @@ def read_coco(path: Path) -> StudyTable:
     path = _only_json(path) if path.is_dir() else path
     content = read_json(path)
     try:
-        images = {_key(image["id"]): {**image, "file_name": _portable(image["file_name"])} for image in content["images"]}
+        listed: list[Picture] = content["images"]
+        images: dict[str, Picture] = {
+            _key(image["id"]): {**image, "file_name": _portable(image["file_name"])} for image in listed
+        }
         names = {_key(category["id"]): str(category["name"]) for category in content["categories"]}
-        if len(images) < len(content["images"]):
+        if len(images) < len(listed):
             raise TableError(path.name, "has an image id twice", mend=MEND)
         marks, skipped = _marks(content["annotations"], images, names)
         base = next((place for place in (path.parent, path.parent / "images", path.parent.parent,
@@ -75,7 +104,7 @@ def _portable(name: Any) -> str:
 
 
 def _marks(
-    annotations: list[dict[str, Any]], images: Mapping[str, Any], names: Mapping[str, str]
+    annotations: list[Annotation], images: Mapping[str, Picture], names: Mapping[str, str]
 ) -> tuple[dict[str, list[Mark]], list[Skipped]]:
     """The usable marks by image, and the others by name: one bad mark does not spoil a set."""
     marks: dict[str, list[Mark]] = defaultdict(list)
@@ -100,7 +129,7 @@ class _BadMarkError(Exception):
     """Why a mark is left out."""
 
 
-def _box(mark: dict[str, Any]) -> list[float]:
+def _box(mark: Annotation) -> list[float]:
     """The mark's box, or the box around its polygons or runs. Raises: _BadMarkError saying what is wrong with it."""
     box = [float(value) for value in mark.get("bbox") or ()]
     shape = mark.get("segmentation")
@@ -117,7 +146,7 @@ def _box(mark: dict[str, Any]) -> list[float]:
     return box
 
 
-def _box_of_runs(shape: dict[str, Any]) -> list[float]:
+def _box_of_runs(shape: Runs) -> list[float]:
     """The box around run lengths, column by column from the top left, as numbers or packed into text.
 
     Source: cocoapi, maskApi.c (rleToBbox, rleFrString).
@@ -155,9 +184,9 @@ def _unpacked(text: str | bytes) -> list[int]:
     return runs
 
 
-def _require_shape(image: dict[str, Any], base: Path, path: Path) -> None:
+def _require_shape(image: Picture, base: Path, path: Path) -> None:
     """Raises TableError where the file states no size, or one that the picture cannot have been made smaller from."""
-    width, height = (float(image.get(side) or 0) for side in ("width", "height"))
+    width, height = float(image.get("width") or 0), float(image.get("height") or 0)
     if not (width > 0 and height > 0):
         raise TableError(path.name, f"image {image['id']} has no width and height", mend=MEND)
     size = picture_size(base / str(image["file_name"]))
@@ -167,7 +196,7 @@ def _require_shape(image: dict[str, Any], base: Path, path: Path) -> None:
         raise TableError(path.name, why, mend="use the file that belongs to these images")
 
 
-def _row(image: dict[str, Any], marks: list[Mark]) -> StudyRow:
+def _row(image: Picture, marks: list[Mark]) -> StudyRow:
     boxes = []
     for name, (x, y, width, height) in marks:
         finding = match_name(name)

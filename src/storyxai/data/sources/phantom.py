@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from storyxai.data.reading import age_of, is_there, read_json, require_folder
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable, TableSchema
@@ -15,6 +14,29 @@ from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 
 __all__ = ["read_phantom"]
+
+
+class PhantomBox(TypedDict):
+    """A finding's box on a phantom, in its pixels."""
+
+    finding: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class PhantomRecord(TypedDict):
+    """A phantom in phantoms.json; those of the default modality have a view, a person and a measurement too."""
+
+    patient_id: str
+    labels: dict[str, float]
+    boxes: list[PhantomBox]
+    report: list[str]
+    view: str
+    sex: str
+    age_years: float
+    cardiothoracic_ratio: float
 
 
 def read_phantom(folder: Path) -> StudyTable:
@@ -41,7 +63,7 @@ def read_phantom(folder: Path) -> StudyTable:
     return StudyTable.from_rows(rows, root=folder, skipped=skipped, schema=TableSchema.of(kind))
 
 
-def _other_row(kind: Modality, folder: Path, name: str, record: Mapping[str, Any], size: float) -> StudyRow:
+def _other_row(kind: Modality, folder: Path, name: str, record: PhantomRecord, size: float) -> StudyRow:
     """A phantom of another modality than the default one: its structures lie with its lesions."""
     named = {key: f"masks/{name}_{key}.png" for key in kind.structure_names}
     named |= {finding: f"lesions/{name}__{finding}.png" for finding in sorted(record["labels"])}
@@ -53,7 +75,7 @@ def _other_row(kind: Modality, folder: Path, name: str, record: Mapping[str, Any
     )
 
 
-def _boxes(record: Mapping[str, Any], size: float) -> tuple[BoxNote, ...]:
+def _boxes(record: PhantomRecord, size: float) -> tuple[BoxNote, ...]:
     return tuple(
         BoxNote(
             str(box["finding"]), float(box["x"]), float(box["y"]), float(box["width"]), float(box["height"]),
@@ -63,7 +85,7 @@ def _boxes(record: Mapping[str, Any], size: float) -> tuple[BoxNote, ...]:
     )
 
 
-def _row(folder: Path, name: str, record: Mapping[str, Any], size: float) -> StudyRow:
+def _row(folder: Path, name: str, record: PhantomRecord, size: float) -> StudyRow:
     masks = {key: f"masks/{name}_{key}.png" for key in ("left_lung", "right_lung", "heart")}
     masks = {key: path if (folder / path).is_file() else "" for key, path in masks.items()}
     labels = {key: float(value) for key, value in record["labels"].items() if key in NAMES}

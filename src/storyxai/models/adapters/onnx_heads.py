@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 __all__ = ["PooledHead", "pooled_head", "with_output"]
 
@@ -66,7 +69,7 @@ def _constants(graph: Any) -> dict[str, NDArray[Any]]:
 
 
 def _linear(
-    name: str, makers: Mapping[str, Any], constants: Mapping[str, NDArray[Any]]
+    name: str, makers: Mapping[str, NodeProto], constants: Mapping[str, NDArray[Any]]
 ) -> tuple[str, NDArray[np.float32]] | None:
     """The input of the linear layer that gives `name`, and its weight [F, K]."""
     node = makers.get(name)
@@ -84,7 +87,7 @@ def _linear(
     return node.input[0], ((weight if transposed else weight.T) * scale).astype(np.float32)
 
 
-def _pooled_from(name: str, makers: Mapping[str, Any], constants: Mapping[str, NDArray[Any]]) -> str | None:
+def _pooled_from(name: str, makers: Mapping[str, NodeProto], constants: Mapping[str, NDArray[Any]]) -> str | None:
     """The tensor whose mean over the cells is `name`, up to its shape."""
     node = makers.get(name)
     while node is not None and node.op_type in SAME_NUMBERS:
