@@ -25,7 +25,6 @@ from storyxai.data.table import (
     StudyTable,
     TableSchema,
     join_by_name,
-    join_tables,
     read_pair,
     read_structures,
     read_table,
@@ -124,15 +123,10 @@ def test_other_parquet_missing_files_and_unwritable_places(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.parquet", "other.parquet"]
 
 
-def test_joins_go_by_name_and_refuse_strangers(tmp_path: Path) -> None:
+def test_joins_go_by_name_and_refuse_strangers() -> None:
     assert join_by_name(["a", "b"], {"b": 1}, what="list") == {"b": 1}
     with pytest.raises(TableError, match="list: names 1 images that are not in the set, first 'c'"):
         join_by_name(["a", "b"], {"b": 1, "c": 2}, what="list")
-    one, two = table_of(StudyRow("a", "p", "x.png", "x"), root=tmp_path), table_of(StudyRow("b", "p", "x.png", "y"))
-    joined = join_tables([one, two])
-    assert list(joined.frame["image"]) == [str(tmp_path / "x.png"), str(Path("x.png").resolve())]
-    with pytest.raises(TableError, match="a: stands in the table twice"):
-        join_tables([one, one])
 
 
 def test_select_keeps_rows_that_agree_with_all() -> None:
@@ -247,8 +241,6 @@ def test_a_table_of_another_modality_has_its_findings_as_columns_and_keeps_them(
     (spot, ignored) = read_structures(read, read.frame.iloc[0].to_dict())["spot"]
     np.testing.assert_array_equal(spot, [[False, True], [True, False]])
     assert ignored is None
-    with pytest.raises(TableError, match="got tables of 'toy_spots' and of 'chest_radiograph'"):
-        join_tables([read, StudyTable.from_rows([StudyRow("c", "c", "c.png", "x")], root=tmp_path)])
 
 
 def test_a_table_of_chest_radiographs_is_stored_as_before(tmp_path: Path) -> None:

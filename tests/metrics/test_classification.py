@@ -15,8 +15,6 @@ from storyxai.metrics.classification import (
     roc_points,
     sensitivity,
     specificity,
-    threshold_for_sensitivity,
-    youden_threshold,
 )
 
 
@@ -79,42 +77,6 @@ def test_operating_point_by_hand() -> None:
     assert specificity([1, 1], [0.1, 0.2], threshold=0.5) is None
 
 
-def test_youden_is_the_best_of_all_thresholds() -> None:
-    rng = np.random.default_rng(1)
-    labels = rng.integers(0, 2, size=200).astype(float)
-    scores = np.round(rng.normal(size=200) + labels, 2)
-    chosen = youden_threshold(labels, scores)
-    assert chosen is not None
-    reached = sensitivity(labels, scores, threshold=chosen) + specificity(labels, scores, threshold=chosen)  # type: ignore[operator]
-    everywhere = [
-        (labels[scores >= t] == 1).sum() / labels.sum() + (labels[scores < t] == 0).sum() / (1 - labels).sum()
-        for t in np.linspace(scores.min() - 1, scores.max() + 1, 2000)
-    ]
-    assert reached == pytest.approx(max(everywhere), abs=1e-12)
-    assert youden_threshold([1, 1, 0, 0], [4.0, 3.0, 1.0, 0.0]) == 2.0  # halfway in the gap
-
-
-@pytest.mark.parametrize("at_least", [0.5, 0.8, 0.95, 1.0])
-def test_threshold_reaches_the_sensitivity_and_is_the_highest_that_does(at_least: float) -> None:
-    rng = np.random.default_rng(2)
-    labels = rng.integers(0, 2, size=150).astype(float)
-    scores = rng.normal(size=150) + labels
-    chosen = threshold_for_sensitivity(labels, scores, at_least=at_least)
-    assert chosen is not None
-    reached = sensitivity(labels, scores, threshold=chosen)
-    assert reached is not None and reached >= at_least
-    next_higher = scores[(scores > chosen)].min()
-    stricter = sensitivity(labels, scores, threshold=np.nextafter(next_higher, np.inf))
-    assert stricter is not None and (stricter < at_least or specificity(labels, scores, threshold=chosen) == 1.0)
-
-
-def test_thresholds_between_neighbouring_floats_keep_the_lower_one_out() -> None:
-    low = 0.3
-    high = float(np.nextafter(low, 1.0))
-    chosen = youden_threshold([1, 0], [high, low])
-    assert chosen is not None and low < chosen <= high
-
-
 def test_per_finding_takes_each_column_alone() -> None:
     labels = np.array([[1, 0, np.nan], [0, 0, 1], [1, 0, 0]], dtype=float)
     scores = np.array([[2, 1, 9], [1, 2, 5], [3, 3, 4]], dtype=float)
@@ -126,8 +88,6 @@ def test_faults_of_the_call_are_named() -> None:
         auroc([1, 0], [1.0])
     with pytest.raises(InputError, match="does not fit"):
         per_finding(auroc, np.zeros((2, 3)), np.zeros((2, 2)))
-    with pytest.raises(InputError, match=r"\(0, 1\]"):
-        threshold_for_sensitivity([1, 0], [1.0, 0.0], at_least=1.5)
 
 
 def test_points_of_a_curve_by_hand() -> None:

@@ -15,7 +15,6 @@ from storyxai.metrics.detection import (
     free_response_statistic,
     hit_rows,
     match_boxes,
-    peak_of,
     top_box_iou_rows,
 )
 
@@ -39,11 +38,7 @@ def test_iou_is_that_of_drawn_pixels() -> None:
     np.testing.assert_allclose(box_iou(boxes, boxes), shared / joint)
 
 
-def test_peak_and_pointing_game() -> None:
-    heat = np.zeros((5, 8))
-    heat[3, 6] = 2.0
-    assert peak_of(heat) == (6.5, 3.5)
-    assert np.isnan(peak_of(np.ones((3, 3)))).all()
+def test_a_point_hits_where_a_box_holds_it() -> None:
     references = [[[6, 3, 1, 1]], [[0, 0, 2, 2], [6, 3, 1, 1]], [[0, 0, 2, 2]], [], None, [[0, 0, 9, 9]]]
     points = [(6.5, 3.5)] * 5 + [(np.nan, np.nan)]
     np.testing.assert_array_equal(hit_rows(points, references), [1, 1, 0, np.nan, np.nan, 0])

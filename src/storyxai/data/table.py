@@ -22,7 +22,7 @@ from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 from storyxai.types import Box, Labels, Mask
 
 __all__ = [
-    "COLUMNS", "BoxNote", "Skipped", "StudyRow", "StudyTable", "TableSchema", "join_by_name", "join_tables", "read_pair",
+    "COLUMNS", "BoxNote", "Skipped", "StudyRow", "StudyTable", "TableSchema", "join_by_name", "read_pair",
     "read_structures", "read_table", "split_pair",
 ]
 
@@ -319,31 +319,6 @@ def _stored_schema(meta: Mapping[str, object]) -> TableSchema:
         raise TableError("schema", "does not say modality, findings and structures") from error
 
 
-def join_tables(tables: Sequence[StudyTable]) -> StudyTable:
-    """All rows of several tables; paths become absolute.
-
-    Raises: TableError when an image_id stands in two of them, or they are of two modalities.
-    """
-    if not tables:
-        raise TableError("join", "got no table", mend="give at least one")
-    if strange := next((table.schema.modality for table in tables if table.schema != tables[0].schema), ""):
-        why = f"got tables of '{tables[0].schema.modality}' and of '{strange}'"
-        raise TableError("join", why, mend="join tables of one modality, written with the same findings")
-    frames = []
-    for table in tables:
-        base = table.root.resolve()
-        frame = table.frame.copy()
-        frame["image"] = [_absolute(cell, base) for cell in frame["image"]]
-        frame["masks"] = [
-            cell if cell == "{}" else json.dumps({key: _absolute(item, base) for key, item in json.loads(cell).items()})
-            for cell in frame["masks"]
-        ]
-        frames.append(frame)
-    joined = pd.concat(frames, ignore_index=True)
-    skipped = tuple(item for table in tables for item in table.skipped)
-    return StudyTable(joined, tables[0].root, skipped, tables[0].schema)
-
-
 def join_by_name(
     keys: Iterable[str], extra: Mapping[str, Stated], *, what: str, unmatched: str = "refuse"
 ) -> dict[str, Stated]:
@@ -402,10 +377,6 @@ def read_structures(table: StudyTable, row: Row) -> dict[str, tuple[Mask, Mask |
     if not any(stated) and (apart := split_pair(read[0])) is not None:
         found |= {name: (side, read[1]) for name, side in zip(sides, apart, strict=True)}
     return found
-
-
-def _absolute(cell: str, base: Path) -> str:
-    return cell if not cell or cell.startswith("runs:") else str(base / cell)
 
 
 def _arrow_schema(schema: TableSchema) -> Any:

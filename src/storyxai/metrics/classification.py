@@ -29,8 +29,6 @@ __all__ = [
     "sensitivity_statistic",
     "specificity",
     "specificity_statistic",
-    "threshold_for_sensitivity",
-    "youden_threshold",
 ]
 
 
@@ -139,28 +137,6 @@ def specificity_statistic(labels: ArrayLike, scores: ArrayLike, *, threshold: fl
     """Specificity at `threshold` as a statistic of image weights."""
     _, absent, values = _split(labels, scores)
     return _share_statistic(len(values), absent, values[absent] < threshold)
-
-
-def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float | None:
-    """The threshold with the largest sensitivity + specificity - 1; None without both classes.
-
-    It lies halfway between the last score it accepts and the next lower one; of equal thresholds, the highest.
-    Source: Youden 1950. Choose it on validation cases, never on those it is judged on.
-    """
-    candidates, hits, alarms = _operating_points(labels, scores)
-    if candidates is None:
-        return None
-    return float(candidates[int(np.argmax(hits - alarms))])
-
-
-def threshold_for_sensitivity(labels: ArrayLike, scores: ArrayLike, *, at_least: float) -> float | None:
-    """The highest threshold whose sensitivity is at least `at_least`; None without both classes."""
-    if not 0.0 < at_least <= 1.0:
-        raise InputError("sensitivity", f"{at_least} is not in (0, 1]", mend="ask for a share of the present cases")
-    candidates, hits, _ = _operating_points(labels, scores)
-    if candidates is None:
-        return None
-    return float(candidates[int(np.argmax(hits >= at_least - 1e-12))])
 
 
 def roc_points(labels: ArrayLike, scores: ArrayLike, *, most: int = 40) -> tuple[tuple[float, float], ...]:

@@ -24,7 +24,6 @@ __all__ = [
     "free_response_statistic",
     "hit_rows",
     "match_boxes",
-    "peak_of",
     "top_box_iou_rows",
 ]
 
@@ -40,15 +39,6 @@ def box_iou(first: ArrayLike, second: ArrayLike) -> Floats:
     joint = (a[:, 2] * a[:, 3])[:, None] + (b[:, 2] * b[:, 3])[None] - shared
     overlap: Floats = np.divide(shared, joint, out=np.zeros_like(shared), where=joint > 0)
     return overlap
-
-
-def peak_of(values: ArrayLike) -> tuple[float, float]:
-    """(x, y) of the middle of the highest pixel (first of equals), nan for a map that is flat. Shapes: [H, W]."""
-    heat = np.asarray(values, dtype=np.float64)
-    if heat.max() <= heat.min():
-        return float("nan"), float("nan")
-    row, column = np.unravel_index(int(np.argmax(heat)), heat.shape)
-    return float(column) + 0.5, float(row) + 0.5
 
 
 def hit_rows(points: ArrayLike, references: Sequence[ArrayLike | None]) -> Floats:
