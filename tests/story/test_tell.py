@@ -17,7 +17,8 @@ from storyxai.evidence.record import as_record, story_as_record
 from storyxai.story.audiences.patient import check_readability
 from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.tell import AUDIENCES, tell
-from storyxai.story.words import Teller, load_words
+from storyxai.story.teller import Teller
+from storyxai.story.words import load_words
 from storyxai.types import Counterfactual, Evidence, Finding, FindingFigures, Section, Sentence, SmallestChange, Story
 
 GOLD = Path(__file__).resolve().parents[1] / "gold"

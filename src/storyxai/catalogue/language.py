@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["NAMED_HOW", "Joins", "Language", "Marks", "Readability", "Template", "format_kind"]
+__all__ = ["MARK", "NAMED_HOW", "Joins", "Language", "Marks", "Readability", "Template", "format_kind"]
 
-_MARK: Final = re.compile(r"\[([^\]|]+)\|([^\]]+)\]|\{(\w+)\}")
+MARK: Final = re.compile(r"\[([^\]|]+)\|([^\]]+)\]|\{(\w+)\}")
+"""A mark of a template: what it prints and by which format, or a slot."""
 NAMED_HOW: Final = ("name", "within", "case")
 """Formats of marks that print a name, and no value at a path."""
 
@@ -66,13 +67,13 @@ class Template(msgspec.Struct, frozen=True):
 
     def paths(self) -> Iterator[str]:
         """Every path that the template names."""
-        yield from (mark[1] for mark in _MARK.finditer(self.text) if mark[1] and format_kind(mark[2]) not in NAMED_HOW)
+        yield from (mark[1] for mark in MARK.finditer(self.text) if mark[1] and format_kind(mark[2]) not in NAMED_HOW)
         yield from self.cites
         yield from (path for pair in self.apart for path in pair)
 
     def formats(self) -> Iterator[str]:
         """Every format that its marks ask for."""
-        yield from (mark[2] for mark in _MARK.finditer(self.text) if mark[2])
+        yield from (mark[2] for mark in MARK.finditer(self.text) if mark[2])
 
 
 class Language(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,8 @@ from storyxai.story.audiences.contract import Audience
 from storyxai.story.audiences.patient import check_readability
 from storyxai.story.audiences.registry import BUILT_IN, find_audience
 from storyxai.story.citations import check_story
-from storyxai.story.words import Teller, load_words
+from storyxai.story.teller import Teller
+from storyxai.story.words import load_words
 from storyxai.types import Evidence, Section, Story
 
 __all__ = ["AUDIENCES", "tell"]

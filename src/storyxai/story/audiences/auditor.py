@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from storyxai.story.audiences.learned import learned_tested
 from storyxai.story.audiences.practitioner import failed_checks, gaps, tiers, withheld_maps
-from storyxai.story.words import Teller
+from storyxai.story.teller import Teller
 from storyxai.types import Section, Sentence
 
 __all__ = ["auditor_sections"]

@@ -11,7 +11,8 @@ from storyxai.modalities.words import ASKED_FIRST, MEASURED, OF_A_PART
 from storyxai.story.audiences.learned import learned_in_words
 from storyxai.story.audiences.neighbours import near_sentence
 from storyxai.story.audiences.practitioner import map_trust, smallest_change
-from storyxai.story.words import DRAFTED_IN, Teller
+from storyxai.story.teller import Teller
+from storyxai.story.words import DRAFTED_IN
 from storyxai.types import Section, Sentence
 
 __all__ = ["BLOCKS", "clinician_sections"]

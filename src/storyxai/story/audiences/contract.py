@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from storyxai.story.words import Teller
+from storyxai.story.teller import Teller
 from storyxai.types import Section
 
 __all__ = ["Audience", "Style", "TellSections"]

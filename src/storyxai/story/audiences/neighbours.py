@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storyxai.story.words import Teller
+from storyxai.story.teller import Teller
 from storyxai.types import Section, Sentence
 
 __all__ = ["near_section", "near_sentence"]

@@ -40,7 +40,8 @@ from storyxai.evidence.record import figure_name
 from storyxai.modalities.words import is_own_sentence
 from storyxai.story.audiences.clinician import BLOCKS
 from storyxai.story.audiences.contract import Audience, Style
-from storyxai.story.words import Teller, Words, check_template, load_words
+from storyxai.story.teller import Teller
+from storyxai.story.words import Words, check_template, load_words
 from storyxai.types import Section, Sentence
 
 __all__ = ["own_words", "read_audience"]

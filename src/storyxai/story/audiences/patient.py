@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from storyxai.errors import EvidenceError
 from storyxai.evidence.record import figure_name
 from storyxai.story.readability import words_per_sentence
-from storyxai.story.words import Teller, load_words
+from storyxai.story.teller import Teller
+from storyxai.story.words import load_words
 from storyxai.types import Section, Sentence, Story
 
 __all__ = ["GRADE_REFUSED", "WORDS_REFUSED", "check_readability", "patient_sections"]

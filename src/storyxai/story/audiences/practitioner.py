@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from storyxai.story.audiences.learned import learned_section
 from storyxai.story.audiences.neighbours import near_section
-from storyxai.story.words import Teller
+from storyxai.story.teller import Teller
 from storyxai.types import TIERS, Section, Sentence
 
 __all__ = ["failed_checks", "gaps", "map_trust", "practitioner_sections", "smallest_change", "tiers", "withheld_maps"]

@@ -21,7 +21,8 @@ from storyxai.catalogue.language import Template
 from storyxai.errors import UnknownNameError
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.story.citations import check_story
-from storyxai.story.words import Teller, check_template, load_words
+from storyxai.story.teller import Teller
+from storyxai.story.words import check_template, load_words
 from storyxai.types import RESEARCH_USE, Evidence, Section, Sentence, Story
 
 __all__ = ["DOCUMENTS", "Document", "Field", "Part", "fill_document", "render_document_json", "render_document_markdown"]
