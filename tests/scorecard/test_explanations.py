@@ -219,6 +219,18 @@ def test_what_the_card_holds_of_maps_is_told_to_the_practitioner() -> None:
     assert "faithfulness of the maps" not in text and "robustness of the maps" not in text
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_maps_judged_on_each_known_set_of_images_can_be_told(language: str) -> None:
+    """A name of a set that holds a number would be a number that no citation holds, and the page would be refused."""
+    evidence = example_evidence()
+    for data in ("nih (unseen)", "kermany (out of fold)", "covid (unseen)", "openi"):
+        figures = {"change": 0.43, "interval": [0.3, 0.5], "radius": 0.02, "n": 10, "data": data}
+        parts = card_figures({"robustness": {"lime": figures}})
+        told = replace(evidence, model=replace(evidence.model, robustness=parts.robustness))
+        lines = [line for part in tell(told, audience="practitioner", language=language).sections for line in part.sentences]
+        assert any("0.43" in line.text.replace(",", ".") for line in lines)
+
+
 @pytest.mark.slow
 def test_a_students_card_takes_them_in(table: Path, tmp_path: Path) -> None:
     folder = tmp_path / "student"
