@@ -191,3 +191,19 @@ def test_other_body_parts_are_refused_and_the_chest_is_not(real_data: Path) -> N
         other = read_image(real_data / "dicom" / "odd" / f"{name}.dcm")
         with pytest.raises(GateRefusal, match="another body part"):
             refuse(other, judge(other, CHEST), CHEST)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.02, -0.03])
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_photograph_of_a_light_box_is_warned_of(tilt: float, turns: int) -> None:
+    """Told as if it were a film; dark surroundings are a film's own, and one bright side is a marker's or a lead apron's."""
+    y, x = np.mgrid[0:500, 0:500] / 500.0
+    inside = (abs(x - 0.5 + tilt * (y - 0.5)) < 0.4) & (abs(y - 0.5 - tilt * (x - 0.5)) < 0.42)
+    placed = np.zeros((500, 500))
+    placed[50:450, 50:450] = sketch()
+    photograph = np.rot90(np.where(inside, 0.1 + 0.8 * placed, 0.93), turns)
+    assert "gate.framed" in failed(film(photograph))
+    collimated = np.rot90(np.where(inside, 0.1 + 0.8 * placed, 0.0), turns)
+    assert "gate.framed" not in failed(film(collimated))
+    one_side = np.where((x < 0.1)[..., None].squeeze(), 0.93, 0.1 + 0.8 * placed)
+    assert "gate.framed" not in failed(film(one_side))

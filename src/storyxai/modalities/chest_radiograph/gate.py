@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from storyxai.modalities.any_image import contrast_of
+from storyxai.modalities.chest_radiograph.gate_frame import bright_frame
 from storyxai.modalities.chest_radiograph.gate_view import REFUSE, WARN, view_odds
 from storyxai.modalities.chest_radiograph.gate_weights import BIASES, SCALES, WEIGHTS
 from storyxai.modalities.contract import Gate, GateRule
@@ -80,6 +81,10 @@ RULES: tuple[GateRule, ...] = (
     GateRule("gate.faint", 0.18, True, False, "Dark and bright parts stand apart.",
          "the picture has hardly any contrast", "set its window, or give the original DICOM file",
          "chosen: 5th to 95th percentile; 2 of 4,941 real films stay below"),
+    GateRule("gate.framed", 0.8, False, False, "No bright frame lies round the film.",
+         "the film lies within a bright frame, as on a photograph of a light box",
+         "if it is a photograph, give the radiograph itself", "chosen: 3 of 600 films of three sets lie above, of 201 drawn "
+         "photographs 193 (benchmarks/gate_frame.py); warns only"),
     GateRule("gate.mirrored", 0.5, False, False, "The heart lies on the usual side.",
          "the picture may be mirrored (or the heart lies on the right)",
          "compare the side marker", "calibrated: share of mirrored against unmirrored; warns only", sides=True),
@@ -156,6 +161,7 @@ def _measure(image: Image, masks: Mapping[str, Mask] | None) -> dict[str, float 
         "gate.inverted": _against_upright(poses, "inverted"),
         "gate.upside_down": _against_upright(poses, "down"),
         "gate.rotated": _against_upright(poses, "left", "right"),
+        "gate.framed": bright_frame(pixels),
         "gate.likeness": _likeness(ranks),
         **{f"gate.{kind}": odds for kind, odds in kinds.items()},
         "gate.unlike": max(kinds.values()),
