@@ -207,3 +207,13 @@ def test_a_photograph_of_a_light_box_is_warned_of(tilt: float, turns: int) -> No
     assert "gate.framed" not in failed(film(collimated))
     one_side = np.where((x < 0.1)[..., None].squeeze(), 0.93, 0.1 + 0.8 * placed)
     assert "gate.framed" not in failed(film(one_side))
+
+
+@pytest.mark.parametrize("greys", [2, 4, 15])
+def test_a_picture_of_a_few_greys_is_refused(greys: int) -> None:
+    """A film copied in one bit, dithered, looks like one from afar, and was told as one."""
+    noise = np.random.default_rng(3).uniform(0, 1, (400, 400)) if greys == 2 else 0.5
+    few = np.clip(np.floor(sketch() * (greys - 1) + noise), 0, greys - 1) / (greys - 1)
+    assert "gate.greys" in failed(film(few)) and "gate.greys" not in failed(film(sketch()))
+    with pytest.raises(GateRefusal, match="only a few grey values"):
+        refuse(film(few), judge(film(few), CHEST), CHEST)

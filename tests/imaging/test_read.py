@@ -284,3 +284,21 @@ def test_real_films_of_every_set_are_read(real_data: Path) -> None:
             image = read_image(path)
             assert max(image.pixels.shape) <= 512 and 0.1 < image.pixels.mean() < 0.9
             assert np.abs(image.pixels - np.asarray(Picture.open(path).convert("L")) / 255).max() < 1e-6
+
+
+@pytest.mark.parametrize(("cast", "noted"), [((0, 0, 0), False), ((2, 0, 0), False), ((12, 4, 0), True), ((0, 6, 14), True)])
+def test_a_cast_of_colour_is_noted(tmp_path: Path, cast: tuple[int, int, int], noted: bool) -> None:
+    ramp = (np.add.outer(np.arange(96), np.arange(96)) % 200).astype(np.uint8)
+    Picture.fromarray(ramp[..., None] + np.array(cast, dtype=np.uint8)).save(tmp_path / "cast.png")
+    notes = read_image(tmp_path / "cast.png").notes
+    assert any(text.startswith("tinted") for text in notes) is noted and not any("colour:" in text for text in notes)
+
+
+@pytest.mark.parametrize(("start", "called"), [
+    (b"\0\0\0\x18ftypheic", "HEIC"), (b"\0\0\0\x20ftypmif1", "HEIC"), (b"\0\0\0\x1cftypavif", "AVIF"),
+    (b"\0\0\0\x18ftypmp42", "ISO media"), (b"\xff\x0a", "JPEG XL"), (b"8BPS", "Photoshop"), (b"\x93NUMPY", "NumPy"),
+])  # fmt: skip
+def test_files_that_people_try_are_called_by_their_names(tmp_path: Path, start: bytes, called: str) -> None:
+    (tmp_path / "film.jpg").write_bytes(start + b"\0" * 200)
+    with pytest.raises(ReadError, match=called):
+        read_image(tmp_path / "film.jpg")

@@ -49,8 +49,17 @@ _OTHER_FORMATS = {
     b"\x1f\x8b": "a gzip archive", b"n+1\x00": "a NIfTI volume", b"\x00\x00\x00\x0cjP": "a JPEG 2000 picture",
     b"\xff\x4f\xff\x51": "a JPEG 2000 picture", b"II*\x00": "a TIFF of an unusual kind",
     b"II+\x00": "a TIFF of an unusual kind", b"MM\x00*": "a TIFF of an unusual kind", b"P5": "a PNM picture",
-    b"P6": "a PNM picture", b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
+    b"P6": "a PNM picture", b"8BPS": "a Photoshop file", b"\x93NUMPY": "an array of NumPy", b"NRRD000": "an NRRD volume",
+    b"\xff\x0a": "a JPEG XL picture", b"\0\0\0\x0cJXL ": "a JPEG XL picture", b"ObjectType": "a MetaImage volume",
+    b"\x89HDF": "an HDF5 file", b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
 }  # fmt: skip
+# ISO media files say what they are after their first four bytes.
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1", b"msf1"), "a HEIC picture, as phones make them"),
+    **dict.fromkeys((b"avif", b"avis"), "an AVIF picture"),
+}  # fmt: skip
+_TINTED_AT = 0.03
+_TINTED_SHARE = 0.5
 _COLOURED_AT = 0.12
 _COLOURED_SHARE = 0.005
 
@@ -245,6 +254,8 @@ def _values(picture: PillowImage.Image, *, white_is_zero: bool, colour: bool) ->
     share = float((spread > _COLOURED_AT * 255).mean())
     if share > _COLOURED_SHARE:
         notes.append(note("note_colour", share=share))
+    elif float((spread > _TINTED_AT * 255).mean()) > _TINTED_SHARE:
+        notes.append(note("note_tinted"))
     return _eighths(np.asarray(picture.convert("RGB").convert("L"))), notes
 
 
@@ -276,6 +287,8 @@ def _looks_like(data: bytes) -> str:
     for start, name in _OTHER_FORMATS.items():
         if head.startswith(start):
             return f"it is {name}"
+    if head[4:8] == b"ftyp":
+        return f"it is {_BRANDS.get(head[8:12], 'a film or picture in an ISO media file')}"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "it is a WebP picture"
     if head.lstrip()[:1] == b"<":
