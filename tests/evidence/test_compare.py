@@ -132,3 +132,14 @@ def test_two_folders_become_text_json_or_a_page(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError):
         compare_folders(a, tmp_path / "none", out=tmp_path / "new.html")
     assert not (tmp_path / "new.html").exists()
+
+
+def test_what_nobody_names_is_told_behind_what_one_study_names() -> None:
+    """The first line of a comparison was of a finding that rose from 0.01 to 0.02."""
+    def with_hernia(evidence: Evidence, p: float) -> Evidence:
+        findings = tuple(replace(one, probability=p, interval=(p - 0.001, p + 0.001)) if one.name == "Hernia" else one
+                         for one in evidence.prediction.findings)
+        return replace(evidence, prediction=replace(evidence.prediction, findings=findings))
+
+    said = " ".join(say_comparison(compare(with_hernia(ONE, 0.01), with_hernia(other(), 0.02)), ONE).split())
+    assert said.index("Effusion is lower in B") < said.index("Hernia is higher in B")

@@ -9,7 +9,7 @@ import pytest
 from browser import axe_source, seen_in_browser
 from test_browser import FAULTS
 
-from evidence_example import example_evidence, normal_evidence
+from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.errors import InputError, UnknownNameError
 from storyxai.evidence.archive import write_archive
 from storyxai.export.pdf import find_browser
@@ -73,3 +73,11 @@ def test_axe_finds_no_fault_on_a_slide(tmp_path: Path) -> None:
     axe = axe_source().replace("</", "<\\/")
     page = render_gallery([FIRST, NORMAL]).replace(b"</body>", f"<script>{axe}</script></body>".encode())
     assert seen_in_browser(page, FAULTS, tmp_path, size=(1600, 987)) == []
+
+
+def test_a_film_of_which_nothing_can_be_told_has_no_map_on_the_slide() -> None:
+    sure = example_evidence()
+    far = gate_check("gate.distance", 9.0, 1.0, failed="gate_warned")
+    doubted = replace(sure, gate=(*(check for check in sure.gate if check.name != far.name), far))
+    for exhibit in (exhibit_of(doubted), exhibit_of(doubted, finding="Effusion")):
+        assert (exhibit.finding, exhibit.said, exhibit.layer) == ("", "not to be relied on", "")

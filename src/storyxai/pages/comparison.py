@@ -25,7 +25,8 @@ def render_comparison(found: Comparison, a: Evidence, b: Evidence, language: str
     """The page of the comparison of `a` and `b`, as UTF-8 bytes."""
     says = _Says(found, labels_of(language, as_record(a)))
     words = says.words
-    facts = tuple(f"{letter}: {side.source} · {side.model_id}" for letter, side in (("A", found.a), ("B", found.b)))
+    facts = tuple(f"{letter}: {side.source} · {_called(of) or side.model_id}" for letter, side, of in
+                  (("A", found.a, a), ("B", found.b, b)))  # fmt: skip
     chapters = [
         Chapter(words.in_short, (Listing(tuple(says.short())),)),
         Chapter(words.images, (_images(says, a, b),)),
@@ -37,6 +38,11 @@ def render_comparison(found: Comparison, a: Evidence, b: Evidence, language: str
         Chapter(words.limits, (Listing(tuple(says.limits())),)),
     ]
     return render_document(Document(words.kind, words.titles[found.kind], facts, tuple(chapters), language))
+
+
+def _called(evidence: Evidence) -> str:
+    """What the model is called; its id and its weights stand in the table of models."""
+    return " ".join(filter(None, (evidence.model.name, evidence.model.version)))
 
 
 def say_comparison(found: Comparison, a: Evidence, language: str = "en") -> str:
@@ -84,8 +90,10 @@ class _Says:
     def short(self) -> list[str]:
         """What differs beyond both intervals, what differs within them, what does not, and what cannot be compared."""
         told: list[str] = []
-        told += [self.words.higher.format(**self._numbers(pair)) for pair in self.found.read_as("higher")]
-        told += [self.words.lower.format(**self._numbers(pair)) for pair in self.found.read_as("lower")]
+        # What neither study names changes nothing that a reader does: it stands behind what one of them names.
+        for pair in sorted(self.found.read_as("higher", "lower"), key=lambda pair: not pair.told):
+            form = self.words.higher if pair.reading == "higher" else self.words.lower
+            told.append(form.format(**self._numbers(pair)))
         within = self.found.read_as("within")
         otherwise, alike = [pair for pair in within if pair.tier_differs], [pair for pair in within if not pair.tier_differs]
         told += [self.words.told_otherwise.format(**self._numbers(pair)) for pair in otherwise]

@@ -44,11 +44,15 @@ class _View:
 
 
 def exhibit_of(evidence: Evidence, *, finding: str = "", language: str = "en") -> Exhibit:
-    """The film with the map of `finding`, by default of the first named finding that has a map which passed its checks."""
+    """The film with the map of `finding`, by default of the first named finding that has a map which passed its checks.
+
+    Where nothing is to be relied on there is neither: the slide says so.
+    """
     record = as_record(evidence)
     labels, facts = labels_of(language, record), typed_record(record)
-    heatmap = _map_of(evidence, [finding] if finding else facts.named)
-    shown = heatmap.finding if heatmap else finding or next(iter(facts.named), "")
+    named = () if facts.doubts else (finding,) if finding else facts.named
+    heatmap = _map_of(evidence, named)
+    shown = heatmap.finding if heatmap else next(iter(named), "")
     height, width = evidence.image.pixels.shape[:2]
     layer = data_uri(layer_png(heatmap, limit=map_limit([heatmap]))) if heatmap else ""
     return Exhibit(
@@ -76,7 +80,7 @@ def _map_of(evidence: Evidence, findings: Sequence[str]) -> Heatmap | None:
 
 def _said(facts: EvidenceRecord, finding: str, labels: Labels) -> str:
     if finding not in facts.findings:
-        return labels.gallery.nothing
+        return labels.index.doubted if facts.doubts else labels.gallery.nothing
     item = facts.findings[finding]
     tier = labels.tier(item.tier, calibrated="calibration" not in facts.gaps)
     return f"{labels.words.number(item.probability, '.2f')}, {tier}"
