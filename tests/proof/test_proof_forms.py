@@ -50,7 +50,7 @@ def test_every_form_of_a_clean_study_is_clean(study: Path) -> None:
     ("clinician.json", '"findings.Effusion.threshold": 0.', '"findings.Effusion.threshold": 1.', "Effusion.threshold is 0."),
     ("patient.json", "Call the emergency number", "Do not call the emergency number", "no sentence of this reader"),
     ("patient.txt", "fluid around the lung", "a small spot in the lung", "which its page does not"),
-    ("patient.txt", "- Other things can look the same.\n", "", "which its page says"),
+    ("patient.txt", "- The computer can be wrong.\n", "", "which its page says"),
     ("patient.md", "> Not yet for reading: a clinician must release this page first\n", "", "no release is on record"),
     ("patient.txt", "Not yet for reading", "For reading", "not yet for reading"),
     ("auditor.txt", "Research use only", "For use", "research use only"),
