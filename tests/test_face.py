@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import storyxai as sx
@@ -76,3 +77,25 @@ def test_a_story_is_not_drawn_with_another_ones_evidence(tmp_path: Path) -> None
     with pytest.raises(CitationError, match="other evidence"):
         sx.render(tell(example_evidence(), "clinician"), tmp_path / "x.html", evidence=normal_evidence())
     assert not list(tmp_path.iterdir())
+
+
+def test_what_people_give_in_place_of_a_model_an_image_or_a_story_is_named_with_the_mend(tmp_path: Path) -> None:
+    model = sx.FunctionModel(lambda images: images.mean(axis=(1, 2, 3))[:, None], ["one"])
+    image = sx.read(np.linspace(0, 1, 64 * 64).reshape(64, 64))
+    for call, what, mend in (
+        (lambda: sx.gather(lambda images: images, image), "model: is a function", r"wrap it .*TorchModel\(net, findings"),
+        (lambda: sx.gather(model, "film.png"), "image: is a str", r"read\("),
+        (lambda: sx.gather(model, image.pixels), "image: is a ndarray", r"read\("),
+        (lambda: sx.explain(model, image.pixels, finding="one", method="lime"), "image: is a ndarray", r"read\("),
+        (lambda: sx.tell(image, "clinician"), "evidence: is a Image", r"gather\("),
+        (lambda: sx.render(example_evidence(), tmp_path / "x.html"), "story: is a Evidence", r"tell\("),
+    ):
+        with pytest.raises(InputError, match=f"{what}.*{mend}"):
+            call()
+
+
+def test_a_console_shows_one_line_of_images_maps_and_evidence() -> None:
+    evidence = example_evidence()
+    for thing in (evidence, evidence.image, evidence.heatmaps[0]):
+        assert len(repr(thing)) < 400 and "array(" not in repr(thing) and "\n" not in repr(thing)
+    assert f"maps shown: {sum(one.shown for one in evidence.heatmaps)} of {len(evidence.heatmaps)}" in repr(evidence)

@@ -23,11 +23,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ProvenanceSettings:
-    """The settings of one telling. Older records hold those of LIME here."""
+    """The settings of one telling. Older records hold those of LIME here.
+
+    `view` is the side in pixels at which a model saw the image that takes any size and does not say which it learned from.
+    """
 
     modality: str = ""
     forced: bool = False
     most_told: int | None = None
+    view: int | None = None
     superpixels: int | None = None
     kernel_width: float | None = None
     fill: str | None = None

@@ -67,11 +67,12 @@ __all__ = [
 RESEARCH_USE = "Research use only - not for diagnostic use"
 METHOD_NAMES: Mapping[str, str] = {"grad_cam": "Grad-CAM", "lime": "LIME", "occlusion": "Occlusion"}
 """What the field calls the methods, in text and pictures; records and options keep the names on the left."""
-GAPS = ("calibration", "card", "masks", "report", "gradients", "distance", "labeler")
+GAPS = ("calibration", "card", "masks", "report", "gradients", "distance", "labeler", "input_size")
 """What a model may lack. Without "calibration" a finding's `probability` is the sigmoid of its logit, a score, its interval
 is that one number and its threshold 0.5; without "card" `Evidence.model` holds its name at most; without "masks" nothing
 is measured on structures; without "report" no text was generated, without "gradients" no map rests on them, without
-"distance" nobody knows how far the image lies from those of training, without "labeler" the report was not compared."""
+"distance" nobody knows how far the image lies from those of training, without "labeler" the report was not compared, without
+"input_size" nobody knows how large the images were that it learned from."""
 
 Array: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -155,6 +156,9 @@ class Image:
     sex: str = ""
     age_years: float | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Image({self.source!r}, {' x '.join(map(str, self.pixels.shape))}, view {self.view!r})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,6 +269,10 @@ class Heatmap:
     details: Mapping[str, Value] = field(default_factory=dict)
     hit_probability: float | None = None
     doubtful: bool = False
+
+    def __repr__(self) -> str:
+        state = "doubtful" if self.doubtful else "shown" if self.shown else "withheld"
+        return f"Heatmap({self.method!r} of {self.finding!r}, {' x '.join(map(str, self.values.shape))}, {state})"
 
     def __post_init__(self) -> None:
         said: object = self.withheld_because
@@ -615,6 +623,12 @@ class Evidence:
     learned: tuple[LearnedConcept, ...] = ()
     neighbours: Neighbours | None = None
     consistency: tuple[MapConsistency, ...] = ()
+
+    def __repr__(self) -> str:
+        named = [one for one in self.prediction.findings if one.tier != "unlikely"]
+        found = ", ".join(f"{one.name} {one.tier.replace('_', ' ')} ({one.probability:.2f})" for one in named)
+        shown = sum(one.shown for one in self.heatmaps)
+        return f"Evidence({self.image.source!r}: {found or 'nothing named'}; maps shown: {shown} of {len(self.heatmaps)})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""

@@ -98,6 +98,7 @@ def gather(
     UnsupportedMethodError when the model can serve none of the methods.
     """
     settings = settings or GatherSettings()
+    _refuse_others(model, image)
     modality, asked = settings.modality or modality_for(model), _methods(methods)
     once = OneLook(model, view_of(model, image)[0], heard=_listener(settings))
     seen, gate = _look(once, image, modality, settings)
@@ -153,6 +154,7 @@ def explain_finding(
     Raises: as `gather`.
     """
     settings = settings or GatherSettings()
+    _refuse_others(model, image)
     modality, asked = settings.modality or modality_for(model), _methods([*methods, method])
     once = OneLook(model, view_of(model, image)[0])
     seen, _ = _look(once, image, modality, settings)
@@ -186,6 +188,15 @@ def told_findings(findings: tuple[Finding, ...], *, calibrated: bool = True) -> 
     named = named_findings(findings)
     others = sorted((one for one in findings if one.name not in named), key=lambda one: (-one.probability, one.name))
     return named if calibrated else (*named, *(one.name for one in others))[:MOST_TOLD]
+
+
+def _refuse_others(model: object, image: object) -> None:
+    """What people give in place of a model and an image: a bare network, a path, an array."""
+    if not (hasattr(model, "findings") and hasattr(model, "logits")):
+        mend = "wrap it with the names of its logits: TorchModel(net, findings=[...]), OnnxModel or FunctionModel"
+        raise InputError("model", f"is a {type(model).__name__}, which does not say what its answers mean", mend=mend)
+    if not isinstance(image, Image):
+        raise InputError("image", f"is a {type(image).__name__}", mend="give what read(...) makes of a file or an array")
 
 
 def _methods(methods: Sequence[str | Method]) -> tuple[Method, ...]:
@@ -311,6 +322,7 @@ def _provenance(
     model: ExplainedModel, image: Image, modality: Modality, settings: GatherSettings, drawings: Drawings
 ) -> dict[str, object]:
     card = card_of(model)
+    view = {} if model.input_size is not None else {"view": drawings.seen.frame.size}
     prevalence = {f.name: f.prevalence for f in drawings.seen.prediction.findings if f.prevalence is not None}
     return {
         **({"prevalence": prevalence} if prevalence else {}),
@@ -318,7 +330,7 @@ def _provenance(
         "version": software_versions("storyxai")["storyxai"],
         "seed": settings.seed,
         "samples": settings.samples,
-        "settings": {"most_told": MOST_TOLD, "forced": settings.force, "modality": modality.key},
+        "settings": {"most_told": MOST_TOLD, "forced": settings.force, "modality": modality.key, **view},
         "methods": {drawing.method.key: _options(drawing.method) for drawing in drawings.drawn},
         "methods_left_out": {key: list(needs) for key, needs in drawings.left_out.items()},
         "told": list(drawings.told),

@@ -34,6 +34,8 @@ def render(story: Story, path: str | Path, *, evidence: Evidence | None = None) 
     Raises: UnknownNameError for another ending; InputError where there is no evidence to draw from or no browser to print
     a PDF; CitationError where the evidence is another story's; OutputError.
     """
+    if not isinstance(story, Story):
+        raise InputError("story", f"is a {type(story).__name__}", mend="give what tell(evidence, audience) returns")
     known, place = evidence or story.evidence, Path(path)
     if place.suffix.lower() not in FORMS:
         raise UnknownNameError("ending", place.suffix, FORMS)

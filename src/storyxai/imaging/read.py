@@ -22,6 +22,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from storyxai.errors import InputError, ReadError, printable
+from storyxai.imaging.array import image_of_array
 from storyxai.imaging.decode import unpack_tiff_apart
 from storyxai.imaging.dicom import is_dicom, read_dicom
 from storyxai.imaging.dicom_file import parse
@@ -64,8 +65,11 @@ _COLOURED_AT = 0.12
 _COLOURED_SHARE = 0.005
 
 
-def read_image(path: str | Path, *, colour: bool = False, acquisition: Acquisition | None = None) -> Image:
-    """The image in `path`: float32 [H, W] in [0, 1], bright = dense, as it is to be looked at.
+def read_image(
+    path: str | Path | NDArray[Any], *, colour: bool = False, acquisition: Acquisition | None = None
+) -> Image:
+    """The image in `path`, or in an array of pixels (`image_of_array`): float32 [H, W] in [0, 1], bright = dense, as it is
+    to be looked at.
 
     With `colour` a picture that holds colours is [H, W, 3] (RGB); without it their brightness is read, and a note says so.
     `acquisition` is that of the modality whose model is to see it: whether in colour, and which kinds of DICOM objects are
@@ -74,6 +78,8 @@ def read_image(path: str | Path, *, colour: bool = False, acquisition: Acquisiti
     VOI LUT or window, and then the inversion of MONOCHROME1. Raw JSRT films (`.IMG`) are read too.
     Raises: ReadError naming the file and the mend.
     """
+    if not isinstance(path, str | os.PathLike):
+        return image_of_array(path)
     path = Path(path)
     data = file_bytes(path)
     colour = colour or (acquisition is not None and acquisition.colour)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from storyxai.errors import InputError
 from storyxai.evidence.record import as_record, figure_parts, record_sha256
 from storyxai.story.audiences.contract import Audience
 from storyxai.story.audiences.patient import check_readability
@@ -23,9 +24,11 @@ _MAPS = ("map", "withheld")
 def tell(evidence: Evidence, audience: str | Audience, language: str = "en") -> Story:
     """The story of `evidence` for `audience` (a reader, its key, or the path of its TOML file), backed by what it cites.
 
-    Raises: UnknownNameError for an unknown audience or language (it names the nearest); CitationError when a sentence
-    is not backed; EvidenceError when the story is too hard to read for its reader.
+    Raises: InputError for what is no evidence; UnknownNameError for an unknown audience or language (it names the nearest);
+    CitationError when a sentence is not backed; EvidenceError when the story is too hard to read for its reader.
     """
+    if not isinstance(evidence, Evidence):
+        raise InputError("evidence", f"is a {type(evidence).__name__}", mend="give what gather(model, image) returns")
     reader = audience if isinstance(audience, Audience) else find_audience(audience)
     record = as_record(evidence)
     words = load_words(language, record)
