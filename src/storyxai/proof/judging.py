@@ -27,6 +27,7 @@ OUTCOMES: Final[Mapping[str, tuple[str, bool]]] = {
     "no_place": ("shown", False),
     "withheld": ("shown", False),
     "short_report": ("report_agrees.passed", False),
+    "short_report_many": ("report_agrees.passed", False),
     "report_line_backed": ("report_agrees.passed", True),
     "report_said_backed": ("report_agrees.passed", True),
     "report_line_against": ("report_agrees.passed", False),

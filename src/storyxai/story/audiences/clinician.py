@@ -142,6 +142,8 @@ def _unnamed(t: Teller) -> list[list[Sentence]]:
     return lines
 
 
+MOST_DIFFERING = 2
+"""With more findings on which the draft differs, none of them is named in the bottom line."""
 MOST_WITH_ASKED = 5
 """With so many named findings no other is named, not even the one that is asked first."""
 
@@ -155,8 +157,17 @@ def _doubt(t: Teller, name: str) -> list[list[Sentence]]:
     if apart or hidden:
         key = "short_apart" if apart and hidden else "short_disagree" if apart else "short_no_map"
         lines.append(t.say(f"clinician.{key}", {"F": name}, cites=[*apart, *hidden]))
-    against = [path for one in t.facts.findings if t.value(path := _report_path(one)) is False]
-    return [*lines, t.say("clinician.short_report", cites=against)] if against else lines
+    return [*lines, _draft_differs(t)]
+
+
+def _draft_differs(t: Teller) -> list[Sentence]:
+    """On which findings the draft report says what the numbers speak against; of many, that they are several."""
+    against = [name for name in t.facts.findings if t.value(_report_path(name)) is False]
+    if not against:
+        return []
+    key = "short_report" if len(against) <= MOST_DIFFERING else "short_report_many"
+    slots = {"names": t.words.listed(t.within(name) for name in against)}
+    return t.say(f"clinician.{key}", cites=[_report_path(name) for name in against], slots=slots)
 
 
 def _warnings(t: Teller) -> list[list[Sentence]]:
