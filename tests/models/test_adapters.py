@@ -128,6 +128,65 @@ def test_a_graph_with_a_pooled_head_has_grad_cam_without_torch(graphs: Any, name
     assert found.values.shape == look.features.shape[1:] and found.values.max() >= 0
 
 
+class SoftmaxOf(Scored):
+    """A network whose answers share one whole."""
+
+    def forward(self, x: Any) -> Any:
+        return torch.softmax(self.inner(x), dim=1)
+
+
+class OddsAgainst(nn.Module):
+    """The log-odds of the softmax of a network's answers: the oracle of the closed form."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Any) -> Any:
+        return torch.logit(torch.softmax(self.inner(x).double(), dim=1)).float()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_softmax_is_told_as_its_own_probabilities(tmp_path: Path) -> None:
+    """Each logit went through a sigmoid of its own: a network that said 0.9 and 0.1 was told as 0.98 and 0.2."""
+    plain = network()
+    model = OnnxModel(written(SoftmaxOf(plain), tmp_path / "shared.onnx"), FINDINGS)
+    images = np.stack([IMAGE, 1 - IMAGE])
+    said = torch.softmax(plain(torch.tensor(images)), dim=1).detach().numpy()
+    np.testing.assert_allclose(1 / (1 + np.exp(-model.logits(images))), said, atol=1e-6)
+    ours, theirs = model.look(IMAGE), TorchModel(OddsAgainst(plain), "inner.4", FINDINGS).look(IMAGE)
+    np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-4)
+    np.testing.assert_allclose(ours.gradients, theirs.gradients, atol=1e-5)
+    np.testing.assert_allclose(model.look(IMAGE, (2,)).gradients[0], ours.gradients[2])
+
+
+class ChannelsLast(Scored):
+    def forward(self, x: Any) -> Any:
+        return self.inner(x.permute(0, 3, 1, 2))
+
+
+class OfBytes(Scored):
+    def forward(self, x: Any) -> Any:
+        return self.inner(x.float() / 255)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_graphs_that_take_channels_last_or_bytes_are_given_them(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    grey = (np.random.default_rng(4).integers(0, 256, (3, 12, 16)) / 255).astype(np.float32)
+    expected = plain(torch.tensor(grey[None])).detach().numpy()
+    last = OnnxModel(written(ChannelsLast(plain), tmp_path / "last.onnx", image=grey.transpose(1, 2, 0)), FINDINGS)
+    assert (last.channels, last.input_size) == (3, (12, 16))
+    np.testing.assert_allclose(last.logits(grey[None]), expected, atol=1e-5)
+    whole = np.rint(grey * 255).astype(np.uint8)
+    of_bytes = OnnxModel(written(OfBytes(plain), tmp_path / "bytes.onnx", image=whole), FINDINGS)
+    np.testing.assert_allclose(of_bytes.logits(grey[None]), expected, atol=1e-5)
+    odd = written(OfBytes(plain), tmp_path / "odd.onnx", image=whole.astype(np.int64))
+    with pytest.raises(InputError, match=r"odd\.onnx: takes tensor\(int64\) — export it with an input of float"):
+        OnnxModel(odd, FINDINGS)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_graph_with_another_head_says_so_and_serves_the_rest(tmp_path: Path) -> None:
     image = np.random.default_rng(3).random((3, 16, 16), dtype=np.float32)
@@ -147,6 +206,8 @@ def test_without_the_package_that_reads_graphs_logits_are_still_told(graphs: Any
     model = OnnxModel(path, FINDINGS)
     np.testing.assert_allclose(model.logits(IMAGE[None]), module(torch.tensor(IMAGE[None])).detach().numpy(), atol=1e-5)
     assert model.look(IMAGE) is None
+    with pytest.raises(InputError, match=r"scored\.onnx: answers within \[0, 1\].* — install the package onnx"):
+        OnnxModel(graphs["scored"][1], FINDINGS).logits(IMAGE[None])
 
 
 def test_graphs_and_settings_that_cannot_be(graphs: Any, tmp_path: Path) -> None:

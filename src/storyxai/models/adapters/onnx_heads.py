@@ -23,12 +23,13 @@ SAME_NUMBERS = frozenset({"Flatten", "Reshape", "Squeeze", "Identity", "Dropout"
 class PooledHead:
     """The names of the tensors of logits and of features [B, K, h, w]; weights [F, K] of the layer on the pooled features.
 
-    `features` and `weights` are None where the head is another one.
+    `features` and `weights` are None where the head is another one. `softmax`: the graph goes on with one over the logits.
     """
 
     logits: str
     features: str | None = None
     weights: NDArray[np.float32] | None = None
+    softmax: bool = False
 
 
 def pooled_head(path: Path) -> PooledHead | None:
@@ -40,12 +41,34 @@ def pooled_head(path: Path) -> PooledHead | None:
     graph = onnx.load(str(path)).graph
     makers = {name: node for node in graph.node for name in node.output}
     constants = _constants(graph)
-    logits = graph.output[0].name
+    logits, softmax = graph.output[0].name, False
     while (last := makers.get(logits)) is not None and last.op_type in ("Sigmoid", "Softmax", "Identity"):
-        logits = last.input[0]
+        logits, softmax = last.input[0], softmax or last.op_type == "Softmax"
     linear = _linear(logits, makers, constants)
     features = None if linear is None else _pooled_from(linear[0], makers, constants)
-    return PooledHead(logits) if linear is None or features is None else PooledHead(logits, features, linear[1])
+    return PooledHead(logits, features, None if linear is None or features is None else linear[1], softmax)
+
+
+def one_against_others(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The log-odds of each finding against all others [B, F], whose sigmoid is the softmax of `logits` [B, F]."""
+    if logits.shape[1] == 1:
+        return logits
+    values = logits.astype(np.float64)
+    others = np.broadcast_to(values[:, None], (*values.shape, values.shape[1])).copy()
+    others[:, np.arange(values.shape[1]), np.arange(values.shape[1])] = -np.inf
+    top = others.max(axis=2)
+    return np.asarray(values - top - np.log(np.exp(others - top[:, :, None]).sum(axis=2)), dtype=np.float32)
+
+
+def slopes_against_others(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The derivative [F, F] of each finding's log-odds against all others (rows) by each of one image's logits [F]."""
+    count = len(logits)
+    if count == 1:
+        return np.ones((1, 1), dtype=np.float32)
+    values = np.broadcast_to(logits.astype(np.float64), (count, count)).copy()
+    np.fill_diagonal(values, -np.inf)
+    shares = np.exp(values - values.max(axis=1, keepdims=True))
+    return np.asarray(np.eye(count) - shares / shares.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def with_output(path: Path, names: Sequence[str]) -> bytes:

@@ -11,19 +11,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import Look, WrittenReport
 from storyxai.models.adapters.function import checked_answer, checked_findings
-from storyxai.models.adapters.onnx_heads import PooledHead, pooled_head, with_output
+from storyxai.models.adapters.onnx_heads import PooledHead, one_against_others, pooled_head, slopes_against_others, with_output
 from storyxai.models.runtime import open_graph
 from storyxai.provenance import sha256_file
 from storyxai.types import Array
 
 __all__ = ["OnnxModel"]
+
+FEEDS: Final[Mapping[str, type[np.generic]]] = {
+    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8,
+}
+"""What images are given as, by what the graph says that it takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +36,9 @@ class OnnxModel:
     """An ONNX file from one input of images to logits [B, F], its first output.
 
     `findings` names the logits in order. `channels` 0 and `size` None are read from the graph where it states them. `mean`
-    and `std` (one number a channel) bring images in [0, 1] to what the graph was trained on. A last Sigmoid or Softmax is
-    left out where the graph can be read: what is explained is the logit.
+    and `std` (one number a channel) bring images in [0, 1] to what the graph was trained on. A graph that takes channels last
+    is given them so, one that takes bytes 0 to 255. A last Sigmoid or Softmax is left out where the graph can be read: what
+    is explained is the logit, of a Softmax the log-odds of one finding against all others.
     Raises: WeightsError when the file is no graph; InputError for a graph or settings that do not fit.
     """
 
@@ -49,9 +55,13 @@ class OnnxModel:
         stated = self._session.get_inputs()
         if len(stated) != 1 or len(stated[0].shape) != 4:
             raise InputError(str(self.path), "does not take one batch of images", mend="export it with one input [B, C, H, W]")
-        object.__setattr__(self, "channels", self.channels or stated[0].shape[1])
+        if stated[0].type not in FEEDS:
+            kinds = ", ".join(kind[len("tensor(") : -1] for kind in FEEDS)
+            raise InputError(str(self.path), f"takes {stated[0].type}", mend=f"export it with an input of {kinds}")
+        object.__setattr__(self, "channels", self.channels or stated[0].shape[3 if self._channels_last else 1])
         if self.channels not in (1, 3):
-            raise InputError("channels", f"{self.channels}", mend="give a graph that takes images of 1 or 3 channels")
+            why = f"takes {stated[0].shape}, in which no axis is of 1 or 3 channels"
+            raise InputError(str(self.path), why, mend="export it with an input [B, 1 or 3, H, W], or give channels=")
         for what, numbers in (("mean", self.mean), ("std", self.std)):
             if numbers is not None and len(numbers) not in (1, self.channels):
                 raise InputError(what, f"has {len(numbers)} numbers", mend=f"give one, or {self.channels}")
@@ -61,7 +71,8 @@ class OnnxModel:
         """Height and width that the graph takes, None for any."""
         if self.size is not None:
             return (self.size, self.size) if isinstance(self.size, int) else self.size
-        height, width = self._session.get_inputs()[0].shape[2:]
+        shape = self._session.get_inputs()[0].shape
+        height, width = shape[1:3] if self._channels_last else shape[2:]
         return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
     @property
@@ -73,7 +84,11 @@ class OnnxModel:
         """The logits [B, F]. Raises: InputError where the graph does not answer with one finite number per finding."""
         head = self._head
         name = self._session.get_outputs()[0].name if head is None else head.logits
-        return checked_answer(self._run([name], images)[0], images=len(images), findings=self.findings)
+        answer = checked_answer(self._run([name], images)[0], images=len(images), findings=self.findings)
+        if head is None and answer.min() >= 0 and answer.max() <= 1:
+            why = "answers within [0, 1], and nothing here can tell whether that are logits or probabilities"
+            raise InputError(str(self.path), why, mend="install the package onnx, which reads the graph's end")
+        return one_against_others(answer) if head is not None and head.softmax else answer
 
     def look(self, image: Array, columns: Sequence[int] | None = None) -> Look | None:
         """Features before the pooling and the gradients of the logits in `columns` (None: all); None for another head.
@@ -86,12 +101,17 @@ class OnnxModel:
         logits, features = self._run([head.logits, head.features], image[None])
         checked_answer(logits, images=1, findings=self.findings)
         maps = np.asarray(features[0], dtype=np.float32)
-        weights = head.weights if columns is None else head.weights[list(columns)]
+        answer = np.asarray(logits, dtype=np.float32)
+        weights = head.weights
+        if head.softmax:
+            weights = slopes_against_others(answer[0]) @ weights
+            answer = one_against_others(answer)
+        weights = weights if columns is None else weights[list(columns)]
         if maps.ndim != 3 or len(maps) != weights.shape[1]:
             return None
         slopes = (weights / (maps.shape[1] * maps.shape[2])).astype(np.float32)
         gradients = np.broadcast_to(slopes[:, :, None, None], (*slopes.shape, *maps.shape[1:]))
-        return Look(np.asarray(logits[0], dtype=np.float32), maps, np.ascontiguousarray(gradients), layer=head.features)
+        return Look(answer[0], maps, np.ascontiguousarray(gradients), layer=head.features)
 
     def input_gradients(self, images: Array, columns: Sequence[int] | None = None) -> None:
         """None: onnxruntime runs forwards only."""
@@ -125,7 +145,18 @@ class OnnxModel:
         out = np.ascontiguousarray(images, dtype=np.float32)
         if self.mean is not None:
             out = out - np.asarray(self.mean, dtype=np.float32)[:, None, None]
-        return out if self.std is None else out / np.asarray(self.std, dtype=np.float32)[:, None, None]
+        if self.std is not None:
+            out = out / np.asarray(self.std, dtype=np.float32)[:, None, None]
+        kind = FEEDS[self._session.get_inputs()[0].type]
+        if kind == np.uint8:
+            out = np.rint(np.clip(out, 0, 1) * 255)
+        return np.ascontiguousarray(out.transpose(0, 2, 3, 1) if self._channels_last else out, dtype=kind)
+
+    @property
+    def _channels_last(self) -> bool:
+        """Whether images go in as [B, H, W, C], as graphs of TensorFlow and Keras take them."""
+        shape = self._session.get_inputs()[0].shape
+        return shape[1] not in (1, 3) and shape[3] in (1, 3)
 
     @cached_property
     def _session(self) -> Any:
