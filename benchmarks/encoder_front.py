@@ -47,7 +47,7 @@ ENCODERS = (
 )  # fmt: skip
 SETS, NATURAL = ("nih", "nih128", "nih64"), ("nih128", "nih64")
 SIZE, BATCH, RATE, FOLD, SEED = 128, 32, 1e-3, 0, 0
-LEFT_OUT = {"nih-00006004", "nih-00012708", "nih-00012415"}
+LEFT_OUT = frozenset({"nih-00006004", "nih-00012708", "nih-00012415"})
 """Patients of the films that come with the package."""
 
 
@@ -64,7 +64,7 @@ class Point:
     ms: float
 
 
-def films(data: Path) -> Examples:
+def films(data: Path, without: frozenset[str] = LEFT_OUT) -> Examples:
     """All NIH films at 128 px, without the example films' patients."""
     parts = []
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +78,7 @@ def films(data: Path) -> Examples:
             parts.append(Examples(found.ids, found.patient_ids, (name,) * len(found), *(
                 getattr(found, field) for field in ("images", "labels", "masks", "union", "cells", "tokens"))))  # fmt: skip
     every = join_examples(parts)
-    return every.take(np.flatnonzero([patient not in LEFT_OUT for patient in every.patient_ids]))
+    return every.take(np.flatnonzero([patient not in without for patient in every.patient_ids]))
 
 
 def taught(encoder: str, every: Examples, rows: NDArray[np.int64], *, epochs: int, weights: Path | None) -> Network:
