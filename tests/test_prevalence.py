@@ -88,3 +88,20 @@ def test_the_story_and_the_archive_say_so(tmp_path: Path) -> None:
     assert back.prediction.findings == findings
     for audience in AUDIENCES:
         assert "prevalence" not in str(tell(evidence, audience).sections)
+
+
+@pytest.mark.parametrize(("text", "why", "mend"), [
+    ("Mass=0,2", "a share without a finding", "point"), ("=0.2", "a share without a finding", "point"),
+    ("Mass=0.2,Mass=0.3", "names Mass twice", "keep one"), ("missing.toml", "is not there", "path"),
+    ("Mass=20%", "is not understood", "Mass=0.2"),
+])  # fmt: skip
+def test_shares_that_were_lost_without_a_word_are_refused(text: str, why: str, mend: str) -> None:
+    """Of "Mass=0,2" only "Mass=0" was seen, and of two shares of one finding the last."""
+    with pytest.raises(InputError, match=why) as refused:
+        read_prevalence(text)
+    assert mend in refused.value.mend
+
+
+def test_a_toml_file_of_windows_is_read(tmp_path: Path) -> None:
+    (tmp_path / "shares.toml").write_bytes(b"\xef\xbb\xbfMass = 0.2\r\n")
+    assert read_prevalence(str(tmp_path / "shares.toml")) == {"Mass": 0.2}

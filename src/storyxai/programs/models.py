@@ -49,9 +49,17 @@ def read_prevalence(text: str) -> dict[str, float]:
         )]
     else:
         try:
-            pairs = list(tomllib.loads(Path(text).read_text(encoding="utf-8")).items())
+            pairs = list(tomllib.loads(Path(text).read_text(encoding="utf-8-sig")).items())
+        except FileNotFoundError as error:
+            raise InputError(text, "is not there", mend="look at the path") from error
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(text, f"is not readable TOML ({error})", mend="write a line such as Mass = 0.2") from error
+    names = [name for name, _ in pairs]
+    if "" in names:
+        why = f"'{text}' holds a share without a finding"
+        raise InputError("prevalence", why, mend="write shares with a point, as in Mass=0.2,Fibrosis=0.1")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError("prevalence", f"names {twice} twice", mend="keep one of the two")
     try:
         return {name: float(share) for name, share in pairs}
     except (TypeError, ValueError) as error:
