@@ -379,7 +379,7 @@ def main() -> None:
         write_scorecard(natural_record, ROOT / "results" / "shipped-nih-natural")
         write_scorecard(selection_record, ROOT / "results" / "shipped-nih-selection")
         write_whole(canonical_json(asdict(whole)), ROOT / "results" / "shipped" / "crossvalidation.json")
-        write_whole(render_page(whole).encode(), ROOT / "results" / "shipped" / "crossvalidation.html")
+        write_whole(render_page(whole), ROOT / "results" / "shipped" / "crossvalidation.html")
         write_whole(canonical_json({"told": figures_told, "conformal_coverage": coverage, "kermany": lungs}),
                     ROOT / "results" / "shipped" / "told.json")
 

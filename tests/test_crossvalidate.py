@@ -17,6 +17,7 @@ from storyxai.programs.crossvalidate import CrossValidated, crossvalidate
 from storyxai.scorecard.crossvalidation import Judged, judge_sets, operating_point, view_scores
 from storyxai.training import crossvalidation as module
 from storyxai.training.crossvalidation import patient_hash
+from storyxai.types import RESEARCH_USE
 
 RECIPE = """
 name = "toy"
@@ -111,6 +112,8 @@ def test_every_patient_is_judged_once_by_students_that_never_saw_it(run: tuple[P
     assert one.student_minus_teachers is not None and one.minus_beside is None
     page = (found.out / "crossvalidation.html").read_text(encoding="utf-8")
     assert "Effusion" in page and f"{one.mean_auroc.value:.3f}" in page and "<script" not in page
+    # It was a page of its own make: no notice on top, no dark look, and wider than a phone.
+    assert page.count(RESEARCH_USE) >= 2 and '<div class="scroll"' in page
     assert json.loads((found.out / "crossvalidation.json").read_bytes())["sets"][0]["images"] == 32
     assert recipe.exists()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +11,8 @@ from storyxai.data.folds import check_folds
 from storyxai.errors import InputError
 from storyxai.files import write_whole
 from storyxai.metrics.bootstrap import Estimate
+from storyxai.pages.layout import render_document
+from storyxai.pages.views import Cell, Chapter, Document, Row, Table, cell
 from storyxai.programs.runs import open_run
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
@@ -24,7 +24,7 @@ from storyxai.training.fold_answers import FoldAnswers, calibration_out_of_fold,
 __all__ = ["CrossValidated", "crossvalidate"]
 
 HEADS = (
-    "finding", "images", "positives", "AUROC", "view position alone", "teachers", "threshold", "sensitivity", "specificity",
+    "Finding", "Images", "Positives", "AUROC", "View position alone", "Teachers", "Threshold", "Sensitivity", "Specificity",
 )
 
 
@@ -54,7 +54,7 @@ def crossvalidate(
     answers = out_of_fold_answers(recipe, out, folds=folds, at_once=at_once, progress=progress)
     record = _judge(recipe, sha256_file(out / "recipe.toml"), answers, other, beside)
     write_whole(canonical_json(asdict(record)), out / "crossvalidation.json")
-    write_whole(render_page(record).encode(), out / "crossvalidation.html")
+    write_whole(render_page(record), out / "crossvalidation.html")
     return CrossValidated(out, record, tuple(_line(one) for one in record.sets))
 
 
@@ -108,44 +108,41 @@ def _text(value: Estimate | None) -> str:
     return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
-def render_page(record: CrossValidation) -> str:
-    """The record as one plain page of tables."""
-    parts = [
-        f"<p>{record.images} images of {record.patients} patients, dealt once into {record.folds} folds; each is judged by a "
-        "student that saw none of that patient's images. Intervals: 95 %, patients drawn anew. "
-        "Research use only - not for diagnostic use.</p>",
-        *(f"<p>Note: {html.escape(note)}.</p>" for note in record.notes), _means(record),
-        *(_table(one) for one in record.sets),
-    ]
-    title = html.escape(f"Cross-validation of {record.name}")
-    style = "body{font:16px/1.5 sans-serif;margin:2em;max-width:70em}td,th{padding:.2em .8em;text-align:left}"
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>\n'
-        f"<body><h1>{title}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+def render_page(record: CrossValidation) -> bytes:
+    """The record as one page of tables, as UTF-8 bytes."""
+    facts = (
+        f"{record.images} images of {record.patients} patients, dealt once into {record.folds} folds; each is judged by a "
+        "student that saw none of that patient's images. Intervals: 95 %, patients drawn anew.",
+        *(f"{note[:1].upper()}{note[1:]}." for note in record.notes),
     )
+    chapters = [Chapter("Means over findings", (_means(record),)), *(Chapter(one.name, (_table(one),)) for one in record.sets)]
+    return render_document(Document("Cross-validation", f"{record.name[:1].upper()}{record.name[1:]}", facts, tuple(chapters)))
 
 
-def _means(record: CrossValidation) -> str:
-    heads = ["set", "images", "patients", "mean AUROC", "view position alone", "above view", "teachers", "student - teachers"]
+def _means(record: CrossValidation) -> Table:
+    heads = ["Set", "Images", "Patients", "Mean AUROC", "View position alone", "Above view", "Teachers", "Student - teachers"]
     rows = [
-        [one.name, str(one.images), str(one.patients), *map(_text, (
-            one.mean_auroc, one.view_alone, one.above_view, one.teachers, one.student_minus_teachers
-        ))] + ([_text(one.minus_beside)] if record.beside else [])
+        Row(cell(one.name), (cell(one.images), cell(one.patients), *map(_cell, (
+            one.mean_auroc, one.view_alone, one.above_view, one.teachers, one.student_minus_teachers,
+            *([one.minus_beside] if record.beside else []),
+        ))))
         for one in record.sets
-    ]
-    return _rows("Means over findings", heads + ([f"minus {record.beside}"] if record.beside else []), rows)
+    ]  # fmt: skip
+    return Table((*heads, *([f"Minus {record.beside}"] if record.beside else [])), tuple(rows), kind="tight")
 
 
-def _table(one: SetFigures) -> str:
-    rows = [
-        [item.finding, str(item.images), str(item.positives), _text(item.auroc), _text(item.view_alone), _text(item.teachers),
-         f"{item.threshold:.3f}", _text(item.sensitivity), _text(item.specificity)]
+def _table(one: SetFigures) -> Table:
+    rows = (
+        Row(cell(item.finding.replace("_", " ")), (
+            cell(item.images), cell(item.positives), _cell(item.auroc), _cell(item.view_alone), _cell(item.teachers),
+            cell(f"{item.threshold:.3f}"), _cell(item.sensitivity), _cell(item.specificity),
+        ))
         for item in one.findings
-    ]
-    return _rows(one.name, HEADS, rows)
+    )  # fmt: skip
+    return Table(HEADS, tuple(rows), kind="tight")
 
 
-def _rows(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in heads)
-    body = "\n".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows)
-    return f"<h2>{html.escape(title)}</h2>\n<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+def _cell(value: Estimate | None) -> Cell:
+    """A figure with its interval under it."""
+    number, _, interval = _text(value).partition(" ")
+    return cell(number, interval)
