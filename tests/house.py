@@ -56,18 +56,23 @@ def open_dicts(*, border: bool) -> dict[str, int]:
     At the border stands a function that itself reads or writes JSON, calls what does, or is called as_dict or from_dict.
     """
     found: Counter[str] = Counter()
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
-    named = {path: _names_for_open(path.read_text(encoding="utf-8")) for path in FILES}
-    for path, tree in trees.items():
-        spans = [(node.lineno, node.end_lineno or 0, _at_border(node)) for node in ast.walk(tree) if isinstance(node, Function)]
-        names = named[path] | _imported(tree, named)
-        uses = Counter(node.lineno for node in ast.walk(tree)
+    texts = {path: path.read_text(encoding="utf-8") for path in FILES}
+    named = {_module(path): _names_for_open(text) for path, text in texts.items()}
+    for path, text in texts.items():
+        nodes = list(ast.walk(ast.parse(text)))
+        spans = [(node.lineno, node.end_lineno or 0, _at_border(node)) for node in nodes if isinstance(node, Function)]
+        names = named[_module(path)] | _imported(nodes, named)
+        uses = Counter(node.lineno for node in nodes
                        if isinstance(node, ast.Name) and node.id in names and isinstance(node.ctx, ast.Load))
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            inside = [span for span in spans if span[0] <= number <= span[1]]
-            if bool(inside and max(inside)[2]) == border:
-                found[str(path.relative_to(SOURCE))] += len(OPEN.findall(line)) + uses[number]
+        for number, line in enumerate(text.splitlines(), start=1):
+            if count := len(OPEN.findall(line)) + uses[number]:
+                inside = [span for span in spans if span[0] <= number <= span[1]]
+                found[str(path.relative_to(SOURCE))] += count * (bool(inside and max(inside)[2]) == border)
     return {name: count for name, count in found.items() if count}
+
+
+def _module(path: Path) -> str:
+    return "storyxai." + ".".join(path.relative_to(SOURCE).with_suffix("").parts)
 
 
 def _names_for_open(text: str) -> set[str]:
@@ -75,11 +80,10 @@ def _names_for_open(text: str) -> set[str]:
     return set(re.findall(rf"^(\w+)(?:: TypeAlias)? = {OPEN.pattern}$", text, re.MULTILINE))
 
 
-def _imported(tree: ast.Module, named: dict[Path, set[str]]) -> set[str]:
+def _imported(nodes: list[ast.AST], named: dict[str, set[str]]) -> set[str]:
     """Names for an open dict that a module has from another."""
-    places = {"storyxai." + ".".join(path.relative_to(SOURCE).with_suffix("").parts): names for path, names in named.items()}
-    return {one.asname or one.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
-            for one in node.names if one.name in places.get(node.module or "", ())}
+    return {one.asname or one.name for node in nodes if isinstance(node, ast.ImportFrom)
+            for one in node.names if one.name in named.get(node.module or "", ())}
 
 
 def _at_border(function: Function) -> bool:

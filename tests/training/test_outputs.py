@@ -54,7 +54,7 @@ def test_size_counts_every_number_and_speed_is_beside_the_first() -> None:
     assert told == [("student", 1, 2.0, None), ("student", 4, 4.0, None), ("teacher", 1, 1.0, 2.0), ("teacher", 4, 1.0, 4.0)]
 
 
-@pytest.mark.parametrize("tasks", [("masks",), ("report",)])
+@pytest.mark.parametrize("tasks", [("masks",), pytest.param(("report",), marks=pytest.mark.slow)])
 def test_a_session_answers_as_its_network_does(tasks: tuple[str, ...]) -> None:
     network = tiny_network(tasks=tasks).eval()
     images = torch.rand(3, 1, network.spec.size, network.spec.size, generator=torch.Generator().manual_seed(1))
