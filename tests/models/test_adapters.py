@@ -148,7 +148,7 @@ class OddsAgainst(nn.Module):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_softmax_is_told_as_its_own_probabilities(tmp_path: Path) -> None:
-    """Each logit went through a sigmoid of its own: a network that said 0.9 and 0.1 was told as 0.98 and 0.2."""
+    """Each logit went through a sigmoid of its own: 0.9 and 0.1, of logits 1.1 and -1.1, were told as 0.75 and 0.25."""
     plain = network()
     model = OnnxModel(written(SoftmaxOf(plain), tmp_path / "shared.onnx"), FINDINGS)
     images = np.stack([IMAGE, 1 - IMAGE])
