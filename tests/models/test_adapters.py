@@ -198,6 +198,9 @@ def test_a_graph_with_another_head_says_so_and_serves_the_rest(tmp_path: Path) -
     # The graph takes one image at a time; the model takes batches all the same.
     expected = seeded(Tokens())(torch.tensor((np.stack([image, image / 2]) - 0.5) / 0.25)).detach().numpy()
     np.testing.assert_allclose(model.logits(np.stack([image, image / 2])), expected, atol=1e-4)
+    for count in (1, 2):
+        with pytest.raises(InputError, match=r"tokens\.onnx: cannot run on"):
+            model.logits(np.zeros((count, 3, 8, 8), np.float32))
 
 
 def test_without_the_package_that_reads_graphs_logits_are_still_told(graphs: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from storyxai.imaging.notes import note
 from storyxai.imaging.values import check_size, robust_table
 from storyxai.types import Array, Image
 
-__all__ = ["image_of_array"]
+__all__ = ["image_of_array", "of_bytes"]
 
 SOURCE = "array"
 
@@ -35,9 +35,15 @@ def image_of_array(given: ArrayLike) -> Image:
     return Image(pixels=pixels, sha256=digest, source=SOURCE, notes=notes)
 
 
+def of_bytes(values: NDArray[np.uint8]) -> Array:
+    """Values of eight bits in [0, 1]."""
+    # Rounds as the division in float64 does: 53 bits are more than twice 24.
+    return np.divide(values, np.float32(255), dtype=np.float32)
+
+
 def _scaled(values: NDArray[np.generic]) -> tuple[Array, tuple[str, ...]]:
     if values.dtype == np.uint8:
-        return np.divide(values, np.float32(255), dtype=np.float32), ()
+        return of_bytes(values.astype(np.uint8, copy=False)), ()
     if values.dtype == np.uint16:
         return robust_table(values, np.arange(65536, dtype=np.float64))[values], (note("note_16_bits"),)
     if values.dtype.kind != "f":

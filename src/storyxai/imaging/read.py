@@ -22,7 +22,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from storyxai.errors import InputError, ReadError, printable
-from storyxai.imaging.array import image_of_array
+from storyxai.imaging.array import image_of_array, of_bytes
 from storyxai.imaging.decode import unpack_tiff_apart
 from storyxai.imaging.dicom import is_dicom, read_dicom
 from storyxai.imaging.dicom_file import parse
@@ -243,7 +243,7 @@ def _values(picture: PillowImage.Image, *, white_is_zero: bool, colour: bool) ->
     """The picture's grey values, or with `colour` its colours, in [0, 1], and notes of what was done to get them."""
     if picture.mode in {"L", "1"} and "transparency" not in picture.info:
         # convert copies even where there is nothing to convert.
-        return _eighths(np.asarray(picture if picture.mode == "L" else picture.convert("L"))), []
+        return of_bytes(np.asarray(picture if picture.mode == "L" else picture.convert("L"))), []
     if picture.mode.startswith("I") or picture.mode == "F":
         return _deep(_stored_deep(picture), white_is_zero=white_is_zero)
     notes: list[str] = []
@@ -255,19 +255,14 @@ def _values(picture: PillowImage.Image, *, white_is_zero: bool, colour: bool) ->
         picture = PillowImage.alpha_composite(ground, seen)
     seen_as = np.asarray(picture.convert("RGB"))
     if colour:
-        return _eighths(seen_as), notes
+        return of_bytes(seen_as), notes
     spread = seen_as.max(axis=2) - seen_as.min(axis=2)
     share = float((spread > _COLOURED_AT * 255).mean())
     if share > _COLOURED_SHARE:
         notes.append(note("note_colour", share=share))
     elif float((spread > _TINTED_AT * 255).mean()) > _TINTED_SHARE:
         notes.append(note("note_tinted"))
-    return _eighths(np.asarray(picture.convert("RGB").convert("L"))), notes
-
-
-def _eighths(values: NDArray[np.uint8]) -> Array:
-    # Rounds as the division in float64 does: 53 bits are more than twice 24.
-    return np.divide(values, np.float32(255), dtype=np.float32)
+    return of_bytes(np.asarray(picture.convert("RGB").convert("L"))), notes
 
 
 def _deep(values: NDArray[np.generic], *, white_is_zero: bool) -> tuple[Array, list[str]]:

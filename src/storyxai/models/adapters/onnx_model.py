@@ -71,7 +71,7 @@ class OnnxModel:
         """Height and width that the graph takes, None for any."""
         if self.size is not None:
             return (self.size, self.size) if isinstance(self.size, int) else self.size
-        shape = self._session.get_inputs()[0].shape
+        shape = self._input.shape
         height, width = shape[1:3] if self._channels_last else shape[2:]
         return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
@@ -126,18 +126,14 @@ class OnnxModel:
 
     def _run(self, names: list[str], images: Array) -> list[Any]:
         """The outputs called `names`. A graph exported for one image a batch is asked image by image."""
-        session = self._opened
-        stated = session.get_inputs()[0]
-        feed = self._prepared(images)
-        if stated.shape[0] == 1 and len(feed) != 1:
-            parts = [session.run(names, {stated.name: feed[i : i + 1]}) for i in range(len(feed))]
-            return [np.concatenate(said) for said in zip(*parts, strict=True)]
+        session, stated, feed = self._opened, self._input, self._prepared(images)
+        several = stated.shape[0] == 1 and len(feed) != 1
         try:
-            said: list[Any] = session.run(names, {stated.name: feed})
+            parts = [session.run(names, {stated.name: one}) for one in (np.split(feed, len(feed)) if several else [feed])]
         except Exception as error:  # onnxruntime raises its own types, which it does not export
             reason = str(error).splitlines()[0]
             raise InputError(str(self.path), f"cannot run on {feed.shape} ({reason})", mend="give it its own size") from error
-        return said
+        return [np.concatenate(said) for said in zip(*parts, strict=True)] if several else list(parts[0])
 
     def _prepared(self, images: Array) -> Array:
         if images.ndim != 4 or images.shape[1] != self.channels or len(images) == 0:
@@ -147,15 +143,20 @@ class OnnxModel:
             out = out - np.asarray(self.mean, dtype=np.float32)[:, None, None]
         if self.std is not None:
             out = out / np.asarray(self.std, dtype=np.float32)[:, None, None]
-        kind = FEEDS[self._session.get_inputs()[0].type]
+        kind = FEEDS[self._input.type]
         if kind == np.uint8:
             out = np.rint(np.clip(out, 0, 1) * 255)
         return np.ascontiguousarray(out.transpose(0, 2, 3, 1) if self._channels_last else out, dtype=kind)
 
     @property
+    def _input(self) -> Any:
+        """What the graph says of its one input: name, type and shape."""
+        return self._session.get_inputs()[0]
+
+    @property
     def _channels_last(self) -> bool:
         """Whether images go in as [B, H, W, C], as graphs of TensorFlow and Keras take them."""
-        shape = self._session.get_inputs()[0].shape
+        shape = self._input.shape
         return shape[1] not in (1, 3) and shape[3] in (1, 3)
 
     @cached_property
