@@ -11,7 +11,7 @@ a training picture comes from a fit without it, so that it is no echo of the lab
 Two forms of the student: the plain one pools findings over the picture; the other within the lesion that it draws
 (`student.within`), and its teacher also reads the features inside the readers' outlines, which training pictures have. With
 `--form choose` each fold takes the form that ranks the criteria better, on average, when halves of its own training pictures
-judge one another: the fold that is judged has no say.
+judge one another: the fold that is judged has no say. A fold whose student lies in RUN is not taught again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from storyxai.data.batches import Batch, Examples, image_tensor, make_batch
 from storyxai.data.folds import deal_folds
 from storyxai.data.table import read_table
 from storyxai.metrics.classification import auroc_statistic
-from storyxai.models.export import save_network
+from storyxai.models.export import load_network, save_network
 from storyxai.models.network import INPUT_MEAN, INPUT_STD, Network
 from storyxai.models.tokens import encode_tokens
 from storyxai.training import losses
@@ -244,6 +244,18 @@ def form_of(recipe: Recipe, seen: Seen, inside: np.ndarray, asked: str) -> str:
     return FORMS[int(np.argmax(figures))]
 
 
+def fold_student(recipe: Recipe, seen: Seen, inside: np.ndarray, *, number: int, asked: argparse.Namespace) -> Network:
+    """The student of a fold: as it lies in the run's folder, else taught there and then."""
+    place = asked.run / f"fold-{number}" / "student-network.safetensors"
+    if place.is_file():
+        return load_network(place)
+    shape = replace(recipe.student, within=form_of(recipe, seen, inside, asked.form))
+    network = taught(new_network(recipe, shape, shape.tasks, seed=number), seen, inside, steps=STEPS)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    save_network(network, place)
+    return network
+
+
 def main() -> None:
     """Teach each fold's student and leave what it says of the pictures that it has not seen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -260,12 +272,9 @@ def main() -> None:
     student = np.zeros_like(examples.labels)
     for number in range(FOLDS):
         inside, here = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        shape = replace(recipe.student, within=form_of(recipe, seen, inside, asked.form))
-        network = taught(new_network(recipe, shape, shape.tasks, seed=number), seen, inside, steps=STEPS)
+        network = fold_student(recipe, seen, inside, number=number, asked=asked)
         student[here] = answers_of(network, seen, here)
-        (out / f"fold-{number}").mkdir(parents=True, exist_ok=True)
-        save_network(network, out / f"fold-{number}" / "student-network.safetensors")
-        print(f"fold {number}: pooled within '{shape.within}'", flush=True)
+        print(f"fold {number}: pooled within '{network.spec.within}'", flush=True)
     ids = np.array(examples.ids)
     np.savez(out / "examples.npz", images=examples.images, masks=examples.masks, ids=ids)
     np.savez(
