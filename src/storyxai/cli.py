@@ -64,6 +64,7 @@ app = typer.Typer(
     "Start with:  storyxai data phantom --count 1 --out phantom && storyxai tell phantom/images --out stories",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(name="data", help="Make, import and check images.", no_args_is_help=True)
@@ -163,7 +164,7 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
 
     Of several images, those that cannot be read or that the gate refuses are named and left out; the others are told.
 
-    Writes OUT/<study>/ with evidence.json, arrays.npz and one HTML page per reader that opens from disk; of several
+    Writes OUT/STUDY/ with evidence.json, arrays.npz and one HTML page per reader that opens from disk; of several
     studies also OUT/index.html.
 
     Example:  storyxai tell film.dcm --out stories --audience clinician,patient
@@ -220,7 +221,7 @@ def index(
         done = indexing.index(stories, out, language=language, progress=progress)
     for why in done.unread:
         sys.stderr.write(f"storyxai: {why}\n")
-    answer(asdict(done), [f"{done.page}: {done.studies} studies"], as_json)
+    answer(asdict(done), [f"{done.page}: {done.studies} {'study' if done.studies == 1 else 'studies'}"], as_json)
     if done.unread:
         raise typer.Exit(2)
 
@@ -551,7 +552,7 @@ def teach(
     task: Annotated[str, typer.Option(help="Which teacher to train: findings, masks, report, or all three.")] = "all",
     as_json: Json = False,
 ) -> None:
-    """Train the recipe's teachers only: OUT/teacher-<task>.safetensors, and a card each with its hash, data and figures.
+    """Train the recipe's teachers only: OUT/teacher-TASK.safetensors, and a card each with its hash, data and figures.
 
     A later `distil RECIPE --out OUT` goes on with them. Teachers from elsewhere need no teaching: name them in the
     recipe under [[foreign_teachers]].
