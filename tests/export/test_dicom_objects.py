@@ -25,7 +25,7 @@ from evidence_example import example_evidence, normal_evidence  # noqa: E402
 from storyxai.errors import InputError  # noqa: E402
 from storyxai.evidence.record import as_record  # noqa: E402
 from storyxai.export import hospital  # noqa: E402
-from storyxai.export.dicom import dicom_files, outline, read_source  # noqa: E402
+from storyxai.export.dicom import MAP_SIDE_PX, dicom_files, outline, read_source  # noqa: E402
 from storyxai.export.hospital import STATES, Export, Source, require_package  # noqa: E402
 from storyxai.modalities.chest_radiograph.findings import CHEST, SNOMED  # noqa: E402
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH  # noqa: E402
@@ -129,7 +129,7 @@ def test_shown_maps_alone_are_exported_with_the_notice_in_their_pixels(objects: 
     assert sorted(name for name in objects if name.startswith("map")) == [f"map-{n + 1}.dcm" for n in range(len(shown))]
     for number, heatmap in enumerate(shown, start=1):
         limit = map_limit([one for one in shown if one.method == heatmap.method])
-        png = pair_png(EVIDENCE.image, heatmap, limit=limit, masks=EVIDENCE.prediction.masks)
+        png = pair_png(EVIDENCE.image, heatmap, limit=limit, masks=EVIDENCE.prediction.masks, long_side=MAP_SIDE_PX)
         expected = np.asarray(Picture.open(io.BytesIO(png)).convert("RGB"))
         assert np.array_equal(read(objects[f"map-{number}.dcm"]).pixel_array, expected)
 
@@ -325,3 +325,14 @@ def test_marks_on_a_picture_in_colour_are_a_presentation_state_for_colour(tmp_pa
             (tmp_path / name).write_bytes(one)
             said = subprocess.run([validator, "-new", str(tmp_path / name)], capture_output=True, text=True, check=False)
             assert not [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")], name
+
+
+def test_a_map_of_a_large_picture_is_drawn_no_larger_than_it_has_to_say_something() -> None:
+    larger = np.ones((6, 6), np.float32)
+    image = replace(EVIDENCE.image, pixels=np.kron(EVIDENCE.image.pixels, larger))
+    maps = tuple(replace(one, values=np.kron(one.values, larger)) for one in EVIDENCE.heatmaps)
+    large = replace(EVIDENCE, image=image, heatmaps=maps, prediction=replace(EVIDENCE.prediction, masks={}, boxes=()))
+    assert max(image.pixels.shape) > 2 * MAP_SIDE_PX
+    drawn = read(dicom_files(Export(large, {}))["map-1.dcm"])
+    # Two pictures, and a margin of 16 pixels before, between and behind them.
+    assert drawn.Columns == 2 * round(MAP_SIDE_PX * image.pixels.shape[1] / max(image.pixels.shape)) + 48

@@ -32,7 +32,7 @@ from storyxai.pages.figures import Pairs, map_limit
 from storyxai.provenance import sha256_bytes
 from storyxai.types import METHOD_NAMES, RESEARCH_USE, Array, Box, Mask
 
-__all__ = ["dicom_files", "lies_on_film", "outline", "read_source", "settle_chance"]
+__all__ = ["MAP_SIDE_PX", "dicom_files", "lies_on_film", "outline", "read_source", "settle_chance"]
 
 NO_DATE, NO_TIME = "19700101", "000000"
 """Stands for a date that no source states; the description of the series says so."""
@@ -44,6 +44,9 @@ _TIMES = ("ContentTime", "SeriesTime", "PresentationCreationTime", "TimeOfSecond
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _TURNED = "patient orientation"
 _SYNTAX = "1.2.840.10008.1.2.1"
+MAP_SIDE_PX: Final = 512
+"""The longer side of a map and of the picture beside it. A map is drawn on a grid of some dozen cells or less, and the picture
+as it is lies in the same study: more pixels would make a study's answer three times as heavy and show nothing more."""
 _PDF_CLASS = "1.2.840.10008.5.1.4.1.1.104.1"
 SERIES: Final[Mapping[str, int]] = {
     "image": 9100, "segmentation": 9101, "maps": 9102, "report": 9103, "marks": 9104, "page": 9105,
@@ -132,7 +135,7 @@ class _Desk:
     @cached_property
     def pairs(self) -> Pairs:
         """What draws the maps, each beside the picture."""
-        return Pairs(self.export.evidence.image, self.export.evidence.prediction.masks)
+        return Pairs(self.export.evidence.image, self.export.evidence.prediction.masks, long_side=MAP_SIDE_PX)
 
     def series(self, kind: str, number: int = 1) -> dict[str, object]:
         """Series and instance of an object."""

