@@ -16,6 +16,7 @@ from PIL import Image as Picture
 sys.path.insert(0, str(Path(__file__).parent))
 from studies import Study, studies, whole  # type: ignore[import-not-found]
 
+from evidence_example import example_evidence
 from storyxai.pages.story import render_html
 from storyxai.proof.checking import check_page, contradictions
 from storyxai.story.tell import AUDIENCES, tell
@@ -337,6 +338,32 @@ def test_a_planted_fault_is_caught_and_named(name: str) -> None:
         problems = check_page(spoilt.encode(), study.evidence).problems
         assert any(fault.named in problem for problem in problems), problems
     assert planted, "no study has what this fault spoils"
+
+
+@pytest.mark.parametrize(
+    ("language", "told", "instead"),
+    [
+        ("en", "both lower zones", "both upper zones"),
+        ("en", "both lower zones", "the left lower zone"),
+        ("en", "both lower zones", "both mid and lower zones"),
+        ("de", "in beiden Unterfeldern", "in beiden Oberfeldern"),
+        ("de", "in beiden Unterfeldern", "im linken Mittel- und Unterfeld"),
+    ],
+)
+def test_zones_that_have_one_phrase_are_read_one_by_one(language: str, told: str, instead: str) -> None:
+    """ "Both lower zones" is two zones to the checker, wherever the page says it."""
+    base, both = example_evidence(), {"zones": "right lower, left lower", "side": "bilateral"}
+    concepts = tuple(replace(c, value=both[c.name]) if c.finding == "Effusion" and c.name in both else c for c in base.concepts)
+    evidence = replace(base, concepts=concepts)
+    page = render_html(tell(evidence, "clinician", language), evidence).decode()
+    body, mark, rest = page.partition('<script type="application/json"')
+    assert body.count(told) >= 2
+    assert check_page(page.encode(), evidence).problems == ()
+    for place in range(body.count(told)):
+        parts = body.split(told)
+        spoilt = told.join(parts[: place + 1]) + instead + told.join(parts[place + 1 :])
+        problems = check_page(f"{spoilt}{mark}{rest}".encode(), evidence).problems
+        assert any("zones.value" in problem or "puts Effusion in" in problem for problem in problems), problems
 
 
 def test_there_are_enough_kinds() -> None:

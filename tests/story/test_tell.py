@@ -14,6 +14,8 @@ from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.errors import ArchiveError, EvidenceError, UnknownNameError
 from storyxai.evidence.archive import read_archive, write_archive
 from storyxai.evidence.record import as_record, story_as_record
+from storyxai.proof.lexicon import Lexicon
+from storyxai.proof.printing import prints
 from storyxai.story.audiences.patient import check_readability
 from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.tell import AUDIENCES, tell
@@ -331,7 +333,32 @@ def test_several_zones_are_told_as_zones() -> None:
         for c in base.concepts
     )
     told = text_of(tell(dataclasses.replace(base, concepts=zones), "clinician"))
-    assert "mainly in the right mid and right lower zones." in told and "in the left mid zone." in told
+    assert "mainly in the right mid and lower zones." in told and "in the left mid zone." in told
+
+
+@pytest.mark.parametrize(
+    ("recorded", "english", "german"),
+    [
+        ("right lower", "the right lower zone", "im rechten Unterfeld"),
+        ("left lower, right lower", "both lower zones", "in beiden Unterfeldern"),
+        ("right lower, left lower", "both lower zones", "in beiden Unterfeldern"),
+        ("left mid, left lower", "the left mid and lower zones", "im linken Mittel- und Unterfeld"),
+        ("left upper, right lower", "the left upper and right lower zones", "im linken Oberfeld und im rechten Unterfeld"),
+        ("left mid, right lower, left lower", "the left mid zone and both lower zones",
+         "im linken Mittelfeld und in beiden Unterfeldern"),
+        ("right lower, left lower, right mid, left mid", "both mid and lower zones", "in beiden Mittel- und Unterfeldern"),
+    ],
+)  # fmt: skip
+def test_zones_are_told_as_a_colleague_tells_them_and_read_back(recorded: str, english: str, german: str) -> None:
+    record = as_record(example_evidence())
+    for code, said in (("en", english), ("de", german)):
+        assert load_words(code).printed(recorded, "zones") == said
+        lexicon = Lexicon.of(code, record)
+        assert prints(said, recorded, "zones", lexicon)
+        zones = set(recorded.split(", "))
+        for other in ({"right upper", *zones}, zones - {min(zones)} or {"left upper"}, {"left upper", "right upper"}):
+            if other != zones:
+                assert not prints(said, ", ".join(sorted(other)), "zones", lexicon)
 
 
 def test_what_was_never_measured_is_named() -> None:

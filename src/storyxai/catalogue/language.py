@@ -47,8 +47,8 @@ class Joins(msgspec.Struct, frozen=True, kw_only=True, rename={"either": "or"}):
     score: str
     of: str
     to: str
-    zone: str
-    zones: str
+    the_zone: str
+    the_zones: str
     above: str
     below: str
     about: str

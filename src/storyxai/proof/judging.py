@@ -253,7 +253,7 @@ def _item_problems(finding: str, text: str, reading: Reading, cites: Sequence[st
     if not numbers and numbered and reading.form.name not in LEFT_OPEN:
         yield f"names {finding} without its number"
     known = {word for path in paths for text_ in strings_in(_value(lexicon.record, path)) for word in words_of(text_)}
-    known |= {word for table in ("zone", "side", "lay_side") for said in lexicon.file.tables.get(table, {}).values()
+    known |= {word for table in ("zone", "zones", "side", "lay_side") for said in lexicon.file.tables.get(table, {}).values()
               for word in words_of(said)}  # fmt: skip
     if odd := [word for word in words_of(text) if word not in lexicon.joins and word not in known]:
         yield f"says “{' '.join(odd)}” of {finding}, which nothing backs"
@@ -262,13 +262,11 @@ def _item_problems(finding: str, text: str, reading: Reading, cites: Sequence[st
 def _place_problems(finding: str, text: str, paths: Collection[str], lexicon: Lexicon) -> list[str]:
     """Whether the zones and the side that are told are those cited."""
     record, problems = lexicon.record, []
-    zones = {zone: {zone, said} for zone, said in lexicon.file.tables["zone"].items()}
-    told = {hit.what for hit in find_phrases(text, zones)}
+    told, bare = lexicon.zones_in(text)
     meant = {z.strip() for path in paths if path.endswith(".zones.value") for z in str(_value(record, path)).split(",")}
     if told != meant:
         problems.append(f"puts {finding} in {_list(told)} where the record has {_list(meant)}")
     sides = lexicon.file.sides
-    bare = _without(text, [said for zone in told for said in zones[zone]])
     said = {hit.what for hit in find_phrases(bare, sides)}
     sided = {str(_value(record, path)) for path in paths if path.endswith(".side.value")} & set(sides)
     if said != sided:

@@ -93,6 +93,20 @@ class Lexicon:
         return self.file.tier_phrases
 
     @cached_property
+    def zones(self) -> Mapping[str, tuple[str, ...]]:
+        """What each zone is called, and several that have one phrase, by the zones as a record names them: with commas."""
+        singles = {zone: (zone, said) for zone, said in self.file.tables["zone"].items()}
+        return {**singles, **{zones: (said,) for zones, said in self.file.tables.get("zones", {}).items()}}
+
+    def zones_in(self, text: str, also: Iterable[str] = ()) -> tuple[set[str], str]:
+        """The zones that a text names, of those known and of those given too, and the text without them."""
+        zones = {**{zone: (zone,) for zone in also}, **self.zones}
+        hits = find_phrases(text, zones)
+        for hit in reversed(hits):
+            text = f"{text[: hit.start]} {text[hit.end :]}"
+        return {zone for hit in hits for zone in hit.what.split(", ")}, text
+
+    @cached_property
     def joins(self) -> frozenset[str]:
         """The words that join names and numbers, and so say nothing of their own."""
         return frozenset(word for text in astuple(self.file.joins) for word in words_of(_MARK.sub(" ", text)))

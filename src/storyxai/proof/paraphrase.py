@@ -86,7 +86,7 @@ def _named(text: str, lexicon: Lexicon) -> list[Found]:
     """Findings, methods, tiers, sides and zones in `text`, by what they are on record."""
     kinds: dict[str, Mapping[str, Iterable[str]]] = {
         "finding": lexicon.findings, "method": lexicon.methods, "tier": lexicon.tiers, "side": lexicon.file.sides,
-        "zone": {zone: (zone, said) for zone, said in lexicon.file.tables["zone"].items()},
+        "zone": lexicon.zones,
     }  # fmt: skip
     return find_phrases(text, {f"{kind} {what}": said for kind, known in kinds.items() for what, said in known.items()})
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from storyxai.proof.lexicon import Lexicon, Number, find_phrases, words_of
+from storyxai.proof.lexicon import Lexicon, Number, words_of
 from storyxai.proof.remarks import is_remark, is_remarks, says_remarks
 from storyxai.types import Remark
 
@@ -143,12 +143,9 @@ def _left_over(text: str, numbers: Iterable[Number], lexicon: Lexicon) -> list[s
 
 def _prints_zones(text: str, value: str, lexicon: Lexicon) -> bool:
     """Whether the zones named are those recorded, and no other."""
-    known = {zone: {zone, said} for zone, said in lexicon.file.tables["zone"].items()}
     meant = {zone.strip() for zone in value.split(",")}
-    phrases = {zone: known.get(zone, {zone}) for zone in meant | set(known)}
-    return {hit.what for hit in find_phrases(text, phrases)} == meant and not _other_words(
-        text, [said for zone in meant for said in phrases[zone]], lexicon
-    )
+    told, left = lexicon.zones_in(text, meant)
+    return told == meant and all(word in lexicon.joins for word in words_of(left))
 
 
 def _prints_list(text: str, items: Sequence[str], lexicon: Lexicon) -> bool:
@@ -162,11 +159,6 @@ def _prints_list(text: str, items: Sequence[str], lexicon: Lexicon) -> bool:
         left = f"{left[:found]}{' ' * len(item)}{left[found + len(item) :]}"
         place = found
     return all(word in lexicon.joins for word in words_of(left)) and not re.search(r"\d", left)
-
-
-def _other_words(text: str, known: Iterable[str], lexicon: Lexicon) -> list[str]:
-    allowed = {word for phrase in known for word in words_of(phrase)} | lexicon.joins
-    return [word for word in words_of(text) if word not in allowed]
 
 
 def _said_of(value: str, kind: str, table: str, lexicon: Lexicon, path: str) -> set[str]:

@@ -320,10 +320,16 @@ def _interval(words: Words, value: Any, digits: int) -> str:
 
 
 def _zones(words: Words, value: Any) -> str:
-    """ "right mid, right lower" as "right mid and right lower zones"."""
-    zones = [words.word("zone", zone) for zone in str(value).split(", ")]
-    joins = words.file.joins
-    return f"{words.listed(zones)} {joins.zone if len(zones) == 1 else joins.zones}".rstrip()
+    """ "right lower, left lower" as "both lower zones": zones that a language has one phrase for are told by it."""
+    left, told = str(value).split(", "), {}
+    for many, said in words.file.tables.get("zones", {}).items():
+        if set(together := many.split(", ")) <= set(left):
+            told[min(map(str(value).split(", ").index, together))] = said
+            left = [zone for zone in left if zone not in together]
+    if left:
+        form = words.file.joins.the_zone if len(left) == 1 else words.file.joins.the_zones
+        told[str(value).split(", ").index(left[0])] = form.format(words.listed(words.word("zone", zone) for zone in left))
+    return words.listed(told[place] for place in sorted(told))
 
 
 def _frequency(words: Words, value: Any, base: int) -> str:
