@@ -284,7 +284,7 @@ FAULTS: Mapping[str, Fault] = {
         "clinician", sub(r"do not point to the same parts", "point to the same parts"), "says the opposite"
     ),
     "report said to agree": Fault(
-        "clinician", exchanged("The numbers speak against it, and they count:", "The numbers agree on"), "says the opposite"
+        "clinician", exchanged("The numbers, which count, speak against", "The numbers agree on"), "says the opposite"
     ),
     "report altered": Fault(
         "clinician", sub(r"“No evidence of pneumothorax\.”", "“No evidence of disease.”"), "No evidence of disease"

@@ -141,7 +141,7 @@ def test_cases_read_differently(name: str, start: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "part"), [
-    ("methods disagree", "The maps of effusion disagree on the place."),
+    ("methods disagree", "The maps for effusion disagree on the place."),
     ("report disagrees", "The draft report differs on "),
     ("forced", "The image was refused and is told only because the caller forced it."),
     ("poor image", "Warning: the chest may be cut off"),

@@ -14,13 +14,14 @@ from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.errors import ArchiveError, EvidenceError, UnknownNameError
 from storyxai.evidence.archive import read_archive, write_archive
 from storyxai.evidence.record import as_record, story_as_record
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
 from storyxai.proof.lexicon import Lexicon
 from storyxai.proof.printing import prints
 from storyxai.story.audiences.patient import check_readability
 from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.story.teller import Teller
-from storyxai.story.words import load_words
+from storyxai.story.words import load_words, words_of
 from storyxai.types import Counterfactual, Evidence, Finding, FindingFigures, Section, Sentence, SmallestChange, Story
 
 GOLD = Path(__file__).resolve().parents[1] / "gold"
@@ -161,7 +162,7 @@ def test_every_template_is_used_and_cites() -> None:
     words = load_words("en")
     source = "".join(p.read_text(encoding="utf-8") for p in sorted(Path(tell.__code__.co_filename).parent.rglob("*.py")))
     indexed = {f"patient.{stem}_" for stem in ("next", "help", "ask", "back")}
-    indexed |= {f"clinician.{stem}_" for stem in ("verdict", "also", "more", "report_line", "report_said", "smallest")}
+    indexed |= {f"clinician.{stem}_" for stem in ("verdict", "also", "more", "report_line", "report_said", "smallest", "again")}
     indexed |= {"practitioner.beside_", "practitioner.smallest_", "practitioner.learned_", "practitioner.near"}
     indexed |= {"clinician.learned_", "clinician.near"}
     parts = {"likely", "possible", "unlikely", "tell", "passed", "failed", "unasked", "score"}
@@ -236,6 +237,18 @@ def test_only_what_crosses_the_threshold_is_said_to_change_the_answer() -> None:
     assert "What would change it" in with_what_if(crossing, 0.30), "a small step over the threshold changes the answer"
 
 
+def test_how_parts_are_hidden_is_said_once_of_a_finding() -> None:
+    for language, filled in (("en", "(replaced by a blurred copy)"), ("de", "(durch eine unscharfe Kopie ersetzt)")):
+        text = " ".join(s.text for s in tell(example_evidence(), "clinician", language).sections[1].sentences)
+        assert text.count(filled) == 1 and ("hidden likewise" in text or "Wird ebenso" in text), text
+
+
+@pytest.mark.parametrize(("finding", "told"), [("Nodule", "a nodule"), ("Effusion", "effusion"), ("Own_Spot", "own spot")])
+def test_what_is_counted_has_its_article(finding: str, told: str) -> None:
+    words = words_of(CHEST_RADIOGRAPH)
+    assert words.finding(finding, "a") == told
+
+
 def test_agreement_of_methods_and_its_limit_print_apart() -> None:
     base = example_evidence()
     checks = tuple(
@@ -244,7 +257,7 @@ def test_agreement_of_methods_and_its_limit_print_apart() -> None:
     )
     text = text_of(tell(dataclasses.replace(base, checks=checks), "clinician"))
     assert "do not point to the same parts of the image (agreement 0.218, limit 0.222)." in text
-    assert "The maps of effusion disagree on the place." in text
+    assert "The maps for effusion disagree on the place." in text
 
 
 def test_sensitivity_from_few_cases_says_how_few() -> None:
@@ -265,7 +278,7 @@ def test_a_box_that_is_not_drawn_is_not_spoken_of() -> None:
     text = " ".join(s.text for s in effusion.sentences)
     assert "boxed area" not in text and "the right lung" in text and "to 0.19, below the threshold" in text
     assert text.count("the map is empty") == 1 and "No map of effusion is shown and no place is stated" in text
-    assert "No map of effusion passed its checks, so no place is named." in text_of(story)
+    assert "No map for effusion passed its checks, so no place is named." in text_of(story)
     assert effusion.figures == ("gauge/Effusion",), "no empty frames"
 
 

@@ -154,7 +154,7 @@ def _outcome_problems(reading: Reading, cites: Sequence[str], lexicon: Lexicon) 
 
 def _movement_problems(reading: Reading, facts: EvidenceRecord) -> Iterator[str]:
     """Whether a what-if that is said to fall or rise does, and across the line."""
-    kind, _, way = reading.form.name.rpartition("_")
+    kind, _, way = reading.form.name.removeprefix("again_").rpartition("_")
     if kind not in ("what_if", "smallest") or way not in ("below", "above", "same"):
         return
     finding = reading.names["F"]

@@ -84,7 +84,9 @@ class Words:
         """The plain name of a finding, or that name in a case of the language; quoted in that case where nobody declined it."""
         if told := self.own.get(f"findings.{finding}.{case}"):
             return told
-        return self.word("finding", finding) if case == "name" else self.file.cases[case].format(self.finding(finding))
+        if case == "name":
+            return self.word("finding", finding)
+        return self.file.cases[case].format(self.within(self.finding(finding)))
 
     def aliases(self, finding: str, term: TermRecord) -> set[str]:
         """Everything that a finding with this term on record is called in this language."""

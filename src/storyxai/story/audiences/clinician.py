@@ -266,13 +266,17 @@ def _what_if(t: Teller, name: str) -> list[list[Sentence]]:
     hidden, limit = t.facts.counterfactuals.get(name, ()), t.value(f"findings.{name}.threshold")
     # A box that is not drawn on the page cannot be spoken of.
     told = [i for i in range(len(hidden)) if hidden[i].region != BOXED or t.box_told(name)]
-    lines = []
+    lines: list[list[Sentence]] = []
+    filled: set[str] = set()
     for i in sorted(told, key=lambda i: (-abs(hidden[i].change), i))[:COUNTERFACTUALS_TOLD]:
         numbers = (t.value(f"findings.{name}.probability"), hidden[i].probability)
         before, after = (p >= limit for p in numbers)
         key = "what_if" if before == after else "what_if_above" if after else "what_if_below"
         if before == after and len({t.words.printed(p, "decimal") for p in numbers}) == 1:
             key = "what_if_same"
+        if hidden[i].fill in filled:  # how parts are hidden is said once
+            key = f"again_{key}"
+        filled.add(hidden[i].fill)
         lines.append(t.say(f"clinician.{key}", {"F": name, "I": str(i)}))
     return lines
 
