@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import json
 import re
@@ -21,6 +22,7 @@ from storyxai.programs.evaluate import Evaluated
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import References, TaskOutputs, age_bands, build_scorecard, headline
 from storyxai.scorecard.page import glance_html, render_scorecard
+from storyxai.scorecard.reading import read_scores
 
 FINDINGS = ("Effusion", "Nodule", "Hernia")
 COUNT = 120
@@ -431,6 +433,32 @@ def test_page_of_another_format_is_refused() -> None:
         render_scorecard({"format": "storyxai-scorecard/0"})
 
 
+@pytest.mark.parametrize(
+    ("path", "lacking"),
+    [
+        (("models", 0, "findings", 0), "auroc"), (("models", 0, "masks", 0), "dice"), (("models", 0, "told"), "right_named"),
+        (("differences", 0), "student"), (("agreement", 0, "findings", 0), "correlation"), (("dataset",), "facts"),
+        (("settings",), "min_positives"), (("models", 0, "detection", 0), "free_response_iou_0.3"), (("models", 0), "reports"),
+    ],
+)
+def test_a_scorecard_that_lacks_a_field_is_refused_and_the_field_is_named(
+    full: dict[str, Any], path: tuple[str | int, ...], lacking: str
+) -> None:
+    found = copy.deepcopy(full)
+    place: Any = found
+    for step in path:
+        place = place[step]
+    place[lacking + "s"] = place.pop(lacking)
+    for read in (render_scorecard, headline, glance_html):
+        with pytest.raises(TableError, match=f"lacks or garbles a field .*`{lacking}`.*write it again with `evaluate`"):
+            read(found)
+
+
+def test_times_that_are_no_numbers_are_refused(full: dict[str, Any]) -> None:
+    with pytest.raises(TableError, match=r"speed\.json.*measure again"):
+        render_scorecard(full, speed={"models": [{"name": "student", "images_per_second": "fast"}]})
+
+
 def test_agreement_has_intervals_ranks_and_features() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(COUNT, 4))
@@ -576,11 +604,13 @@ def test_the_plot_leaves_out_findings_that_no_model_could_be_judged_on(monkeypat
     monkeypatch.setattr(evaluate_plots, "chart_svg", lambda draw: drawn.append(draw()) or b"")
     labels = np.asarray(references().labels).copy()
     labels[:, 1] = 0.0
-    found = card(student(), labels=labels)
-    evaluate_plots.forest(found["models"], evaluate_plots.looks(found))
+    found = read_scores(card(student(), labels=labels))
+    evaluate_plots.forest(found.models, evaluate_plots.looks(found))
     rows = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert rows == ["Mean, all findings", "Mean, enough cases", "Effusion (40 / 120)", "Hernia (2 / 120)"]
-    alone = card(replace(student(), findings=("Effusion",), logits=scores(1, 2.0)[:, :1], calibration=[(1.0, 0.0)],
-                         thresholds=[0.5], conformal=(), tiers=None))
-    evaluate_plots.forest(alone["models"], evaluate_plots.looks(alone))
+    alone = read_scores(card(replace(
+        student(), findings=("Effusion",), logits=scores(1, 2.0)[:, :1], calibration=[(1.0, 0.0)], thresholds=[0.5],
+        conformal=(), tiers=None,
+    )))
+    evaluate_plots.forest(alone.models, evaluate_plots.looks(alone))
     assert [label.get_text() for label in drawn[1].axes[0].get_yticklabels()] == ["Mean", "Effusion (40 / 120)"]

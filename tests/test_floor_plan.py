@@ -54,7 +54,7 @@ ALLOWED: dict[str, str] = {
     "pages": "errors types catalogue provenance imaging data evidence story",
     "proof": "errors types catalogue modalities evidence",
     "export": "errors types files provenance modalities imaging evidence story pages",
-    "scorecard": "errors types progress modalities imaging metrics explain data models evidence pages",
+    "scorecard": "errors types progress provenance modalities imaging metrics explain data models evidence pages",
     "ablation": "errors types files progress provenance modalities imaging metrics explain data models phantoms training pages",
     "programs": "errors types files progress provenance modalities imaging metrics explain data models phantoms training"
                 " evidence story pages proof export scorecard ablation logbook",
@@ -129,7 +129,7 @@ def test_permissions_lead_downwards() -> None:
 
 # Each of these numbers may only shrink.
 LAZY_IMPORTS = 10
-OPEN_DICTS = 131
+OPEN_DICTS = 30
 """dict[str, Any] and Mapping[str, Any], by themselves or by a name for them, where no JSON is read or written."""
 WRITERS = {"data/sources/dicom_folder.py", "export/pdf.py", "export/printer.py"}
 """A journal that is appended to line by line; a scratch file for a browser. Every other file is written by files.py."""

@@ -9,16 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from storyxai.errors import ArchiveError
+from storyxai.errors import ArchiveError, TableError
 
 __all__ = [
-    "Provenance", "ProvenanceSettings", "canonical_json", "read_provenance", "sha256_bytes", "sha256_file", "software_versions",
+    "Provenance", "ProvenanceSettings", "canonical_json", "read_as", "read_provenance", "sha256_bytes", "sha256_file",
+    "software_versions",
 ]
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,14 @@ def read_provenance(stated: object) -> Provenance:
     except msgspec.ValidationError as error:
         mend = "write the folder again with `storyxai tell`"
         raise ArchiveError("evidence", f"garbles its provenance ({error})", mend=mend) from error
+
+
+def read_as(kind: type[Read], record: Mapping[str, object], what: str, *, mend: str) -> Read:
+    """Plain JSON values, called `what`, as a value of the type. Raises: TableError naming a field that they lack or garble."""
+    try:
+        return msgspec.convert(record, kind)
+    except msgspec.ValidationError as error:
+        raise TableError(what, f"lacks or garbles a field ({error})", mend=mend) from error
 
 
 def sha256_bytes(data: bytes) -> str:

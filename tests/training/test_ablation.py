@@ -14,9 +14,10 @@ import torch
 from storyxai.ablation import run as ablation
 from storyxai.ablation.figures import METRICS, Answers, References, ablation_record, conclusions
 from storyxai.ablation.page import render_ablation
+from storyxai.ablation.record import Comparison, Estimate, Taught
 from storyxai.ablation.run import Cell, plan_cells, run_ablation
 from storyxai.ablation.truth import floors_of, ground_of, map_figures, place_shares
-from storyxai.errors import InputError, RecipeError, UnknownNameError
+from storyxai.errors import InputError, RecipeError, TableError, UnknownNameError
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.phantoms.generate import generate_phantom
 from storyxai.provenance import canonical_json
@@ -101,11 +102,11 @@ def test_which_task_helps_which() -> None:
 
 
 def worded(low: float, value: float, high: float, metric: str) -> str:
-    gap = {"value": value, "low": low, "high": high}
-    item = {"kind": "arms", "question": "What?", "seeds": [0, 1, 2], "differences": {metric: gap},
-            "first": {"tasks": ["findings"], "arm": "teachers"}, "second": {"tasks": ["findings"], "arm": "labels"}}
-    record = {"comparisons": [item], "settings": {"level": 0.95}, "data": {"synthetic": True}}
-    return conclusions(record)[0]
+    item = Comparison(
+        "arms", "What?", (0, 1, 2), {metric: Estimate(value=value, low=low, high=high)}, Taught(("findings",), "teachers"),
+        Taught(("findings",), "labels"),
+    )
+    return conclusions([item], level=0.95, synthetic=True)[0]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,9 @@ def test_every_page_says_what_it_is_for_and_is_the_same_twice() -> None:
     assert "fewer than three seeds" in text and "Which task helps which" in text
     with pytest.raises(InputError, match="is not storyxai-ablation/1"):
         render_ablation({"format": "storyxai-scorecard/1"})
+    kept["comparisons"][0]["differnces"] = kept["comparisons"][0].pop("differences")
+    with pytest.raises(TableError, match=r"ablation.*lacks or garbles.*`differences`.*make it again with `storyxai ablate`"):
+        render_ablation(kept)
 
 
 def test_maps_are_judged_where_the_finding_is() -> None:

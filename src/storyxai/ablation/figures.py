@@ -10,21 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from storyxai.ablation.record import CellFigures, Comparison, Estimate, Metric, Taught, Transfer, signed, tasks_words
 from storyxai.metrics.bootstrap import Floats, Resamples, Statistic, draw_resamples, mean_statistic, ratio
 from storyxai.metrics.calibration import calibrated, ece_statistic
 from storyxai.metrics.classification import average_precision_statistic, mean_auroc_statistic
 from storyxai.metrics.text import finding_f1_statistic
 from storyxai.types import RESEARCH_USE
 
-__all__ = ["ARMS", "FORMAT", "METRICS", "Answers", "Metric", "References", "ablation_record"]
+__all__ = ["ARMS", "FORMAT", "METRICS", "Answers", "References", "ablation_record", "conclusions"]
 
 FORMAT = "storyxai-ablation/1"
 BLOCK = 250  # resamples computed at once
 WORTH_NAMING = 0.0005  # a smaller difference prints as 0.000
-Plain: TypeAlias = dict[str, Any]
 Cell: TypeAlias = tuple[tuple[str, ...], str]  # the tasks, and the arm that teaches them
 Rows: TypeAlias = NDArray[np.float32]
 
@@ -46,18 +47,6 @@ _PAIRS = (
     ("phantoms_first", "labels", "What does a first training on phantoms add?"),
     ("films_first", "labels", "What does self-supervision on the training films add?"),
 )
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One figure: its name in words, the side it belongs to, the task that it judges, whether more is better."""
-
-    name: str
-    words: str
-    side: str
-    task: str
-    more_is_better: bool
-    about: str
 
 
 METRICS = (
@@ -114,13 +103,13 @@ class References:
     labels: Rows
     report_labels: Rows
     floors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, object] = field(default_factory=dict)
 
 
 def ablation_record(
     answers: Mapping[tuple[tuple[str, ...], str, int], Answers], references: References, *, name: str,
     min_positives: int, count: int = 1000, level: float = 0.95, seed: int = 0,
-) -> Plain:
+) -> dict[str, object]:
     """All figures of an ablation as plain JSON values; `answers` by tasks, arm and seed may be of part of the plan."""
     columns = _enough(references.labels, min_positives)
     bench = _Bench(draw_resamples(references.patient_ids, count=count, seed=seed), level)
@@ -129,12 +118,12 @@ def ablation_record(
         statistics = _statistics(tasks, said, references, columns)
         groups.setdefault((tasks, arm), {})[number] = {name: bench.drawn(one) for name, one in statistics.items()}
     cells = [
-        {"tasks": list(tasks), "arm": arm, "seeds": sorted(seeds), "figures": bench.figures(seeds)}
+        CellFigures(tasks, arm, seeds=tuple(sorted(seeds)), figures=bench.figures(seeds))
         for (tasks, arm), seeds in groups.items()
     ]
     comparisons = [bench.comparison(groups, *pair) for pair in _compared(groups)]
-    comparisons = [item for item in comparisons if item["differences"]]
-    record = {
+    comparisons = [item for item in comparisons if item.differences]
+    return {
         "format": FORMAT, "research_use": RESEARCH_USE, "name": name,
         "data": {
             **references.about, "test_images": len(references.labels),
@@ -149,9 +138,10 @@ def ablation_record(
         "metrics": [vars(metric) for metric in METRICS],
         "arms": {arm: ARMS[arm] for arm in dict.fromkeys(arm for _, arm in groups)},
         "floors": {key: dict(value) for key, value in references.floors.items()},
-        "cells": cells, "comparisons": comparisons, "transfer": _transfer(comparisons),
+        "cells": _plain(cells), "comparisons": _plain(comparisons),
+        "transfer": _plain(_transfer(comparisons)),
+        "conclusions": conclusions(comparisons, level=level, synthetic=bool(references.about.get("synthetic"))),
     }
-    return {**record, "conclusions": conclusions(record)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,42 +158,41 @@ class _Bench:
         parts = [statistic(self.resamples.weights(start, min(start + BLOCK, count))) for start in steps]
         return np.concatenate([statistic(np.ones((1, images))), *parts])
 
-    def figures(self, seeds: Mapping[int, Mapping[str, Floats]]) -> Plain:
+    def figures(self, seeds: Mapping[int, Mapping[str, Floats]]) -> dict[str, Estimate]:
         """Each figure of an arm, its seeds averaged."""
         first = next(iter(seeds.values()))
         found = {metric: self._figure([said[metric] for said in seeds.values()]) for metric in first}
-        return {metric: figure for metric, figure in found.items() if figure["value"] is not None}
+        return {metric: figure for metric, figure in found.items() if figure is not None}
 
     def comparison(
         self, groups: Mapping[Cell, Mapping[int, Mapping[str, Floats]]], first: Cell, second: Cell, kind: str,
         question: str,
-    ) -> Plain:
+    ) -> Comparison:
         """First minus second in every figure that both have, over the seeds that both have."""
         shared = sorted(groups[first].keys() & groups[second].keys())
         differences = {}
         for metric in _BY_NAME if shared else ():
             pairs = [(groups[first][seed].get(metric), groups[second][seed].get(metric)) for seed in shared]
             gaps = [one - other for one, other in pairs if one is not None and other is not None]
-            figure = self._figure(gaps) if gaps else {"value": None}
-            if figure["value"] is not None:
+            figure = self._figure(gaps) if gaps else None
+            if figure is not None:
                 differences[metric] = figure
-        return {
-            "kind": kind, "question": question, "seeds": shared, "differences": differences,
-            "first": {"tasks": list(first[0]), "arm": first[1]}, "second": {"tasks": list(second[0]), "arm": second[1]},
-        }
+        return Comparison(kind, question, tuple(shared), differences, Taught(*first), Taught(*second))
 
-    def _figure(self, seeds: Sequence[Floats]) -> Plain:
+    def _figure(self, seeds: Sequence[Floats]) -> Estimate | None:
         """The mean over seeds with its percentile interval; none where most resamples leave it undefined."""
         numbers = np.mean(seeds, axis=0)
         kept = numbers[1:][np.isfinite(numbers[1:])]
         count = len(numbers) - 1
+        if not np.isfinite(numbers[0]):
+            return None
         low = high = None
-        if np.isfinite(numbers[0]) and 2 * len(kept) > count:
+        if 2 * len(kept) > count:
             low, high = (float(q) for q in np.quantile(kept, [(1 - self.level) / 2, (1 + self.level) / 2]))
-        return {
-            "value": _number(numbers[0]), "low": low, "high": high, "replicates": count, "left_out": count - len(kept),
-            "by_seed": [_number(one[0]) for one in seeds],
-        }
+        return Estimate(
+            value=float(numbers[0]), low=low, high=high, replicates=count, left_out=count - len(kept),
+            by_seed=tuple(_number(one[0]) for one in seeds),
+        )
 
 
 def _statistics(
@@ -250,6 +239,11 @@ def _mean(statistics: Sequence[Statistic]) -> Statistic:
     return mean
 
 
+def _plain(items: Sequence[object]) -> object:
+    """The items as plain JSON values."""
+    return msgspec.json.decode(msgspec.json.encode(items))
+
+
 def _number(value: np.float64) -> float | None:
     return float(value) if np.isfinite(value) else None
 
@@ -259,7 +253,7 @@ def _enough(labels: Rows, least: int) -> list[int]:
     return [int(c) for c in np.flatnonzero((present >= least) & (absent >= least))]
 
 
-def _measured(answers: Mapping[Any, Answers], references: References) -> Plain:
+def _measured(answers: Mapping[Any, Answers], references: References) -> dict[str, int]:
     """How many images (maps: image and finding pairs) stand behind each figure; the most that any network was asked."""
     most: dict[str, int] = {}
     for said in answers.values():
@@ -295,23 +289,24 @@ def _order(cell: tuple[tuple[str, ...], str, int]) -> tuple[Any, ...]:
     return len(tasks), tasks, list(ARMS).index(arm), seed
 
 
-def _transfer(comparisons: Sequence[Plain]) -> list[Plain]:
+def _transfer(comparisons: Sequence[Comparison]) -> list[Transfer]:
     """Which task helps which: the main figure of a task learnt with others minus that of the task alone."""
     return [
-        {"arm": item["first"]["arm"], "judged": (judged := item["second"]["tasks"][0]), "metric": _MAIN[judged],
-         "added": [task for task in item["first"]["tasks"] if task != judged],
-         "difference": item["differences"][_MAIN[judged]]}
+        Transfer(
+            item.first.arm, judged := item.second.tasks[0], _MAIN[judged],
+            tuple(task for task in item.first.tasks if task != judged), item.differences[_MAIN[judged]],
+        )
         for item in comparisons
-        if item["kind"] == "tasks" and _MAIN[item["second"]["tasks"][0]] in item["differences"]
+        if item.kind == "tasks" and _MAIN[item.second.tasks[0]] in item.differences
     ]
 
 
-def conclusions(record: Plain) -> list[str]:
+def conclusions(comparisons: Sequence[Comparison], *, level: float, synthetic: bool) -> list[str]:
     """Plain sentences that the intervals allow, and no others: one for each question, then how far they carry."""
     said, shown, asked = [], 0, 0
-    for question in dict.fromkeys(item["question"] for item in record["comparisons"]):
+    for question in dict.fromkeys(item.question for item in comparisons):
         parts = []
-        for item in (item for item in record["comparisons"] if item["question"] == question):
+        for item in (item for item in comparisons if item.question == question):
             better, worse, other = _sorted_differences(item)
             shown, asked = shown + len(better) + len(worse), asked + len(better) + len(worse) + len(other)
             words = [f"better in {_listed(better)}"] if better else []
@@ -325,31 +320,30 @@ def conclusions(record: Plain) -> list[str]:
         if parts:
             said.append(f"{question} {'. '.join(part[0].upper() + part[1:] for part in parts)}.")
     if asked:
-        chance = asked * (1 - record["settings"]["level"])
         said.append(
-            f"Of {asked} intervals {shown} leave out 0; about {chance:.0f} would by chance alone if nothing made any "
-            "difference. Intervals speak of the patients of the test part, not of other seeds, sets or sizes of network."
+            f"Of {asked} intervals {shown} leave out 0; about {asked * (1 - level):.0f} would by chance alone if nothing made "
+            "any difference. Intervals speak of the patients of the test part, not of other seeds, sets or sizes of network."
         )
-    fewest = min((len(item["seeds"]) for item in record["comparisons"]), default=0)
+    fewest = min((len(item.seeds) for item in comparisons), default=0)
     if fewest < 3 and asked:
         said.append("Some comparisons rest on fewer than three seeds: what one seed shows, another may not.")
-    kind = "synthetic phantoms" if record["data"].get("synthetic") else "small sets of real images"
+    kind = "synthetic phantoms" if synthetic else "small sets of real images"
     said.append(f"These figures are of {kind} and of small networks. {RESEARCH_USE}.")
     return said
 
 
-def _sorted_differences(item: Plain) -> tuple[list[str], list[str], list[str]]:
+def _sorted_differences(item: Comparison) -> tuple[list[str], list[str], list[str]]:
     """The figures that got better, got worse, and of which no difference was shown, in words."""
     better: list[str] = []
     worse: list[str] = []
     other: list[str] = []
-    for name, gap in item["differences"].items():
+    for name, gap in item.differences.items():
         metric = _BY_NAME[name]
-        if gap["low"] is None or abs(gap["value"]) < WORTH_NAMING or gap["low"] <= 0 <= gap["high"]:
+        if abs(gap.value) < WORTH_NAMING or not gap.side_of_zero:
             other.append(metric.words)
         else:
-            side = better if (gap["low"] > 0) == metric.more_is_better else worse
-            side.append(f"{metric.words} ({_signed(gap['value'])})")
+            side = better if (gap.side_of_zero > 0) == metric.more_is_better else worse
+            side.append(f"{metric.words} ({signed(gap.value)})")
     return better, worse, other
 
 
@@ -357,15 +351,5 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _where(item: Plain) -> str:
-    if item["kind"] == "arms":
-        return _tasks_words(item["first"]["tasks"])
-    return f"taught by {item['first']['arm'].replace('_', ' ')}"
-
-
-def _tasks_words(tasks: Sequence[str]) -> str:
-    return {1: f"{tasks[0]} alone", 3: "all three tasks"}.get(len(tasks), " and ".join(tasks))
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+def _where(item: Comparison) -> str:
+    return tasks_words(item.first.tasks) if item.kind == "arms" else f"taught by {item.first.arm.replace('_', ' ')}"

@@ -117,7 +117,7 @@ def _check_arm(recipe: Recipe, tasks: tuple[str, ...], arm: str) -> None:
 def run_ablation(
     recipe: Recipe, out: Path, *, finished_only: bool = False, progress: Progress | None = None,
     clock: Clock = time.monotonic,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The record of the whole ablation (see `ablation_figures`), with each finished cell kept in `out`/cells.
 
     `finished_only` trains nothing and judges the students that are there.

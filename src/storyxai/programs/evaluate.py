@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from storyxai.data.skipped import skipped_lines
 from storyxai.data.table import Skipped
@@ -24,11 +23,12 @@ from storyxai.programs.places import name_full_disk
 from storyxai.programs.scorecards import write_scorecard
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
-from storyxai.scorecard.build import headline
+from storyxai.scorecard.build import headline, main_figures
 from storyxai.scorecard.explanations import ExplanationPlan, card_parts, judge_explanations
 from storyxai.scorecard.judge import SPLITS, JudgeOptions, evaluate_student, student_speed
 from storyxai.scorecard.page import glance_html, render_explanations
-from storyxai.scorecard.reading import read_scores
+from storyxai.scorecard.reading import Figure, read_scores
+from storyxai.scorecard.reading_maps import read_maps
 
 __all__ = [
     "SPLITS", "EvaluateOptions", "Evaluated", "ExplanationPlan", "evaluate", "evaluate_explanations", "score_lines",
@@ -131,12 +131,12 @@ def evaluate_explanations(
     return Evaluated(out / "explanations.json", {}, explanation_lines(record))
 
 
-def explanation_lines(record: Mapping[str, Any]) -> tuple[str, ...]:
+def explanation_lines(record: Mapping[str, object]) -> tuple[str, ...]:
     """The figures of maps in words, one line a method."""
     lines = []
-    for method in record["methods"]:
-        parts = [f"{found['figure'].replace('_', ' ')} {_in_words(found['map'])}" for found in method["figures"]]
-        lines.append(f"{method['name']} ({method['maps']} maps): {'; '.join(parts) or 'all maps are empty'}")
+    for method in read_maps(record).methods:
+        parts = [f"{found.figure.replace('_', ' ')} {_in_words(found.map)}" for found in method.figures]
+        lines.append(f"{method.name} ({method.maps} maps): {'; '.join(parts) or 'all maps are empty'}")
     return tuple(lines)
 
 
@@ -158,13 +158,14 @@ def _with_maps(card: ModelCard, maps: Mapping[str, object]) -> ModelCard:
 
 def score_lines(record: Mapping[str, object]) -> list[str]:
     """A scorecard's main figures, one line a model; before them what was left out of it."""
-    lines = list(skipped_lines([Skipped(one.what, one.why) for one in read_scores(record).dataset.left_out]))
-    for model in headline(dict(record))["models"]:
-        parts = [f"{name} {_in_words(found)}" for name, found in model["figures"].items()]
-        lines.append(f"{model['name']} ({model['images']} images): {'; '.join(parts) or 'see the page'}")
+    read = read_scores(record)
+    lines = list(skipped_lines([Skipped(one.what, one.why) for one in read.dataset.left_out]))
+    for model, found in zip(read.models, main_figures(read), strict=True):
+        parts = [f"{name} {_in_words(figure)}" for name, figure in found.items()]
+        lines.append(f"{model.name} ({model.images} images): {'; '.join(parts) or 'see the page'}")
     return lines
 
 
-def _in_words(found: Mapping[str, object]) -> str:
-    span = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
-    return f"{found['value']:.3f}{span}"
+def _in_words(found: Figure) -> str:
+    span = "" if found.interval is None else f" [{found.low:.3f}, {found.high:.3f}]"
+    return f"{found.value:.3f}{span}"

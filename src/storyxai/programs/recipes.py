@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from storyxai.ablation.page import render_ablation
+from storyxai.ablation.record import read_ablation
 from storyxai.files import require_writable, write_whole
 from storyxai.programs.data import make_phantoms
 from storyxai.programs.evaluate import score_lines
@@ -128,7 +129,8 @@ def ablate(recipe: Path, out: Path, *, finished_only: bool = False, progress: Pr
     record = run_ablation(read, out, finished_only=finished_only, progress=progress)
     write_whole(canonical_json(record), out / "ablation.json")
     write_whole(render_ablation(record), out / "ablation.html")
-    return Ablated(out, record["cells_planned"], tuple(record["conclusions"]))
+    told = read_ablation(record)
+    return Ablated(out, told.cells_planned, told.conclusions)
 
 
 def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> Piped:

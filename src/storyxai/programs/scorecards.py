@@ -48,7 +48,7 @@ def figures_of(record: Mapping[str, object], modality: Modality) -> CardFigures:
     for group in student.subgroups:
         if (mean := group.mean_auroc_all) and mean.value is not None:
             subgroups.setdefault(group.attribute, {})[group.group] = GroupFigures(
-                mean.value, mean.interval, mean.finding_count, group.images, group.patients, data,
+                mean.value, mean.interval, len(mean.findings), group.images, group.patients, data,
             )
     agreement: dict[str, AgreementFigures] = {}
     for pair in found.agreement:

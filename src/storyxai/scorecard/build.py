@@ -7,9 +7,8 @@ against it, and the n beside each figure says so. Differences between models use
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,17 +33,13 @@ from storyxai.scorecard.inputs import (
     gap_between,
 )
 from storyxai.scorecard.page import glance_html
+from storyxai.scorecard.reading import Figure, ModelScores, ScoresRead, read_scores
 from storyxai.types import RESEARCH_USE, TIERS
 
-__all__ = ["FORMAT", "References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard", "headline"]
+__all__ = ["FORMAT", "References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard", "headline", "main_figures"]
 
 FORMAT = "storyxai-scorecard/1"
 _DICE_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-_TOLD = {
-    "nothing_named": "nothing named, of images without a finding",
-    "right_named": "a right finding named, of images with one",
-    "named": "findings named per image",
-}
 _FALSE_ALARMS = (0.25, 0.5, 1.0, 2.0)
 LEAST_DRAWN = 10
 """Curves are drawn of findings that so many patients have and so many have not: of fewer they would speak of each."""
@@ -124,36 +119,50 @@ def build_scorecard(
     )
 
 
-def headline(record: Mapping[str, Any]) -> dict[str, Any]:
+def headline(record: Mapping[str, object]) -> dict[str, object]:
     """The main figures of a scorecard (`Scorecard.as_dict()`), those only that have a value, as plain values by model."""
-    models = []
-    for model in record["models"]:
-        found: dict[str, Mapping[str, Any] | None] = {}
-        found |= _means(model, record["settings"]["min_positives"])
-        found |= {f"Dice of {mask['mask'].replace('_', ' ')}": mask["dice"] for mask in model["masks"]}
-        found |= {f"hit rate, {where['finding'].replace('_', ' ')}": where["hit_rate"] for where in model["detection"]}
-        found |= {name: (model.get("told") or {}).get(key) for key, name in _TOLD.items()}
-        found["report finding F1"] = (model["reports"] or {}).get("finding_f1_micro")
-        figures = {
-            name: {key: item[key] for key in ("value", "low", "high")}
-            for name, item in found.items() if item is not None and item["value"] is not None
+    read = read_scores(record)
+    models = [
+        {
+            "name": model.name, "role": model.role, "images": model.images,
+            "figures": {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in found.items()},
         }
-        models.append({"name": model["name"], "role": model["role"], "images": model["images"], "figures": figures})
-    dataset = record["dataset"]
-    return {"dataset": dataset["name"], "images": dataset["images"], "patients": dataset["patients"], "models": models}
+        for model, found in zip(read.models, main_figures(read), strict=True)
+    ]
+    return {"dataset": read.dataset.name, "images": read.dataset.images, "patients": read.dataset.patients, "models": models}
 
 
-def _means(model: Mapping[str, Any], least: int) -> dict[str, Mapping[str, Any] | None]:
+def main_figures(read: ScoresRead) -> list[dict[str, Figure]]:
+    """The main figures of each model that have a value, by what they are called."""
+    return [
+        {name: figure for name, figure in _figures(model, read.settings.min_positives) if figure and figure.value is not None}
+        for model in read.models
+    ]
+
+
+def _figures(model: ModelScores, least: int) -> Iterator[tuple[str, Figure | None]]:
+    yield from _means(model, least)
+    for mask in model.masks:
+        yield f"Dice of {mask.mask.replace('_', ' ')}", mask.dice
+    for where in model.detection:
+        yield f"hit rate, {where.finding.replace('_', ' ')}", where.hit_rate
+    if model.told:
+        yield "nothing named, of images without a finding", model.told.nothing_named
+        yield "a right finding named, of images with one", model.told.right_named
+        yield "findings named per image", model.told.named
+    if model.reports:
+        yield "report finding F1", model.reports.finding_f1_micro
+
+
+def _means(model: ModelScores, least: int) -> Iterator[tuple[str, Figure]]:
     """Both mean AUROCs by what they are over; once, where they are over the same findings."""
-    guarded, every = model["mean_auroc"], model.get("mean_auroc_all")
-    named: dict[str, Mapping[str, Any] | None] = {}
+    guarded, every = model.mean_auroc, model.mean_auroc_all
     if every:
-        count = len(every["findings"])
-        named["mean AUROC of " + (f"all {count} findings" if count != 1 else "the one finding")] = every
-    if guarded and not (every and every["findings"] == guarded["findings"]):
-        count = len(guarded["findings"])
-        named[f"mean AUROC of {count} finding{'s' if count != 1 else ''} with {least} or more positives"] = guarded
-    return named
+        count = len(every.findings)
+        yield "mean AUROC of " + (f"all {count} findings" if count != 1 else "the one finding"), every
+    if guarded and not (every and every.findings == guarded.findings):
+        count = len(guarded.findings)
+        yield f"mean AUROC of {count} finding{'s' if count != 1 else ''} with {least} or more positives", guarded
 
 
 def age_bands(ages_years: ArrayLike) -> tuple[str, ...]:

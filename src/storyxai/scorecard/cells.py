@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from storyxai.pages.views import Cell, Part, Row, Table, cell
+from storyxai.scorecard.reading import Figure
 
-__all__ = ["Line", "Plain", "beside", "estimate_cell", "gap_cell", "plain_words", "signed", "table"]
+__all__ = ["Entry", "Line", "beside", "estimate_cell", "gap_cell", "plain_words", "signed", "table"]
 
-Plain: TypeAlias = Mapping[str, Any]
-Line: TypeAlias = tuple[str, Sequence["Cell | str | int"], str]
+Entry: TypeAlias = Cell | str | int
+Line: TypeAlias = tuple[str, Sequence[Entry], str]
 """A row: its name, its cells, its look."""
 
 
@@ -27,26 +28,24 @@ def beside(found: Cell, small: str) -> Cell:
     return Cell((*found.parts, Part(small, kind="small")), found.kind) if small else found
 
 
-def estimate_cell(found: Plain | None, *, digits: int = 3) -> Cell:
+def estimate_cell(found: Figure | None, *, digits: int = 3) -> Cell:
     """The value with its interval beside it; a dash where there is none."""
-    if found is None or found["value"] is None:
+    if found is None or found.value is None:
         return cell("–")
-    if found.get("low") is None:
-        return cell(_number(found["value"], digits))
-    value, low, high = (_number(found[name], digits) for name in ("value", "low", "high"))
-    return cell(value, f"({low} to {high})")
+    value, span = _number(found.value, digits), found.interval
+    return cell(value, f"({_number(span[0], digits)} to {_number(span[1], digits)})") if span else cell(value)
 
 
 def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def gap_cell(found: Plain) -> Cell:
+def gap_cell(found: Figure) -> Cell:
     """A difference with its sign and interval; a dash where there is none."""
-    if found["value"] is None:
+    if found.value is None:
         return cell("–")
-    span = "" if found.get("low") is None else f"({signed(found['low'])} to {signed(found['high'])})"
-    return cell(signed(found["value"]), span)
+    span = found.interval
+    return cell(signed(found.value), f"({signed(span[0])} to {signed(span[1])})" if span else "")
 
 
 def signed(value: float) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from storyxai.models.runtime import Student
 from storyxai.progress import Progress
 from storyxai.scorecard.inputs import Plain
 from storyxai.scorecard.judge import SPLITS, unseen_rows
+from storyxai.scorecard.reading_maps import MapFigure, read_maps
 from storyxai.types import Array, Box, Image, Mask
 
 __all__ = ["BLIND", "EXPLANATIONS_FORMAT", "FIGURES", "ExplanationPlan", "card_parts", "judge_explanations"]
@@ -162,41 +163,40 @@ def judge_explanations(
     }
 
 
-def card_parts(record: Mapping[str, Any]) -> Mapping[str, Mapping[str, Plain]]:
+def card_parts(record: Mapping[str, object]) -> Mapping[str, Mapping[str, Plain]]:
     """The parts "faithfulness" and "robustness" of a card, by method, from what `judge_explanations` gave.
 
     Each faithfulness is held against the map without knowledge that did best at it, so that it is above zero only where the
     method beats all of them. A figure without an interval stays away.
     """
     parts: dict[str, dict[str, Plain]] = {"faithfulness": {}, "robustness": {}}
-    for method in record["methods"]:
-        figures = {found["figure"]: found for found in method["figures"]}
+    read = read_maps(record)
+    for method in read.methods:
+        figures = {found.figure: found for found in method.figures}
         gains = _gains(figures)
         if gains:
-            parts["faithfulness"][method["method"]] = {**gains, "n": method["maps"], "data": record["dataset"]["name"]}
-        change = figures.get("change")
-        if change is not None and change["map"]["low"] is not None:
-            shuffled = figures.get("randomised", {"map": {"value": None}})["map"]["value"]
-            parts["robustness"][method["method"]] = {
-                "change": change["map"]["value"], "interval": [change["map"]["low"], change["map"]["high"]],
-                "radius": record["settings"]["noise"], "randomised": shuffled, "n": change["n"],
-                "data": record["dataset"]["name"],
+            parts["faithfulness"][method.method] = {**gains, "n": method.maps, "data": read.dataset.name}
+        change, shuffled = figures.get("change"), figures.get("randomised")
+        if change is not None and change.map.interval is not None:
+            parts["robustness"][method.method] = {
+                "change": change.map.value, "interval": list(change.map.interval), "radius": read.settings.noise,
+                "randomised": None if shuffled is None else shuffled.map.value, "n": change.n, "data": read.dataset.name,
             }
     return parts
 
 
-def _gains(figures: Mapping[str, Mapping[str, Any]]) -> Plain:
+def _gains(figures: Mapping[str, MapFigure]) -> Plain:
     gains: dict[str, object] = {}
     for name in FAITHFUL:
         found = figures.get(name)
         if found is None:
             continue
         sign = 1 if FIGURES[name] == "higher" else -1
-        best = max(found["baselines"], key=lambda blind: sign * found["baselines"][blind]["value"])
-        gap = found["minus"][best]
-        if gap["low"] is not None:
-            gains[name] = sign * gap["value"]
-            gains[f"{name}_interval"] = sorted((sign * gap["low"], sign * gap["high"]))
+        beaten = zip(found.baselines.in_order, found.minus.in_order, strict=True)
+        gap = max(beaten, key=lambda pair: sign * (pair[0].value or 0.0))[1]
+        if gap.interval is not None and gap.value is not None:
+            gains[name] = sign * gap.value
+            gains[f"{name}_interval"] = sorted(sign * end for end in gap.interval)
     return gains
 
 

@@ -1,4 +1,4 @@
-"""What others read of a scorecard, as types: a field that is misspelt here or lacking there is an error, not a lost figure."""
+"""A scorecard as types: a field that is misspelt where it is read or lacking in the file is an error, not a lost figure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from storyxai.errors import TableError
+from storyxai.provenance import read_as
 from storyxai.types import FindingCurves
 
-__all__ = ["Baseline", "Figure", "FindingScores", "JudgedOn", "ModelScores", "ReportScores", "ScoresRead", "read_scores"]
+__all__ = [
+    "NOT_KNOWN", "Baseline", "Difference", "Figure", "FindingScores", "JudgedOn", "MaskScores", "MeanFigure", "ModelScores",
+    "NumberedFigure", "ReportScores", "ScoresRead", "SpeedsRead", "ToldFinding", "read_scores",
+]
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,8 @@ class Figure:
     """A value with its interval; None where the data cannot say."""
 
     value: float | None
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -27,43 +30,254 @@ class Figure:
         return None if self.low is None or self.high is None else (self.low, self.high)
 
 
+NOT_KNOWN = Figure(None)
+
+@dataclass(frozen=True)
+class NumberedFigure(Figure):
+    """A figure of so many images."""
+
+    images: int = field(kw_only=True)
+
+
 @dataclass(frozen=True)
 class MeanFigure(Figure):
-    """A mean over so many findings."""
+    """A mean over the named findings."""
 
-    finding_count: int
+    findings: tuple[str, ...] = field(kw_only=True)
+    images: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Conformal:
+    """How often a finding's conformal sets hold the answer, in each class apart, and how often they hold one answer."""
+
+    level: float
+    present_n: int
+    absent_n: int
+    present_coverage: float | None
+    absent_coverage: float | None
+    single_share: float | None
+    present_estimate: Figure | None = None
+    absent_estimate: Figure | None = None
+
+    @property
+    def covered(self) -> tuple[tuple[Figure, int], ...]:
+        """The coverage of those that have it and of those that have it not, each with its n."""
+        return (
+            (self.present_estimate or Figure(self.present_coverage), self.present_n),
+            (self.absent_estimate or Figure(self.absent_coverage), self.absent_n),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FindingScores:
-    """How one finding was told apart, on n images of which `positives` have it."""
+    """How one finding was told apart, on n images of which `positives` have it; `rare`: too few cases for a mean."""
 
     finding: str
     n: int
     positives: int
+    rare: bool
     auroc: Figure
     average_precision: Figure
+    brier: Figure | None
     ece: Figure | None
+    ece_floor: float | None
     sensitivity: Figure | None
     specificity: Figure | None
     threshold: float | None
+    temperature: float | None = None
+    conformal: Conformal | None = None
     curve: FindingCurves | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GroupScores:
-    """One group of people or images."""
+    """One group of people or images; `mean_auroc` and its difference from all others are over `findings`."""
 
     attribute: str
     group: str
     images: int
     patients: int
-    mean_auroc_all: MeanFigure | None
+    findings: tuple[str, ...]
+    mean_auroc: Figure
+    minus_others: Figure
+    dice: Mapping[str, Figure]
+    mean_auroc_all: MeanFigure | None = None
 
 
 @dataclass(frozen=True)
+class DiceQuantile:
+    """The Dice below which that share of the images lies."""
+
+    share: float
+    dice: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskScores:
-    """How one structure's outline fits."""
+    """How one structure's outline fits, with the distances that were measured."""
+
+    mask: str
+    images: int
+    patients: int
+    dice: Figure
+    quantiles: tuple[DiceQuantile, ...]
+    distances: Mapping[str, NumberedFigure] = field(default_factory=dict)
+
+    @property
+    def dice_at(self) -> dict[float, float]:
+        """The Dice by share of the images below it."""
+        return {one.share: one.dice for one in self.quantiles}
+
+
+@dataclass(frozen=True)
+class BoxPrecision:
+    """Average precision of boxes that count as met from this IoU on."""
+
+    iou: float
+    average_precision: Figure
+
+
+@dataclass(frozen=True)
+class FreeResponse:
+    """The share of boxes met at so many false alarms an image."""
+
+    false_alarms_per_image: float
+    share_hit: Figure
+
+
+class BoxScores(msgspec.Struct, frozen=True):
+    """Where one finding's boxes fall, on the images that were searched."""
+
+    finding: str
+    images: int
+    boxes: int
+    hit_rate: Figure
+    top_box_iou: Figure
+    by_iou: tuple[BoxPrecision, ...]
+    free_response: tuple[FreeResponse, ...] = msgspec.field(name="free_response_iou_0.3")
+
+
+@dataclass(frozen=True)
+class ReportFigures:
+    """How reports name findings, and how like the reference reports their words are; or differences of these."""
+
+    finding_f1_micro: Figure
+    finding_f1_macro: Figure
+    label_f1_micro: Figure
+    bleu_1: Figure
+    bleu_2: Figure
+    bleu_3: Figure
+    bleu_4: Figure
+    rouge_l: Figure
+    cider: Figure
+
+    @property
+    def in_order(self) -> tuple[Figure, ...]:
+        """All of them in the order of the fields."""
+        words = self.bleu_1, self.bleu_2, self.bleu_3, self.bleu_4, self.rouge_l, self.cider
+        return (self.finding_f1_micro, self.finding_f1_macro, self.label_f1_micro, *words)
+
+
+@dataclass(frozen=True)
+class ReportScores(ReportFigures):
+    """How so many reports, of which `distinct_reports` differ, do beside the reference reports."""
+
+    images: int
+    distinct_reports: int
+
+
+class TierScores(msgspec.Struct, frozen=True):
+    """How often one tier is told of images with the finding and without it, and how often it is there where it is told."""
+
+    tier: str
+    with_it: NumberedFigure = msgspec.field(name="with")
+    without_it: NumberedFigure = msgspec.field(name="without")
+    have: NumberedFigure
+
+
+@dataclass(frozen=True)
+class ToldFinding:
+    """How often each tier of one finding is told."""
+
+    finding: str
+    tiers: tuple[TierScores, ...]
+
+
+@dataclass(frozen=True)
+class ToldScores:
+    """What readers are told: over whole images, and by finding and tier."""
+
+    nothing_named: NumberedFigure
+    right_named: NumberedFigure
+    named_have: NumberedFigure
+    named: NumberedFigure
+    cannot_tell: NumberedFigure
+    findings: tuple[ToldFinding, ...]
+
+
+@dataclass(frozen=True)
+class ReliabilityPoint:
+    """A bin of n cells: the mean probability said and the share that has the finding."""
+
+    probability: float
+    frequency: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnFigure(NumberedFigure):
+    """A figure that another package brings, of one finding or ("") of all."""
+
+    metric: str
+    finding: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelScores:
+    """What one model reaches. What scorecards of before do not hold is None or empty."""
+
+    name: str
+    role: str
+    images: int
+    calibrated: bool
+    facts: Mapping[str, object]
+    findings: tuple[FindingScores, ...]
+    mean_auroc: MeanFigure | None
+    reliability: tuple[ReliabilityPoint, ...]
+    masks: tuple[MaskScores, ...]
+    detection: tuple[BoxScores, ...]
+    reports: ReportScores | None
+    subgroups: tuple[GroupScores, ...]
+    mean_auroc_all: MeanFigure | None = None
+    told: ToldScores | None = None
+    own_metrics: tuple[OwnFigure, ...] = ()
+
+    @property
+    def stated(self) -> tuple[FindingScores, ...]:
+        """The findings for which an image with a label was scored."""
+        return tuple(one for one in self.findings if one.n)
+
+    @property
+    def by_finding(self) -> dict[str, FindingScores]:
+        """What was judged of each finding, by its name."""
+        return {one.finding: one for one in self.findings}
+
+
+@dataclass(frozen=True)
+class FindingGap:
+    """How much better a student ranks one finding than another model, on n images that both scored."""
+
+    finding: str
+    n: int
+    positives: int
+    auroc: Figure
+
+
+@dataclass(frozen=True)
+class MaskGap:
+    """How much better a student's outlines of one structure fit."""
 
     mask: str
     images: int
@@ -71,49 +285,76 @@ class MaskScores:
 
 
 @dataclass(frozen=True)
-class ReportScores:
-    """How reports name the findings of the reference reports."""
+class BoxGap:
+    """How much better a student's best box of one finding lies."""
 
+    finding: str
     images: int
-    finding_f1_micro: Figure
+    hit_rate: Figure
+    top_box_iou: Figure
 
 
-@dataclass(frozen=True)
-class ModelScores:
-    """What one model reaches."""
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A student minus another model on the images and findings that both have scored."""
 
-    name: str
+    student: str
+    other: str
     role: str
-    findings: tuple[FindingScores, ...]
-    mean_auroc: Figure | None
-    masks: tuple[MaskScores, ...]
-    reports: ReportScores | None
-    subgroups: tuple[GroupScores, ...]
+    images: int
+    findings: tuple[FindingGap, ...]
+    mean_auroc: MeanFigure | None
+    masks: tuple[MaskGap, ...]
+    reports: ReportFigures | None
+    mean_auroc_all: MeanFigure | None = None
+    detection: tuple[BoxGap, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FindingPair:
-    """A student beside its teacher in one finding."""
+    """A student beside its teacher in one finding; low and high of the plain figures stand in `intervals`."""
 
     finding: str
     n: int
     correlation: float | None
     mean_probability_difference: float | None
+    kl_nats: float | None
+    decisions_equal: float | None
+    rank_correlation: float | None = None
+    decisions_kappa: float | None = None
+    map_cosine: NumberedFigure | None = None
+    intervals: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+
+    @property
+    def in_order(self) -> tuple[Figure, ...]:
+        """The plain figures with their intervals: correlations, difference of probabilities, KL, equal decisions, kappa."""
+        plain = {
+            "correlation": self.correlation,
+            "rank_correlation": self.rank_correlation,
+            "mean_probability_difference": self.mean_probability_difference,
+            "kl_nats": self.kl_nats,
+            "decisions_equal": self.decisions_equal,
+            "decisions_kappa": self.decisions_kappa,
+        }
+        return tuple(Figure(value, *self.intervals.get(name, (None, None))) for name, value in plain.items())
 
 
 @dataclass(frozen=True)
 class Pair:
     """A student beside one teacher."""
 
+    student: str
     teacher: str
     findings: tuple[FindingPair, ...]
+    feature_cka: NumberedFigure | None = None
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Reports that saw no image."""
+    """Reports that saw no image, and how they were made."""
 
     name: str
+    about: str
     reports: ReportScores | None
 
 
@@ -126,27 +367,81 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class FindingCounts:
+    """On how many images a finding is stated, on how many of how many patients as present."""
+
+    finding: str
+    n: int
+    positives: int
+    positive_patients: int
+
+
+@dataclass(frozen=True)
+class GroupCounts:
+    """How many images and patients a group has."""
+
+    group: str
+    images: int
+    patients: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class JudgedOn:
-    """The images that were judged on."""
+    """The images that were judged on. `facts` are printed as they are."""
 
     name: str
+    synthetic: bool
     images: int
-    left_out: tuple[LeftOut, ...] = field(default=())
+    patients: int
+    findings: tuple[FindingCounts, ...]
+    subgroups: Mapping[str, tuple[GroupCounts, ...]]
+    facts: Mapping[str, object]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How intervals were made, and how many positives a finding needs to enter a mean."""
+
+    bootstrap: int
+    level: float
+    min_positives: int
+    seed: int
 
 
 @dataclass(frozen=True)
 class ScoresRead:
-    """A scorecard as far as cards and summaries read it."""
+    """A scorecard as pages, cards and summaries read it."""
 
     dataset: JudgedOn
+    settings: Settings
     models: tuple[ModelScores, ...]
+    differences: tuple[Difference, ...]
     agreement: tuple[Pair, ...]
     report_baselines: tuple[Baseline, ...]
+    remedies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelSpeed:
+    """How many images a second one model looks at."""
+
+    name: str
+    images_per_second: float
+    slowest: float
+    fastest: float
+    batches: int
+    batch_size: int
+    student_times_faster: float | None = None
+
+
+@dataclass(frozen=True)
+class SpeedsRead:
+    """Measured times; they differ from run to run."""
+
+    models: tuple[ModelSpeed, ...] = ()
 
 
 def read_scores(record: Mapping[str, object]) -> ScoresRead:
     """The scorecard (`Scorecard.as_dict()`) as types. Raises: TableError naming a field that it lacks or garbles."""
-    try:
-        return msgspec.convert(record, ScoresRead)
-    except msgspec.ValidationError as error:
-        raise TableError("scorecard", f"lacks or garbles a field ({error})", mend="write it again with `evaluate`") from error
+    return read_as(ScoresRead, record, "scorecard", mend="write it again with `evaluate`")
