@@ -4,7 +4,10 @@ The same films (pictures of a folder as DICOM, else phantoms) are told by `story
 `storyxai serve-dicom`, which tells them with the same student and sends its answers by C-STORE to a place of its own. Both are
 timed from the start of their command: the node until the place has its last answer. Then one study is exported in every form.
 With `--answer nowhere` the node makes its objects and sends them to nobody; with `--no-pdf` it prints no page among them.
-Sender, place and node share the machine. The processor time of each side, with its children, is told too.
+Sender, place and node share the machine; the place is dcmtk's storescp, which takes every object and keeps none, where it is
+installed, else one of pynetdicom. The processor time of each side, with its children, is told too, and of which parts of
+the node; `beside_processor` is that of the sender, the place and this program's looking, which is not the node's. Memory is
+the proportional set size of the node and all that it started, looked at once a second: a page that several share counts once.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import signal
 import statistics
 import subprocess
@@ -19,7 +23,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "node"))
@@ -27,12 +32,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "node"))
 import msgspec
 from kills import tree_mib, tree_seconds
 from node_films import filmed
-from node_hospital import place, send_files
+from node_hospital import ANSWERS, place, send_files
+from node_tools import associate
 from orthanc import free_port
 
 from storyxai.imaging.read import find_images
 from storyxai.programs.export import export_study
 
+STORESCP = shutil.which("storescp")
 MODULE = [sys.executable, "-m", "storyxai"]
 
 
@@ -47,6 +54,9 @@ class Measured(msgspec.Struct):
     node_seconds: float
     tell_processor: float
     node_processor: float
+    node_parts: dict[str, float]
+    beside_processor: float
+    place: str
     share: float
     answers: int
     node_mib: float
@@ -68,11 +78,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         films = make_films(Path(home) / "films", given.films, given.images)
         tell_seconds, tell_processor = timed_tell(Path(home))
-        node_seconds, node_processor, answers, memory = timed_node(Path(home), films, given)
+        node_seconds, parts, answers, memory = timed_node(Path(home), films, given)
+        beside = parts.pop("beside")
         export_seconds = timed_export(Path(home))
     found = Measured(
         len(films), given.workers, given.answer, given.pdf, round(tell_seconds, 1), round(node_seconds, 1),
-        round(tell_processor, 1), round(node_processor, 1), round(tell_seconds / node_seconds, 3), answers, round(memory),
+        round(tell_processor, 1), round(sum(parts.values()), 1), parts, beside,
+        "storescp" if STORESCP else "pynetdicom", round(tell_seconds / node_seconds, 3), answers, round(memory),
         round(export_seconds, 2), round(load, 1),
     )
     text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
@@ -106,32 +118,62 @@ def timed_tell(home: Path) -> tuple[float, float]:
     return time.monotonic() - began, _children() - before
 
 
-def timed_node(home: Path, films: Sequence[Path], given: argparse.Namespace) -> tuple[float, float, int, float]:
-    """Seconds, seconds of the processor, objects that were answered, and the node's memory at most, in MiB."""
-    port, memory = free_port(), 0.0
-    with place() as there:
+def timed_node(home: Path, films: Sequence[Path], given: argparse.Namespace) -> tuple[float, dict[str, float], int, float]:
+    """Seconds, seconds of the processor by part, objects that were answered, and the node's memory at most, in MiB."""
+    port, memory, own = free_port(), 0.0, time.process_time()
+    answered = home / "queue" / "answered"
+    with answers_place() as (place_port, place_pid):
         (home / "node.toml").write_text(
             f'[receive]\ncalling_titles = ["SENDER"]\nport = {port}\ncomplete_on_release = true\n'
             "most_objects_per_minute = 100000\n[queue]\nleast_free_mib = 0\n"
             f'[tell]\nworkers = {given.workers}\n[answer]\nto = "{given.answer}"\npdf = {str(given.pdf).lower()}\n'
-            f'[answer.dicom]\ntitle = "PLACE"\nhost = "127.0.0.1"\nport = {there.port}\n', encoding="utf-8",
+            f'[answer.dicom]\ntitle = "PLACE"\nhost = "127.0.0.1"\nport = {place_port}\n', encoding="utf-8",
         )  # fmt: skip
-        began = time.monotonic()
+        began = time.time()
         with (home / "node.out").open("wb") as out:
             node = subprocess.Popen([*MODULE, "serve-dicom", str(home / "node.toml")], stderr=out)
         sender = threading.Thread(target=send_files, args=(port, films))
         sender.start()
-        answered = home / "queue" / "answered"
         while not answered.is_dir() or len(list(answered.iterdir())) < len(films):
             memory = max(memory, tree_mib(node.pid))
             if node.poll() is not None:
                 raise SystemExit((home / "node.out").read_text(errors="replace"))
-            time.sleep(0.5)
-        ended, spent = there.last or time.monotonic(), tree_seconds(node.pid)
+            time.sleep(1.0)
+        spent = parts_seconds(node.pid)
+        spent["beside"] = round(time.process_time() - own + (tree_seconds(place_pid) if place_pid else 0.0), 1)
         node.send_signal(signal.SIGTERM)
         node.wait(60)
         sender.join()
-        return ended - began, spent, sum(there.came.values()), memory
+    ended = answered.stat().st_mtime  # its last study was moved there
+    return ended - began, spent, len(list(answered.glob("*/objects/*/*.dcm"))) * (given.answer == "dicom"), memory
+
+
+@contextmanager
+def answers_place() -> Iterator[tuple[int, int]]:
+    """The port of a place that takes answers, and its process where it has one of its own, else 0."""
+    if STORESCP is None:
+        with place() as there:
+            yield there.port, 0
+        return
+    port = free_port()
+    taking = subprocess.Popen([STORESCP, "--ignore", "--aetitle", "PLACE", str(port)], stdout=subprocess.DEVNULL)
+    try:
+        while not (trial := associate(port, [(ANSWERS[0], "1.2.840.10008.1.2.1")])).is_established:
+            time.sleep(0.1)
+        trial.release()
+        yield port, taking.pid
+    finally:
+        taking.terminate()
+        taking.wait(60)
+
+
+def parts_seconds(pid: int) -> dict[str, float]:
+    """Seconds of the processor of the node's own process, of its browser and of those who tell (with what forks them)."""
+    children = [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
+    browsers = [one for one in children if b"python" not in Path(f"/proc/{one}/cmdline").read_bytes().partition(b"\0")[0]]
+    spent = {"browser": sum(map(tree_seconds, browsers)), "tellers": sum(map(tree_seconds, {*children} - {*browsers}))}
+    spent["node"] = tree_seconds(pid) - sum(spent.values())
+    return {name: round(seconds, 1) for name, seconds in spent.items()}
 
 
 def timed_export(home: Path) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 pytest.importorskip("highdicom", reason="highdicom absent: install storyxai[hospital]")
 pytest.importorskip("fhir.resources", reason="fhir.resources absent: install storyxai[hospital]")
+
+from pydicom import dcmread
 
 from evidence_example import example_evidence
 from storyxai import cli
@@ -131,11 +134,42 @@ def test_without_the_pdf_every_other_object_is_the_same(
     assert "no PDF of the clinician's page: none was asked for" in done.remarks
 
 
+def test_the_page_that_was_found_sound_is_the_one_whose_pdf_goes_out(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Printing begins before the study is verified: what was printed of other bytes is not used."""
+    monkeypatch.setenv(VARIABLE, "true")
+    page, printed = study / "clinician.html", list[bytes]()
+    sound = page.read_bytes()
+
+    def pdf(given: bytes) -> bytes:
+        page.write_bytes(sound)  # what is verified is another page than the one that is printed
+        printed.append(given)
+        return b"%PDF of " + (b"what was sound" if given == sound else b"another page")
+
+    for first in (sound, b"another page"):
+        page.write_bytes(first)
+        monkeypatch.setattr("storyxai.programs.export.verify_held", lambda study: _when(printed, study))
+        export_study(study, tmp_path / f"out-{len(first)}", to="dicom", making=Making(pdf=pdf))
+        assert printed == list(dict.fromkeys([first, sound]))
+        printed.clear()
+        written = dcmread(tmp_path / f"out-{len(first)}" / "clinician.dcm").EncapsulatedDocument
+        assert written.rstrip(b"\0") == b"%PDF of what was sound"
+
+
+def _when(printed: list[bytes], study: Path) -> verifying.Held:
+    """What is found of the study once its page has been printed."""
+    ends = time.monotonic() + 60
+    while not printed and time.monotonic() < ends:
+        time.sleep(0.01)
+    return verifying.verify_held(study)
+
+
 def test_all_forms_are_written_at_once_each_as_it_is_alone(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked, verify = list[Path](), verifying.verify
-    monkeypatch.setattr("storyxai.programs.export.verify", lambda study, **more: looked.append(study) or verify(study, **more))
+    looked, whole = list[Path](), verifying.verify_held
+    monkeypatch.setattr("storyxai.programs.export.verify_held", lambda study: looked.append(study) or whole(study))
     done = export_study(study, tmp_path / "all", to="all")
     assert len(looked) == 1 and {name.partition("/")[0] for name in done.files} == set(FORMS)
     for form in FORMS:

@@ -840,6 +840,7 @@ def _node() -> Any:
     if find_spec("pynetdicom") is None:
         mend = 'install it with: pip install "storyxai[hospital]"'
         raise InputError("the node", "needs pynetdicom, which is not installed", mend=mend)
+    import_module("storyxai.node.workers").import_ahead(["storyxai.node.ahead"])  # beside the node's own imports
     return import_module("storyxai.node.serve")
 
 

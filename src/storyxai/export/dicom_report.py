@@ -8,6 +8,7 @@ explanation"). Source: PS3.16 TID 1500, 1410, 1501, 4019.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,13 @@ from storyxai.export.hospital import (
     derive_uid,
     own_code,
 )
+from storyxai.modalities.contract import Code
 from storyxai.types import RESEARCH_USE, Array, Box, Finding
 
 __all__ = ["box_line", "coded", "evaluations", "figures", "report_content"]
 
 _SIX_DIGITS = "{:.6g}"
+NO_UNITS = Named(Code("1", "UCUM"), "no units")
 
 
 def report_content(export: Export, reference: Any, maps: Sequence[Any]) -> Any:
@@ -60,8 +63,9 @@ def box_line(box: Box) -> Array:
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], dtype=np.float32)
 
 
+@lru_cache(maxsize=512)
 def coded(named: Named) -> Any:
-    """The concept as highdicom writes it."""
+    """The concept as highdicom writes it: made once, for nothing changes it and a report holds the same ones many times."""
     import highdicom as hd
 
     return hd.sr.CodedConcept(named.code.value, named.code.scheme, named.meaning)
@@ -142,7 +146,7 @@ def _comment(text: str) -> Any:
 def _measured(name: Named, value: float) -> Any:
     import highdicom as hd
 
-    return hd.sr.Measurement(coded(name), float(_SIX_DIGITS.format(value)), hd.sr.CodedConcept("1", "UCUM", "no units"))
+    return hd.sr.Measurement(coded(name), float(_SIX_DIGITS.format(value)), coded(NO_UNITS))
 
 
 def _tracking(export: Export, kind: str, name: str) -> Any:

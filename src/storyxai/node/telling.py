@@ -11,8 +11,8 @@ from storyxai.explain.contract import ExplainedModel
 from storyxai.imaging.dicom_file import is_dicom
 from storyxai.node.press import Press
 from storyxai.node.workers import Outcome, RefusedFilm, ToldFilm
-from storyxai.programs.export import Making, export_study
-from storyxai.programs.log import subject_of
+from storyxai.programs.export import Making, export_held
+from storyxai.programs.log import subject_in
 from storyxai.programs.models import open_model
 from storyxai.programs.tell import TellOptions, tell_one
 
@@ -52,10 +52,10 @@ class StudyTeller:
         page = done.folder / PAGE
         printed = press.begin(page.read_bytes()) if self.pdf and page.is_file() else None
         making = Making(done.written, None if printed is None else lambda _: printed())
-        exported = export_study(done.folder, objects, to="dicom", source=source, making=making)
+        exported, evidence = export_held(done.folder, objects, to="dicom", source=source, making=making)
         if not exported.files:
             raise OutputError(str(objects), "is empty", mend="report this: an export without objects")
-        about = subject_of(done.folder)
+        about = subject_in(evidence)
         return ToldFilm(
             film.name, about.study, about.evidence_sha256, about.model, about.weights_sha256, about.software, objects.name
         )

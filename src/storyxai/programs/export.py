@@ -5,9 +5,10 @@ The study is verified before anything leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,16 +22,18 @@ from storyxai.export.pdf import find_browser, render_pdf
 from storyxai.files import replace_files
 from storyxai.programs.places import output_folder
 from storyxai.programs.release import released_as
-from storyxai.programs.verify import verify, verify_told
+from storyxai.programs.verify import verify_held, verify_told
 from storyxai.provenance import sha256_bytes
 from storyxai.story.audiences.registry import find_audience
 from storyxai.story.documents import DOCUMENTS, fill_document, render_document_json, render_document_markdown
 from storyxai.types import Evidence
 
-__all__ = ["ALL", "FORMS", "Exported", "Making", "export_study"]
+__all__ = ["ALL", "FORMS", "Exported", "Making", "export_held", "export_study"]
 
 ALL: Final = "all"
 """Asks for every form, each in a folder of its name."""
+PRINTED: Final = "clinician"
+"""The page that goes along as PDF."""
 MOST_SOURCE_BYTES = 1 << 30
 
 
@@ -70,11 +73,18 @@ def export_study(study: Path, out: Path, *, to: str, source: Path | None = None,
     Raises: UnknownNameError for another form; ArchiveError for what is no sound study; InputError where the source is
     another film or a package is missing; OutputError.
     """
+    return export_held(study, out, to=to, source=source, making=making)[0]
+
+
+def export_held(
+    study: Path, out: Path, *, to: str, source: Path | None = None, making: Making | None = None
+) -> tuple[Exported, Evidence]:
+    """As `export_study`, with the evidence that was exported: who goes on with it need not read it again."""
     if to not in (*FORMS, ALL):
         raise UnknownNameError("form", to, (*FORMS, ALL))
-    making = making or Making()
-    export = _opened(study, source, making.written)
-    made = {name: FORMS[name].make(export, making) for name in (FORMS if to == ALL else [to])}
+    with _printing(study, making or Making(), wanted=to in (ALL, "dicom")) as making:
+        export = _opened(study, source, making.written)
+        made = {name: FORMS[name].make(export, making) for name in (FORMS if to == ALL else [to])}
     objects = [name for name in made if FORMS[name].is_object]
     for name in objects:
         _require_no_others(out / name if to == ALL else out, made[name][0])
@@ -84,16 +94,40 @@ def export_study(study: Path, out: Path, *, to: str, source: Path | None = None,
     with output_folder(out):
         replace_files(out, files)
     remarks = [*(_remarks(export) if objects else ()), *(remark for _, said in made.values() for remark in said)]
-    return Exported(out, tuple(files), tuple(dict.fromkeys(remarks)))
+    return Exported(out, tuple(files), tuple(dict.fromkeys(remarks))), export.evidence
+
+
+@contextmanager
+def _printing(study: Path, making: Making, *, wanted: bool) -> Iterator[Making]:
+    """Begin to print the clinician's page: a browser does so on another core while the study is verified.
+
+    What comes of it is used for the very page that was found sound, and for nothing where none was.
+    """
+    path, pdf = study / f"{PRINTED}.html", making.pdf
+    if pdf is None or not wanted or not path.is_file() or not _has_browser():
+        yield making
+        return
+    page = path.read_bytes()
+    with ThreadPoolExecutor(1) as beside:
+        begun = beside.submit(pdf, page)
+        yield replace(making, pdf=lambda sound: begun.result() if sound == page else pdf(sound))
+
+
+def _has_browser() -> bool:
+    try:
+        return bool(find_browser())
+    except InputError:
+        return False
 
 
 def _opened(study: Path, source: Path | None, written: Mapping[str, str] | None = None) -> Export:
     """The study, verified, with the film that it was told from."""
-    found = verify(study) if written is None else verify_told(study, written)
+    held = verify_held(study) if written is None else verify_told(study, written)
+    found = held.verified
     if found.problems:
         why = f"does not hold together ({found.problems[0]})"
         raise ArchiveError(str(study), why, mend="tell the study again; nothing was exported")
-    evidence = read_archive(study)
+    evidence = held.evidence or read_archive(study)
     pages = {name.removesuffix(".html"): (study / name).read_bytes() for name in found.pages}
     release = released_as(study)
     open_pages = {name: page for name, page in pages.items() if release is not None or not find_audience(name).signed}
@@ -116,17 +150,16 @@ def _film(path: Path, evidence: Evidence) -> Source:
 
 
 def _dicom(export: Export, making: Making) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    page = export.pages.get("clinician")
+    page, pdf = export.pages.get(PRINTED), making.pdf
     if page is None:
         return dicom_files(export), ("no clinician's page was told: no PDF",)
-    if making.pdf is None:
+    if pdf is None:
         return dicom_files(export), ("no PDF of the clinician's page: none was asked for",)
     try:
         find_browser()
     except InputError as error:
         return dicom_files(export), (f"no PDF of the clinician's page: it {error.why}",)
-    with ThreadPoolExecutor(1) as beside:  # a browser prints on another core while the other objects are made
-        return dicom_files(export, page_pdf=beside.submit(making.pdf, page).result), ()
+    return dicom_files(export, page_pdf=lambda: pdf(page)), ()
 
 
 def _fhir(export: Export, _: Making) -> tuple[dict[str, bytes], tuple[str, ...]]:

@@ -19,9 +19,10 @@ from storyxai.programs.release import Released
 from storyxai.programs.tell import NotTold, Told
 from storyxai.programs.verify import Verified
 from storyxai.provenance import sha256_file
+from storyxai.types import Evidence
 
 __all__ = ["LogChoice", "log_exported", "log_refusal", "log_released", "log_told", "log_verified", "look_at_log", "open_log",
-           "subject_of"]  # fmt: skip
+           "subject_in", "subject_of"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,11 @@ def subject_of(study: Path) -> Entry:
 
     Raises: ArchiveError for what is no study.
     """
-    evidence = read_archive(study)
+    return subject_in(read_archive(study))
+
+
+def subject_in(evidence: Evidence) -> Entry:
+    """As `subject_of`, of a study's evidence."""
     model = evidence.model
     return Entry(
         "", study=evidence.prediction.study_id, evidence_sha256=record_sha256(as_record(evidence)),

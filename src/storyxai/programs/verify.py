@@ -26,7 +26,7 @@ from storyxai.story.citations import check_page, contradictions, story_of_page
 from storyxai.story.tell import tell as tell_story
 from storyxai.types import Evidence, Story
 
-__all__ = ["Verified", "studies_in", "verify", "verify_any", "verify_told"]
+__all__ = ["Held", "Verified", "studies_in", "verify", "verify_any", "verify_held", "verify_told"]
 
 DRAWN_BY = ("storyxai", "numpy", "scipy", "pillow")
 """Packages that change a page's bytes: pictures are packed by other code than ours."""
@@ -51,6 +51,14 @@ class _Page:
     problems: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Held:
+    """What was found of a study, and the evidence that its pages were held against; None where there is a problem with it."""
+
+    verified: Verified
+    evidence: Evidence | None
+
+
 def verify(folder: Path, *, seal_key: Path | None = None) -> Verified:
     """What a fresh look at the files of one study finds.
 
@@ -59,6 +67,11 @@ def verify(folder: Path, *, seal_key: Path | None = None) -> Verified:
     Evidence that was altered and told anew agrees with itself: only a seal made with the key in `seal_key` shows that.
     Raises: ArchiveError when there is no evidence in `folder`; InputError for a key that cannot be used.
     """
+    return verify_held(folder, seal_key=seal_key).verified
+
+
+def verify_held(folder: Path, *, seal_key: Path | None = None) -> Held:
+    """As `verify`, with the evidence: who goes on with it need not read it again."""
     key = None if seal_key is None else read_key(seal_key)
     if not (folder / EVIDENCE_NAME).is_file():
         raise ArchiveError(str(folder), "holds no evidence.json", mend="name a study's folder that `tell` wrote")
@@ -81,10 +94,10 @@ def verify(folder: Path, *, seal_key: Path | None = None) -> Verified:
     problems += [] if record is None else _rewording_problems(folder, record)
     problems += [] if key is None else check_seal(folder, key)
     sentences = sum(len(section.sentences) for story in stories for section in story.sections)
-    return Verified(folder, tuple(page.name for page in pages), sentences, tuple(problems))
+    return Held(Verified(folder, tuple(page.name for page in pages), sentences, tuple(problems)), evidence)
 
 
-def verify_told(folder: Path, written: Mapping[str, str]) -> Verified:
+def verify_told(folder: Path, written: Mapping[str, str]) -> Held:
     """What `verify` finds in a study that this very process has just told.
 
     `written` are its files by name with their SHA-256 (`Told.written`). Where they, and no other pages, lie in the folder as
@@ -94,12 +107,13 @@ def verify_told(folder: Path, written: Mapping[str, str]) -> Verified:
     pages = [name for name in known_audiences() if f"{name}.html" in written]
     lie_here = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
     if not pages or lie_here != set(written) or any(sha256_file(folder / name) != written[name] for name in written):
-        return verify(folder)
-    proofs = _proofs(folder, [f"{name}.html" for name in pages], read_archive(folder))
+        return verify_held(folder)
+    evidence = read_archive(folder)
+    proofs = _proofs(folder, [f"{name}.html" for name in pages], evidence)
     problems = [f"{name}: {problem}" for name, proof in proofs for problem in proof.problems]
     problems += contradictions_read([proof for _, proof in proofs])
     sentences = sum(len(proof.page.said) for _, proof in proofs)
-    return Verified(folder, tuple(name for name, _ in proofs), sentences, tuple(problems))
+    return Held(Verified(folder, tuple(name for name, _ in proofs), sentences, tuple(problems)), evidence)
 
 
 def studies_in(folders: Iterable[Path]) -> list[Path]:

@@ -187,7 +187,13 @@ def _value_problems(path: str, value: Any, lexicon: Lexicon) -> Iterator[str]:
         yield f"states {str(value)[:80]} where {path} is {str(meant)[:80]}"
 
 
-def _cell_problems(path: str, text: str, lexicon: Lexicon) -> Iterator[str]:
+def _cell_problems(path: str, text: str, lexicon: Lexicon) -> tuple[str, ...]:
+    if (path, text) not in lexicon.cells:
+        lexicon.cells[path, text] = tuple(_misprints(path, text, lexicon))
+    return lexicon.cells[path, text]
+
+
+def _misprints(path: str, text: str, lexicon: Lexicon) -> Iterator[str]:
     try:
         value = resolve(lexicon.record, path)
     except CitationError as error:

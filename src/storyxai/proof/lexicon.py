@@ -128,6 +128,11 @@ class Lexicon:
         """Every text that pages say around their stories."""
         return tuple(strings_in(msgspec.to_builtins(self.labels)))
 
+    @cached_property
+    def cells(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """What was found of each cell looked at, by its path and its text: many stand on several pages of a study."""
+        return {}
+
     def table(self, name: str, value: object) -> str:
         """`value` by one of the language's tables, as it is where the table lacks it."""
         return self.file.word(name, str(value))

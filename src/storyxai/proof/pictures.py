@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,20 @@ MAP_ALIKE: Final = 0.97
 """Correlation of a drawn map with the one on record, at least."""
 MOST_PIXELS: Final = 64_000_000
 
+_FILMS: WeakKeyDictionary[Evidence, dict[bytes, tuple[str, ...]]] = WeakKeyDictionary()
+_MAPS: WeakKeyDictionary[Evidence, dict[tuple[str, str, bytes], bool]] = WeakKeyDictionary()
+"""What was found of the pictures of a study: its pages hold the same ones."""
+
 
 def picture_problems(page: Page, evidence: Evidence, lexicon: Lexicon) -> Iterator[str]:
     """What is wrong with the page's film and maps, one line each."""
     film = page.images.get(FILM)
     if film is not None:
-        yield from _film_problems(film, evidence)
+        films = _FILMS.setdefault(evidence, {})
+        if film not in films:
+            films[film] = tuple(_film_problems(film, evidence))
+        yield from films[film]
+    alike = _MAPS.setdefault(evidence, {})
     maps = {(heatmap.finding, heatmap.method): heatmap.values for heatmap in evidence.heatmaps}
     seen: set[tuple[str, str, str]] = set()
     for tile in page.tiles:
@@ -43,7 +52,10 @@ def picture_problems(page: Page, evidence: Evidence, lexicon: Lexicon) -> Iterat
             if of is None or of not in maps or (layer, *of) in seen:
                 continue
             seen.add((layer, *of))
-            if not _is_map(page.images.get(layer, b""), np.asarray(maps[of], dtype=np.float64)):
+            drawn = page.images.get(layer, b"")
+            if (*of, drawn) not in alike:
+                alike[*of, drawn] = _is_map(drawn, np.asarray(maps[of], dtype=np.float64))
+            if not alike[*of, drawn]:
                 yield f"shows another picture as the {of[1]} map of {of[0]} than the map on record"
 
 
