@@ -14,16 +14,10 @@ from hypothesis import strategies as st
 
 from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.errors import ArchiveError, CitationError, EvidenceError
-from storyxai.evidence.record import (
-    FORMAT,
-    arrays_of,
-    as_record,
-    from_record,
-    record_sha256,
-    resolve,
-    story_as_record,
-    story_from_record,
-)
+from storyxai.evidence.formats import FORMAT
+from storyxai.evidence.paths import resolve
+from storyxai.evidence.record import arrays_of, as_record, from_record, record_sha256
+from storyxai.evidence.story_record import story_as_record, story_from_record
 from storyxai.provenance import canonical_json, sha256_bytes
 from storyxai.types import Box, Check, Concept, Evidence, Finding, Section, Sentence, Story
 

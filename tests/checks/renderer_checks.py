@@ -16,7 +16,8 @@ from html.parser import HTMLParser
 import pytest
 
 from storyxai.errors import CitationError
-from storyxai.evidence.record import as_record, story_as_record
+from storyxai.evidence.record import as_record
+from storyxai.evidence.story_record import story_as_record
 from storyxai.story.citations import check_page, story_of_page
 from storyxai.types import RESEARCH_USE, Evidence, Section, Story
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from storyxai.errors import CitationError, UnknownNameError
-from storyxai.evidence.record import as_record, resolve, story_as_record
+from storyxai.evidence.paths import resolve
+from storyxai.evidence.record import as_record
+from storyxai.evidence.story_record import story_as_record
 from storyxai.story.citations import check_story, claims, contradictions
 from storyxai.types import Evidence, Section, Sentence, Story
 

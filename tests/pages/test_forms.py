@@ -12,7 +12,7 @@ import pytest
 from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import CitationError, InputError, UnknownNameError
 from storyxai.evidence.archive import as_archived
-from storyxai.evidence.record import story_as_record
+from storyxai.evidence.story_record import story_as_record
 from storyxai.export import pdf
 from storyxai.export.save import render
 from storyxai.export.story_json import render_json, story_schema

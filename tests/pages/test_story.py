@@ -15,7 +15,8 @@ from PIL import Image as Picture
 from checks.renderer_checks import PageFacts, check_renderer
 from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.errors import CitationError, UnknownNameError
-from storyxai.evidence.record import as_record, story_as_record
+from storyxai.evidence.record import as_record
+from storyxai.evidence.story_record import story_as_record
 from storyxai.pages.layout import labels_of
 from storyxai.pages.story import render_html
 from storyxai.pages.tables import TABLES, PrintedRecord, format_value, table_of

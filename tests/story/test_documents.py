@@ -12,7 +12,8 @@ import pytest
 from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import UnknownNameError
 from storyxai.evidence.archive import read_archive, write_archive
-from storyxai.evidence.record import as_record, resolve
+from storyxai.evidence.paths import resolve
+from storyxai.evidence.record import as_record
 from storyxai.pages.story import render_html
 from storyxai.programs.export import export_study
 from storyxai.story.documents import DOCUMENTS, fill_document, render_document_json, render_document_markdown

@@ -8,7 +8,8 @@ import pytest
 
 from checks.teller_checks import check_teller
 from evidence_example import example_evidence, normal_evidence
-from storyxai.evidence.record import as_record, figure_name, figure_parts
+from storyxai.evidence.paths import figure_name, figure_parts
+from storyxai.evidence.record import as_record
 from storyxai.pages.story import render_html
 from storyxai.story.citations import check_page
 from storyxai.story.tell import AUDIENCES, tell

@@ -13,7 +13,8 @@ from checks.teller_checks import check_teller
 from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.errors import ArchiveError, EvidenceError, UnknownNameError
 from storyxai.evidence.archive import read_archive, write_archive
-from storyxai.evidence.record import as_record, story_as_record
+from storyxai.evidence.record import as_record
+from storyxai.evidence.story_record import story_as_record
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
 from storyxai.proof.lexicon import Lexicon
 from storyxai.proof.printing import prints

@@ -11,23 +11,17 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import ArchiveError
-from storyxai.evidence.record import (
-    FORMAT,
-    OLD_FORMATS,
-    arrays_of,
-    as_record,
-    from_record,
-    plain_record,
-    typed_record,
-    upgraded,
-)
+from storyxai.evidence.formats import FORMAT, OLD_FORMATS, upgraded
+from storyxai.evidence.record import arrays_of, as_record, from_record, plain_record, typed_record
 from storyxai.files import replace_files
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 from storyxai.types import Evidence
@@ -40,6 +34,16 @@ MAX_JSON_BYTES, MAX_ARRAY_BYTES = 64 << 20, 8 << 30
 """What is read at most: an altered folder must not fill the memory."""
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _AGAIN = "write the folder again with `storyxai tell`"
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """How an array is stored: its shape, its hash, its packing, and the levels of a picture's grey values."""
+
+    shape: tuple[int, ...]
+    sha256: str
+    packing: str
+    levels: int = 1
 
 
 def write_archive(evidence: Evidence, folder: Path) -> Path:
@@ -131,9 +135,10 @@ def read_record(folder: Path) -> dict[str, object]:
     return record
 
 
-def _read_arrays(path: Path, items: Mapping[str, Any], *, all_of_them: bool = True) -> dict[str, NDArray[Any]]:
+def _read_arrays(path: Path, listed: Mapping[str, object], *, all_of_them: bool = True) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     try:
+        items = msgspec.convert(listed, dict[str, _Stored])
         with zipfile.ZipFile(path) as file:
             if sum(entry.file_size for entry in file.infolist()) > MAX_ARRAY_BYTES:
                 raise ArchiveError(str(path), f"unpacks to more than {MAX_ARRAY_BYTES >> 30} GiB", mend=_AGAIN)
@@ -143,7 +148,7 @@ def _read_arrays(path: Path, items: Mapping[str, Any], *, all_of_them: bool = Tr
                 raise ArchiveError(str(path), f"does not hold the arrays of evidence.json ({odd})", mend=_AGAIN)
             for name, how in items.items():
                 entry = file.read(f"{name}.npy")
-                if sha256_bytes(entry) != how["sha256"]:
+                if sha256_bytes(entry) != how.sha256:
                     raise ArchiveError(str(path), f"array {name} was altered: its SHA-256 differs", mend=_AGAIN)
                 arrays[name] = _unpacked(np.lib.format.read_array(io.BytesIO(entry), allow_pickle=False), how)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -163,13 +168,12 @@ def _packed(name: str, array: NDArray[Any]) -> tuple[NDArray[Any], dict[str, obj
     return np.ascontiguousarray(array, dtype=np.float32), {"packing": "plain"}
 
 
-def _unpacked(raw: NDArray[Any], how: Mapping[str, Any]) -> NDArray[Any]:
-    shape = tuple(int(side) for side in how["shape"])
-    if how["packing"] == "bits":
-        return np.unpackbits(raw, count=int(np.prod(shape))).astype(np.bool_).reshape(shape)
-    if how["packing"] == "levels":
-        return _from_levels(raw, int(how["levels"])).reshape(shape)
-    return np.asarray(raw, dtype=np.float32).reshape(shape)
+def _unpacked(raw: NDArray[Any], how: _Stored) -> NDArray[Any]:
+    if how.packing == "bits":
+        return np.unpackbits(raw, count=int(np.prod(how.shape))).astype(np.bool_).reshape(how.shape)
+    if how.packing == "levels":
+        return _from_levels(raw, how.levels).reshape(how.shape)
+    return np.asarray(raw, dtype=np.float32).reshape(how.shape)
 
 
 def _from_levels(steps: NDArray[Any], levels: int) -> NDArray[Any]:

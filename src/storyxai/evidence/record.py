@@ -1,4 +1,4 @@
-"""Evidence and stories as plain nested dicts with stable named paths: what stories cite and what archives hold.
+"""Evidence as plain nested dicts with stable named paths: what stories cite and what archives hold.
 
 A path is the keys joined by dots ("findings.Mass.probability", "boxes.Mass.0.width"); `evidence.schema` says which
 there are. The record is exactly what evidence.json says: floats have six significant digits, keys are sorted, so that a
@@ -19,7 +19,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.errors import ArchiveError, CitationError, EvidenceError
+from storyxai.errors import ArchiveError, EvidenceError
+from storyxai.evidence.formats import FORMAT, NOTICES, upgraded
+from storyxai.evidence.paths import figure_name
 from storyxai.evidence.schema import (
     BesideRecord,
     BoxRecord,
@@ -43,7 +45,7 @@ from storyxai.evidence.schema import (
     WhatIfRecord,
 )
 from storyxai.imaging.notes import noted
-from storyxai.modalities.registry import modality_named, with_outlines
+from storyxai.modalities.registry import modality_named
 from storyxai.provenance import canonical_json, read_provenance, sha256_bytes
 from storyxai.types import (
     LIKELY,
@@ -62,47 +64,28 @@ from storyxai.types import (
     Note,
     Prediction,
     Remark,
-    Section,
-    Sentence,
     SmallestChange,
-    Story,
     Tier,
     doubts_of,
     named_findings,
 )
 
 __all__ = [
-    "BOXED",
-    "FORMAT",
-    "NOTICES",
     "arrays_of",
     "as_record",
     "digits_apart",
-    "figure_name",
-    "figure_parts",
     "from_record",
     "plain_record",
     "record_sha256",
-    "resolve",
-    "story_as_record",
-    "story_from_record",
     "typed_record",
-    "upgraded",
 ]
 
-FORMAT = "storyxai-evidence/4"
-OLD_FORMATS = ("storyxai-evidence/1", "storyxai-evidence/2", "storyxai-evidence/3")
-"""What is written, and what is read beside it."""
 _AGAIN = "write the folder again with `storyxai tell`"
 MOST_DIGITS = 6
 """Decimals that are printed at most: the record keeps six significant digits."""
-BOXED = "box"
-"""How counterfactuals call the strongest box of their finding, where a structure has its name."""
 WHOLE_IMAGE, ALL_METHODS = "image", "all"
 """Keys that stand for an empty `finding` and an empty `method`."""
 
-NOTICES: Mapping[str, str] = {name: name for name in ("research_use", "advice", "prior", "sign_off", "frame")}
-"""What holds for every record: fixed statements that stories may cite, by the codes that a language's file words."""
 Leaf = TypeVar("Leaf")
 MODEL_FIGURES = ("agreement", "map_agreement", "subgroups", "faithfulness", "robustness", "compute")
 """Figures that a model's card should hold for the practitioner and the auditor; `gaps` names those that it lacks."""
@@ -160,82 +143,6 @@ def from_record(record: Mapping[str, object], arrays: Mapping[str, NDArray[Any]]
         raise ArchiveError("evidence", why, mend=_AGAIN) from error
 
 
-def upgraded(record: Mapping[str, object]) -> Mapping[str, object]:
-    """The record as this format writes it: the words of an older one stand as remarks of its own words.
-
-    The oldest kept the gaps of the card under "gaps", and no others. What is derived and an older record lacks is filled in; it
-    is made anew with the evidence.
-    """
-    derived: dict[str, list[str]] = {"named": [], "doubts": []}
-    told = record.get("findings")
-    if record.get("format") not in (FORMAT, *OLD_FORMATS) or not isinstance(told, Mapping):
-        return record
-    findings = {name: {"tier": "cannot_tell", **item} for name, item in told.items()}
-    record = {**derived, **record, "findings": findings}
-    if record["format"] == FORMAT:
-        return record
-    before, model = record["format"], with_outlines(record.get("model"))
-    record = {**_with_note_remarks(record), "format": FORMAT, "model": model}
-    if before == OLD_FORMATS[-1]:
-        return record
-    if before == OLD_FORMATS[0]:
-        record = {**record, "gaps": [], "card_gaps": record.get("gaps", [])}
-    return {**_with_remarks(record), "notices": NOTICES}
-
-
-def _with_note_remarks(record: Mapping[str, object]) -> Mapping[str, object]:
-    """The record with the notes on its image as remarks: they were English words once."""
-    study = record.get("study")
-    image = study.get("image") if isinstance(study, Mapping) else None
-    if not isinstance(study, Mapping) or not isinstance(image, Mapping) or not isinstance(image.get("notes"), list):
-        return record
-    told = [_quoted(text) if isinstance(text, str) else text for text in image["notes"]]
-    return {**record, "study": {**study, "image": {**image, "notes": told}}}
-
-
-def _with_remarks(value: Any) -> Any:
-    """The record with its words as remarks, and its regions by their names."""
-    if isinstance(value, list):
-        return [_with_remarks(item) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    kept = {key: _with_remarks(item) for key, item in value.items()}
-    if isinstance(about := kept.get("about"), str):
-        kept |= {"about": _quoted(about)}
-        if "passed" in kept:
-            kept["warns"] = about.startswith("Warning:")
-    if isinstance(why := kept.get("withheld_because"), str):
-        kept["withheld_because"] = [_quoted(why)] if why else []
-    if "fill" in kept and isinstance(region := kept.get("region"), str):
-        kept["region"] = BOXED if region == "the boxed area" else region.removeprefix("the ").replace(" ", "_")
-    return kept
-
-
-def _quoted(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(Remark.quoted(text))
-    return found
-
-
-def resolve(record: Mapping[str, object], path: str) -> Any:
-    """The value at `path`; keys may hold dots. Raises: CitationError when nothing is there or its value is None."""
-    if path:
-        for value in _values_at(record, path.split(".")):
-            if value is None:
-                raise CitationError(f"'{path}' is not known in this evidence (its value is null)")
-            return value
-    raise CitationError(f"'{path}' is not in this evidence")
-
-
-def figure_name(kind: str, *names: str) -> str:
-    """The name of a figure ("map/Mass/lime"); a "/" within a name is written as "%2F"."""
-    return "/".join((kind, *(name.replace("%", "%25").replace("/", "%2F") for name in names)))
-
-
-def figure_parts(name: str) -> tuple[str, ...]:
-    """The kind of a figure and the names that `figure_name` made its name of."""
-    return tuple(part.replace("%2F", "/").replace("%25", "%") for part in name.split("/"))
-
-
 def digits_apart(
     pairs: Iterable[tuple[Any, Any]], printed: Callable[[float, int], str], *, least: int
 ) -> int:
@@ -248,38 +155,6 @@ def digits_apart(
         if all(printed(a, digits) != printed(b, digits) for a, b in unlike):
             return digits
     return MOST_DIGITS if unlike else least
-
-
-def story_as_record(story: Story) -> dict[str, object]:
-    """`story` as a nested dict of plain JSON values."""
-    return {
-        "audience": story.audience,
-        "language": story.language,
-        "title": story.title,
-        "style": story.style,
-        "signed": story.signed,
-        "provenance": dict(story.provenance),
-        "sections": [
-            {
-                "heading": section.heading,
-                "figures": list(section.figures),
-                "sentences": [{"text": s.text, "cites": list(s.cites)} for s in section.sentences],
-            }
-            for section in story.sections
-        ],
-    }
-
-
-def story_from_record(record: Mapping[str, Any]) -> Story:
-    """The story that `story_as_record` came from. Raises: KeyError or TypeError when it is not one."""
-    sections = []
-    for item in record["sections"]:
-        sentences = tuple(Sentence(str(s["text"]), tuple(map(str, s["cites"]))) for s in item["sentences"])
-        sections.append(Section(str(item["heading"]), sentences, tuple(map(str, item["figures"]))))
-    return Story(
-        str(record["audience"]), str(record["language"]), str(record["title"]), tuple(sections), record["provenance"],
-        style=str(record.get("style", "technical")), signed=bool(record.get("signed", False)),
-    )
 
 
 _written: WeakKeyDictionary[Evidence, bytes] = WeakKeyDictionary()
@@ -575,9 +450,9 @@ def _check(name: str, finding: str, method: str, record: CheckRecord) -> Check:
 
 def _keyed(items: Iterable[tuple[tuple[str, ...], Any]], what: str) -> Any:
     """Nested dicts from (key path, leaf) pairs. Raises: EvidenceError for two leaves of one name."""
-    tree: dict[str, Any] = {}
+    tree: dict[str, object] = {}
     for path, leaf in items:
-        branch = tree
+        branch: Any = tree
         for key in path[:-1]:
             branch = branch.setdefault(key, {})
         if path[-1] in branch:
@@ -600,18 +475,6 @@ def _unlisted(lists: Mapping[str, tuple[Leaf, ...]], order: Iterable[str]) -> li
         return [(name, next(left[name])) for name in order]
     except StopIteration as error:
         raise IndexError("the order names more than there is") from error
-
-
-def _values_at(value: Any, parts: list[str]) -> Iterator[Any]:
-    if not parts:
-        yield value
-    elif isinstance(value, Mapping):
-        for count in range(1, len(parts) + 1):
-            key = ".".join(parts[:count])
-            if key in value:
-                yield from _values_at(value[key], parts[count:])
-    elif isinstance(value, list) and parts[0].isdecimal() and int(parts[0]) < len(value):
-        yield from _values_at(value[int(parts[0])], parts[1:])
 
 
 def _not_finite(value: Any, path: str) -> Iterator[str]:

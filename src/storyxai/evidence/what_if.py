@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from storyxai.evidence.filling import neutral_filling
+from storyxai.evidence.formats import BOXED
 from storyxai.evidence.predict import Seen, calibrated, card_of
-from storyxai.evidence.record import BOXED
 from storyxai.explain.contract import ExplainedModel
 from storyxai.explain.perturbation import occlude
 from storyxai.modalities.contract import Modality

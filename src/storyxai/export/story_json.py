@@ -7,7 +7,9 @@ from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
-from storyxai.evidence.record import as_record, resolve, story_as_record
+from storyxai.evidence.paths import resolve
+from storyxai.evidence.record import as_record
+from storyxai.evidence.story_record import story_as_record
 from storyxai.pages.layout import Labels, labels_of
 from storyxai.provenance import canonical_json
 from storyxai.types import Evidence, Release, Story

@@ -155,7 +155,7 @@ def read_card(folder: Path, *, check_files: bool = True) -> ModelCard:
         raise WeightsError(str(path), f"is not of format {FORMAT}", mend="write it again with this storyxai")
     try:
         card = msgspec.convert({**record, "figures": with_outlines(record.get("figures"))}, ModelCard)
-        _check_fields(record)
+        _check_fields(record, msgspec.convert(record.get("calibration"), dict[str, dict[str, object]]))
     except msgspec.ValidationError as error:
         raise WeightsError(str(path), f"lacks or garbles a field ({error})", mend="copy the model folder again") from error
     if check_files:
@@ -216,12 +216,12 @@ def card_figures(figures: Mapping[str, object]) -> CardFigures:
         raise WeightsError("figures of a card", str(error), mend="write the scorecard again") from error
 
 
-def _check_fields(record: Mapping[str, Any]) -> None:
+def _check_fields(record: Mapping[str, object], calibration: Mapping[str, Mapping[str, object]]) -> None:
     """Nothing, where a card has what it must have, and each calibration its own fields alone: a misspelt one was never read."""
     if lacking := [name for name in ("figures", "training", "licence") if name not in record]:
         raise msgspec.ValidationError(f"Object missing required field `{lacking[0]}`")
     known = {field.name for field in fields(Calibration)}
-    for name, item in record["calibration"].items():
+    for name, item in calibration.items():
         if odd := sorted(set(item) - known):
             raise msgspec.ValidationError(f"Object contains unknown field `{odd[0]}` - at `$.calibration.{name}`")
 

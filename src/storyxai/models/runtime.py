@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,14 @@ class Answer(NamedTuple):
     logits: Array
     masks: Array | None
     memory: Array | None
+
+
+class _Session(Protocol):
+    """What is asked of onnxruntime's session."""
+
+    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, object]) -> list[NDArray[Any]]:
+        """What the graph gives for these inputs; of the named outputs, or of all."""
+        ...
 
 
 def open_graph(graph: Path | bytes, *, threads: int | None = None) -> Any:
@@ -126,7 +134,7 @@ class Student:
 
     def logits(self, images: Array) -> Array:
         """The logits [B, F] of images [B, C, S, S] in [0, 1]."""
-        return self._session("findings").run(None, self._feed(images))[0]  # type: ignore[no-any-return]
+        return self._session("findings").run(None, self._feed(images))[0]
 
     def look(self, image: Array, columns: Sequence[int] | None = None) -> Look:
         """Features, gradients of the logits in `columns` (None: all) in closed form and the evidence grid.
@@ -227,10 +235,10 @@ class Student:
             raise WeightsError(str(path), "lacks the finding head", mend="copy the model folder again") from error
 
     @cached_property
-    def _sessions(self) -> dict[str, Any]:
+    def _sessions(self) -> dict[str, _Session]:
         return {}
 
-    def _session(self, name: str) -> Any:
+    def _session(self, name: str) -> _Session:
         if name not in self._sessions:
             self._sessions[name] = open_graph(self.folder / GRAPHS[name], threads=self.threads)
         return self._sessions[name]

@@ -16,8 +16,10 @@ from itertools import groupby
 from markupsafe import Markup
 
 from storyxai.errors import CitationError
-from storyxai.evidence.record import as_record, figure_name, figure_parts, story_as_record
+from storyxai.evidence.paths import figure_name, figure_parts
+from storyxai.evidence.record import as_record
 from storyxai.evidence.schema import EvidenceRecord
+from storyxai.evidence.story_record import story_as_record
 from storyxai.pages import figures as draw
 from storyxai.pages.layout import Labels, data_uri, labels_of, render_template
 from storyxai.pages.plots import Forest, Panels, Plane, plot_of

@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Any, Final
 
 from storyxai.errors import CitationError
-from storyxai.evidence.record import digits_apart, resolve, typed_record
+from storyxai.evidence.paths import resolve
+from storyxai.evidence.record import digits_apart, typed_record
 from storyxai.evidence.schema import CheckRecord, EvidenceRecord
 from storyxai.pages.layout import Labels
 from storyxai.pages.views import Cell, Part, Row, Table

@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from storyxai.errors import ArchiveError, InputError, OutputError
 from storyxai.evidence.archive import EVIDENCE_NAME, read_record, stored_image
-from storyxai.evidence.record import typed_record, upgraded
+from storyxai.evidence.formats import upgraded
+from storyxai.evidence.record import typed_record
 from storyxai.evidence.schema import EvidenceRecord
 from storyxai.files import write_whole
 from storyxai.pages.figures import thumbnail_jpeg

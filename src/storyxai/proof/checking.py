@@ -8,7 +8,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from storyxai.errors import CitationError, StoryxaiError
-from storyxai.evidence.record import as_record, resolve
+from storyxai.evidence.paths import resolve
+from storyxai.evidence.record import as_record
 from storyxai.proof.judging import problems_of, tier_said, tiers_cited
 from storyxai.proof.lexicon import Lexicon, find_phrases, words_of
 from storyxai.proof.page import Page, read_page

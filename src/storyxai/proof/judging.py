@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, Final
 
 from storyxai.errors import CitationError
-from storyxai.evidence.record import resolve
+from storyxai.evidence.paths import resolve
 from storyxai.evidence.schema import EvidenceRecord
 from storyxai.proof.lexicon import Lexicon, find_phrases, strings_in, words_of
 from storyxai.proof.printing import is_frequency, prints, prints_bounded, prints_number

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from storyxai.errors import CitationError
-from storyxai.evidence.record import resolve
+from storyxai.evidence.paths import resolve
 from storyxai.evidence.schema import BoxRecord
 from storyxai.proof.lexicon import Lexicon, bare_text, find_phrases
 from storyxai.proof.page import Chip, Gauge, Page, Row, Tile

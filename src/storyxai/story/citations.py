@@ -18,8 +18,10 @@ from html.parser import HTMLParser
 from typing import Any, Final
 
 from storyxai.errors import CitationError, StoryxaiError
-from storyxai.evidence.record import figure_parts, record_sha256, resolve, story_from_record, typed_record
+from storyxai.evidence.paths import figure_parts, resolve
+from storyxai.evidence.record import record_sha256, typed_record
 from storyxai.evidence.schema import EvidenceRecord
+from storyxai.evidence.story_record import story_from_record
 from storyxai.story.words import Words, load_words
 from storyxai.types import Sentence, Story
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from storyxai.errors import InputError
-from storyxai.evidence.record import as_record, figure_parts, record_sha256
+from storyxai.evidence.paths import figure_parts
+from storyxai.evidence.record import as_record, record_sha256
 from storyxai.story.audiences.contract import Audience
 from storyxai.story.audiences.patient import check_readability
 from storyxai.story.audiences.registry import BUILT_IN, find_audience

@@ -18,7 +18,8 @@ from typing import Any
 
 from storyxai.catalogue.language import MARK, NAMED_HOW, Template, format_kind
 from storyxai.errors import CitationError
-from storyxai.evidence.record import digits_apart, figure_name, resolve, typed_record
+from storyxai.evidence.paths import figure_name, resolve
+from storyxai.evidence.record import digits_apart, typed_record
 from storyxai.evidence.schema import EvidenceRecord
 from storyxai.modalities.words import SIDE_RULES
 from storyxai.story.words import Words

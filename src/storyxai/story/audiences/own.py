@@ -36,7 +36,7 @@ import msgspec
 from storyxai.catalogue.files import Source
 from storyxai.catalogue.language import Template
 from storyxai.errors import InputError
-from storyxai.evidence.record import figure_name
+from storyxai.evidence.paths import figure_name
 from storyxai.modalities.words import is_own_sentence
 from storyxai.story.audiences.clinician import BLOCKS
 from storyxai.story.audiences.contract import Audience, Style

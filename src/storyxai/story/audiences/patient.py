@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from storyxai.errors import EvidenceError
-from storyxai.evidence.record import figure_name
+from storyxai.evidence.paths import figure_name
 from storyxai.story.readability import words_per_sentence
 from storyxai.story.teller import Teller
 from storyxai.story.words import load_words
