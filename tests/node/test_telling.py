@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,3 +65,10 @@ def test_without_pdf_no_page_is_printed(tmp_path: Path, monkeypatch: pytest.Monk
     if pdf:
         with pytest.raises(InputError, match="no browser"):
             teller([film], tmp_path / "again", ByHand(no_pdf))  # type: ignore[arg-type]
+
+
+def test_what_highdicom_reads_with_its_first_object_is_there_before_any_teller_is_forked() -> None:
+    """In a process of its own: here other tests have read it."""
+    asked = "from highdicom._standard_utils import get_module_attribute_map as table; print(table.cache_info().currsize)"
+    command = [sys.executable, "-c", f"import storyxai.node.ahead; {asked}"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "1"
