@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
+from storyxai.model_facts import ModelFacts
 from storyxai.story.words import words_of
 from storyxai.types import (
     Box,
@@ -22,7 +23,6 @@ from storyxai.types import (
     Heatmap,
     Image,
     LearnedConcept,
-    ModelFacts,
     Neighbours,
     Prediction,
     Remark,

@@ -15,7 +15,7 @@ import house
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "storyxai"
 
 FLOORS: tuple[set[str], ...] = (
-    {"errors"},
+    {"errors", "model_facts"},
     {"types", "files", "progress", "catalogue"},
     {"provenance", "console"},
     {"modalities", "logbook"},
@@ -35,7 +35,8 @@ FLOORS: tuple[set[str], ...] = (
 BESIDE = {("data", "phantoms")}
 ALLOWED: dict[str, str] = {
     "errors": "",
-    "types": "",
+    "model_facts": "",
+    "types": "model_facts",
     "files": "errors",
     "progress": "",
     "catalogue": "errors",
@@ -45,19 +46,19 @@ ALLOWED: dict[str, str] = {
     "imaging": "errors types provenance modalities",
     "metrics": "errors types modalities",
     "explain": "errors types",
-    "data": "errors types files progress provenance modalities imaging metrics phantoms",
-    "models": "errors types files provenance modalities imaging explain",
+    "data": "errors model_facts types files progress provenance modalities imaging metrics phantoms",
+    "models": "errors model_facts types files provenance modalities imaging explain",
     "phantoms": "errors types files provenance modalities",
     "training": "errors types files progress modalities metrics data models phantoms",
-    "evidence": "errors types files progress provenance modalities imaging explain models",
+    "evidence": "errors model_facts types files progress provenance modalities imaging explain models",
     "story": "errors types catalogue modalities evidence",
-    "pages": "errors types catalogue provenance imaging data evidence story",
+    "pages": "errors model_facts types catalogue provenance imaging data evidence story",
     "proof": "errors types catalogue modalities evidence",
     "export": "errors types files provenance modalities imaging evidence story pages",
-    "scorecard": "errors types progress provenance modalities imaging metrics explain data models evidence pages",
+    "scorecard": "errors model_facts types progress provenance modalities imaging metrics explain data models evidence pages",
     "ablation": "errors types files progress provenance modalities imaging metrics explain data models phantoms training pages",
-    "programs": "errors types files progress provenance modalities imaging metrics explain data models phantoms training"
-                " evidence story pages proof export scorecard ablation logbook",
+    "programs": "errors model_facts types files progress provenance modalities imaging metrics explain data models phantoms"
+                " training evidence story pages proof export scorecard ablation logbook",
     "node": "errors files logbook imaging explain export programs",
     "console": "progress",
     "cli": "errors programs logbook console",

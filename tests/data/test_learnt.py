@@ -10,8 +10,8 @@ from storyxai.data.learnt import Origin, learnt_sets, learnt_sources, origins_of
 from storyxai.data.sources import OURS, SOURCES, may_be_passed_on, reader_of
 from storyxai.data.table import StudyRow, StudyTable
 from storyxai.modalities.registry import modality_named
+from storyxai.model_facts import DataSet
 from storyxai.programs.pipeline import LIMITS, limits_of
-from storyxai.types import DataSet
 from teaching_examples import toy_examples as examples
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from storyxai.errors import WeightsError
+from storyxai.model_facts import DataSet, FindingCurves, FindingFigures, OutlineFigures
 from storyxai.models.card import CARD_NAME, Calibration, CardFigures, ModelCard, read_card, write_card
 from storyxai.provenance import sha256_bytes
-from storyxai.types import DataSet, FindingCurves, FindingFigures, OutlineFigures
 
 WEIGHTS = b"not really weights"
 

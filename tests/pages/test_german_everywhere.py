@@ -15,6 +15,7 @@ from storyxai.evidence.archive import write_archive
 from storyxai.evidence.compare import compare
 from storyxai.imaging.notes import NOTES, note
 from storyxai.modalities.chest_radiograph.draft import read_draft
+from storyxai.model_facts import FindingCurves
 from storyxai.pages.comparison import render_comparison, say_comparison
 from storyxai.pages.gallery import exhibit_of, render_gallery
 from storyxai.pages.story import render_html
@@ -23,7 +24,7 @@ from storyxai.proof.checking import Reader, check_page
 from storyxai.story.audiences.own import own_words
 from storyxai.story.audiences.registry import BUILT_IN, find_audience, known_audiences
 from storyxai.story.tell import tell
-from storyxai.types import Evidence, FindingCurves
+from storyxai.types import Evidence
 
 READERS = (*BUILT_IN, "emergency", "student")
 DRAFT = ("The heart is mildly enlarged.", "Moderate right lower zone consolidation.", "No evidence of mass or pneumothorax.")

@@ -11,13 +11,14 @@ import pytest
 from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import CitationError
 from storyxai.evidence.record import as_record
+from storyxai.model_facts import FindingCurves
 from storyxai.pages.layout import labels_of
 from storyxai.pages.plots import AXIS_PX, LABEL_PX, PANEL_PX, PLOTS, SIDE_PX, Forest, Panels, Plane, plot_of
 from storyxai.pages.story import render_html
 from storyxai.pages.tables import PrintedRecord
 from storyxai.proof.checking import check_page
 from storyxai.story.tell import tell
-from storyxai.types import Evidence, FindingCurves
+from storyxai.types import Evidence
 
 RECORD, LABELS = as_record(example_evidence()), labels_of("en")
 

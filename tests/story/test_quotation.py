@@ -10,10 +10,11 @@ from checks.teller_checks import check_teller
 from evidence_example import example_evidence, normal_evidence
 from storyxai.evidence.paths import figure_name, figure_parts
 from storyxai.evidence.record import as_record
+from storyxai.model_facts import DataSet, ModelFacts
 from storyxai.pages.story import render_html
 from storyxai.story.citations import check_page
 from storyxai.story.tell import AUDIENCES, tell
-from storyxai.types import DataSet, Evidence, Finding, ModelFacts, Prediction
+from storyxai.types import Evidence, Finding, Prediction
 
 PHRASES = ("Effusion judged absent last week?", "we did not find a mass on the left, 7 of 9", "[F|name] {names} a.b")
 

@@ -16,6 +16,7 @@ from storyxai.evidence.archive import read_archive, write_archive
 from storyxai.evidence.record import as_record
 from storyxai.evidence.story_record import story_as_record
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
+from storyxai.model_facts import FindingFigures
 from storyxai.proof.lexicon import Lexicon
 from storyxai.proof.printing import prints
 from storyxai.story.audiences.patient import check_readability
@@ -23,7 +24,7 @@ from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.story.teller import Teller
 from storyxai.story.words import load_words, words_of
-from storyxai.types import Counterfactual, Evidence, Finding, FindingFigures, Section, Sentence, SmallestChange, Story
+from storyxai.types import Counterfactual, Evidence, Finding, Section, Sentence, SmallestChange, Story
 
 GOLD = Path(__file__).resolve().parents[1] / "gold"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from storyxai.data.sources import Source, may_be_passed_on, source_of
 from storyxai.data.table import StudyTable
-from storyxai.types import DataSet
+from storyxai.model_facts import DataSet
 
 if TYPE_CHECKING:  # `evaluate` and the reading of a recipe need no torch
     from storyxai.data.batches import Examples

@@ -22,6 +22,7 @@ from storyxai.modalities.any_image import survey_any_image
 from storyxai.modalities.contract import FindingTerm, Modality, Survey
 from storyxai.modalities.registry import DEFAULT_MODALITY, is_built_in, modality_named
 from storyxai.modalities.words import english_words
+from storyxai.model_facts import ModelFacts
 from storyxai.progress import Progress
 from storyxai.provenance import software_versions
 from storyxai.types import (
@@ -34,7 +35,6 @@ from storyxai.types import (
     Finding,
     Heatmap,
     Image,
-    ModelFacts,
     Remark,
     Value,
     named_findings,

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, is_dataclass
 from functools import cache, cached_property
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from storyxai.model_facts import ModelFacts
 from storyxai.provenance import Provenance, read_provenance
-from storyxai.types import NO_REMARK, ModelFacts, Remark, Tier, Value
+from storyxai.types import NO_REMARK, Remark, Tier, Value
 
 __all__ = [
     "BesideRecord", "BoxRecord", "CheckRecord", "ConceptRecord", "ConsistencyRecord", "Counts", "EvidenceRecord",

@@ -14,8 +14,7 @@ import msgspec
 from storyxai.errors import InputError, UnknownNameError, WeightsError
 from storyxai.files import write_whole
 from storyxai.modalities.registry import DEFAULT_MODALITY, with_outlines
-from storyxai.provenance import canonical_json, sha256_file
-from storyxai.types import (
+from storyxai.model_facts import (
     AgreementFigures,
     DataSet,
     FindingCurves,
@@ -28,6 +27,7 @@ from storyxai.types import (
     OutlineFigures,
     ReportFigures,
 )
+from storyxai.provenance import canonical_json, sha256_file
 
 __all__ = [
     "CARD_NAME", "FORMAT", "Calibration", "CardFigures", "ModelCard", "at_prevalence", "card_figures", "read_card",

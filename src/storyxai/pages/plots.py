@@ -13,10 +13,10 @@ from typing import ClassVar, Final, TypeAlias, TypeVar
 
 from storyxai.errors import CitationError
 from storyxai.evidence.schema import EvidenceRecord
+from storyxai.model_facts import FindingFigures
 from storyxai.pages.layout import Labels
 from storyxai.pages.tables import PrintedRecord, format_value, value_part
 from storyxai.pages.views import Part
-from storyxai.types import FindingFigures
 
 __all__ = ["PLOTS", "Forest", "Mark", "Panel", "Panels", "Plane", "plot_of"]
 

@@ -12,10 +12,10 @@ from storyxai.errors import CitationError
 from storyxai.evidence.paths import resolve
 from storyxai.evidence.record import digits_apart, typed_record
 from storyxai.evidence.schema import CheckRecord, EvidenceRecord
+from storyxai.model_facts import DataSet
 from storyxai.pages.layout import Labels
 from storyxai.pages.views import Cell, Part, Row, Table
 from storyxai.story.words import DRAFTED_IN
-from storyxai.types import DataSet
 
 __all__ = ["TABLES", "PrintedRecord", "format_value", "table_of", "value_part"]
 

@@ -20,6 +20,7 @@ from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.metrics.agreement import grid_cosines
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import MODALITY_FILE, modality_bytes
+from storyxai.model_facts import DataSet
 from storyxai.models.card import Calibration, ModelCard, read_card, write_card
 from storyxai.models.export import export_student
 from storyxai.models.network import Network
@@ -40,7 +41,6 @@ from storyxai.training.distil import DistilledRun, distil
 from storyxai.training.fold_answers import FoldAnswers, calibration_out_of_fold, read_fold_answers
 from storyxai.training.outputs import NetworkOutputs, network_outputs, network_size, network_speeds
 from storyxai.training.recipe_file import read_recipe
-from storyxai.types import DataSet
 
 __all__ = [
     "OWN_LICENCE", "constant_report", "distil_to_folder", "limits_of", "outputs_of", "reports_of", "run_pipeline",

@@ -7,17 +7,11 @@ from pathlib import Path
 
 from storyxai.files import replace_files, require_writable
 from storyxai.modalities.contract import Modality
+from storyxai.model_facts import AgreementFigures, FindingFigures, GroupFigures, OutlineFigures, ReportFigures
 from storyxai.models.card import CardFigures
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.page import render_scorecard
 from storyxai.scorecard.reading import Figure, FindingScores, ModelScores, ScoresRead, read_scores
-from storyxai.types import (
-    AgreementFigures,
-    FindingFigures,
-    GroupFigures,
-    OutlineFigures,
-    ReportFigures,
-)
 
 __all__ = ["figures_of", "write_scorecard"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from storyxai.model_facts import FindingCurves
 from storyxai.provenance import read_as
-from storyxai.types import FindingCurves
 
 __all__ = [
     "NOT_KNOWN", "Baseline", "Difference", "Figure", "FindingScores", "JudgedOn", "MaskScores", "MeanFigure", "ModelScores",
