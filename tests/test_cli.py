@@ -29,6 +29,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from storyxai import cli, console
+from storyxai.cli import options, programs
 from storyxai.errors import OutputError, StoryxaiError
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 from storyxai.models.runtime import SHIPPED
@@ -572,17 +573,18 @@ VERBS = (
 
 def test_every_program_is_there_when_its_verb_is_typed() -> None:
     """Each is named twice: for the type checker, and to be loaded late. What stands in one list alone ends in a NameError."""
-    named = {alias.asname or alias.name for node in ast.walk(ast.parse(Path(cli.__file__).read_text(encoding="utf-8")))
+    named = {alias.asname or alias.name for node in ast.walk(ast.parse(Path(programs.__file__).read_text(encoding="utf-8")))
              if isinstance(node, ast.ImportFrom) and node.module == "storyxai.programs" for alias in node.names}  # fmt: skip
-    assert len(named) > 15 and not [name for name in named if not hasattr(cli, name)]
+    assert len(named) > 15 and named == set(programs.__all__)
+    assert not [name for name in named if not hasattr(programs, name)]
 
 
 def test_every_verb_is_in_the_list_of_verbs(call: Call) -> None:
     listed = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
-    listed |= {f"data {command.name}" for command in cli.data_app.registered_commands}
-    listed |= {f"log {command.name}" for command in cli.log_app.registered_commands}
-    listed |= {f"neighbours {command.name}" for command in cli.neighbours_app.registered_commands}
-    listed |= {f"dicomweb {command.name}" for command in cli.dicomweb_app.registered_commands}
+    listed |= {f"data {command.name}" for command in options.data_app.registered_commands}
+    listed |= {f"log {command.name}" for command in options.log_app.registered_commands}
+    listed |= {f"neighbours {command.name}" for command in options.neighbours_app.registered_commands}
+    listed |= {f"dicomweb {command.name}" for command in options.dicomweb_app.registered_commands}
     assert listed == set(VERBS)
 
 

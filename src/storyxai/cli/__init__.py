@@ -1,0 +1,44 @@
+"""The command line: the verbs of `storyxai.programs`, words in, words out."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from storyxai.cli.options import app
+from storyxai.console import fail, quiet_others
+from storyxai.errors import GateRefusal, InputError, StoryxaiError
+
+# isort: off
+# The order of the help.
+from storyxai.cli import studies, models, tables, nodes
+# isort: on
+
+__all__ = ["app", "main", "models", "nodes", "studies", "tables"]
+
+
+def main() -> None:
+    """Run the command line; every error of ours becomes one sentence and its exit status."""
+    quiet_others()
+    try:
+        status = app(standalone_mode=False)
+    except GateRefusal as refusal:
+        fail(f"refused: {refusal}", refusal.exit_status)
+    except InputError as error:
+        fail(str(error), error.exit_status)
+    except StoryxaiError as error:
+        fail(f"our own fault: {error}", error.exit_status)
+    except typer.Exit as leave:
+        sys.exit(leave.exit_code)
+    except typer.Abort:
+        fail("stopped", 1)
+    except KeyboardInterrupt:
+        fail("stopped; nothing half-written was left", 1)
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # click's usage errors, whatever package carries click
+        if usage is None:
+            raise
+        fail(f"{usage()} (see --help)", 2)
+    else:  # a command that ends in typer.Exit hands its status back here instead of raising
+        sys.exit(status if isinstance(status, int) else 0)
