@@ -36,6 +36,15 @@ WIDTHS = """(async () => {
   }
   return found;
 })()"""
+PRINTED = """(async () => {
+  const frame = document.createElement("iframe"), source = document.documentElement.outerHTML;
+  frame.sandbox = "allow-same-origin"; frame.scrolling = "no"; frame.height = 800; frame.width = 680;
+  frame.srcdoc = source.replaceAll("@media screen", "@media not all").replaceAll("@media print", "@media all")
+    .replaceAll("<details", "<details open");
+  await new Promise((done) => { frame.onload = done; document.body.append(frame); });
+  const { scrollWidth, clientWidth } = frame.contentDocument.documentElement;
+  return scrollWidth - clientWidth;
+})()"""
 FRONT = """(() => {
   const seen = [];
   const look = (key) => seen.push([key, ...[...document.querySelectorAll(".over:not([hidden]), [aria-current] b")].map(
@@ -56,6 +65,14 @@ def test_axe_finds_no_fault_light_or_dark_folded_or_open(name: str, tmp_path: Pa
 @pytest.mark.parametrize("name", ["clinician", "practitioner"])
 def test_no_page_is_wider_than_its_screen_though_all_is_open(name: str, tmp_path: Path) -> None:
     assert seen_in_browser(PAGES[name], WIDTHS, tmp_path) == {str(width): 0 for width in (360, 768, 1280, 3840)}
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("name", ["clinician", "practitioner", "auditor"])
+def test_nothing_is_wider_than_a_sheet(name: str, language: str, tmp_path: Path) -> None:
+    """What reaches beyond 180 mm, A4 less its margins, would make the browser print the whole document smaller."""
+    page = render_html(tell(example_evidence(), name, language), example_evidence())
+    assert seen_in_browser(page, PRINTED, tmp_path) <= 0
 
 
 def test_the_clinicians_page_fits_one_screen_in_few_words(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ class _Part:
     @property
     def listed(self) -> bool:
         """Whether its sentences stand as a list."""
-        return len(self.said) >= MANY and not self.rows
+        return len(self.said) >= MANY
 
     @property
     def itemised(self) -> bool:

@@ -285,7 +285,7 @@ def _told(scorecard: ScoresRead) -> list[Chapter]:
 def _told_lines(row: ToldFinding) -> list[Line]:
     return [
         (words(row.finding), [_TIERS[one.tier], *map(_in_hundred, (one.with_it, one.without_it, one.have))], "")
-        for one in row.tiers
+        for one in row.tiers if one.with_it.images or one.without_it.images or one.have.images
     ]
 
 
