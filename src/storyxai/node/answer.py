@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
+from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, _config
 
 from storyxai.errors import InputError
@@ -87,6 +87,6 @@ def _send(association: Any, path: Path, place: DicomPlace) -> None:
 def _kinds(objects: Iterable[Path]) -> list[tuple[str, str]]:
     found: dict[tuple[str, str], None] = {}
     for path in objects:
-        meta = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).file_meta
+        meta = read_file_meta_info(path)
         found[str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)] = None
     return list(found)[:MOST_CONTEXTS]
