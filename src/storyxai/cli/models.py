@@ -8,27 +8,8 @@ from typing import Annotated
 
 import typer
 
-from storyxai.cli.options import (
-    Findings,
-    Json,
-    Model,
-    Out,
-    Recipe,
-    Seed,
-    app,
-    chosen,
-    listed,
-    method_key,
-    neighbours_app,
-)
-from storyxai.cli.programs import (
-    conceiving,
-    explaining,
-    indexing_neighbours,
-    judging,
-    opening_budget,
-    recipes,
-)
+from storyxai.cli.options import Findings, Json, Model, Out, Recipe, Seed, app, chosen, listed, method_key, neighbours_app
+from storyxai.cli.programs import conceiving, explaining, indexing_neighbours, judging, opening_budget, recipes
 from storyxai.console import answer, shown_progress, taking_options
 
 

@@ -9,12 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from storyxai.cli.options import (
-    Json,
-    Out,
-    app,
-    dicomweb_app,
-)
+from storyxai.cli.options import Json, Out, app, dicomweb_app
 from storyxai.console import answer, say
 from storyxai.errors import InputError
 

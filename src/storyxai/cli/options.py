@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storyxai.cli.programs import (
-    logging_to,
-    opening,
-)
+from storyxai.cli.programs import logging_to, opening
 
 if TYPE_CHECKING:
     from storyxai import logbook

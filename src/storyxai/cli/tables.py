@@ -9,16 +9,8 @@ from typing import Annotated
 
 import typer
 
-from storyxai.cli.options import (
-    Json,
-    Out,
-    Seed,
-    data_app,
-)
-from storyxai.cli.programs import (
-    data,
-    recipes,
-)
+from storyxai.cli.options import Json, Out, Seed, data_app
+from storyxai.cli.programs import data, recipes
 from storyxai.console import answer, shown_progress, taking_options
 
 

@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError
-from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Look, Scene
+from storyxai.explain.contract import (
+    BLANK_SCENE,
+    DEFAULT_BUDGET,
+    Budget,
+    ExplainedModel,
+    Explanation,
+    Look,
+    Scene,
+    explanations,
+)
 from storyxai.explain.inputs import columns_of, image_for, look_into
 from storyxai.types import Array, Value
 
@@ -53,10 +62,7 @@ class CamMethod:
         look = look_into(model, image_for(model, image), columns, method=self.key, needs=self.needs)
         maps = self.draw(look, columns)
         details: dict[str, Value] = {"layer": look.layer, "cells": int(maps.shape[1] * maps.shape[2])}
-        return tuple(
-            Explanation(finding, self.key, values, self.unit, details)
-            for finding, values in zip(findings, maps, strict=True)
-        )
+        return explanations(self.key, findings, maps, self.unit, details)
 
 
 def grad_cam(features: Array, gradients: Array, *, signed: bool = False) -> Array:

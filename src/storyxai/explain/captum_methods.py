@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from storyxai.errors import UnsupportedMethodError
-from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene, TorchBacked
+from storyxai.explain.contract import (
+    BLANK_SCENE,
+    DEFAULT_BUDGET,
+    Budget,
+    ExplainedModel,
+    Explanation,
+    Scene,
+    TorchBacked,
+    explanations,
+)
 from storyxai.explain.inputs import columns_of, image_for
 from storyxai.explain.perturbation import fill_for, hidden_image
 from storyxai.types import Array, Value
@@ -49,9 +58,7 @@ class CaptumMethod:
         fill, words = fill_for(None, scene)
         maps = self._maps(model, pixels, hidden_image(pixels, fill=fill), columns, budget.seed)
         details: dict[str, Value] = {"library": "captum", "baseline": words, "seed": budget.seed}
-        return tuple(
-            Explanation(finding, self.key, values, self.unit, details) for finding, values in zip(findings, maps, strict=True)
-        )
+        return explanations(self.key, findings, maps, self.unit, details)
 
     def _maps(self, model: TorchBacked, pixels: Array, behind: Array, columns: Sequence[int], seed: int) -> list[Array]:
         try:

@@ -6,9 +6,9 @@ A model is anything that turns images into one logit per finding. What it cannot
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLANK_SCENE", "DEFAULT_BUDGET", "AttendingModel", "Attention", "Budget", "ExplainedModel", "Explanation", "Look", "Method",
-    "Scene", "TorchBacked", "WrittenReport",
+    "Scene", "TorchBacked", "WrittenReport", "explanations",
 ]
 
 
@@ -171,6 +171,16 @@ class Scene:
 
 DEFAULT_BUDGET = Budget()
 BLANK_SCENE = Scene()
+
+
+def explanations(
+    method: str, findings: Sequence[str], maps: Iterable[NDArray[np.floating[Any]]], unit: str, details: Mapping[str, Value]
+) -> tuple[Explanation, ...]:
+    """One method's maps of the findings, in the same order, as explanations that share unit and details."""
+    return tuple(
+        Explanation(finding, method, np.asarray(values, dtype=np.float32), unit, details)
+        for finding, values in zip(findings, maps, strict=True)
+    )
 
 
 @runtime_checkable

@@ -5,14 +5,14 @@ Colour images give the sum over their channels, so that a map is signed: what ra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError
-from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
+from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene, explanations
 from storyxai.explain.inputs import columns_of, image_for, logits_of, pixel_gradients
 from storyxai.explain.perturbation import Fill, fill_for, hidden_image
 from storyxai.types import Array, Value
@@ -43,7 +43,7 @@ class Saliency:
         """One map in the model's frame per finding."""
         columns, pixels = columns_of(model, findings), image_for(model, image)
         gradients = pixel_gradients(model, pixels[None], columns, method=self.key)[0]
-        return _explanations(self.key, findings, gradients.sum(axis=1, dtype=np.float64), PER_GREY, {})
+        return explanations(self.key, findings, gradients.sum(axis=1, dtype=np.float64), PER_GREY, {})
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class SmoothGrad:
             # One image at a time: the sum must not depend on the batch size.
             total += pixel_gradients(model, shaken[None], columns, method=self.key)[0].sum(axis=1, dtype=np.float64)
         details: dict[str, Value] = {"samples": copies, "noise": self.noise, "seed": budget.seed}
-        return _explanations(self.key, findings, total / copies, PER_GREY, details)
+        return explanations(self.key, findings, total / copies, PER_GREY, details)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class IntegratedGradients:
         start = hidden_image(pixels, fill=fill)
         maps = self._integral(model, start, pixels, columns)
         change = np.subtract(*(logits_of(model.logits, end[None])[0, list(columns)] for end in (pixels, start)))
-        found = _explanations(self.key, findings, maps, "logit per pixel", {})
+        found = explanations(self.key, findings, maps, "logit per pixel", {})
         return tuple(
             Explanation(
                 each.finding, self.key, each.values, each.unit,
@@ -130,12 +130,3 @@ class IntegratedGradients:
             total += pixel_gradients(model, point[None], columns, method=self.key)[0].astype(np.float64) * (weight / 2)
         maps: Float64 = (total * way).sum(axis=1)
         return maps
-
-
-def _explanations(
-    key: str, findings: Sequence[str], maps: Float64, unit: str, details: Mapping[str, Value]
-) -> tuple[Explanation, ...]:
-    return tuple(
-        Explanation(finding, key, values.astype(np.float32), unit, details)
-        for finding, values in zip(findings, maps, strict=True)
-    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from storyxai.errors import InputError
-from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
+from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene, explanations
 from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for, logits_of
 from storyxai.explain.perturbation import Fill, fill_for, hidden_image
 from storyxai.types import Array, Value
@@ -43,10 +43,7 @@ class Occlusion:
         fill, words = fill_for(self.fill, scene)
         maps = occlusion_map(model.logits, pixels, window_px=window, stride_px=stride, fill=fill, batch=budget.batch)
         details: dict[str, Value] = {"window_px": window, "stride_px": stride, "fill": words}
-        return tuple(
-            Explanation(finding, self.key, maps[column], "logit lost when hidden", details)
-            for finding, column in zip(findings, columns, strict=True)
-        )
+        return explanations(self.key, findings, maps[list(columns)], "logit lost when hidden", details)
 
 
 def occlusion_map(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from storyxai.errors import InputError
-from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
+from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene, explanations
 from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for, logits_of
 from storyxai.explain.perturbation import Fill, fill_for, hidden_image
 from storyxai.types import Array, Value
@@ -46,10 +46,7 @@ class Rise:
         details: dict[str, Value] = {
             "samples": samples, "seed": budget.seed, "cells": self.cells, "keep": self.keep, "fill": words,
         }
-        return tuple(
-            Explanation(finding, self.key, maps[column], "logit per unit of being seen", details)
-            for finding, column in zip(findings, columns, strict=True)
-        )
+        return explanations(self.key, findings, maps[list(columns)], "logit per unit of being seen", details)
 
 
 def rise_map(

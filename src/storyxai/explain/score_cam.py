@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.explain.cam import resize_maps
-from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
+from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene, explanations
 from storyxai.explain.inputs import columns_of, image_for, logits_of, look_into
 from storyxai.types import Array, Value
 
@@ -53,10 +53,7 @@ class ScoreCam:
             weights = (powers / powers.sum(axis=0)).T[list(columns)]
             maps = np.maximum(np.einsum("tk,khw->thw", weights, features.astype(np.float64)), 0)
         details: dict[str, Value] = {"layer": look.layer, "cells": int(maps[0].size), "channels": len(channels)}
-        return tuple(
-            Explanation(finding, self.key, values.astype(np.float32), "weighted feature", details)
-            for finding, values in zip(findings, maps, strict=True)
-        )
+        return explanations(self.key, findings, maps, "weighted feature", details)
 
 
 def _chosen(features: Array, samples: int | None) -> NDArray[np.int64]:
