@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 
 import typer
@@ -22,7 +23,7 @@ def main() -> None:
     """Run the command line; every error of ours becomes one sentence and its exit status."""
     quiet_others()
     try:
-        status = app(standalone_mode=False)
+        status = _typed(sys.argv[1:])(standalone_mode=False)
     except GateRefusal as refusal:
         fail(f"refused: {refusal}", refusal.exit_status)
     except InputError as error:
@@ -42,3 +43,15 @@ def main() -> None:
         fail(f"{usage()} (see --help)", 2)
     else:  # a command that ends in typer.Exit hands its status back here instead of raising
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _typed(words: list[str]) -> typer.Typer:
+    """The verb that is typed, without the others, whose options would take as long to build as numpy does to load; all
+    verbs where the first word is none.
+    """
+    verbs = {one.name or getattr(one.callback, "__name__", ""): one for one in app.registered_commands}
+    if not words or words[0] not in verbs:
+        return app
+    alone = copy.copy(app)
+    alone.registered_commands, alone.registered_groups = [verbs[words[0]]], []
+    return alone

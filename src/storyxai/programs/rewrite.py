@@ -10,8 +10,6 @@ import ipaddress
 import json
 import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -52,11 +50,6 @@ class _Silent(StoryxaiError):
         self.is_down = is_down
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
 @dataclass(frozen=True)
 class LanguageModel:
     """Where the model answers ("http://127.0.0.1:8080/v1"), its name there, and how long and how much it may answer."""
@@ -89,7 +82,15 @@ class LanguageModel:
         return tuple(match[2] for match in found)
 
     def _fetched(self, body: bytes, seconds: float) -> bytes:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+        # Here, because loading what speaks HTTP takes longer than all else that only a rewording needs.
+        import urllib.error
+        import urllib.request
+
+        class NoRedirect(urllib.request.HTTPRedirectHandler):
+            def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+                return None
+
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect)
         url, until = f"{self.address.rstrip('/')}/chat/completions", time.monotonic() + seconds
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         try:
