@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import statistics
@@ -22,10 +23,16 @@ JSON_CALLS = {
 }
 
 
+@functools.cache
+def _nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Everything in a module, walked once."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def functions() -> Iterator[tuple[str, Function]]:
     """Every function of the source with its place, "room/module.py:name"."""
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in _nodes(path):
             if isinstance(node, Function):
                 yield f"{path.relative_to(SOURCE)}:{node.name}", node
 
@@ -59,7 +66,7 @@ def open_dicts(*, border: bool) -> dict[str, int]:
     texts = {path: path.read_text(encoding="utf-8") for path in FILES}
     named = {_module(path): _names_for_open(text) for path, text in texts.items()}
     for path, text in texts.items():
-        nodes = list(ast.walk(ast.parse(text)))
+        nodes = _nodes(path)
         spans = [(node.lineno, node.end_lineno or 0, _at_border(node)) for node in nodes if isinstance(node, Function)]
         names = named[_module(path)] | _imported(nodes, named)
         uses = Counter(node.lineno for node in nodes
@@ -80,7 +87,7 @@ def _names_for_open(text: str) -> set[str]:
     return set(re.findall(rf"^(\w+)(?:: TypeAlias)? = {OPEN.pattern}$", text, re.MULTILINE))
 
 
-def _imported(nodes: list[ast.AST], named: dict[str, set[str]]) -> set[str]:
+def _imported(nodes: tuple[ast.AST, ...], named: dict[str, set[str]]) -> set[str]:
     """Names for an open dict that a module has from another."""
     return {one.asname or one.name for node in nodes if isinstance(node, ast.ImportFrom)
             for one in node.names if one.name in named.get(node.module or "", ())}
