@@ -173,14 +173,13 @@ def test_a_warning_about_the_image_stands_right_behind_what_is_claimed() -> None
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_a_patient_page_is_bounded_by_construction(language: str) -> None:
     """Every pair of findings, with all that may be added: a warning, a place, a model without a card, and more marked."""
-    most = 0
+    most, base, gate = 0, case({}), example_evidence().gate
     for first, second in itertools.combinations(FINDINGS, 2):
-        base = case({})
         chosen = {first: 0.4, second: 0.3, **{name: 0.2 for name in FINDINGS if name not in (first, second)}}
         findings = tuple(dataclasses.replace(one, probability=chosen[one.name], interval=(chosen[one.name],) * 2)
                          for one in base.prediction.findings)
         one = dataclasses.replace(base, prediction=dataclasses.replace(base.prediction, findings=findings),
-                                  gate=example_evidence().gate, gaps=("card",))
+                                  gate=gate, gaps=("card",))
         story = tell(one, "patient", language)
         signs = list(as_record(one)["named"])[:2]
         for name in signs:
