@@ -44,12 +44,18 @@ def toy_examples(count: int, *, seed: int = 0, findings: int = len(FINDINGS), ma
     return Examples(names, names, ("toy",) * count, images, labels, masks, union, cells, tokens)
 
 
-def tiny_network(*, tasks: tuple[str, ...] = ("findings", "masks", "report"), seed: int = 0) -> Network:
+FEW_LAYERS = "test_efficientnet"
+"""An encoder of timm's own tests, of the students' family: exported in less than half the time of the smallest real one."""
+
+
+def tiny_network(
+    *, tasks: tuple[str, ...] = ("findings", "masks", "report"), seed: int = 0, encoder: str = "mobilenetv3_small_050"
+) -> Network:
     """The smallest network of the family, with weights drawn from `seed`, in evaluation mode."""
     from storyxai.models.network import Network, NetworkSpec  # slow to import, and not every test needs it
 
     spec = NetworkSpec(
-        encoder="mobilenetv3_small_050", size=SIZE, tasks=tasks, findings=FINDINGS, vocabulary=VOCABULARY, width=16,
+        encoder=encoder, size=SIZE, tasks=tasks, findings=FINDINGS, vocabulary=VOCABULARY, width=16,
         hidden=16, fine_width=8, decoder_width=64, decoder_layers=1, max_tokens=MAX_TOKENS,
     )
     with torch.random.fork_rng(devices=[]):

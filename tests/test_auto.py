@@ -45,7 +45,7 @@ def students(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (own / "modality.toml").write_text(PATTERNS, encoding="utf-8")
     torch.manual_seed(0)
     spec = NetworkSpec(
-        encoder="mobilenetv3_small_050", size=64, tasks=("findings",), findings=("Stripes",), width=16, hidden=16,
+        encoder="test_efficientnet", size=64, tasks=("findings",), findings=("Stripes",), width=16, hidden=16,
         structures=(), deepest=16, channels=3,
     )
     files = export_student(Network(spec).eval(), own)

@@ -74,7 +74,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
     pixels = torch.from_numpy(np.stack([picture(bool(a), bool(b), i) for i, (a, b) in enumerate(labels)]))[:, None]
     torch.manual_seed(0)
     spec = NetworkSpec(
-        encoder="mobilenetv3_small_050", size=SIZE, tasks=("findings",), findings=modality.names, width=16, hidden=16,
+        encoder="test_efficientnet", size=SIZE, tasks=("findings",), findings=modality.names, width=16, hidden=16,
         structures=modality.structure_names, deepest=16,
     )
     network = Network(spec).train()
@@ -174,14 +174,14 @@ phantom_test = 0
 tables = ["{table}"]
 
 [teacher_findings]
-encoder = "mobilenetv3_small_050"
+encoder = "test_efficientnet"
 epochs = 1
 width = 16
 hidden = 16
 batch_size = 8
 
 [student]
-encoder = "mobilenetv3_small_050"
+encoder = "test_efficientnet"
 epochs = 1
 width = 16
 hidden = 16

@@ -22,9 +22,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Export
     """A tiny student with a card, exported once even where several processes run the tests."""
     from storyxai.models.card import CARD_NAME, Calibration, ModelCard, read_card, write_card
     from storyxai.models.export import export_student
-    from teaching_examples import FINDINGS, tiny_network
+    from teaching_examples import FEW_LAYERS, FINDINGS, tiny_network
 
-    network = tiny_network(seed=4)
+    network = tiny_network(seed=4, encoder=FEW_LAYERS)
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "exported-student"
     folder.mkdir(exist_ok=True)

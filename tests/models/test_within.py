@@ -18,7 +18,7 @@ from storyxai.models.network_model import NetworkModel
 from storyxai.models.runtime import Student, load_student
 from storyxai.training.reasons import finding_maps
 from storyxai.training.recipe_file import read_recipe
-from teaching_examples import FINDINGS, SIZE, tiny_network
+from teaching_examples import FEW_LAYERS, FINDINGS, SIZE, tiny_network
 
 ORGAN = "heart"
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -30,7 +30,7 @@ def pictures(count: int) -> torch.Tensor:
 
 def pooled_within(*, outline: float | None = None) -> Network:
     """The tiny network, pooling within a structure; `outline` is the logit of its mask everywhere."""
-    plain = tiny_network(seed=4)
+    plain = tiny_network(seed=4, encoder=FEW_LAYERS)
     network = Network(replace(plain.spec, within=ORGAN)).eval()
     network.load_state_dict(plain.state_dict())
     with torch.no_grad():

@@ -12,7 +12,7 @@ from storyxai.metrics.calibration import ConformalLimits, conformal_coverage, co
 from storyxai.models.export import as_session
 from storyxai.training.calibrate import Resampling, calibrate, conformal_limits
 from storyxai.training.outputs import _apart, network_outputs, network_size, network_speeds
-from teaching_examples import tiny_network, toy_examples
+from teaching_examples import FEW_LAYERS, tiny_network, toy_examples
 
 
 def test_outputs_hold_features_grids_and_outlines_row_by_row() -> None:
@@ -56,7 +56,7 @@ def test_size_counts_every_number_and_speed_is_beside_the_first() -> None:
 
 @pytest.mark.parametrize("tasks", [("masks",), pytest.param(("report",), marks=pytest.mark.slow)])
 def test_a_session_answers_as_its_network_does(tasks: tuple[str, ...]) -> None:
-    network = tiny_network(tasks=tasks).eval()
+    network = tiny_network(tasks=tasks, encoder=FEW_LAYERS).eval()
     images = torch.rand(3, 1, network.spec.size, network.spec.size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = network(images)

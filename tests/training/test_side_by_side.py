@@ -6,11 +6,11 @@ import functools
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from errands import fail, leave, meet, wait_for_ever
 
 from storyxai.errors import RecipeError, StoryxaiError
 from storyxai.training.apart import side_by_side
@@ -19,38 +19,12 @@ from storyxai.training.distil import Parts, train_teachers
 from storyxai.training.fit import CHECKPOINT
 from teaching_examples import SIZE, toy_examples
 
-Tell = Callable[[str, int, int], None]
 TEACHER = TeacherRecipe("mobilenetv3_small_050", 1, width=16, hidden=16, batch_size=4)
 RECIPE = Recipe(
     "toy", 3, DataRecipe(SIZE, 8, 4, 4), TEACHER, TEACHER, TEACHER,
     StudentRecipe("mobilenetv3_small_050", 1, width=16, hidden=16, batch_size=4), DistillationRecipe(views=1),
     TrainingRecipe(teachers_at_once=2),
 )
-
-
-def meet(mine: Path, other: Path, tell: Tell) -> int:
-    """This process, once the other one has begun too."""
-    mine.touch()
-    tell(f"{mine.name}: here", 1, 1)
-    until = time.monotonic() + 60
-    while not other.exists():
-        if time.monotonic() > until:
-            raise StoryxaiError("the other one never came")
-        time.sleep(0.01)
-    return os.getpid()
-
-
-def fail(tell: Tell) -> None:
-    raise RecipeError("toy", "cannot work", mend="mend it")
-
-
-def wait_for_ever(began: Path, tell: Tell) -> None:
-    began.touch()
-    time.sleep(3600)
-
-
-def leave(tell: Tell) -> None:
-    os._exit(7)
 
 
 def test_two_run_at_once_in_processes_of_their_own_and_tell_what_they_do(tmp_path: Path) -> None:
