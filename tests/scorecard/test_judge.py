@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,10 @@ def test_laterals_and_broken_files_are_left_out_counted_and_named(tmp_path: Path
     assert "lateral" in found["two"] and "neither" in found["four"] and "cannot be read" in found["broken"]
     lines = "\n".join(score_lines(record))
     assert "left out: 3" in lines and all(name in lines for name in ("two", "four", "broken"))
-    assert b"left out: 3 (" in render_scorecard(record)
+    page = render_scorecard(record)
+    assert b"left out: 3 (" in page
+    told = re.findall(rb'<th scope="row">([\w ]+)</th><td>likely</td>', page)
+    assert told == [b"Mass"], "of a finding that no image is known to have or to lack there is nothing to show"
     every = evaluate_student(student, table, JudgeOptions("all", 20, laterals=True))
     assert every["dataset"]["images"] == 4 and set(left_out(every)) == {"broken"}
 
