@@ -27,7 +27,7 @@ from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 from storyxai.types import Evidence
 
 __all__ = ["ARRAYS_NAME", "EVIDENCE_NAME", "archive_files", "as_archived", "read_archive", "read_record",
-           "stored_image", "verify_hashes", "write_archive"]
+           "stored_image", "verified_archive", "verify_hashes", "write_archive"]
 
 EVIDENCE_NAME, ARRAYS_NAME = "evidence.json", "arrays.npz"
 MAX_JSON_BYTES, MAX_ARRAY_BYTES = 64 << 20, 8 << 30
@@ -90,19 +90,24 @@ def read_archive(folder: Path) -> Evidence:
 
 def verify_hashes(folder: Path) -> list[str]:
     """What is wrong with the files in `folder`, one sentence each; empty when every hash holds and it can be read."""
+    return verified_archive(folder)[0]
+
+
+def verified_archive(folder: Path) -> tuple[list[str], Evidence | None]:
+    """As `verify_hashes`, with the evidence that was read; None where anything is wrong with it."""
     try:
         evidence = read_archive(folder)
         record = read_record(folder)
     except ArchiveError as error:
-        return [str(error)]
+        return [str(error)], None
     arrays = record.pop("arrays")
     # The format before had no place for values that are not known: its typed form has.
     meant = record if record["format"] == FORMAT else plain_record(typed_record(upgraded(record)))
     if canonical_json(meant) != canonical_json(as_record(evidence)):
-        return [f"{folder / EVIDENCE_NAME}: a value that follows from others was altered — {_AGAIN}"]
+        return [f"{folder / EVIDENCE_NAME}: a value that follows from others was altered — {_AGAIN}"], None
     if canonical_json({**record, "arrays": arrays}) != (folder / EVIDENCE_NAME).read_bytes():
-        return [f"{folder / EVIDENCE_NAME}: was written anew by another program — {_AGAIN}"]
-    return []
+        return [f"{folder / EVIDENCE_NAME}: was written anew by another program — {_AGAIN}"], None
+    return [], evidence
 
 
 def stored_image(folder: Path, record: Mapping[str, object]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from storyxai import __version__
 from storyxai.errors import ArchiveError, StoryxaiError
-from storyxai.evidence.archive import EVIDENCE_NAME, read_archive, verify_hashes
+from storyxai.evidence.archive import EVIDENCE_NAME, read_archive, verified_archive
 from storyxai.evidence.record import as_record
 from storyxai.evidence.seal import check_seal, read_key
 from storyxai.pages.story import render_html
@@ -75,8 +75,7 @@ def verify_held(folder: Path, *, seal_key: Path | None = None) -> Held:
     key = None if seal_key is None else read_key(seal_key)
     if not (folder / EVIDENCE_NAME).is_file():
         raise ArchiveError(str(folder), "holds no evidence.json", mend="name a study's folder that `tell` wrote")
-    problems = verify_hashes(folder)
-    evidence = None if problems else read_archive(folder)
+    problems, evidence = verified_archive(folder)
     record = None if evidence is None else as_record(evidence)
     pages = [_page(folder, name, evidence, record) for name in known_audiences() if (folder / f"{name}.html").is_file()]
     proofs = [] if evidence is None else _proofs(folder, [page.name for page in pages], evidence)
