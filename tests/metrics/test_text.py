@@ -19,7 +19,6 @@ from storyxai.metrics.text import (
     claims,
     constant_report,
     finding_f1_statistic,
-    finding_scores,
     nearest_neighbour_rows,
     rouge_l,
     rouge_l_rows,
@@ -116,28 +115,25 @@ def test_what_every_reference_says_earns_nothing_in_cider() -> None:
     assert rouge_l([normal] * 3, references) == pytest.approx(2 * 4 / 9)
 
 
-def test_finding_scores_by_hand() -> None:
-    predicted = [{"A": 1.0, "B": math.nan}, {"A": 1.0, "B": 0.0}, {"A": 0.0, "B": 1.0}]
-    reference = [{"A": 1.0, "B": 1.0}, {"A": 0.0, "B": 0.0}, {"A": math.nan, "B": 1.0}]
-    found = finding_scores(predicted, reference, findings=("A", "B"))
-    assert (found["A"].hits, found["A"].false_claims, found["A"].missed) == (1, 1, 0)
-    assert (found["B"].hits, found["B"].false_claims, found["B"].missed) == (1, 0, 1)  # silence is a miss
-    assert (found["A"].precision, found["A"].recall, found["A"].f1) == (0.5, 1.0, pytest.approx(2 / 3))
-    assert found["micro"].f1 == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
-    said = [[row[name] for name in "AB"] for row in predicted]
-    true = [[row[name] for name in "AB"] for row in reference]
+def test_the_f1_of_findings_by_hand() -> None:
+    said = np.array([[1.0, math.nan], [1.0, 0.0], [0.0, 1.0]])
+    true = np.array([[1.0, 1.0], [0.0, 0.0], [math.nan, 1.0]])
     ones = np.ones((1, 3))
-    assert finding_f1_statistic(said, true, average="micro")(ones)[0] == pytest.approx(found["micro"].f1)
+    # The first: one hit, one false claim, one not stated; the second: one hit, and silence is a miss.
+    for column in (0, 1):
+        alone = finding_f1_statistic(said[:, [column]], true[:, [column]], average="micro")
+        assert alone(ones)[0] == pytest.approx(2 / (2 + 1))
+        assert alone(np.array([[1.0, 1.0, 0.0]]))[0] == pytest.approx((2 / 3, 0.0)[column])
+    assert finding_f1_statistic(said, true, average="micro")(ones)[0] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
     assert finding_f1_statistic(said, true, average="macro")(ones)[0] == pytest.approx((2 / 3 + 2 / 3) / 2)
     assert finding_f1_statistic(said, true, average="micro")(np.array([[1.0, 2.0, 0.0]]))[0] == pytest.approx(2 / 5)
 
 
 def test_silence_claims_nothing_and_inventions_cost() -> None:
     assert claims([1.0, 0.0, np.nan]).tolist() == [1.0, 0.0, 0.0]
-    silent, invented = [{"A": math.nan}], [{"A": 1.0}]
-    found = finding_scores(invented, [{"A": float(claims([row["A"]])[0])} for row in silent], findings=("A",))
-    assert (found["A"].precision, found["A"].recall, found["A"].false_claims) == (0.0, None, 1)
-    assert finding_scores(silent, [{"A": 0.0}], findings=("A",))["A"].f1 is None
+    one = np.ones((1, 1))
+    assert finding_f1_statistic([[1.0]], claims([[math.nan]]), average="micro")(one)[0] == 0.0
+    assert np.isnan(finding_f1_statistic([[math.nan]], [[0.0]], average="micro")(one)[0])
 
 
 def test_macro_f1_leaves_out_findings_that_never_occur() -> None:

@@ -10,7 +10,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,7 +20,6 @@ from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic, ratio,
 from storyxai.modalities.contract import LabelReport
 
 __all__ = [
-    "FindingScore",
     "bleu",
     "bleu_statistic",
     "cider",
@@ -29,7 +27,6 @@ __all__ = [
     "claims",
     "constant_report",
     "finding_f1_statistic",
-    "finding_scores",
     "nearest_neighbour_rows",
     "report_statistics",
     "rouge_l",
@@ -135,40 +132,6 @@ def claims(labels: ArrayLike) -> Floats:
     return (np.asarray(labels, dtype=np.float64) >= 0.5).astype(np.float64)
 
 
-@dataclass(frozen=True)
-class FindingScore:
-    """Precision, recall and F1 with the counts they come from; None where nothing was claimed or nothing was there."""
-
-    finding: str
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    hits: int
-    false_claims: int
-    missed: int
-
-
-def finding_scores(
-    predicted: Sequence[Mapping[str, float]], reference: Sequence[Mapping[str, float]], *, findings: Sequence[str]
-) -> dict[str, FindingScore]:
-    """Scores by finding, and under "micro" those of all counts added together.
-
-    `predicted` are labels read from reports (silence claims nothing); `reference` are true labels, nan = not stated and
-    left out. Where the reference is itself a report, pass it through `claims` first. The macro F1 is the mean of the
-    findings' F1 (see `finding_f1_statistic`).
-    """
-    _paired(predicted, reference)
-    said = claims([[row[name] for name in findings] for row in predicted]).reshape(len(predicted), len(findings))
-    true = np.array([[row[name] for name in findings] for row in reference], dtype=np.float64).reshape(said.shape)
-    hits, false_claims, missed = _counts(said, true)
-    scores = {
-        name: _finding_score(name, hits[:, column].sum(), false_claims[:, column].sum(), missed[:, column].sum())
-        for column, name in enumerate(findings)
-    }
-    scores["micro"] = _finding_score("micro", hits.sum(), false_claims.sum(), missed.sum())
-    return scores
-
-
 def finding_f1_statistic(
     predicted: ArrayLike, reference: ArrayLike, *, average: Literal["micro", "macro"]
 ) -> Statistic:
@@ -264,19 +227,6 @@ def _counts(said: Floats, true: Floats) -> tuple[Floats, Floats, Floats]:
         raise InputError("finding labels", f"shape {said.shape} does not fit {true.shape}", mend="one row a report")
     there, not_there = (true >= 0.5).astype(np.float64), (true < 0.5).astype(np.float64)  # nan is neither
     return said * there, said * not_there, (1.0 - said) * there
-
-
-def _finding_score(name: str, hits: float, false_claims: float, missed: float) -> FindingScore:
-    claimed, there = hits + false_claims, hits + missed
-    return FindingScore(
-        name,
-        hits / claimed if claimed else None,
-        hits / there if there else None,
-        2.0 * hits / (claimed + there) if claimed + there else None,
-        int(hits),
-        int(false_claims),
-        int(missed),
-    )
 
 
 def _grams(words: tuple[str, ...], size: int) -> Counter[tuple[str, ...]]:
