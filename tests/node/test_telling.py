@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +19,7 @@ from evidence_example import example_evidence
 from storyxai.errors import InputError
 from storyxai.evidence.archive import write_archive
 from storyxai.export.pdf import VARIABLE, pdf_failure
-from storyxai.node import telling
+from storyxai.node import telling, workers
 from storyxai.pages.story import render_html
 from storyxai.programs.tell import TellOptions
 from storyxai.provenance import sha256_file, software_versions
@@ -72,3 +73,17 @@ def test_what_highdicom_reads_with_its_first_object_is_there_before_any_teller_i
     asked = "from highdicom._standard_utils import get_module_attribute_map as table; print(table.cache_info().currsize)"
     command = [sys.executable, "-c", f"import storyxai.node.ahead; {asked}"]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "1"
+
+
+@pytest.mark.parametrize(("said", "threads"), [(None, "1"), ("3", "3")])
+def test_processes_that_tell_multiply_in_one_thread_unless_somebody_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, threads: str
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "")  # so that what is set below is taken back
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    started = list[str]()
+    monkeypatch.setattr(workers.forkserver, "ensure_running", lambda: started.append(os.environ["OMP_NUM_THREADS"]))
+    workers.import_ahead([])
+    assert started == [threads]
