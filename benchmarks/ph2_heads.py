@@ -3,7 +3,7 @@
     python benchmarks/ph2_heads.py recipes/dermoscopy-ph2.toml runs/ph2-heads && python benchmarks/ph2_folds.py runs/ph2-heads
 
 The recipe says where the pictures and ImageNet's weights are; the student here also reads stride 32, of pictures at 256 px.
-What the encoder sees of four views (quarter turns) is kept, and neck and heads learn from that: 120 pictures are
+What the encoder sees of eight views (quarter turns, and mirrored) is kept, and neck and heads learn from that: 120 pictures are
 few for an encoder, and steps on kept features cost a tenth. Its teacher of findings is the logistic regression of
 `training/probe.py` on the same features and a colour histogram, fitted to the training pictures of each fold; what it says of
 a training picture comes from a fit without it, so that it is no echo of the labels. RUN is laid out as by `crossvalidate`.
@@ -41,13 +41,13 @@ from storyxai.training.probe import LEAST_POSITIVES, VARIANCE, colour_histogram,
 from storyxai.training.recipe_file import read_recipe
 from storyxai.training.weights import positive_weights
 
-SIZE, FOLDS, INNER, VIEWS = 256, 5, 4, 4
+SIZE, FOLDS, INNER, VIEWS = 256, 5, 4, 8
 FITTED_VIEWS = 4
-HALVES, SHORT = 2, 100
+HALVES, SHORT = 2, 200
 FORMS = ("", "lesion")
 """What findings are pooled within: nothing, or the lesion."""
 CRITERIA = slice(2, None)
-STEPS, BATCH, RATE, DECAY, EMA = 300, 16, 3e-3, 0.02, 0.98
+STEPS, BATCH, RATE, DECAY, EMA = 500, 16, 3e-3, 0.02, 0.98
 MIXING, TEMPERATURE = 0.5, 2.0
 
 
