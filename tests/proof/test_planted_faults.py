@@ -366,6 +366,18 @@ def test_zones_that_have_one_phrase_are_read_one_by_one(language: str, told: str
         assert any("zones.value" in problem or "puts Effusion in" in problem for problem in problems), problems
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("name", ["inside_structures", "inside_shoe"])
+def test_the_place_check_of_a_modality_of_one_s_own_stands_under_words_and_is_read_back(name: str, language: str) -> None:
+    """One that names no words for its check: the general one has ours, another its own key without underscores."""
+    base = example_evidence()
+    checks = tuple(replace(check, name=name) if check.name == "inside_lungs" else check for check in base.checks)
+    evidence = replace(base, checks=checks)
+    page = render_html(tell(evidence, "practitioner", language), evidence).decode()
+    assert f">{name}<" not in page
+    assert check_page(page.encode(), evidence).problems == ()
+
+
 def test_there_are_enough_kinds() -> None:
     assert len(FAULTS) >= 16
 

@@ -183,6 +183,10 @@ class PageWords(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Yes or no."""
         return self.yes if yes else self.no
 
+    def column(self, key: str) -> str:
+        """What a column is called; one of a modality of one's own that names no words for it, by its key."""
+        return self.columns.get(key, key.replace("_", " "))
+
     def tier(self, tier: str, *, calibrated: bool) -> str:
         """What a finding's tier is called; without a calibration, that its number is a score."""
         return (self.tiers if calibrated else self.scored)[tier]

@@ -46,7 +46,7 @@ def table_of(name: str, printed: PrintedRecord) -> Table | None:
         return None
     # A column in which nothing is known says nothing.
     used = [0, *(i for i in range(1, len(columns)) if any(row[i].parts for row in rows))]
-    heads = tuple(labels.columns.get(columns[i], columns[i]) for i in used)
+    heads = tuple(labels.column(columns[i]) for i in used)
     empty = _text(labels.unknown)
     body = tuple(Row(row[0], tuple(row[i] if row[i].parts else empty for i in used[1:])) for row in rows)
     return Table(heads, body, labels.tables[name], name)
@@ -271,7 +271,7 @@ def _failed(printed: PrintedRecord) -> Cells:
                 if check.passed is False:
                     path = f"checks.{finding}.{method}.{name}"
                     cells = _check_cells(printed, path, ("value", "limit", "about"))
-                    label = _text(printed.labels.columns.get(name, name.replace("_", " ")))
+                    label = _text(printed.labels.column(name))
                     rows.append([_finding(finding, printed.labels), _method(method, printed.labels), label, *cells])
     return ["finding", "method", "check", "value", "limit", "about"], rows
 

@@ -97,7 +97,7 @@ def _row_problems(row: Row, lexicon: Lexicon) -> Iterator[str]:
         of = next((part for part in parts if part in lexicon.findings), "")
         if of and head and of != head:
             yield f"names {row.head} beside a value of {of} ({path})"
-        heads = {columns[part] for part in parts[-2:] if part in columns}
+        heads = {lexicon.labels.column(part) for part in parts[-2:] if part in columns or parts[0] == "checks"}
         if heads and parts[0] != "provenance" and column not in heads:
             yield f"puts the value of {path} under “{column}”"
 
