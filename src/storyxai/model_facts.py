@@ -15,6 +15,7 @@ __all__ = [
     "MapFaithfulness",
     "MapHits",
     "MapRobustness",
+    "MeasuredFigures",
     "ModelFacts",
     "OutlineFigures",
     "ReportFigures",
@@ -157,20 +158,14 @@ class MapRobustness:
     data: str | None = None
 
 
-@dataclass(frozen=True)
-class ModelFacts:
-    """What stories may say of a model: the part of its card that they cite. Empty or None: not known.
+@dataclass(frozen=True, kw_only=True)
+class MeasuredFigures:
+    """What was measured of a model and stories may cite.
 
     `per_finding`, `curves` and `agreement` are by finding, `subgroups` by attribute ("sex") and group, `map_hits`,
     `faithfulness` and `robustness` by method.
     """
 
-    name: str = ""
-    version: str = ""
-    weights_sha256: str = ""
-    trained_on: tuple[DataSet, ...] = ()
-    limits: tuple[str, ...] = ()
-    cannot_see: tuple[str, ...] = ()
     per_finding: Mapping[str, FindingFigures] = field(default_factory=dict)
     outlines: OutlineFigures = OutlineFigures()
     report: ReportFigures = ReportFigures()
@@ -180,3 +175,15 @@ class ModelFacts:
     faithfulness: Mapping[str, MapFaithfulness] = field(default_factory=dict)
     robustness: Mapping[str, MapRobustness] = field(default_factory=dict)
     curves: Mapping[str, FindingCurves] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelFacts(MeasuredFigures):
+    """What stories may say of a model: the part of its card that they cite. Empty or None: not known."""
+
+    name: str = ""
+    version: str = ""
+    weights_sha256: str = ""
+    trained_on: tuple[DataSet, ...] = ()
+    limits: tuple[str, ...] = ()
+    cannot_see: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ def card(tmp_path: Path) -> ModelCard:
     made = ModelCard(
         "toy", "1", {"size": 64, "findings": ["a"]}, {"student.safetensors": sha256_bytes(WEIGHTS)},
         {"a": Calibration(1.25, -0.5, 0.3, ((1.0, -0.5), (1.5, -0.25)), 40, 12, "toy validation")},
-        (DataSet("toys", 8),), ("adults only",), ("fractures",), CardFigures({"a": FindingFigures(auroc=0.8)}),
+        (DataSet("toys", 8),), ("adults only",), ("fractures",), CardFigures(per_finding={"a": FindingFigures(auroc=0.8)}),
         {"seed": 7}, "Apache-2.0",
     )
     write_card(made, tmp_path)

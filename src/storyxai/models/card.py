@@ -14,19 +14,7 @@ import msgspec
 from storyxai.errors import InputError, UnknownNameError, WeightsError
 from storyxai.files import write_whole
 from storyxai.modalities.registry import DEFAULT_MODALITY, with_outlines
-from storyxai.model_facts import (
-    AgreementFigures,
-    DataSet,
-    FindingCurves,
-    FindingFigures,
-    GroupFigures,
-    MapFaithfulness,
-    MapHits,
-    MapRobustness,
-    ModelFacts,
-    OutlineFigures,
-    ReportFigures,
-)
+from storyxai.model_facts import DataSet, FindingFigures, MeasuredFigures, ModelFacts
 from storyxai.provenance import canonical_json, sha256_file
 
 __all__ = [
@@ -64,23 +52,10 @@ class Calibration:
     prevalence: float | None = None
 
 
-CITED = ("per_finding", "outlines", "report", "agreement", "subgroups", "map_hits", "faithfulness", "robustness", "curves")
-"""The figures of a card that stories may cite."""
-
-
 @dataclass(frozen=True)
-class CardFigures:
+class CardFigures(MeasuredFigures):
     """What was measured of a model. `phantom_per_finding` is on synthetic images, and no story cites it."""
 
-    per_finding: Mapping[str, FindingFigures] = field(default_factory=dict)
-    outlines: OutlineFigures = field(default_factory=OutlineFigures)
-    report: ReportFigures = field(default_factory=ReportFigures)
-    agreement: Mapping[str, AgreementFigures] = field(default_factory=dict)
-    subgroups: Mapping[str, Mapping[str, GroupFigures]] = field(default_factory=dict)
-    map_hits: Mapping[str, MapHits] = field(default_factory=dict)
-    faithfulness: Mapping[str, MapFaithfulness] = field(default_factory=dict)
-    robustness: Mapping[str, MapRobustness] = field(default_factory=dict)
-    curves: Mapping[str, FindingCurves] = field(default_factory=dict)
     phantom_per_finding: Mapping[str, FindingFigures] = field(default_factory=dict)
 
 
@@ -115,7 +90,7 @@ class ModelCard:
         facts = ModelFacts(
             self.name, self.version, self.files.get("student.safetensors", ""), self.trained_on, self.limits, self.cannot_see
         )
-        return replace(facts, **{key: getattr(self.figures, key) for key in CITED})
+        return replace(facts, **{one.name: getattr(self.figures, one.name) for one in fields(MeasuredFigures)})
 
 
 def write_card(card: ModelCard, folder: Path) -> None:
