@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from storyxai.errors import ArchiveError, InputError, OutputError, UnknownNameError
-from storyxai.evidence.archive import read_archive
 from storyxai.export.dicom import dicom_files, read_source
 from storyxai.export.fhir import fhir_bundle
 from storyxai.export.hospital import Export, Source
@@ -104,7 +103,7 @@ def _printing(study: Path, making: Making, *, wanted: bool) -> Iterator[Making]:
     What comes of it is used for the very page that was found sound, and for nothing where none was.
     """
     path, pdf = study / f"{PRINTED}.html", making.pdf
-    if pdf is None or not wanted or not path.is_file() or not _has_browser():
+    if pdf is None or not wanted or not path.is_file():
         yield making
         return
     page = path.read_bytes()
@@ -113,21 +112,13 @@ def _printing(study: Path, making: Making, *, wanted: bool) -> Iterator[Making]:
         yield replace(making, pdf=lambda sound: begun.result() if sound == page else pdf(sound))
 
 
-def _has_browser() -> bool:
-    try:
-        return bool(find_browser())
-    except InputError:
-        return False
-
-
 def _opened(study: Path, source: Path | None, written: Mapping[str, str] | None = None) -> Export:
     """The study, verified, with the film that it was told from."""
     held = verify_held(study) if written is None else verify_told(study, written)
-    found = held.verified
-    if found.problems:
+    found, evidence = held.verified, held.evidence
+    if found.problems or evidence is None:
         why = f"does not hold together ({found.problems[0]})"
         raise ArchiveError(str(study), why, mend="tell the study again; nothing was exported")
-    evidence = held.evidence or read_archive(study)
     pages = {name.removesuffix(".html"): (study / name).read_bytes() for name in found.pages}
     release = released_as(study)
     open_pages = {name: page for name, page in pages.items() if release is not None or not find_audience(name).signed}
