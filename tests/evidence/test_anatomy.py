@@ -7,7 +7,6 @@ import pytest
 
 from evidence_example import in_english
 from storyxai.errors import InputError
-from storyxai.evidence.boxes import boxes_from_grid
 from storyxai.modalities.chest_radiograph.anatomy import (
     cardiothoracic_ratio,
     costophrenic,
@@ -273,22 +272,6 @@ def test_wrong_frames_are_refused() -> None:
         side(np.ones((H, W + 1), dtype=np.float32), THORAX, finding="Mass")
     with pytest.raises(InputError, match="different shapes"):
         thorax_from_masks({**MASKS, "heart": np.zeros((3, 3), dtype=bool)})
-
-
-def test_boxes_on_paper() -> None:
-    probability = np.zeros((H, W), dtype=np.float32)
-    probability[50:70, 30:45] = 0.6
-    probability[60, 40] = 0.9
-    probability[100:140, 150:180] = 0.7
-    probability[5:6, 5:6] = 0.99  # a speck
-    first, second = boxes_from_grid(probability, finding="Mass", threshold=0.5)
-    assert (first.x, first.y, first.width, first.height) == (30, 50, 15, 20)
-    assert first.score == pytest.approx(0.9)
-    assert (second.x, second.y, second.width, second.height) == (150, 100, 30, 40)
-    assert boxes_from_grid(probability, finding="Mass", threshold=0.5, limit=1) == (first,)
-    assert boxes_from_grid(probability, finding="Mass", threshold=1.1) == ()
-    with pytest.raises(InputError, match="finite"):
-        boxes_from_grid(probability * np.nan, finding="Mass", threshold=0.5)
 
 
 def test_the_hull_of_a_mask_is_that_of_another_implementation() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError
-from storyxai.imaging.geometry import ModelFrame
-from storyxai.types import Array, Box, Mask
+from storyxai.imaging.geometry import ModelFrame, mix_rows
+from storyxai.types import Array, Box
 
-__all__ = ["boxes_from_grid", "evidence_boxes"]
+__all__ = ["boxes_at_half_height", "evidence_boxes"]
 
 _Places: TypeAlias = NDArray[np.intp]
 
@@ -19,54 +20,115 @@ _Places: TypeAlias = NDArray[np.intp]
 def evidence_boxes(grid: Array, frame: ModelFrame, *, finding: str) -> tuple[Box, ...]:
     """Boxes where a grid of log-odds [h, w] is at least half as probable as at its highest cell, original frame."""
     cells = 1 / (1 + np.exp(-grid.astype(np.float64)))
-    drawn = frame.grid_to_original(cells.astype(np.float32))
-    return boxes_from_grid(drawn, finding=finding, threshold=0.5 * float(drawn.max()))
+    return boxes_at_half_height(cells.astype(np.float32), frame, finding=finding)
 
 
-def boxes_from_grid(
-    probability: Array, *, finding: str, threshold: float, min_area_share: float = 0.001, limit: int = 5
+def boxes_at_half_height(
+    grid: Array, frame: ModelFrame, *, finding: str, min_area_share: float = 0.001, limit: int = 5
 ) -> tuple[Box, ...]:
-    """Boxes around the connected parts where the probability is at or above the threshold, highest score first.
+    """Boxes around the connected parts where a map is at least half its highest value, original frame, highest score first.
 
-    Shapes: probability [H, W], the evidence grid already resampled to the original frame. `score` is the largest
-    probability in the part. Parts smaller than `min_area_share` of the picture are left out; at most `limit` boxes.
+    Shapes: grid float32 [h, w], interpolated as by `ModelFrame.grid_to_original`. `score` is the largest value in the part.
+    Parts smaller than `min_area_share` of the picture are left out; at most `limit` boxes.
+    Raises: InputError for a grid that is no finite map.
     """
-    if probability.ndim != 2 or not np.isfinite(probability).all():
-        raise InputError("probability", "is not a finite map [H, W]", mend="resample the grid to the original frame")
-    starts, ends, pieces = _runs(probability >= threshold)
-    if not len(starts):
-        return ()
-    width = probability.shape[1]
-    rows, lefts, rights = starts // width, starts % width, (ends - 1) % width + 1
-    edges = np.ravel([starts, ends], order="F")
-    strongest = np.maximum.reduceat(probability.ravel(), edges[:-1] if edges[-1] == probability.size else edges)[::2]
+    if grid.ndim != 2 or not np.isfinite(grid).all():
+        raise InputError("grid", "is not a finite map [h, w]", mend="give one finite number for each cell")
+    parts = _parts(_bands(grid, frame))
+    lefts, tops = np.divmod(parts.starts, frame.height + 1)
+    areas = parts.ends - parts.starts
     boxes = []
-    for piece in np.unique(pieces):
-        own = pieces == piece
-        if (ends - starts)[own].sum() < min_area_share * probability.size:
+    for piece in np.unique(parts.pieces):
+        own = parts.pieces == piece
+        if areas[own].sum() < min_area_share * frame.height * frame.width:
             continue
-        left, top = float(lefts[own].min()), float(rows[own].min())
-        score = float(np.clip(strongest[own].max(), 0, 1))
-        boxes.append(Box(finding, left, top, float(rights[own].max()) - left, float(rows[own].max()) + 1 - top, score))
+        left, top = float(lefts[own].min()), float(tops[own].min())
+        width, height = float(lefts[own].max()) + 1 - left, float((tops + areas)[own].max()) - top
+        boxes.append(Box(finding, left, top, width, height, float(np.clip(parts.strongest[own].max(), 0, 1))))
     return tuple(sorted(boxes, key=lambda b: (-b.score, b.y, b.x))[:limit])
 
 
-def _runs(inside: Mask) -> tuple[_Places, _Places, _Places]:
-    """Each row's runs of a mask [H, W] in order: where they start and end in the flat mask, and the first run that each is
-    connected to, itself or one before it: of a large mask that costs a fifth of labelling its pixels.
+@dataclass(frozen=True, eq=False)
+class _Bands:
+    """A map in the original frame by bands of rows that mix the same two rows of its grid, so that down a column of a band it
+    only rises or only falls: the rows at the ends of a band say nearly all of it.
+
+    Shapes: first, last [S] rows of each band; wide [h, W] the grid interpolated across; rows, weights [H, taps] what each row
+    mixes of it; ends float32 [2 S, W] the map in the first and the last row of each band in turn.
     """
-    width = inside.shape[1]
-    apart = np.zeros(inside.size + len(inside) + 1, dtype=np.bool_)  # a gap before each row, so that no run goes round
-    apart[:-1].reshape(-1, width + 1)[:, 1:] = inside
-    edges = np.flatnonzero(apart[1:] != apart[:-1])
-    starts, ends = edges[0::2], edges[1::2]
-    # The runs of the next row that lie below some of a run.
-    first = np.searchsorted(ends, starts + width + 1, side="right")
-    counts = np.searchsorted(starts, ends + width + 1, side="left") - first
-    upper = np.repeat(np.arange(len(starts)), counts)
-    lower = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(len(upper))
-    gaps = starts // (width + 1)
-    return starts - gaps, ends - gaps, _joined(len(starts), upper, lower)
+
+    first: _Places
+    last: _Places
+    wide: Array
+    rows: _Places
+    weights: NDArray[np.float64]
+    ends: Array
+
+    def crossings(self, bands: _Places, columns: _Places, threshold: np.float32) -> _Places:
+        """The first row of each band and column that lies on the threshold's other side than the band's first row."""
+        before, behind, side = self.first[bands], self.last[bands], self.ends[2 * bands, columns] >= threshold
+        cells = self.wide[self.rows[before].T, columns].astype(np.float64)
+        while (behind - before > 1).any():
+            middle = (before + behind) // 2
+            values = (self.weights[middle].T * cells).sum(axis=0).astype(np.float32)
+            stays = (values >= threshold) == side
+            before, behind = np.where(stays, middle, before), np.where(stays, behind, middle)
+        return behind
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Runs down the columns, in order: where each starts and ends, counted down columns of H + 1 places, the first run that it
+    is connected to (itself or one before it), and its strongest value. Shapes: all [N].
+    """
+
+    starts: _Places
+    ends: _Places
+    pieces: _Places
+    strongest: Array
+
+
+def _bands(grid: Array, frame: ModelFrame) -> _Bands:
+    if frame.height < len(grid):  # each row is a band by itself
+        every, drawn = np.arange(frame.height), frame.grid_to_original(grid)
+        return _Bands(every, every, drawn, every[:, None], np.ones((frame.height, 1)), np.repeat(drawn, 2, axis=0))
+    wide, rows, weights = frame.rows_to_original(grid)
+    first = np.flatnonzero(np.append(True, (rows[1:] != rows[:-1]).any(axis=1)))
+    last = np.append(first[1:], len(rows)) - 1
+    at, ends = np.ravel([first, last], order="F"), np.empty((2 * len(first), wide.shape[1]), dtype=np.float32)
+    mix_rows(wide.astype(np.float64), rows[at], weights[at], ends)
+    return _Bands(first, last, wide, rows, weights, ends)
+
+
+def _parts(bands: _Bands) -> _Parts:
+    """The runs down the columns where the map is at least half its highest value.
+
+    A run's highest value stands in the first or last row of a band: it would rise on until there.
+    """
+    threshold = np.float32(0.5 * float(bands.ends.max()))
+    height, places = int(bands.last[-1]) + 1, len(bands.ends)
+    width = bands.ends.shape[1]
+    above = np.zeros((places + 2, width), dtype=np.bool_)
+    above[1:-1] = bands.ends >= threshold
+    changes, columns = np.divmod(np.flatnonzero(above[1:] != above[:-1]), width)
+    columns, changes = np.divmod(np.sort(columns * (places + 1) + changes), places + 1)
+    # A change before the place 2 s is one before the first row of the band s; before 2 s + 1 it is one within the band.
+    at = np.append(bands.first, height)[changes // 2]
+    within = changes % 2 == 1
+    at[within] = bands.crossings(changes[within] // 2, columns[within], threshold)
+    starts, ends = (columns * (height + 1) + at).reshape(-1, 2).T
+    values, edges = bands.ends.T.ravel(), columns * places + changes
+    strongest = np.maximum.reduceat(values, edges[edges < values.size])[::2]
+    return _Parts(starts, ends, _connected(starts, ends, height + 1), strongest)
+
+
+def _connected(starts: _Places, ends: _Places, length: int) -> _Places:
+    """The first of all runs that each run is connected to, across neighbouring columns of that length."""
+    first = np.searchsorted(ends, starts + length, side="right")
+    counts = np.searchsorted(starts, ends + length, side="left") - first
+    one = np.repeat(np.arange(len(starts)), counts)
+    other = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(len(one))
+    return _joined(len(starts), one, other)
 
 
 def _joined(count: int, one: _Places, other: _Places) -> _Places:

@@ -8,6 +8,7 @@ Coordinates are continuous and measured from the outer corner of the top left pi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image as PillowImage
 
 from storyxai.types import Array, Box, Mask
 
-__all__ = ["ModelFrame", "model_frame", "model_view"]
+__all__ = ["ModelFrame", "mix_rows", "model_frame", "model_view"]
 
 _ROWS_AT_ONCE = 16
 _SMALL_PIXELS = 1 << 17
@@ -75,22 +76,39 @@ class ModelFrame:
         if grid.ndim < 2:
             raise ValueError(f"a grid needs two axes, got shape {grid.shape}")
         h, w = grid.shape[-2:]
-        # The image's own rectangle within the grid, in grid cells; the grid's edge is a hard limit for Pillow.
-        left, right = self.left * w / self.side, min((self.left + self.width) * w / self.side, w)
-        top, bottom = self.top * h / self.side, min((self.top + self.height) * h / self.side, h)
         small = self.height * self.width <= _SMALL_PIXELS
+        left, right, top, bottom = self._rectangle(h, w)
         rows, weights = _bilinear_taps(h, top, bottom, self.height)
         out = np.empty((*grid.shape[:-2], self.height, self.width), dtype=np.float32)
         for index in np.ndindex(*grid.shape[:-2]):
-            cells = PillowImage.fromarray(np.ascontiguousarray(grid[index]))
             if small:
+                cells = PillowImage.fromarray(np.ascontiguousarray(grid[index]))
                 whole = cells.resize((self.width, self.height), PillowImage.Resampling.BILINEAR, (left, top, right, bottom))
                 out[index] = whole
                 continue
             # Of a large picture Pillow widens the few rows; all of it by Pillow would be copied twice at its size.
-            wide = cells.resize((self.width, h), PillowImage.Resampling.BILINEAR, box=(left, 0, right, h))
-            _mix_rows(np.asarray(wide, dtype=np.float64), rows, weights, out[index])
+            mix_rows(self._widened(grid[index]).astype(np.float64), rows, weights, out[index])
         return out
+
+    def rows_to_original(self, grid: Array) -> tuple[Array, NDArray[np.intp], NDArray[np.float64]]:
+        """`grid` [h, w] interpolated across alone, float32 [h, W], and which of its rows each of the H original rows mixes, by
+        what weights ([H, taps] each): what `grid_to_original` is made of.
+        """
+        h, w = grid.shape
+        _, _, top, bottom = self._rectangle(h, w)
+        return self._widened(grid), *_bilinear_taps(h, top, bottom, self.height)
+
+    def _rectangle(self, h: int, w: int) -> tuple[float, float, float, float]:
+        """Left, right, top and bottom of the image within a grid of h x w cells, whose edge is a hard limit for Pillow."""
+        left, right = self.left * w / self.side, min((self.left + self.width) * w / self.side, w)
+        top, bottom = self.top * h / self.side, min((self.top + self.height) * h / self.side, h)
+        return left, right, top, bottom
+
+    def _widened(self, grid: Array) -> Array:
+        h, w = grid.shape
+        left, right, _, _ = self._rectangle(h, w)
+        cells = PillowImage.fromarray(np.ascontiguousarray(grid))
+        return np.asarray(cells.resize((self.width, h), PillowImage.Resampling.BILINEAR, box=(left, 0, right, h)))
 
     def mask_to_original(self, probability: NDArray[Any], threshold: float) -> Mask:
         """Where the interpolated `probability` reaches `threshold`. Shapes: [..., h, w] -> bool [..., H, W].
@@ -101,15 +119,9 @@ class ModelFrame:
         if self.height * self.width <= _SMALL_PIXELS:
             return self.grid_to_original(probability) >= np.float32(threshold)
         grid = np.asarray(probability, dtype=np.float32)
-        h, w = grid.shape[-2:]
-        left, right = self.left * w / self.side, min((self.left + self.width) * w / self.side, w)
-        top, bottom = self.top * h / self.side, min((self.top + self.height) * h / self.side, h)
-        rows, weights = _bilinear_taps(h, top, bottom, self.height)
         out = np.empty((*grid.shape[:-2], self.height, self.width), dtype=np.bool_)
         for index in np.ndindex(*grid.shape[:-2]):
-            cells = PillowImage.fromarray(np.ascontiguousarray(grid[index]))
-            wide = np.asarray(cells.resize((self.width, h), PillowImage.Resampling.BILINEAR, box=(left, 0, right, h)))
-            out[index] = _rows_above(wide, rows, weights, np.float32(threshold))
+            out[index] = _rows_above(*self.rows_to_original(grid[index]), np.float32(threshold))
         return out
 
     def point_to_model(self, x: float, y: float) -> tuple[float, float]:
@@ -162,6 +174,7 @@ def model_view(pixels: Array, frame: ModelFrame, *, channels: int) -> Array:
     return np.ascontiguousarray(np.moveaxis(frame.to_model(pixels), 2, 0))
 
 
+@lru_cache(maxsize=16)
 def _bilinear_taps(n_in: int, low: float, high: float, n_out: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Which inputs each of `n_out` outputs over [low, high) mixes, and by what weights: Pillow's bilinear filter, to the bit.
 
@@ -178,10 +191,11 @@ def _bilinear_taps(n_in: int, low: float, high: float, n_out: int) -> tuple[NDAr
     weights = np.maximum(1.0 - np.abs((taps - centers[:, None] + 0.5) * (1.0 / reach)), 0.0) * (taps <= last[:, None])
     # In order, as Pillow adds them.
     total = np.add.accumulate(weights, axis=1)[:, -1:]
-    return np.minimum(taps, last[:, None]), weights / total
+    used = weights.any(axis=0)  # often all but the last
+    return np.minimum(taps, last[:, None])[:, used], (weights / total)[:, used]
 
 
-def _mix_rows(values: NDArray[np.float64], rows: NDArray[np.intp], weights: NDArray[np.float64], out: Array) -> None:
+def mix_rows(values: NDArray[np.float64], rows: NDArray[np.intp], weights: NDArray[np.float64], out: Array) -> None:
     """Write into `out` the weighted rows of `values`, a few at a time so that they stay in the processor's cache."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
@@ -192,7 +206,7 @@ def _mix_rows(values: NDArray[np.float64], rows: NDArray[np.intp], weights: NDAr
 
 
 def _rows_above(values: Array, rows: NDArray[np.intp], weights: NDArray[np.float64], threshold: np.float32) -> Mask:
-    """Where the weighted rows of `values` [h, W] reach the threshold, bool [n_out, W], as `_mix_rows` would find it."""
+    """Where the weighted rows of `values` [h, W] reach the threshold, bool [n_out, W], as `mix_rows` would find it."""
     # Neighbouring outputs mix the same rows: each set of rows is looked at once.
     first = np.flatnonzero(np.append(True, (rows[1:] != rows[:-1]).any(axis=1)))
     counts = np.diff(np.append(first, len(rows)))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from storyxai.data.masks import resized
 from storyxai.data.opening import open_row
 from storyxai.data.table import Skipped, StudyTable
-from storyxai.evidence.boxes import boxes_from_grid, evidence_boxes
+from storyxai.evidence.boxes import boxes_at_half_height, evidence_boxes
 from storyxai.evidence.predict import outlines
 from storyxai.imaging.geometry import ModelFrame, model_frame, model_view
 from storyxai.metrics.faithfulness import centre_map, random_map
@@ -219,8 +219,7 @@ def _centre_boxes(frame: ModelFrame) -> Numbers:
 
 
 def _blind_boxes_of(values: Array, frame: ModelFrame) -> Numbers:
-    drawn = frame.grid_to_original(values / max(float(values.max()), 1e-6))
-    return scored_boxes(boxes_from_grid(drawn, finding="", threshold=0.5 * float(drawn.max())))
+    return scored_boxes(boxes_at_half_height(values / max(float(values.max()), 1e-6), frame, finding=""))
 
 
 def scored_boxes(boxes: Sequence[Box]) -> Numbers:
