@@ -57,6 +57,16 @@ def at(*places, weight: float = 1.0) -> np.ndarray:
     return mask(*places).astype(np.float32) * weight
 
 
+@pytest.mark.parametrize(("count", "asked"), [(2, False), (3, False), (4, True)])
+def test_superpixels_too_few_to_tell_agreement_from_chance_are_not_asked(count: int, asked: bool) -> None:
+    """Of three there are six orders: the very same order comes by chance once in six times, too often to be a sign."""
+    stripes = np.repeat(np.arange(count, dtype=np.int32)[:, None], 8, axis=1)
+    values = (stripes + 1).astype(np.float32)
+    check = methods_agree(values, values, Superpixels(stripes), **WHO, other="lime")
+    assert check.passed is (True if asked else None) and (check.limit is None or check.limit < 1)
+    assert asked or check.about.parts["why"].values == {"superpixels": count}
+
+
 def test_inside_lungs_passes_in_and_fails_out_and_even() -> None:
     inside = in_place(at(np.s_[40:60, 30:50]), PLACE, **WHO)
     assert (inside.value, inside.passed) == (1.0, True)

@@ -17,6 +17,7 @@ from storyxai.evidence.filling import _ring
 from storyxai.imaging.gate import judge, refuse
 from storyxai.imaging.read import read_image
 from storyxai.modalities.dermoscopy.findings import NAMES
+from storyxai.modalities.dermoscopy.gate import RULES
 from storyxai.modalities.dermoscopy.grammar import MAX_TOKENS, DermoscopyGrammar, label_report, write_report
 from storyxai.modalities.dermoscopy.lesion import (
     COLOURS,
@@ -31,6 +32,7 @@ from storyxai.modalities.dermoscopy.lesion import (
 from storyxai.modalities.registry import modality_named
 from storyxai.phantoms.dermoscopy import SkinPhantom, generate_skin_phantom
 from storyxai.phantoms.generate import generate_phantom
+from storyxai.story.words import words_of
 from storyxai.types import Check, Image, Mask
 
 SKIN, CHEST = modality_named("dermoscopy"), modality_named("chest_radiograph")
@@ -42,6 +44,13 @@ HALF = DISC & (DOWN > 0)
 @pytest.fixture(scope="module")
 def phantoms() -> list[SkinPhantom]:
     return [generate_skin_phantom(seed, size=96) for seed in range(24)]
+
+
+def test_german_tables_name_every_rule_of_the_gate() -> None:
+    """A rule that nobody named stands there as "cut off"."""
+    words = words_of(SKIN, "de")
+    rules = [rule.name.removeprefix("gate.") for rule in RULES]
+    assert [name for name in rules if name not in words.file.tables["rule"]] == []
 
 
 def test_a_disc_folds_onto_itself_and_half_a_disc_does_not() -> None:

@@ -44,6 +44,12 @@ def test_what_the_grammar_writes_is_read_as_it_was_meant(seed: int) -> None:
         assert stated(read) == said, text
 
 
+def test_that_no_atypical_network_is_seen_is_not_that_the_network_is_typical() -> None:
+    """A lesion without any network has no typical one."""
+    denied, typical = read_draft(("No atypical network.", "The pigment network is typical."))
+    assert denied == Remark("draft_absent_1", {"a": "Atypical_Network"}) and typical == Remark("draft_network_typical")
+
+
 def test_every_remark_is_worded_in_german_without_an_english_word() -> None:
     words = words_of(modality_named("dermoscopy"), "de")
     codes = [*draft._FIXED, *(f"draft_absent_{count}" for count in (1, 2, 3, 4))]

@@ -113,7 +113,11 @@ def test_four_stories_of_a_lesion_say_nothing_of_a_chest(student: Student, lesio
         said = re.sub(r"<[^>]+>", " ", shown)
         assert not CHEST.search(said), (page.name, CHEST.search(said))
     patient = (study / "patient.html").read_text(encoding="utf-8")
-    assert "spot" in patient and "See a doctor soon" in patient
+    assert "spot" in patient and "See a doctor soon" in patient and "at once" not in patient
+    assert "people with such a result" not in patient  # what it learned from shows nobody
+    clinician = (study / "clinician.html").read_text(encoding="utf-8")
+    assert "It learned from drawn pictures, not from pictures of people." in patient
+    assert "The model learned from synthetic images alone; on images of people it may fail." in clinician
 
 
 def test_skin_and_chest_are_told_apart(student: Student, lesion: SkinPhantom, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ off its place, not different from call to call, and not the word of one method a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -139,13 +140,16 @@ def methods_agree(
     """Passed when two maps [H, W] rank the superpixels alike, better than shuffled superpixels do.
 
     Value: Spearman's rank correlation of the positive parts' means over superpixels; limit: the stated quantile under
-    shuffling. None when a map has no positive part.
+    shuffling. None when a map has no positive part, or when superpixels are too few for any order to be rarer than chance.
     """
     name = "methods_agree"
     a, b = _compared(first, second, superpixels.segments, superpixels.within)
     if len(a) < 2 or not (np.ptp(a) > 0 and np.ptp(b) > 0):
         about = _unmeasured(Remark("either_no_positive", {"method": method, "other": other}))
         return Check(name, finding, method, None, None, None, about)
+    if math.factorial(len(a)) * (1 - limits.agreement_quantile) < 1:
+        too_few = Remark("too_few_superpixels", {"superpixels": len(a)})
+        return Check(name, finding, method, None, None, None, _unmeasured(too_few))
     value = rank_correlation(a, b)
     # With fixed ranks the correlation of a shuffle is one dot product.
     ranks_a, ranks_b = _standard(_ranks(a)), _standard(_ranks(b))

@@ -61,6 +61,7 @@ UNSAID: Final[Mapping[str, Callable[[EvidenceRecord], bool]]] = {
     "normal": lambda facts: not facts.named,
     "cannot": lambda facts: bool(_of_tiers(facts, ("cannot_tell",))),
     "more": lambda facts: len(facts.named) > 1,
+    "only_synthetic": lambda facts: bool(sets := facts.model.trained_on) and all(one.synthetic for one in sets),
 }
 """What must hold of the record where a sentence of that name or key stands and nothing that it prints says so."""
 COUNTS: Final[Mapping[str, str]] = {

@@ -22,7 +22,7 @@ __all__ = ["read_draft"]
 _FIXED: Final[Mapping[str, tuple[str, ...]]] = {
     "draft_asymmetric": PRESENT["Asymmetry"],
     "draft_symmetric": ABSENT["Asymmetry"],
-    "draft_network_typical": ABSENT["Atypical_Network"],
+    "draft_network_typical": ABSENT["Atypical_Network"][1:],
     "draft_melanoma": PRESENT["Melanoma"],
     "draft_naevus": PRESENT["Atypical_Naevus"],
     "draft_benign": BENIGN,
@@ -54,7 +54,7 @@ def _present(text: str) -> Remark:
 
 
 def _absent(text: str) -> Remark:
-    nouns = {noun: name for name, noun in NEGATED.items()}
+    nouns = {noun: name for name, noun in NEGATED.items()} | {"atypical network": "Atypical_Network"}
     for template in NEGATIVE:
         start = f"{_plain(template.format(list=''))} "
         # "dots or globules" is one noun: its "or" ends no item of the list.

@@ -46,7 +46,7 @@ DERMOSCOPY: tuple[FindingTerm, ...] = (
         "Dots_Globules",
         "dots and globules",
         "small dark dots",
-        ("milia or crusts", "hair ends", "blood spots"),
+        ("milia", "crusts", "hair ends", "blood spots"),
         ("dots and globules", "dots/globules", "globules"),
     ),
     FindingTerm(

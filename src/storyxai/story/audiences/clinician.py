@@ -11,7 +11,7 @@ from storyxai.evidence.paths import figure_name
 from storyxai.modalities.words import ASKED_FIRST, MEASURED, OF_A_PART
 from storyxai.story.audiences.learned import learned_in_words
 from storyxai.story.audiences.neighbours import near_sentence
-from storyxai.story.audiences.practitioner import map_trust, smallest_change
+from storyxai.story.audiences.practitioner import map_trust, only_synthetic, smallest_change
 from storyxai.story.teller import Teller
 from storyxai.story.words import DRAFTED_IN
 from storyxai.types import Section, Sentence
@@ -51,11 +51,12 @@ def clinician_sections(t: Teller) -> tuple[Section, ...]:
 
 def _bottom_line(t: Teller) -> list[list[Sentence]]:
     """What a colleague would say: the claim, how sure, where, what else it may be, what speaks against it, what next."""
-    warnings, after = _warnings(t)[:WARNINGS_FIRST], t.say("clinician.next")
+    warnings = _warnings(t)[:WARNINGS_FIRST]
+    after = [only_synthetic(t, "clinician"), t.say("clinician.next")]
     if t.value("doubts"):
-        return [*_not_to_be_relied_on(t, warnings), after]
+        return [*_not_to_be_relied_on(t, warnings), *after]
     lines = [*_unnamed(t), *_doubt(t, _lead(t))] if t.told() else _unnamed(t)
-    return [*_verdict(t), *warnings, *lines, after]
+    return [*_verdict(t), *warnings, *lines, *after]
 
 
 def _not_to_be_relied_on(t: Teller, warnings: Sequence[list[Sentence]] = ()) -> list[list[Sentence]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from storyxai.errors import EvidenceError
 from storyxai.evidence.paths import figure_name
+from storyxai.story.audiences.practitioner import only_synthetic
 from storyxai.story.readability import words_per_sentence
 from storyxai.story.teller import Teller
 from storyxai.story.words import load_words
@@ -37,7 +38,7 @@ def patient_sections(t: Teller) -> tuple[Section, ...]:
 def _sections(t: Teller) -> tuple[Section, ...]:
     """All that may be told."""
     said = t.words.heading
-    looked = [t.say(f"patient.{key}") for key in ("looked", "no_old", "tool")]
+    looked = [t.say("patient.looked"), t.say("patient.no_old"), only_synthetic(t, "patient"), t.say("patient.tool")]
     if failed := [f"gate.{name}.passed" for name, check in t.facts.gate.items() if check.passed is False]:
         looked.append(t.say("patient.gate", cites=failed))
     sections = t.section(said("patient.what"), [*looked, *_lacks(t)])

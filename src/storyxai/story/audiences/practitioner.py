@@ -7,7 +7,10 @@ from storyxai.story.audiences.neighbours import near_section
 from storyxai.story.teller import Teller
 from storyxai.types import TIERS, Section, Sentence
 
-__all__ = ["failed_checks", "gaps", "map_trust", "practitioner_sections", "smallest_change", "tiers", "withheld_maps"]
+__all__ = [
+    "failed_checks", "gaps", "map_trust", "only_synthetic", "practitioner_sections", "smallest_change", "tiers",
+    "withheld_maps",
+]
 
 
 def practitioner_sections(t: Teller) -> tuple[Section, ...]:
@@ -234,3 +237,11 @@ def _checks(t: Teller) -> list[Section]:
         lines += [t.say(f"practitioner.{key}", {"M": method}) for method in t.names(f"model.{part}")]
     lines += failed_checks(t, "practitioner")
     return t.section(t.words.heading("practitioner.checks"), lines, figures=("table/checks",))
+
+
+def only_synthetic(t: Teller, audience: str) -> list[Sentence]:
+    """That the model learned from synthetic images alone; empty where it learned from others too, or nobody knows."""
+    learnt = t.facts.model.trained_on
+    if not learnt or not all(one.synthetic for one in learnt):
+        return []
+    return t.say(f"{audience}.only_synthetic", cites=[f"model.trained_on.{i}.synthetic" for i in range(len(learnt))])
