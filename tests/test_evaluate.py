@@ -22,7 +22,7 @@ from storyxai.programs.evaluate import Evaluated
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import References, TaskOutputs, age_bands, build_scorecard, headline
 from storyxai.scorecard.page import glance_html, render_scorecard
-from storyxai.scorecard.reading import read_scores
+from storyxai.scorecard.record import read_scores
 
 FINDINGS = ("Effusion", "Nodule", "Hernia")
 COUNT = 120
@@ -133,7 +133,7 @@ def test_mean_holds_the_findings_with_enough_cases_only(full: dict[str, Any]) ->
     assert model["mean_auroc"]["value"] == pytest.approx(expected, rel=1e-4)
     assert [row["rare"] for row in model["findings"]] == [False, False, True]
     low = build_scorecard([student()], references(), seed=1, count=20, min_positives=2).as_dict()
-    assert low["models"][0]["mean_auroc"]["findings"] == list(FINDINGS)
+    assert low["models"][0]["mean_auroc"]["findings"] == FINDINGS
 
 
 def test_mean_of_all_holds_every_finding_with_a_case_of_each_kind(full: dict[str, Any]) -> None:
@@ -156,7 +156,7 @@ def test_mean_of_all_leaves_out_what_has_one_kind_of_case_only() -> None:
     labels = np.asarray(references().labels).copy()
     labels[:, 2], labels[:, 1] = np.nan, 1.0
     mean = card(student(), labels=labels)["models"][0]["mean_auroc_all"]
-    assert (mean["findings"], mean["finding_count"]) == (["Effusion"], 1)
+    assert (mean["findings"], mean["finding_count"]) == (("Effusion",), 1)
     labels[:, 0] = 0.0
     mean = card(student(), labels=labels)["models"][0]["mean_auroc_all"]
     assert (mean["value"], mean["low"], mean["finding_count"], mean["images"]) == (None, None, 0, 0)
@@ -291,7 +291,7 @@ def test_subgroups_have_counts_and_are_compared_on_the_same_findings(full: dict[
     assert [(row["group"], row["images"]) for row in rows] == [("F", 48), ("M", 48)]  # the unknown are no group
     female, male = rows
     assert female["minus_others"]["value"] == pytest.approx(-male["minus_others"]["value"], abs=1e-5)
-    assert female["findings"] == male["findings"] == ["Effusion", "Nodule"]
+    assert female["findings"] == male["findings"] == ("Effusion", "Nodule")
     assert female["minus_others"]["value"] == pytest.approx(female["mean_auroc"]["value"] - male["mean_auroc"]["value"])
 
 

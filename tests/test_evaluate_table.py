@@ -141,5 +141,5 @@ def test_a_few_films_of_the_nih_layout_give_a_mean_over_every_finding_with_both_
     table.select(rows=chosen).write(tmp_path / "few.parquet")
     found = evaluate_student(load_student(), tmp_path / "few.parquet", JudgeOptions("all", 20))
     mean = found["models"][0]["mean_auroc_all"]
-    assert (mean["finding_count"], mean["findings"]) == (14, list(stated.findings))
+    assert (mean["finding_count"], mean["findings"]) == (14, stated.findings)
     assert mean["low"] < mean["value"] < mean["high"] and mean["images"] == int(chosen.sum())

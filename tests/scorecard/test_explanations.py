@@ -199,7 +199,7 @@ def test_an_empty_map_counts_in_no_figure(table: Path) -> None:
             return Spot.look(self, image, columns)._replace(features=np.zeros((1, 8, 8), dtype=np.float32))
 
     record = judge_explanations(Empty(3, 5), table, PLAN)
-    assert (record["methods"][0]["empty"], record["methods"][0]["figures"]) == (6, [])
+    assert (record["methods"][0]["empty"], record["methods"][0]["figures"]) == (6, ())
     assert b"6 empty" in render_explanations(record)
 
 

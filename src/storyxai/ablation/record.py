@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from storyxai.metrics import bootstrap
 from storyxai.provenance import read_as
 
 __all__ = [
@@ -31,20 +32,11 @@ class Metric:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """The mean over seeds with its interval (None: most resamples leave it undefined), and what each seed gave."""
+class Estimate(bootstrap.Estimate):
+    """The mean over seeds with its interval, and what each seed gave."""
 
     value: float
-    low: float | None
-    high: float | None
-    replicates: int = 0
-    left_out: int = 0
     by_seed: tuple[float | None, ...] = ()
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Low and high, None where there is no interval."""
-        return None if self.low is None or self.high is None else (self.low, self.high)
 
     @property
     def side_of_zero(self) -> int:

@@ -48,20 +48,15 @@ class Estimate:
     """A value and its interval; None where the data cannot say. `left_out` counts resamples that were undefined."""
 
     value: float | None
-    low: float | None
-    high: float | None
-    replicates: int
-    left_out: int
+    low: float | None = None
+    high: float | None = None
+    replicates: int = 0
+    left_out: int = 0
 
-    def as_dict(self) -> dict[str, float | int | None]:
-        """The same as plain JSON values."""
-        return {
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "replicates": self.replicates,
-            "left_out": self.left_out,
-        }
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Low and high, None where there is no interval."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 @dataclass(frozen=True, eq=False)

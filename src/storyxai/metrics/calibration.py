@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from storyxai.metrics.bootstrap import Floats, Statistic, draw_resamples, mean_s
 
 __all__ = [
     "ConformalLimits",
+    "Coverage",
     "ReliabilityBin",
     "bootstrap_platt",
     "brier",
@@ -210,8 +211,20 @@ def conformal_sets(limits: ConformalLimits, probabilities: ArrayLike) -> NDArray
     return np.stack([1.0 - values <= limits.present, values <= limits.absent], axis=-1)
 
 
-def conformal_coverage(sets: NDArray[np.bool_], labels: ArrayLike) -> dict[str, float | int | None]:
+class Coverage(TypedDict):
     """Achieved coverage in each class with its n, and how often the set is one answer, both, or none."""
+
+    present_coverage: float | None
+    present_n: int
+    absent_coverage: float | None
+    absent_n: int
+    single_share: float | None
+    both_share: float | None
+    empty_share: float | None
+
+
+def conformal_coverage(sets: NDArray[np.bool_], labels: ArrayLike) -> Coverage:
+    """What the sets of cases hold of their labels, nan = not stated. Shapes: bool [N, 2], [N]."""
     stated = np.asarray(labels, dtype=np.float64)
     _same_length(sets[:, 0], stated)
     is_present, is_absent = stated >= 0.5, stated < 0.5  # nan is neither

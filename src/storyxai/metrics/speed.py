@@ -6,9 +6,12 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from storyxai.errors import InputError
 
-__all__ = ["Speed", "images_per_second"]
+__all__ = ["ModelSpeed", "Speed", "Speeds", "images_per_second"]
 
 Clock = Callable[[], float]
 
@@ -22,6 +25,26 @@ class Speed:
     fastest: float
     batches: int
     batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpeed(Speed):
+    """One model's; `student_times_faster` is None where there is no student to compare, unset for the student itself."""
+
+    name: str
+    student_times_faster: float | UnsetType | None = UNSET
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Measured times, as speed.json holds them; they differ from run to run."""
+
+    models: tuple[ModelSpeed, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """The same as plain JSON values."""
+        plain: dict[str, object] = msgspec.to_builtins(self)
+        return plain
 
 
 def images_per_second(answer: Callable[[], object], *, batch_size: int, batches: int, clock: Clock) -> Speed:

@@ -16,6 +16,7 @@ from storyxai.data.table import Skipped
 from storyxai.errors import InputError, UnknownNameError
 from storyxai.explain.contract import ExplainedModel
 from storyxai.files import replace_files, require_writable
+from storyxai.metrics.bootstrap import Estimate
 from storyxai.models.card import ModelCard, card_figures, read_card, write_card
 from storyxai.models.runtime import load_student
 from storyxai.programs.models import ModelChoice, open_model
@@ -27,8 +28,8 @@ from storyxai.scorecard.build import headline, main_figures
 from storyxai.scorecard.explanations import ExplanationPlan, card_parts, judge_explanations
 from storyxai.scorecard.judge import SPLITS, JudgeOptions, evaluate_student, student_speed
 from storyxai.scorecard.page import glance_html, render_explanations
-from storyxai.scorecard.reading import Figure, read_scores
-from storyxai.scorecard.reading_maps import read_maps
+from storyxai.scorecard.record import read_scores
+from storyxai.scorecard.record_maps import read_maps
 
 __all__ = [
     "SPLITS", "EvaluateOptions", "Evaluated", "ExplanationPlan", "evaluate", "evaluate_explanations", "score_lines",
@@ -166,6 +167,6 @@ def score_lines(record: Mapping[str, object]) -> list[str]:
     return lines
 
 
-def _in_words(found: Figure) -> str:
+def _in_words(found: Estimate) -> str:
     span = "" if found.interval is None else f" [{found.low:.3f}, {found.high:.3f}]"
     return f"{found.value:.3f}{span}"

@@ -24,7 +24,7 @@ from storyxai.programs.tell import TellOptions, tell
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.build import headline
-from storyxai.scorecard.reading import Baseline, JudgedOn, ModelScores, ReportScores
+from storyxai.scorecard.record import ReportScores, TeacherFigures
 from storyxai.training.recipe_file import read_recipe
 
 if TYPE_CHECKING:
@@ -38,15 +38,6 @@ class WeightsFile:
     """A teacher's weights beside its card."""
 
     file: str
-
-
-@dataclass(frozen=True)
-class TeacherFigures:
-    """What a teacher reaches on one validation set, and what reports earn that saw no image."""
-
-    data: JudgedOn
-    model: ModelScores
-    baselines: tuple[Baseline, ...]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from storyxai.files import replace_files, require_writable
+from storyxai.metrics.bootstrap import Estimate
 from storyxai.modalities.contract import Modality
 from storyxai.model_facts import AgreementFigures, FindingFigures, GroupFigures, OutlineFigures, ReportFigures
 from storyxai.models.card import CardFigures
 from storyxai.provenance import canonical_json
 from storyxai.scorecard.page import render_scorecard
-from storyxai.scorecard.reading import Figure, FindingScores, ModelScores, ScoresRead, read_scores
+from storyxai.scorecard.record import FindingScores, ModelScores, ScoresRead, read_scores
 
 __all__ = ["figures_of", "write_scorecard"]
 
@@ -81,5 +82,5 @@ def _report(found: ScoresRead, student: ModelScores) -> ReportFigures:
     return ReportFigures(said.finding_f1_micro.value, constant.finding_f1_micro.value, said.images, found.dataset.name)
 
 
-def _value(figure: Figure | None) -> float | None:
+def _value(figure: Estimate | None) -> float | None:
     return None if figure is None else figure.value

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
+
 from storyxai.data.learnt import learnt_sets, weights_licence
 from storyxai.data.skipped import write_skipped
 from storyxai.errors import UnknownNameError
@@ -18,6 +20,7 @@ from storyxai.programs.runs import open_run
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file
 from storyxai.scorecard.build import References, build_scorecard
+from storyxai.scorecard.record import TeacherFigures
 from storyxai.training.config import TASKS, TEACHER_TABLES, Recipe
 from storyxai.training.distil import Parts, check_parts, gather_examples, train_teachers, with_outlines
 from storyxai.training.outputs import network_outputs
@@ -61,7 +64,7 @@ def judge_teacher(
     Reports stand beside the one that is always the same. The validation part may also have chosen among epochs, so this
     is no test.
     """
-    figures: list[dict[str, object]] = []
+    figures = []
     kind = recipe.kind()
     name, words = f"teacher of {task}", teacher.spec.vocabulary
     for domain in sorted(set(parts.validation.domain)):
@@ -80,10 +83,8 @@ def judge_teacher(
             [outputs_of(name, "teacher", said, examples.ids, {}, teacher.spec.findings, kind)], references, seed=recipe.seed,
             count=recipe.evaluation.bootstrap, min_positives=recipe.evaluation.min_positives,
         )
-        figures.append({
-            "data": judged.dataset, "model": judged.models[0],
-            "baselines": list(judged.report_baselines) if task == "report" else [],
-        })
+        baselines = judged.report_baselines if task == "report" else ()
+        figures.append(msgspec.to_builtins(TeacherFigures(judged.dataset, judged.models[0], baselines)))
     return figures
 
 

@@ -1,6 +1,6 @@
 """The scorecard: every model side by side on the same images, each figure with its n and a patient-level interval.
 
-Plain arrays come in, plain JSON values go out: nothing here knows how a model was made. A label that is nan is "not
+Plain arrays come in, a record of figures goes out: nothing here knows how a model was made. A label that is nan is "not
 stated" and left out; a logit that is nan is "this model does not know"; an image a model did not score is not held
 against it, and the n beside each figure says so. Differences between models use the images that both have scored.
 """
@@ -11,19 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import ArrayLike, NDArray
 
 from storyxai.data.skipped import skipped_lines
 from storyxai.data.table import Skipped
 from storyxai.errors import TableError, UnknownNameError
 from storyxai.metrics import agreement, calibration, classification, detection, tiers
-from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic
+from storyxai.metrics.bootstrap import Estimate, Floats, Statistic, mean_statistic
 from storyxai.metrics.own import Metric, own_metrics, statistic_of
 from storyxai.metrics.text import nearest_neighbour_rows, report_statistics
+from storyxai.model_facts import FindingCurves
 from storyxai.scorecard.inputs import (
     DISTANCES,
     Bench,
-    Plain,
     References,
     Spoken,
     TaskOutputs,
@@ -33,46 +34,53 @@ from storyxai.scorecard.inputs import (
     gap_between,
 )
 from storyxai.scorecard.page import glance_html
-from storyxai.scorecard.reading import Figure, ModelScores, ScoresRead, read_scores
-from storyxai.types import RESEARCH_USE, TIERS
+from storyxai.scorecard.record import (
+    Baseline,
+    BoxGap,
+    BoxPrecision,
+    BoxScores,
+    Conformal,
+    DiceQuantile,
+    Difference,
+    FindingCounts,
+    FindingGap,
+    FindingPair,
+    FindingScores,
+    FreeResponse,
+    GroupCounts,
+    GroupScores,
+    JudgedOn,
+    LeftOut,
+    MaskGap,
+    MaskScores,
+    ModelScores,
+    NumberedFigure,
+    OwnFigure,
+    Pair,
+    ReportFigures,
+    ReportScores,
+    ScoresRead,
+    Settings,
+    TierScores,
+    ToldFinding,
+    ToldScores,
+    read_scores,
+)
+from storyxai.types import TIERS
 
-__all__ = ["FORMAT", "References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard", "headline", "main_figures"]
+__all__ = ["References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard", "headline", "main_figures"]
 
-FORMAT = "storyxai-scorecard/1"
 _DICE_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _FALSE_ALARMS = (0.25, 0.5, 1.0, 2.0)
 LEAST_DRAWN = 10
 """Curves are drawn of findings that so many patients have and so many have not: of fewer they would speak of each."""
 
 
-@dataclass(frozen=True, eq=False)
-class Scorecard:
-    """All figures as plain JSON values; an interval is {value, low, high, replicates, left_out}."""
-
-    dataset: Plain
-    settings: Plain
-    models: tuple[Plain, ...]
-    differences: tuple[Plain, ...]
-    agreement: tuple[Plain, ...]
-    report_baselines: tuple[Plain, ...]
-    remedies: tuple[str, ...] = ()
-
-    def as_dict(self) -> Plain:
-        """The scorecard for scorecard.json: no nan, None where the data cannot say."""
-        return {
-            "format": FORMAT,
-            "research_use": RESEARCH_USE,
-            "dataset": self.dataset,
-            "settings": self.settings,
-            "models": list(self.models),
-            "differences": list(self.differences),
-            "agreement": list(self.agreement),
-            "report_baselines": list(self.report_baselines),
-            **({"remedies": list(self.remedies)} if self.remedies else {}),
-        }
+@dataclass(frozen=True)
+class Scorecard(ScoresRead):
+    """All figures; what it says at a glance is what a notebook shows of it."""
 
     def _repr_html_(self) -> str:
-        """What a notebook shows of it."""
         return glance_html(self.as_dict())
 
 
@@ -107,7 +115,7 @@ def build_scorecard(
     cosines, metrics = map_cosines or {}, own_metrics()
     return Scorecard(
         dataset=_dataset(bench),
-        settings={"bootstrap": count, "level": level, "min_positives": min_positives, "seed": seed, "unit": "patient"},
+        settings=Settings(count, level, min_positives, seed),
         models=tuple(_model_scores(bench, model, metrics) for model in models),
         differences=tuple(_difference(bench, student, other) for student, other in pairs),
         agreement=tuple(
@@ -115,7 +123,7 @@ def build_scorecard(
             for student, teacher in teachers
         ),
         report_baselines=baselines,
-        remedies=references.remedies,
+        remedies=references.remedies or UNSET,
     )
 
 
@@ -132,7 +140,7 @@ def headline(record: Mapping[str, object]) -> dict[str, object]:
     return {"dataset": read.dataset.name, "images": read.dataset.images, "patients": read.dataset.patients, "models": models}
 
 
-def main_figures(read: ScoresRead) -> list[dict[str, Figure]]:
+def main_figures(read: ScoresRead) -> list[dict[str, Estimate]]:
     """The main figures of each model that have a value, by what they are called."""
     return [
         {name: figure for name, figure in _figures(model, read.settings.min_positives) if figure and figure.value is not None}
@@ -140,7 +148,7 @@ def main_figures(read: ScoresRead) -> list[dict[str, Figure]]:
     ]
 
 
-def _figures(model: ModelScores, least: int) -> Iterator[tuple[str, Figure | None]]:
+def _figures(model: ModelScores, least: int) -> Iterator[tuple[str, Estimate | None]]:
     yield from _means(model, least)
     for mask in model.masks:
         yield f"Dice of {mask.mask.replace('_', ' ')}", mask.dice
@@ -154,7 +162,7 @@ def _figures(model: ModelScores, least: int) -> Iterator[tuple[str, Figure | Non
         yield "report finding F1", model.reports.finding_f1_micro
 
 
-def _means(model: ModelScores, least: int) -> Iterator[tuple[str, Figure]]:
+def _means(model: ModelScores, least: int) -> Iterator[tuple[str, Estimate]]:
     """Both mean AUROCs by what they are over; once, where they are over the same findings."""
     guarded, every = model.mean_auroc, model.mean_auroc_all
     if every:
@@ -173,178 +181,171 @@ def age_bands(ages_years: ArrayLike) -> tuple[str, ...]:
     return tuple(bands[place] if known else "" for place, known in zip(places, np.isfinite(ages), strict=True))
 
 
-def _dataset(bench: Bench) -> Plain:
-    labels = bench.labels
-    findings = [
-        {
-            "finding": name,
-            "n": int(np.isfinite(labels[:, column]).sum()),
-            "positives": int((labels[:, column] >= 0.5).sum()),
-            "positive_patients": bench.counts(labels[:, column] >= 0.5)["patients"],
-        }
-        for column, name in enumerate(bench.references.findings)
-    ]
+def _dataset(bench: Bench) -> JudgedOn:
+    labels, given = bench.labels, bench.references
+    findings = tuple(
+        FindingCounts(
+            name, int(np.isfinite(labels[:, column]).sum()), int((labels[:, column] >= 0.5).sum()),
+            bench.patients(labels[:, column] >= 0.5),
+        )
+        for column, name in enumerate(given.findings)
+    )
     groups = {
-        attribute: [
-            {"group": group, **bench.counts(np.asarray(values, dtype=np.str_) == group)}
+        attribute: tuple(
+            GroupCounts(group, **bench.counts(np.asarray(values, dtype=np.str_) == group))
             for group in sorted({value for value in values if value})
-        ]
-        for attribute, values in bench.references.subgroups.items()
+        )
+        for attribute, values in given.subgroups.items()
     }
-    return {
-        "name": bench.references.dataset,
-        "synthetic": bench.references.synthetic,
-        **bench.counts(np.ones(len(labels), dtype=bool)),
-        "findings": findings,
-        "subgroups": groups,
-        "facts": {**bench.references.facts, **_left_out(bench.references.left_out)},
-        "left_out": [{"what": item.what, "why": item.why} for item in bench.references.left_out],
-    }
+    return JudgedOn(
+        name=given.dataset, synthetic=given.synthetic, **bench.counts(np.ones(len(labels), dtype=bool)), findings=findings,
+        subgroups=groups, facts={**given.facts, **_left_out(given.left_out)},
+        left_out=tuple(LeftOut(item.what, item.why) for item in given.left_out),
+    )
 
 
-def _left_out(skipped: Sequence[Skipped]) -> Plain:
+def _left_out(skipped: Sequence[Skipped]) -> dict[str, str]:
     """What was not judged as a fact for readers; nothing where all was."""
     lines = [line.strip() for line in skipped_lines(skipped)]
     return {"left_out": f"{lines[0].removeprefix('left out: ')} ({'; '.join(lines[1:])})"} if lines else {}
 
 
-def _model_scores(bench: Bench, model: Spoken, metrics: Sequence[Metric]) -> Plain:
+def _model_scores(bench: Bench, model: Spoken, metrics: Sequence[Metric]) -> ModelScores:
     knows = [column for column in range(model.scores.shape[1]) if np.isfinite(model.scores[:, column]).any()]
     enough = bench.enough(model.scores)
-    return {
-        "name": model.given.name,
-        "role": model.given.role,
+    return ModelScores(
+        name=model.given.name,
+        role=model.given.role,
         **bench.counts(model.scored),
-        "facts": dict(model.given.facts),
-        "calibrated": model.given.calibration is not None,
-        "findings": [_finding_scores(bench, model, column, rare=column not in enough) for column in knows],
-        "mean_auroc": bench.mean_auroc(model.scores) if knows else None,
-        "mean_auroc_all": bench.mean_auroc_all(model.scores) if knows else None,
-        "reliability": _reliability(bench, model, enough),
-        "told": _told(bench, model) if (model.tiers != "").any() else None,
-        "masks": [_mask_scores(bench, model, name) for name in model.dices],
-        "detection": [_detection(bench, model, name) for name in model.boxes if name in bench.references.boxes],
-        "reports": _report_scores(bench, model.reports) if model.given.reports is not None else None,
-        "subgroups": [] if model.given.role == "control" else _subgroups(bench, model),
-        **({"own_metrics": [row for metric in metrics for row in _own_scores(bench, model, metric)]} if metrics else {}),
-    }
+        facts=dict(model.given.facts),
+        calibrated=model.given.calibration is not None,
+        findings=tuple(_finding_scores(bench, model, column, rare=column not in enough) for column in knows),
+        mean_auroc=bench.mean_auroc(model.scores) if knows else None,
+        mean_auroc_all=bench.mean_auroc_all(model.scores) if knows else None,
+        reliability=_reliability(bench, model, enough),
+        told=_told(bench, model) if (model.tiers != "").any() else None,
+        masks=tuple(_mask_scores(bench, model, name) for name in model.dices),
+        detection=tuple(_detection(bench, model, name) for name in model.boxes if name in bench.references.boxes),
+        reports=_report_scores(bench, model.reports) if model.given.reports is not None else None,
+        subgroups=() if model.given.role == "control" else tuple(_subgroups(bench, model)),
+        own_metrics=tuple(row for metric in metrics for row in _own_scores(bench, model, metric)) if metrics else UNSET,
+    )
 
 
-def _own_scores(bench: Bench, model: Spoken, metric: Metric) -> list[Plain]:
+def _own_scores(bench: Bench, model: Spoken, metric: Metric) -> list[OwnFigure]:
     """Somebody's own metric of each finding, or of all together; nothing where the model gives not what it needs."""
     given = model.scores if metric.needs == "scores" else model.probabilities
     known = np.asarray(np.isfinite(bench.labels) & np.isfinite(given))
-    about = {"metric": metric.name, "higher_is_better": metric.higher_is_better}
+
+    def figure(finding: str, statistic: Statistic, rows: NDArray[np.bool_]) -> OwnFigure:
+        found = vars(bench.mean_of(statistic, rows))
+        return OwnFigure(**found, metric=metric.name, finding=finding, higher_is_better=metric.higher_is_better)
+
     if metric.over == "all":
         rows = np.asarray(known.any(axis=1))
-        found = bench.mean(statistic_of(metric, bench.labels, given), rows) if rows.any() else None
-        return [] if found is None else [{**about, "finding": "", **bench.counts(rows), **found}]
+        return [figure("", statistic_of(metric, bench.labels, given), rows)] if rows.any() else []
     return [
-        {**about, "finding": bench.references.findings[column], **bench.counts(known[:, column]),
-         **bench.mean(statistic_of(metric, bench.labels[:, column], given[:, column]), known[:, column])}
-        for column in np.flatnonzero(known.any(axis=0))
+        figure(name, statistic_of(metric, bench.labels[:, column], given[:, column]), known[:, column])
+        for column, name in enumerate(bench.references.findings) if known[:, column].any()
     ]
 
 
-def _finding_scores(bench: Bench, model: Spoken, column: int, *, rare: bool) -> Plain:
+def _finding_scores(bench: Bench, model: Spoken, column: int, *, rare: bool) -> FindingScores:
     labels, scores, said = bench.labels[:, column], model.scores[:, column], model.probabilities[:, column]
     known = np.isfinite(labels) & np.isfinite(scores)
-    threshold = model.thresholds[column]
-    unknown = dict.fromkeys(("sensitivity", "specificity", "brier", "ece", "ece_floor", "conformal"))
-    row: Plain = {
-        "finding": bench.references.findings[column],
-        "n": int(known.sum()),
-        "positives": int((labels[known] >= 0.5).sum()),
-        "rare": rare,
-        "auroc": bench.ranked(classification.auroc_statistic(labels, scores), labels, scores),
-        "average_precision": bench.mean(
-            classification.average_precision_statistic(labels, scores), known & (labels >= 0.5)
-        ),
-        "threshold": None if np.isnan(threshold) else float(threshold),
-        "temperature": None if np.isnan(model.temperatures[column]) else float(model.temperatures[column]),
-        **unknown,
-    }
-    if np.isfinite(said).any():
-        if not np.isnan(threshold):
-            found = classification.sensitivity_statistic(labels, said, threshold=threshold)
-            spared = classification.specificity_statistic(labels, said, threshold=threshold)
-            row["sensitivity"] = bench.share(found, known & (labels >= 0.5))
-            row["specificity"] = bench.share(spared, known & (labels < 0.5))
-        row["brier"] = bench.mean(calibration.brier_statistic(said, labels), known)
-        row["ece"] = bench.mean(calibration.ece_statistic(said, labels), known)
-        row["ece_floor"] = calibration.ece_floor(said[known])
-    if min(bench.patients(known & (labels >= 0.5)), bench.patients(known & (labels < 0.5))) >= LEAST_DRAWN:
-        bins = calibration.reliability_points(said, labels) if np.isfinite(said).any() else ()
-        row["curve"] = {"roc": classification.roc_points(labels, scores), "reliability": bins}
-    if column in model.conformal:
-        limits = model.conformal[column]
-        sets = calibration.conformal_sets(limits, said[known])
-        held: Plain = {"level": limits.level, **calibration.conformal_coverage(sets, labels[known])}
-        kept = np.full((len(labels), 2), np.nan)
-        kept[known] = sets
-        for place, (name, mine) in enumerate((("present", labels >= 0.5), ("absent", labels < 0.5))):
-            statistic = mean_statistic(np.where(mine, kept[:, place], np.nan))
-            held[f"{name}_estimate"] = bench.share(statistic, known & mine)
-        row["conformal"] = held
-    return row
+    present, absent = known & (labels >= 0.5), known & (labels < 0.5)
+    threshold, speaks = _known(model.thresholds[column]), bool(np.isfinite(said).any())
+    found = spared = curve = None
+    if speaks and threshold is not None:
+        found = bench.share(classification.sensitivity_statistic(labels, said, threshold=threshold), present)
+        spared = bench.share(classification.specificity_statistic(labels, said, threshold=threshold), absent)
+    if min(bench.patients(present), bench.patients(absent)) >= LEAST_DRAWN:
+        bins = calibration.reliability_points(said, labels) if speaks else ()
+        curve = FindingCurves(classification.roc_points(labels, scores), bins)
+    return FindingScores(
+        finding=bench.references.findings[column],
+        n=int(known.sum()),
+        positives=int(present.sum()),
+        rare=rare,
+        auroc=bench.ranked(classification.auroc_statistic(labels, scores), labels, scores),
+        average_precision=bench.mean(classification.average_precision_statistic(labels, scores), present),
+        threshold=threshold,
+        temperature=_known(model.temperatures[column]),
+        sensitivity=found,
+        specificity=spared,
+        brier=bench.mean(calibration.brier_statistic(said, labels), known) if speaks else None,
+        ece=bench.mean(calibration.ece_statistic(said, labels), known) if speaks else None,
+        ece_floor=calibration.ece_floor(said[known]) if speaks else None,
+        conformal=_conformal(bench, model.conformal[column], labels, said, known) if column in model.conformal else None,
+        curve=curve or UNSET,
+    )
 
 
-def _reliability(bench: Bench, model: Spoken, columns: list[int]) -> list[Plain]:
+def _known(value: np.float64) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _conformal(
+    bench: Bench, limits: calibration.ConformalLimits, labels: Floats, said: Floats, known: NDArray[np.bool_]
+) -> Conformal:
+    sets = calibration.conformal_sets(limits, said[known])
+    kept = np.full((len(labels), 2), np.nan)
+    kept[known] = sets
+    present, absent = (
+        bench.share(mean_statistic(np.where(mine, kept[:, place], np.nan)), known & mine)
+        for place, mine in enumerate((labels >= 0.5, labels < 0.5))
+    )
+    return Conformal(
+        level=limits.level, **calibration.conformal_coverage(sets, labels[known]), present_estimate=present,
+        absent_estimate=absent,
+    )
+
+
+def _reliability(bench: Bench, model: Spoken, columns: list[int]) -> tuple[calibration.ReliabilityBin, ...]:
     """Said against seen over all cells of the findings that have enough cases."""
     said, seen = model.probabilities[:, columns].reshape(-1), bench.labels[:, columns].reshape(-1)
-    curve = calibration.reliability_curve(said, seen)
-    return [{"probability": point.probability, "frequency": point.frequency, "n": point.n} for point in curve]
+    return calibration.reliability_curve(said, seen)
 
 
-def _told(bench: Bench, model: Spoken) -> Plain:
+def _told(bench: Bench, model: Spoken) -> ToldScores:
     """How often each tier is told and how often it is right: by finding, and over what an image's whole story names."""
-    images = tiers.image_statistics(model.tiers, bench.labels)
     whole = {
-        name: {
-            **bench.counts(known),
-            **(bench.mean if name == "named" else bench.share)(statistic, known),
-        }
-        for name, (statistic, known) in images.items()
+        name: (bench.mean_of if name == "named" else bench.share_of)(statistic, known)
+        for name, (statistic, known) in tiers.image_statistics(model.tiers, bench.labels).items()
     }
     told = np.flatnonzero((model.tiers != "").any(axis=0))
-    return {**whole, "findings": [_told_finding(bench, model, int(column)) for column in told]}
+    return ToldScores(**whole, findings=tuple(_told_finding(bench, model, int(column)) for column in told))
 
 
-def _told_finding(bench: Bench, model: Spoken, column: int) -> Plain:
+def _told_finding(bench: Bench, model: Spoken, column: int) -> ToldFinding:
     found = tiers.finding_statistics(model.tiers[:, column], bench.labels[:, column])
-    rows: list[Plain] = []
-    for tier in TIERS:
-        row: Plain = {"tier": tier}
-        for question in tiers.QUESTIONS:
-            statistic, known = found[tier, question]
-            row[question] = {**bench.counts(known), **bench.share(statistic, known)}
-        rows.append(row)
-    return {"finding": bench.references.findings[column], "tiers": rows}
+    rows = (TierScores(tier, *(bench.share_of(*found[tier, question]) for question in tiers.QUESTIONS)) for tier in TIERS)
+    return ToldFinding(bench.references.findings[column], tuple(rows))
 
 
-def _mask_scores(bench: Bench, model: Spoken, name: str) -> Plain:
+def _mask_scores(bench: Bench, model: Spoken, name: str) -> MaskScores:
     values = model.dices[name]
     known = np.isfinite(values)
     shares = _DICE_QUANTILES if known.any() else ()
-    return {
-        "mask": name,
+    return MaskScores(
+        mask=name,
         **bench.counts(known),
-        "dice": bench.mean(mean_statistic(values), known),
-        "quantiles": [{"share": share, "dice": float(np.quantile(values[known], share))} for share in shares],
-        "distances": _distances(bench, model, name),
-    }
+        dice=bench.mean(mean_statistic(values), known),
+        quantiles=tuple(DiceQuantile(share, float(np.quantile(values[known], share))) for share in shares),
+        distances=_distances(bench, model, name),
+    )
 
 
-def _distances(bench: Bench, model: Spoken, name: str) -> Plain:
+def _distances(bench: Bench, model: Spoken, name: str) -> dict[str, NumberedFigure]:
     """The distances of a mask's outlines that were measured, by measure."""
-    rows: Plain = {}
-    for measure, found in model.distances.get(name, {}).items():
+    given = model.distances.get(name, {})
+    for measure in given:
         if measure not in DISTANCES:
             raise UnknownNameError("measure of distance", measure, DISTANCES)
-        measured = np.isfinite(found)
-        if measured.any():
-            rows[measure] = {**bench.counts(measured), **bench.mean(mean_statistic(found), measured)}
-    return rows
+    measured = {measure: np.isfinite(found) for measure, found in given.items()}
+    return {
+        measure: bench.mean_of(mean_statistic(given[measure]), known) for measure, known in measured.items() if known.any()
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -367,31 +368,27 @@ def _pointed(bench: Bench, model: Spoken, name: str) -> _Pointed:
     return _Pointed(drawn, wanted, hits, overlaps)
 
 
-def _detection(bench: Bench, model: Spoken, name: str) -> Plain:
+def _detection(bench: Bench, model: Spoken, name: str) -> BoxScores:
     found = _pointed(bench, model, name)
     matches = {limit: detection.match_boxes(found.drawn, found.wanted, iou_limit=limit) for limit in detection.IOU_LIMITS}
     loose = matches[0.3]
     boxed = np.asarray(loose.boxes > 0)
-    return {
-        "finding": name,
+
+    def hit(alarms: float) -> Estimate:
+        return bench.mean(detection.free_response_statistic(loose, false_alarms_per_image=alarms), boxed)
+
+    return BoxScores(
+        finding=name,
         **bench.counts(loose.searched),
-        "boxes": int(loose.boxes.sum()),
-        "hit_rate": bench.share(mean_statistic(found.hits), boxed),
-        "top_box_iou": bench.mean(mean_statistic(found.overlaps), boxed),
-        "by_iou": [
-            {"iou": limit, "average_precision": bench.mean(detection.detection_ap_statistic(matched), boxed)}
+        boxes=int(loose.boxes.sum()),
+        hit_rate=bench.share(mean_statistic(found.hits), boxed),
+        top_box_iou=bench.mean(mean_statistic(found.overlaps), boxed),
+        by_iou=tuple(
+            BoxPrecision(limit, bench.mean(detection.detection_ap_statistic(matched), boxed))
             for limit, matched in matches.items()
-        ],
-        "free_response_iou_0.3": [
-            {
-                "false_alarms_per_image": alarms,
-                "share_hit": bench.mean(
-                    detection.free_response_statistic(loose, false_alarms_per_image=alarms), boxed
-                ),
-            }
-            for alarms in _FALSE_ALARMS
-        ],
-    }
+        ),
+        free_response=tuple(FreeResponse(alarms, hit(alarms)) for alarms in _FALSE_ALARMS),
+    )
 
 
 def _report_statistics(bench: Bench, reports: Sequence[str | None]) -> tuple[NDArray[np.intp], dict[str, Statistic]]:
@@ -410,18 +407,17 @@ def _report_statistics(bench: Bench, reports: Sequence[str | None]) -> tuple[NDA
     return rows, {name: _on_rows(statistic, rows) for name, statistic in statistics.items()}
 
 
-def _report_scores(bench: Bench, reports: Sequence[str | None]) -> Plain | None:
+def _report_scores(bench: Bench, reports: Sequence[str | None]) -> ReportScores | None:
     if bench.references.reports is None:
         return None
     rows, statistics = _report_statistics(bench, reports)
-    known = np.zeros(len(bench.labels), dtype=bool)
-    known[rows] = True
+    known = np.isin(np.arange(len(bench.labels)), rows)
     texts = len({reports[row] for row in rows})
     scores = {name: bench.mean(statistic, known) for name, statistic in statistics.items()}
-    return {**bench.counts(known), "distinct_reports": texts, **scores}
+    return ReportScores(**scores, **bench.counts(known), distinct_reports=texts)
 
 
-def _report_baselines(bench: Bench, models: Sequence[Spoken]) -> tuple[Plain, ...]:
+def _report_baselines(bench: Bench, models: Sequence[Spoken]) -> tuple[Baseline, ...]:
     """What reports earn that saw no image, or that copy the report of a look-alike of another patient."""
     if bench.references.reports is None:
         return ()
@@ -443,13 +439,10 @@ def _report_baselines(bench: Bench, models: Sequence[Spoken]) -> tuple[Plain, ..
             about = f"the reference report of another patient's image, the nearest by the logits of {model.given.name}"
             given["nearest neighbour"] = (about, texts_of)
             break
-    return tuple(
-        {"name": name, "about": about, "reports": _report_scores(bench, said)} for name, (about, said) in given.items()
-    )
+    return tuple(Baseline(name, about, _report_scores(bench, said)) for name, (about, said) in given.items())
 
 
-def _subgroups(bench: Bench, model: Spoken) -> list[Plain]:
-    rows = []
+def _subgroups(bench: Bench, model: Spoken) -> Iterator[GroupScores]:
     for attribute, values in bench.references.subgroups.items():
         named = np.asarray(values, dtype=np.str_)
         for group in sorted({value for value in values if value}):
@@ -461,131 +454,133 @@ def _subgroups(bench: Bench, model: Spoken) -> list[Plain]:
             labels = bench.labels[:, columns]
             first = classification.mean_auroc_statistic(labels, here[:, columns])
             second = classification.mean_auroc_statistic(labels, rest[:, columns])
-            rows.append(
-                {
-                    "attribute": attribute,
-                    "group": group,
-                    **bench.counts(inside & model.scored),
-                    "findings": [bench.references.findings[column] for column in columns],
-                    "mean_auroc_all": bench.mean_auroc_all(here) if model.scored.any() else None,
-                    "mean_auroc": bench.ranked(first, labels, here[:, columns]),
-                    "minus_others": bench.ranked(gap_between(first, second), labels, here[:, columns], difference=True),
-                    "dice": {
-                        name: bench.mean(mean_statistic(np.where(inside, dices, np.nan)), inside & np.isfinite(dices))
-                        for name, dices in model.dices.items()
-                    },
-                }
+            yield GroupScores(
+                attribute=attribute,
+                group=group,
+                **bench.counts(inside & model.scored),
+                findings=tuple(bench.references.findings[column] for column in columns),
+                mean_auroc_all=bench.mean_auroc_all(here) if model.scored.any() else None,
+                mean_auroc=bench.ranked(first, labels, here[:, columns]),
+                minus_others=bench.ranked(gap_between(first, second), labels, here[:, columns], difference=True),
+                dice={
+                    name: bench.mean(mean_statistic(np.where(inside, dices, np.nan)), inside & np.isfinite(dices))
+                    for name, dices in model.dices.items()
+                },
             )
-    return rows
 
 
-def _difference(bench: Bench, student: Spoken, other: Spoken) -> Plain:
+def _difference(bench: Bench, student: Spoken, other: Spoken) -> Difference:
     """Student minus the other model on the images and findings that both have scored."""
     both = np.isfinite(student.scores) & np.isfinite(other.scores)
     ours, theirs = np.where(both, student.scores, np.nan), np.where(both, other.scores, np.nan)
-    findings = []
-    for column in np.flatnonzero(both.any(axis=0)):
-        labels = bench.labels[:, column]
-        known = both[:, column] & np.isfinite(labels)
-        first, second = (classification.auroc_statistic(labels, scores[:, column]) for scores in (ours, theirs))
-        findings.append(
-            {
-                "finding": bench.references.findings[int(column)],
-                "n": int(known.sum()),
-                "positives": int((labels[known] >= 0.5).sum()),
-                "auroc": bench.ranked(gap_between(first, second), labels, ours[:, column], difference=True),
-            }
-        )
-    masks = []
-    for name in sorted(set(student.dices) & set(other.dices)):
-        gap = student.dices[name] - other.dices[name]
-        known = np.isfinite(gap)
-        masks.append({"mask": name, **bench.counts(known), "dice": bench.mean(mean_statistic(gap), known, difference=True)})
-    row: Plain = {
-        "student": student.given.name,
-        "other": other.given.name,
-        "role": other.given.role,
+    shared = np.flatnonzero(both.any(axis=0)).tolist()
+    return Difference(
+        student=student.given.name,
+        other=other.given.name,
+        role=other.given.role,
         **bench.counts(np.asarray(both.any(axis=1))),
-        "findings": findings,
-        "mean_auroc": bench.mean_auroc(ours, minus=theirs) if findings else None,
-        "mean_auroc_all": bench.mean_auroc_all(ours, minus=theirs) if findings else None,
-        "masks": masks,
-        "detection": _detection_difference(bench, student, other),
-        "reports": None,
-    }
-    if student.given.reports is not None and other.given.reports is not None and bench.references.reports is not None:
-        pairs = zip(student.reports, other.reports, strict=True)
-        both_said = [(None, None) if None in pair else pair for pair in pairs]
-        rows, own = _report_statistics(bench, [said for said, _ in both_said])
-        here = np.isin(np.arange(len(bench.labels)), rows)
-        _, taught = _report_statistics(bench, [said for _, said in both_said])
-        row["reports"] = {name: bench.mean(gap_between(own[name], taught[name]), here, difference=True) for name in own}
-    return row
+        findings=tuple(_finding_gap(bench, column, ours[:, column], theirs[:, column]) for column in shared),
+        mean_auroc=bench.mean_auroc(ours, minus=theirs) if shared else None,
+        mean_auroc_all=bench.mean_auroc_all(ours, minus=theirs) if shared else None,
+        masks=tuple(
+            _mask_gap(bench, name, student.dices[name] - other.dices[name])
+            for name in sorted(set(student.dices) & set(other.dices))
+        ),
+        detection=tuple(
+            _box_gap(bench, name, student, other)
+            for name in student.boxes if name in other.boxes and name in bench.references.boxes
+        ),
+        reports=_report_gap(bench, student, other),
+    )
 
 
-def _detection_difference(bench: Bench, student: Spoken, other: Spoken) -> list[Plain]:
-    """Hit rate and IoU of the best box, student minus the other, on the images with a box that both have scored."""
-    rows = []
-    for name in (name for name in student.boxes if name in other.boxes and name in bench.references.boxes):
-        ours, theirs = _pointed(bench, student, name), _pointed(bench, other, name)
-        both = np.isfinite(ours.hits) & np.isfinite(theirs.hits)
-        gaps = {"hit_rate": (ours.hits - theirs.hits), "top_box_iou": ours.overlaps - theirs.overlaps}
-        estimates = {key: bench.mean(mean_statistic(gap), both, difference=True) for key, gap in gaps.items()}
-        rows.append({"finding": name, **bench.counts(both), **estimates})
-    return rows
+def _finding_gap(bench: Bench, column: int, ours: Floats, theirs: Floats) -> FindingGap:
+    labels = bench.labels[:, column]
+    known = np.isfinite(ours) & np.isfinite(labels)
+    gap = gap_between(classification.auroc_statistic(labels, ours), classification.auroc_statistic(labels, theirs))
+    return FindingGap(
+        bench.references.findings[column], int(known.sum()), int((labels[known] >= 0.5).sum()),
+        bench.ranked(gap, labels, ours, difference=True),
+    )
 
 
-def _agreement(bench: Bench, student: Spoken, teacher: Spoken, cosines: Mapping[str, ArrayLike]) -> Plain:
-    rows = []
-    for column, name in enumerate(bench.references.findings):
-        known = np.isfinite(student.scores[:, column]) & np.isfinite(teacher.scores[:, column])
-        if known.any():
-            rows.append(_finding_agreement(bench, student, teacher, column))
-            if name in cosines:
-                values = column_of(student.given, f"map similarities of {name}", cosines[name], (len(bench.labels),))
-                given = np.isfinite(values)
-                rows[-1]["map_cosine"] = {**bench.counts(given), **bench.mean(mean_statistic(values), given)}
-    pair: Plain = {"student": student.given.name, "teacher": teacher.given.name, "findings": rows, "feature_cka": None}
+def _mask_gap(bench: Bench, name: str, gap: Floats) -> MaskGap:
+    known = np.isfinite(gap)
+    return MaskGap(name, **bench.counts(known), dice=bench.mean(mean_statistic(gap), known, difference=True))
+
+
+def _box_gap(bench: Bench, name: str, student: Spoken, other: Spoken) -> BoxGap:
+    """Hit rate and IoU of the best box, on the images with a box that both have scored."""
+    ours, theirs = _pointed(bench, student, name), _pointed(bench, other, name)
+    both = np.isfinite(ours.hits) & np.isfinite(theirs.hits)
+    hits, overlaps = (
+        bench.mean(mean_statistic(gap), both, difference=True)
+        for gap in (ours.hits - theirs.hits, ours.overlaps - theirs.overlaps)
+    )
+    return BoxGap(name, **bench.counts(both), hit_rate=hits, top_box_iou=overlaps)
+
+
+def _report_gap(bench: Bench, student: Spoken, other: Spoken) -> ReportFigures | None:
+    if student.given.reports is None or other.given.reports is None or bench.references.reports is None:
+        return None
+    pairs = zip(student.reports, other.reports, strict=True)
+    both_said = [(None, None) if None in pair else pair for pair in pairs]
+    rows, own = _report_statistics(bench, [said for said, _ in both_said])
+    here = np.isin(np.arange(len(bench.labels)), rows)
+    _, taught = _report_statistics(bench, [said for _, said in both_said])
+    return ReportFigures(**{name: bench.mean(gap_between(own[name], taught[name]), here, difference=True) for name in own})
+
+
+def _agreement(bench: Bench, student: Spoken, teacher: Spoken, cosines: Mapping[str, ArrayLike]) -> Pair:
+    both = np.isfinite(student.scores) & np.isfinite(teacher.scores)
+    rows = (
+        _finding_agreement(bench, student, teacher, column, cosines.get(bench.references.findings[column]))
+        for column in np.flatnonzero(both.any(axis=0)).tolist()
+    )
+    features = None
     if student.features is not None and teacher.features is not None:
-        both = np.isfinite(np.concatenate([student.features, teacher.features], axis=1)).all(axis=1)
-        statistic = agreement.linear_cka_statistic(student.features, teacher.features)
-        pair["feature_cka"] = {**bench.counts(np.asarray(both)), **bench.mean(statistic, np.asarray(both))}
-    return pair
+        known = np.isfinite(np.concatenate([student.features, teacher.features], axis=1)).all(axis=1)
+        features = bench.mean_of(agreement.linear_cka_statistic(student.features, teacher.features), np.asarray(known))
+    return Pair(student.given.name, teacher.given.name, tuple(rows), features)
 
 
-def _finding_agreement(bench: Bench, student: Spoken, teacher: Spoken, column: int) -> Plain:
+def _finding_agreement(
+    bench: Bench, student: Spoken, teacher: Spoken, column: int, cosines: ArrayLike | None
+) -> FindingPair:
     """Scores, probabilities and decisions of one finding side by side; "intervals" holds those of the plain figures."""
+    name = bench.references.findings[column]
     scores = teacher.scores[:, column], student.scores[:, column]
     known = np.isfinite(scores[0]) & np.isfinite(scores[1])
     said = teacher.probabilities[:, column], student.probabilities[:, column]
-    gap = said[1] - said[0]
     statistics = {
         "correlation": agreement.correlation_statistic(*scores),
         "rank_correlation": agreement.rank_correlation_statistic(*scores),
-        "mean_probability_difference": mean_statistic(gap),
+        "mean_probability_difference": mean_statistic(said[1] - said[0]),
         "kl_nats": agreement.bernoulli_kl_statistic(*scores),
     }
-    row: Plain = {
-        "finding": bench.references.findings[column],
-        "n": int(known.sum()),
-        "correlation": agreement.correlation(*scores),
-        "rank_correlation": agreement.rank_correlation(*scores),
-        "mean_probability_difference": agreement.mean_difference(*said),
-        "kl_nats": agreement.bernoulli_kl(*scores),
-        "decisions_equal": None,
-        "decisions_kappa": None,
-        "map_cosine": None,
-    }
+    equal = kappa = alike = None
     limits = float(teacher.thresholds[column]), float(student.thresholds[column])
     if not np.isnan(limits).any():
         thresholds = {"teacher_threshold": limits[0], "student_threshold": limits[1]}
-        row["decisions_equal"] = agreement.decision_agreement(*said, **thresholds)
-        row["decisions_kappa"] = agreement.decision_kappa(*said, **thresholds)
+        equal, kappa = agreement.decision_agreement(*said, **thresholds), agreement.decision_kappa(*said, **thresholds)
         statistics["decisions_equal"] = agreement.decision_statistic(*said, **thresholds)
         statistics["decisions_kappa"] = agreement.decision_kappa_statistic(*said, **thresholds)
+    if cosines is not None:
+        values = column_of(student.given, f"map similarities of {name}", cosines, (len(bench.labels),))
+        alike = bench.mean_of(mean_statistic(values), np.isfinite(values))
     estimates = {key: bench.mean(statistic, known) for key, statistic in statistics.items()}
-    row["intervals"] = {key: [found["low"], found["high"]] for key, found in estimates.items()}
-    return row
+    return FindingPair(
+        finding=name,
+        n=int(known.sum()),
+        correlation=agreement.correlation(*scores),
+        rank_correlation=agreement.rank_correlation(*scores),
+        mean_probability_difference=agreement.mean_difference(*said),
+        kl_nats=agreement.bernoulli_kl(*scores),
+        decisions_equal=equal,
+        decisions_kappa=kappa,
+        map_cosine=alike,
+        intervals={key: (found.low, found.high) for key, found in estimates.items()},
+    )
 
 
 def _on_rows(statistic: Statistic, rows: NDArray[np.intp]) -> Statistic:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
+from storyxai.metrics.bootstrap import Estimate
 from storyxai.pages.views import Cell, Part, Row, Table, cell
-from storyxai.scorecard.reading import Figure
 
 __all__ = ["Entry", "Line", "beside", "estimate_cell", "gap_cell", "plain_words", "signed", "table"]
 
@@ -28,7 +28,7 @@ def beside(found: Cell, small: str) -> Cell:
     return Cell((*found.parts, Part(small, kind="small")), found.kind) if small else found
 
 
-def estimate_cell(found: Figure | None, *, digits: int = 3) -> Cell:
+def estimate_cell(found: Estimate | None, *, digits: int = 3) -> Cell:
     """The value with its interval beside it; a dash where there is none."""
     if found is None or found.value is None:
         return cell("–")
@@ -40,7 +40,7 @@ def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def gap_cell(found: Figure) -> Cell:
+def gap_cell(found: Estimate) -> Cell:
     """A difference with its sign and interval; a dash where there is none."""
     if found.value is None:
         return cell("–")

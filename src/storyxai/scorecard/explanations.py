@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,20 +27,28 @@ from storyxai.explain.contract import Budget, ExplainedModel, Method, Scene
 from storyxai.explain.perturbation import hidden_image
 from storyxai.explain.registry import method_named
 from storyxai.imaging.geometry import ModelFrame
-from storyxai.metrics.bootstrap import Resamples, Statistic, draw_resamples, estimate_mean, estimate_share, mean_statistic
+from storyxai.metrics.bootstrap import Statistic, draw_resamples, estimate_mean, estimate_share, mean_statistic
 from storyxai.metrics.faithfulness import Masking, baseline_maps, faithfulness, gini, localisation, max_sensitivity
 from storyxai.modalities.contract import Modality
 from storyxai.models.randomise import randomised_models
 from storyxai.models.runtime import Student
 from storyxai.progress import Progress
-from storyxai.scorecard.inputs import Plain
 from storyxai.scorecard.judge import SPLITS, unseen_rows
-from storyxai.scorecard.reading_maps import MapFigure, read_maps
+from storyxai.scorecard.record_maps import (
+    BlindFigures,
+    ExplainedOn,
+    FindingMaps,
+    JudgedModel,
+    MapFigure,
+    MapSettings,
+    MapsRead,
+    MethodMaps,
+    read_maps,
+)
 from storyxai.types import Array, Box, Image, Mask
 
-__all__ = ["BLIND", "EXPLANATIONS_FORMAT", "FIGURES", "ExplanationPlan", "card_parts", "judge_explanations"]
+__all__ = ["BLIND", "FIGURES", "ExplanationPlan", "card_parts", "judge_explanations"]
 
-EXPLANATIONS_FORMAT = "storyxai-explanations/1"
 BLIND: Final = ("random", "centre", "edge", "average")
 """The maps that know nothing of the model; the last is the average of the method's maps of other patients."""
 FIGURES: Final[Mapping[str, str]] = {
@@ -143,7 +152,7 @@ class _Judge:
 
 def judge_explanations(
     model: ExplainedModel, table_path: Path, plan: ExplanationPlan, *, progress: Progress | None = None
-) -> Plain:
+) -> dict[str, object]:
     """The figures of a model's maps on a study table, as plain JSON values (format `EXPLANATIONS_FORMAT`).
 
     Raises: as `ExplanationPlan.check`; InputError when no image is left; UnsupportedMethodError when the model can serve none
@@ -154,22 +163,19 @@ def judge_explanations(
     judge = _with_methods(_Judge(model, plan, cases))
     drawn = list(_drawings(judge, progress))
     measured = [*_placed_and_faithful(judge, drawn, progress), *_robust(judge, drawn, progress)]
-    return {
-        "format": EXPLANATIONS_FORMAT,
-        "model": {"model_id": model.model_id, "findings": list(model.findings)},
-        "dataset": _dataset(table_path, plan, cases, left_out),
-        "settings": _settings(plan, judge),
-        "methods": [_method_record(method, drawn, measured, plan) for method in judge.methods],
-    }
+    return MapsRead(
+        JudgedModel(model.model_id, tuple(model.findings)), _dataset(table_path, plan, cases, left_out), _settings(plan, judge),
+        tuple(_method_maps(method, drawn, measured, plan) for method in judge.methods),
+    ).as_dict()
 
 
-def card_parts(record: Mapping[str, object]) -> Mapping[str, Mapping[str, Plain]]:
+def card_parts(record: Mapping[str, object]) -> Mapping[str, Mapping[str, dict[str, object]]]:
     """The parts "faithfulness" and "robustness" of a card, by method, from what `judge_explanations` gave.
 
     Each faithfulness is held against the map without knowledge that did best at it, so that it is above zero only where the
     method beats all of them. A figure without an interval stays away.
     """
-    parts: dict[str, dict[str, Plain]] = {"faithfulness": {}, "robustness": {}}
+    parts: dict[str, dict[str, dict[str, object]]] = {"faithfulness": {}, "robustness": {}}
     read = read_maps(record)
     for method in read.methods:
         figures = {found.figure: found for found in method.figures}
@@ -185,7 +191,7 @@ def card_parts(record: Mapping[str, object]) -> Mapping[str, Mapping[str, Plain]
     return parts
 
 
-def _gains(figures: Mapping[str, MapFigure]) -> Plain:
+def _gains(figures: Mapping[str, MapFigure]) -> dict[str, object]:
     gains: dict[str, object] = {}
     for name in FAITHFUL:
         found = figures.get(name)
@@ -417,70 +423,50 @@ def _edges(pixels: Array) -> Array:
     return baseline_maps(grey)["edge"][None]
 
 
-def _method_record(method: Method, drawn: Sequence[_Drawn], measured: Sequence[_Measured], plan: ExplanationPlan) -> Plain:
+def _method_maps(method: Method, drawn: Sequence[_Drawn], measured: Sequence[_Measured], plan: ExplanationPlan) -> MethodMaps:
     mine = [one for one in measured if one.method == method.key]
     maps = [one for one in drawn if one.method == method.key]
-    findings = sorted({one.finding for one in mine})
-    return {
-        "method": method.key, "name": method.name, "maps": len(maps), "empty": sum(not one.values.any() for one in maps),
-        "figures": _figure_records(mine, plan),
-        "findings": [
-            {"finding": name, "figures": _figure_records([one for one in mine if one.finding == name], plan)}
-            for name in findings
-        ],
-    }
+    return MethodMaps(
+        method.key, method.name, len(maps), sum(not one.values.any() for one in maps), _map_figures(mine, plan),
+        tuple(
+            FindingMaps(name, _map_figures([one for one in mine if one.finding == name], plan))
+            for name in sorted({one.finding for one in mine})
+        ),
+    )
 
 
-def _figure_records(measured: Sequence[_Measured], plan: ExplanationPlan) -> list[Plain]:
+def _map_figures(measured: Sequence[_Measured], plan: ExplanationPlan) -> tuple[MapFigure, ...]:
     by_figure = {name: [one for one in measured if one.figure == name] for name in FIGURES}
-    return [_figure_record(name, found, plan) for name, found in by_figure.items() if found]
+    return tuple(_map_figure(name, found, plan) for name, found in by_figure.items() if found)
 
 
-def _figure_record(figure: str, found: Sequence[_Measured], plan: ExplanationPlan) -> Plain:
+def _map_figure(figure: str, found: Sequence[_Measured], plan: ExplanationPlan) -> MapFigure:
     patients = [one.patient for one in found]
     resamples = draw_resamples(patients, count=plan.bootstrap, seed=plan.seed)
     people = len(set(patients))
-    columns = {name: mean_statistic([one.values[name] for one in found]) for name in ("map", *BLIND)}
-
-    def estimated(statistic: Statistic) -> Mapping[str, float | int | None]:
-        return _estimate(statistic, resamples, people, share=figure == "hit")
-
-    return {
-        "figure": figure, "better": FIGURES[figure], "n": len(found), "patients": people, "map": estimated(columns["map"]),
-        "baselines": {name: estimated(columns[name]) for name in BLIND},
-        "minus": {
-            name: estimate_mean(_minus(columns["map"], columns[name]), resamples, patients=people, difference=True).as_dict()
-            for name in BLIND
-        },
-    }
-
-
-def _estimate(
-    statistic: Statistic, resamples: Resamples, people: int, *, share: bool
-) -> Mapping[str, float | int | None]:
-    if share:
-        return estimate_share(statistic, resamples, patients=people).as_dict()
-    return estimate_mean(statistic, resamples, patients=people).as_dict()
+    of, *blind = (mean_statistic([one.values[name] for one in found]) for name in ("map", *BLIND))
+    estimated = partial(estimate_share if figure == "hit" else estimate_mean, resamples=resamples, patients=people)
+    return MapFigure(
+        figure, FIGURES[figure], len(found), people, estimated(of), BlindFigures(*map(estimated, blind)),
+        BlindFigures(*(estimate_mean(_minus(of, one), resamples, patients=people, difference=True) for one in blind)),
+    )
 
 
 def _minus(first: Statistic, second: Statistic) -> Statistic:
     return lambda weights: first(weights) - second(weights)
 
 
-def _dataset(path: Path, plan: ExplanationPlan, cases: Sequence[_Case], left_out: Sequence[Skipped]) -> Plain:
-    return {
-        "name": f"{path.stem} ({plan.split})", "images": len(cases), "patients": len({case.patient for case in cases}),
-        "boxed": sum(bool(case.regions) for case in cases),
-        "left_out": [{"what": item.what, "why": item.why, "mend": item.mend} for item in left_out],
-    }
+def _dataset(path: Path, plan: ExplanationPlan, cases: Sequence[_Case], left_out: tuple[Skipped, ...]) -> ExplainedOn:
+    return ExplainedOn(
+        f"{path.stem} ({plan.split})", len(cases), len({case.patient for case in cases}),
+        sum(bool(case.regions) for case in cases), left_out,
+    )
 
 
-def _settings(plan: ExplanationPlan, judge: _Judge) -> Plain:
-    return {
-        "images": plan.images, "findings_an_image": plan.findings, "samples": plan.samples, "robust_every": plan.robust_every,
-        "bootstrap": plan.bootstrap, "seed": plan.seed, "split": plan.split, "steps": MASKING.steps,
-        "road_shares": list(MASKING.shares), "road_noise": MASKING.noise, "noise": RADIUS, "noises": NOISES,
-        "background": "blur", "not_served": {name: list(needs) for name, needs in judge.not_served.items()},
-    }
-
-
+def _settings(plan: ExplanationPlan, judge: _Judge) -> MapSettings:
+    return MapSettings(
+        images=plan.images, findings_an_image=plan.findings, samples=plan.samples, robust_every=plan.robust_every,
+        bootstrap=plan.bootstrap, seed=plan.seed, split=plan.split, steps=MASKING.steps,
+        road_shares=tuple(MASKING.shares), road_noise=MASKING.noise, noise=RADIUS, noises=NOISES,
+        background="blur", not_served=judge.not_served,
+    )

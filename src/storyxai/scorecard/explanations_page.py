@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from storyxai.pages.views import Block, Chapter, Fold, Text
 from storyxai.scorecard.cells import Entry, Line, beside, estimate_cell, gap_cell, table
 from storyxai.scorecard.plots import words
-from storyxai.scorecard.reading_maps import MapFigure, MapsRead
+from storyxai.scorecard.record_maps import MapFigure, MapsRead
 
 __all__ = ["explanation_chapters", "explanation_facts"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,20 +13,27 @@ from scipy.special import expit
 from storyxai.data.table import Skipped
 from storyxai.errors import TableError, UnknownNameError
 from storyxai.metrics import bootstrap, classification
-from storyxai.metrics.bootstrap import Floats, Resamples, Statistic
+from storyxai.metrics.bootstrap import Estimate, Floats, Resamples, Statistic
 from storyxai.metrics.calibration import ConformalLimits
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import modality_named
+from storyxai.scorecard.record import MeanFigure, NumberedFigure
 from storyxai.types import Value
 
 __all__ = [
-    "DISTANCES", "Bench", "Plain", "References", "Spoken", "TaskOutputs", "aligned", "bench_of", "column_of", "gap_between",
+    "DISTANCES", "Bench", "Counts", "References", "Spoken", "TaskOutputs", "aligned", "bench_of", "column_of", "gap_between",
 ]
 
-Plain: TypeAlias = dict[str, object]
 Role: TypeAlias = Literal["student", "teacher", "control"]
 DISTANCES = ("average_px", "hausdorff_95_px", "average_mm", "hausdorff_95_mm")
 """How far two outlines lie apart: on average over both, and the 95th percentile of the worse direction."""
+
+
+class Counts(TypedDict):
+    """How many images and patients a figure is of."""
+
+    images: int
+    patients: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,35 +110,42 @@ class Bench:
     level: float
     min_positives: int
 
-    def share(self, statistic: Statistic, known: NDArray[np.bool_]) -> Plain:
+    def share(self, statistic: Statistic, known: NDArray[np.bool_]) -> Estimate:
         """The estimate of a share of the patients in `known`."""
         patients = self.patients(known)
-        return dict(bootstrap.estimate_share(statistic, self.resamples, patients=patients, level=self.level).as_dict())
+        return bootstrap.estimate_share(statistic, self.resamples, patients=patients, level=self.level)
 
-    def ranked(self, statistic: Statistic, labels: Floats, scores: Floats, *, difference: bool = False) -> Plain:
+    def ranked(self, statistic: Statistic, labels: Floats, scores: Floats, *, difference: bool = False) -> Estimate:
         """The estimate of how well scores rank: an AUROC, a mean of them, or a difference. Shapes: [N] or [N, F]."""
         stated, given = labels.reshape(len(labels), -1), scores.reshape(len(scores), -1)
         patients = [
             tuple(self.patients(np.isfinite(given[:, column]) & side) for side in (column_of >= 0.5, column_of < 0.5))
             for column, column_of in enumerate(stated.T)
         ]
-        return dict(bootstrap.estimate_ranking(
+        return bootstrap.estimate_ranking(
             statistic, self.resamples, patients=[(one, other) for one, other in patients], level=self.level,
             difference=difference,
-        ).as_dict())
+        )
 
-    def mean(self, statistic: Statistic, known: NDArray[np.bool_], *, difference: bool = False) -> Plain:
+    def mean(self, statistic: Statistic, known: NDArray[np.bool_], *, difference: bool = False) -> Estimate:
         """The estimate of a figure, or of a difference of two, of the images in `known`."""
-        found = bootstrap.estimate_mean(
+        return bootstrap.estimate_mean(
             statistic, self.resamples, patients=self.patients(known), level=self.level, difference=difference
         )
-        return dict(found.as_dict())
+
+    def mean_of(self, statistic: Statistic, known: NDArray[np.bool_]) -> NumberedFigure:
+        """`mean`, with how many images and patients it is of."""
+        return NumberedFigure(**vars(self.mean(statistic, known)), **self.counts(known))
+
+    def share_of(self, statistic: Statistic, known: NDArray[np.bool_]) -> NumberedFigure:
+        """`share`, with how many images and patients it is of."""
+        return NumberedFigure(**vars(self.share(statistic, known)), **self.counts(known))
 
     def patients(self, known: NDArray[np.bool_]) -> int:
         """How many patients are in `known`."""
         return len(np.unique(self.resamples.patient_of[known]))
 
-    def counts(self, known: NDArray[np.bool_]) -> Plain:
+    def counts(self, known: NDArray[np.bool_]) -> Counts:
         """How many images and patients are in `known`."""
         return {"images": int(known.sum()), "patients": self.patients(known)}
 
@@ -142,25 +156,25 @@ class Bench:
         present, absent = (labels >= 0.5).sum(axis=0), (labels < 0.5).sum(axis=0)
         return [int(c) for c in np.flatnonzero((present >= least) & (absent >= least))]
 
-    def mean_auroc(self, scores: Floats, minus: Floats | None = None) -> Plain:
+    def mean_auroc(self, scores: Floats, minus: Floats | None = None) -> MeanFigure:
         """Mean AUROC (or difference of two means) over the findings that have enough cases, with their names."""
         return self._mean(self.enough(scores), classification.mean_auroc_statistic, scores, minus)
 
-    def mean_auroc_all(self, scores: Floats, minus: Floats | None = None) -> Plain:
+    def mean_auroc_all(self, scores: Floats, minus: Floats | None = None) -> MeanFigure:
         """The same over every finding with one present and one absent image at least, however rare."""
         return self._mean(self.enough(scores, least=1), classification.mean_judged_auroc_statistic, scores, minus)
 
     def _mean(
         self, columns: list[int], of: Callable[[Floats, Floats], Statistic], scores: Floats, minus: Floats | None
-    ) -> Plain:
+    ) -> MeanFigure:
         labels = self.labels[:, columns]
         statistic = of(labels, scores[:, columns])
         if minus is not None:
             statistic = gap_between(statistic, of(labels, minus[:, columns]))
         judged = np.asarray((np.isfinite(labels) & np.isfinite(scores[:, columns])).any(axis=1))
-        names = [self.references.findings[column] for column in columns]
+        names = tuple(self.references.findings[column] for column in columns)
         found = self.ranked(statistic, labels, scores[:, columns], difference=minus is not None)
-        return {**found, "findings": names, "finding_count": len(names), **self.counts(judged)}
+        return MeanFigure(**vars(found), findings=names, finding_count=len(names), **self.counts(judged))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,13 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import binom
@@ -22,13 +23,13 @@ from storyxai.data.views import frontal_rows
 from storyxai.errors import InputError, UnknownNameError, WeightsError
 from storyxai.evidence.predict import INTERVAL
 from storyxai.metrics.calibration import ConformalLimits
-from storyxai.metrics.speed import images_per_second
+from storyxai.metrics.speed import ModelSpeed, Speeds, images_per_second
 from storyxai.metrics.tiers import tiers_of
 from storyxai.models.card import Calibration
 from storyxai.models.runtime import Student
 from storyxai.progress import Progress
 from storyxai.scorecard.build import age_bands, build_scorecard
-from storyxai.scorecard.inputs import DISTANCES, Plain, References, TaskOutputs
+from storyxai.scorecard.inputs import DISTANCES, References, TaskOutputs
 from storyxai.scorecard.rows import BLIND_MAPS, JudgedRow, judge_rows
 
 __all__ = [
@@ -62,7 +63,7 @@ class JudgeOptions:
 def evaluate_student(
     student: Student, table_path: Path, options: JudgeOptions, *, beside: Sequence[Student] = (),
     teachers: Mapping[str, Mapping[str, NDArray[np.float32]]] | None = None, progress: Progress | None = None,
-) -> Plain:
+) -> dict[str, object]:
     """The scorecard of a student on a study table, in the frame of the original images, as plain JSON values.
 
     Rows of other than frontal views and files that cannot be read are left out; "left_out" of its data set names each.
@@ -268,15 +269,13 @@ def student_speed(
 
     The first is named "student"; those `beside` it say how many times faster it is. Units: `clock` counts seconds.
     """
-    rows: list[dict[str, object]] = []
-    first = 0.0
+    rows: list[ModelSpeed] = []
     for one, name in ((student, "student"), *((other, beside_name(other)) for other in beside)):
         grey = np.full((one.channels, one.size, one.size), 0.5, dtype=np.float32)
         found = images_per_second(partial(one.answer, grey), batch_size=1, batches=batches, clock=clock)
-        ratio = {"student_times_faster": first / found.images_per_second} if rows else {}
-        first = first or found.images_per_second
-        rows.append({"name": name, **asdict(found), **ratio})
-    return {"models": rows}
+        ratio = rows[0].images_per_second / found.images_per_second if rows else UNSET
+        rows.append(ModelSpeed(**vars(found), name=name, student_times_faster=ratio))
+    return Speeds(tuple(rows)).as_dict()
 
 
 def beside_name(other: Student) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from storyxai.errors import InputError
+from storyxai.metrics.bootstrap import Estimate
+from storyxai.metrics.speed import Speeds
 from storyxai.pages.layout import data_uri, render_document, render_fragment
 from storyxai.pages.views import Block, Cell, Chapter, Document, Fold, Listing, Plot, Text, cell
 from storyxai.provenance import read_as
@@ -27,18 +29,16 @@ from storyxai.scorecard.plots import (
     unique,
     words,
 )
-from storyxai.scorecard.reading import (
+from storyxai.scorecard.record import (
     Difference,
-    Figure,
     MeanFigure,
     ModelScores,
     NumberedFigure,
     ScoresRead,
-    SpeedsRead,
     ToldFinding,
     read_scores,
 )
-from storyxai.scorecard.reading_maps import MapsRead, read_maps
+from storyxai.scorecard.record_maps import MapsRead, read_maps
 
 __all__ = ["glance_html", "render_explanations", "render_scorecard"]
 
@@ -66,7 +66,7 @@ def render_scorecard(
     if scorecard.get("format") != "storyxai-scorecard/1":
         why = f"format '{scorecard.get('format')}' is not storyxai-scorecard/1"
         raise InputError("scorecard", why, mend="make it again with `storyxai evaluate`")
-    speeds = read_as(SpeedsRead, speed or {}, "speed.json", mend="measure again with `evaluate`")
+    speeds = read_as(Speeds, speed or {"models": ()}, "speed.json", mend="measure again with `evaluate`")
     maps = None if explanations is None else read_maps(explanations)
     return render_document(_document(read_scores(scorecard), speeds, maps))
 
@@ -85,12 +85,12 @@ def glance_html(scorecard: Mapping[str, object]) -> str:
     """What the scorecard (or the figures of maps alone) says at a glance, as HTML to stand in a notebook."""
     if "methods" in scorecard:
         return render_fragment("fragment.html", _explanations(read_maps(scorecard)))
-    whole = _document(read_scores(scorecard), SpeedsRead(), None)
+    whole = _document(read_scores(scorecard), Speeds(()), None)
     short = Document(whole.kind, whole.title, whole.facts, whole.chapters[:1], whole.language)
     return render_fragment("fragment.html", short)
 
 
-def _document(scorecard: ScoresRead, speed: SpeedsRead, explanations: MapsRead | None) -> Document:
+def _document(scorecard: ScoresRead, speed: Speeds, explanations: MapsRead | None) -> Document:
     tell = (
         _summary, _told, _findings, _rare, _calibration, _own_metrics, _masks, _detection, _reports, _differences,
         _subgroups, _agreement,
@@ -156,7 +156,11 @@ def _means(row: Difference) -> list[MeanFigure]:
 
 
 def _mean(found: MeanFigure | None) -> Cell:
-    count = len(found.findings) if found else 0
+    return _over(found, len(found.findings) if found else 0)
+
+
+def _over(found: Estimate | None, count: int) -> Cell:
+    """A mean, with over how many findings it is."""
     return _beside(_estimate(found), f"{count} finding{'s' if count != 1 else ''}" if count else "")
 
 
@@ -237,7 +241,7 @@ def _rare(scorecard: ScoresRead) -> list[Chapter]:
             for row in (row for row in model.stated if row.finding == name):
                 figures = [_estimate(one) for one in (row.auroc, row.average_precision, row.sensitivity, row.specificity)]
                 rows.append((words(name), [model.name, row.n, row.positives, *figures], ""))
-    remedies = "; ".join(scorecard.remedies)
+    remedies = "; ".join(scorecard.remedies or ())
     done = f"The training did this about rare findings: {remedies}." if remedies else (
         "The training's record names nothing that was done about rare findings."
     )
@@ -291,8 +295,8 @@ def _told_lines(row: ToldFinding) -> list[Line]:
 
 def _in_hundred(found: NumberedFigure) -> Cell:
     """A share as so many of a hundred, with its interval and what it is of."""
-    scaled = (None if one is None else 100 * one for one in (found.value, found.low, found.high))
-    return _beside(_estimate(Figure(*scaled), digits=0), f"of {found.images}" if found.images else "")
+    value, low, high = (None if one is None else 100 * one for one in (found.value, found.low, found.high))
+    return _beside(_estimate(Estimate(value, low, high), digits=0), f"of {found.images}" if found.images else "")
 
 
 def _calibration(scorecard: ScoresRead) -> list[Chapter]:
@@ -343,7 +347,7 @@ def _own_metrics(scorecard: ScoresRead) -> list[Chapter]:
     rows: list[Line] = [
         (f"{found.metric}{', ' + words(found.finding) if found.finding else ''}",
          [model.name, found.images, _estimate(found), "higher" if found.higher_is_better else "lower"], model.role)
-        for model in scorecard.models for found in model.own_metrics
+        for model in scorecard.models for found in model.own_metrics or ()
     ]
     note = Text("These figures come from packages beside storyxai; their intervals are made as all others.", "note")
     return [Chapter("Further figures", (_table(["Figure", "Model", "n", "Value", "Better is"], rows), note))] if rows else []
@@ -447,9 +451,8 @@ def _subgroups(scorecard: ScoresRead) -> list[Chapter]:
     for model in scorecard.models:
         rows: list[Line] = []
         for row in model.subgroups:
-            mean = row.mean_auroc
             cells: list[Entry] = [row.group, row.images, row.patients, _mean(row.mean_auroc_all)]
-            cells += [_mean(MeanFigure(mean.value, mean.low, mean.high, findings=row.findings)), _gap(row.minus_others)]
+            cells += [_over(row.mean_auroc, len(row.findings)), _gap(row.minus_others)]
             cells += [_estimate(dice) for dice in row.dice.values()]
             rows.append((words(row.attribute), cells, ""))
         if rows:
@@ -487,12 +490,12 @@ def _agreement(scorecard: ScoresRead) -> list[Chapter]:
     return [Chapter("Agreement with the teacher", (Text(note, "note"),)), *parts] if parts else []
 
 
-def _speed(speed: SpeedsRead) -> list[Chapter]:
+def _speed(speed: Speeds) -> list[Chapter]:
     rows: list[Line] = []
     for found in speed.models:
         ratio = found.student_times_faster
         cells: list[Entry] = [f"{found.images_per_second:.1f}", f"{found.slowest:.1f} to {found.fastest:.1f}"]
-        cells += [str(found.batches), str(found.batch_size), "–" if ratio is None else f"{ratio:.1f}"]
+        cells += [str(found.batches), str(found.batch_size), f"{ratio:.1f}" if isinstance(ratio, float) else "–"]
         rows.append((found.name, cells, ""))
     heads = ["Model", "Images a second", "Slowest and fastest batch", "Batches", "Images a batch", "Student faster, times"]
     note = (

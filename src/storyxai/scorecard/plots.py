@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
+from storyxai.metrics.bootstrap import Estimate
 from storyxai.model_facts import FindingCurves
 from storyxai.pages.charts import chart_svg
-from storyxai.scorecard.reading import NOT_KNOWN, FindingScores, MaskScores, MeanFigure, ModelScores, ScoresRead
-from storyxai.scorecard.reading import Figure as Estimate
+from storyxai.scorecard.record import NOT_KNOWN, FindingScores, MaskScores, MeanFigure, ModelScores, ScoresRead
 
 __all__ = ["dice_plot", "drawn_findings", "forest", "looks", "reliability", "reliability_by_finding", "roc", "unique", "words"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from storyxai.data.batches import UNKNOWN_PIXEL, Examples, make_batch
 from storyxai.metrics.segmentation import dice, surface_distances
-from storyxai.metrics.speed import images_per_second
+from storyxai.metrics.speed import ModelSpeed, Speeds, images_per_second
 from storyxai.models.export import as_session
 from storyxai.models.network import Network, count_parameters
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
@@ -100,7 +100,7 @@ def network_speeds(
     file beside the scorecard.
     """
     sizes = sorted({min(size, len(examples)) for size in batch_sizes})
-    rows: list[dict[str, object]] = []
+    rows: list[ModelSpeed] = []
     first: dict[int, float] = {}
     for name, network in networks.items():
         session = as_session(network)
@@ -109,8 +109,8 @@ def network_speeds(
             found = images_per_second(partial(session.run, None, feed), batch_size=size, batches=batches, clock=clock)
             ratio = first[size] / found.images_per_second if size in first else None
             first.setdefault(size, found.images_per_second)
-            rows.append({"name": name, **asdict(found), "student_times_faster": ratio})
-    return {"models": rows}
+            rows.append(ModelSpeed(**vars(found), name=name, student_times_faster=ratio))
+    return Speeds(tuple(rows)).as_dict()
 
 
 def _inside(shares: NDArray[np.uint8]) -> NDArray[np.bool_]:

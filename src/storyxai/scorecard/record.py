@@ -1,4 +1,4 @@
-"""A scorecard as types: a field that is misspelt where it is read or lacking in the file is an error, not a lost figure."""
+"""A scorecard as types, the same where it is built, written and read: a field that is misspelt or lacking is an error."""
 
 from __future__ import annotations
 
@@ -6,45 +6,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from storyxai.metrics.bootstrap import Estimate
+from storyxai.metrics.calibration import ReliabilityBin
 from storyxai.model_facts import FindingCurves
 from storyxai.provenance import read_as
+from storyxai.types import RESEARCH_USE
 
 __all__ = [
-    "NOT_KNOWN", "Baseline", "Difference", "Figure", "FindingScores", "JudgedOn", "MaskScores", "MeanFigure", "ModelScores",
-    "NumberedFigure", "ReportScores", "ScoresRead", "SpeedsRead", "ToldFinding", "read_scores",
+    "FORMAT", "NOT_KNOWN", "Baseline", "BoxGap", "BoxPrecision", "BoxScores", "Conformal", "DiceQuantile", "Difference",
+    "FindingCounts", "FindingGap", "FindingPair", "FindingScores", "FreeResponse", "GroupCounts", "GroupScores", "JudgedOn",
+    "LeftOut", "MaskGap", "MaskScores", "MeanFigure", "ModelScores", "NumberedFigure", "OwnFigure", "Pair",
+    "ReportFigures", "ReportScores", "ScoresRead", "Settings", "TeacherFigures", "TierScores", "ToldFinding", "ToldScores",
+    "read_scores",
 ]
 
+FORMAT = "storyxai-scorecard/1"
+
+
+NOT_KNOWN = Estimate(None)
+
 
 @dataclass(frozen=True)
-class Figure:
-    """A value with its interval; None where the data cannot say."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Low and high, None where there is no interval."""
-        return None if self.low is None or self.high is None else (self.low, self.high)
-
-
-NOT_KNOWN = Figure(None)
-
-@dataclass(frozen=True)
-class NumberedFigure(Figure):
-    """A figure of so many images."""
+class NumberedFigure(Estimate):
+    """A figure of so many images and patients."""
 
     images: int = field(kw_only=True)
+    patients: int = field(kw_only=True)
 
 
 @dataclass(frozen=True)
-class MeanFigure(Figure):
+class MeanFigure(Estimate):
     """A mean over the named findings."""
 
     findings: tuple[str, ...] = field(kw_only=True)
+    finding_count: int = field(kw_only=True)
     images: int | None = None
+    patients: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,15 +56,17 @@ class Conformal:
     present_coverage: float | None
     absent_coverage: float | None
     single_share: float | None
-    present_estimate: Figure | None = None
-    absent_estimate: Figure | None = None
+    both_share: float | None
+    empty_share: float | None
+    present_estimate: Estimate | None = None
+    absent_estimate: Estimate | None = None
 
     @property
-    def covered(self) -> tuple[tuple[Figure, int], ...]:
+    def covered(self) -> tuple[tuple[Estimate, int], ...]:
         """The coverage of those that have it and of those that have it not, each with its n."""
         return (
-            (self.present_estimate or Figure(self.present_coverage), self.present_n),
-            (self.absent_estimate or Figure(self.absent_coverage), self.absent_n),
+            (self.present_estimate or Estimate(self.present_coverage), self.present_n),
+            (self.absent_estimate or Estimate(self.absent_coverage), self.absent_n),
         )
 
 
@@ -77,17 +78,17 @@ class FindingScores:
     n: int
     positives: int
     rare: bool
-    auroc: Figure
-    average_precision: Figure
-    brier: Figure | None
-    ece: Figure | None
+    auroc: Estimate
+    average_precision: Estimate
+    brier: Estimate | None
+    ece: Estimate | None
     ece_floor: float | None
-    sensitivity: Figure | None
-    specificity: Figure | None
+    sensitivity: Estimate | None
+    specificity: Estimate | None
     threshold: float | None
     temperature: float | None = None
     conformal: Conformal | None = None
-    curve: FindingCurves | None = None
+    curve: FindingCurves | UnsetType = UNSET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +100,9 @@ class GroupScores:
     images: int
     patients: int
     findings: tuple[str, ...]
-    mean_auroc: Figure
-    minus_others: Figure
-    dice: Mapping[str, Figure]
+    mean_auroc: Estimate
+    minus_others: Estimate
+    dice: Mapping[str, Estimate]
     mean_auroc_all: MeanFigure | None = None
 
 
@@ -120,7 +121,7 @@ class MaskScores:
     mask: str
     images: int
     patients: int
-    dice: Figure
+    dice: Estimate
     quantiles: tuple[DiceQuantile, ...]
     distances: Mapping[str, NumberedFigure] = field(default_factory=dict)
 
@@ -135,7 +136,7 @@ class BoxPrecision:
     """Average precision of boxes that count as met from this IoU on."""
 
     iou: float
-    average_precision: Figure
+    average_precision: Estimate
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class FreeResponse:
     """The share of boxes met at so many false alarms an image."""
 
     false_alarms_per_image: float
-    share_hit: Figure
+    share_hit: Estimate
 
 
 class BoxScores(msgspec.Struct, frozen=True):
@@ -151,9 +152,10 @@ class BoxScores(msgspec.Struct, frozen=True):
 
     finding: str
     images: int
+    patients: int
     boxes: int
-    hit_rate: Figure
-    top_box_iou: Figure
+    hit_rate: Estimate
+    top_box_iou: Estimate
     by_iou: tuple[BoxPrecision, ...]
     free_response: tuple[FreeResponse, ...] = msgspec.field(name="free_response_iou_0.3")
 
@@ -162,18 +164,18 @@ class BoxScores(msgspec.Struct, frozen=True):
 class ReportFigures:
     """How reports name findings, and how like the reference reports their words are; or differences of these."""
 
-    finding_f1_micro: Figure
-    finding_f1_macro: Figure
-    label_f1_micro: Figure
-    bleu_1: Figure
-    bleu_2: Figure
-    bleu_3: Figure
-    bleu_4: Figure
-    rouge_l: Figure
-    cider: Figure
+    finding_f1_micro: Estimate
+    finding_f1_macro: Estimate
+    label_f1_micro: Estimate
+    bleu_1: Estimate
+    bleu_2: Estimate
+    bleu_3: Estimate
+    bleu_4: Estimate
+    rouge_l: Estimate
+    cider: Estimate
 
     @property
-    def in_order(self) -> tuple[Figure, ...]:
+    def in_order(self) -> tuple[Estimate, ...]:
         """All of them in the order of the fields."""
         words = self.bleu_1, self.bleu_2, self.bleu_3, self.bleu_4, self.rouge_l, self.cider
         return (self.finding_f1_micro, self.finding_f1_macro, self.label_f1_micro, *words)
@@ -184,6 +186,7 @@ class ReportScores(ReportFigures):
     """How so many reports, of which `distinct_reports` differ, do beside the reference reports."""
 
     images: int
+    patients: int
     distinct_reports: int
 
 
@@ -216,15 +219,6 @@ class ToldScores:
     findings: tuple[ToldFinding, ...]
 
 
-@dataclass(frozen=True)
-class ReliabilityPoint:
-    """A bin of n cells: the mean probability said and the share that has the finding."""
-
-    probability: float
-    frequency: float
-    n: int
-
-
 @dataclass(frozen=True, kw_only=True)
 class OwnFigure(NumberedFigure):
     """A figure that another package brings, of one finding or ("") of all."""
@@ -241,18 +235,19 @@ class ModelScores:
     name: str
     role: str
     images: int
+    patients: int
     calibrated: bool
     facts: Mapping[str, object]
     findings: tuple[FindingScores, ...]
     mean_auroc: MeanFigure | None
-    reliability: tuple[ReliabilityPoint, ...]
+    reliability: tuple[ReliabilityBin, ...]
     masks: tuple[MaskScores, ...]
     detection: tuple[BoxScores, ...]
     reports: ReportScores | None
     subgroups: tuple[GroupScores, ...]
     mean_auroc_all: MeanFigure | None = None
     told: ToldScores | None = None
-    own_metrics: tuple[OwnFigure, ...] = ()
+    own_metrics: tuple[OwnFigure, ...] | UnsetType = UNSET
 
     @property
     def stated(self) -> tuple[FindingScores, ...]:
@@ -272,7 +267,7 @@ class FindingGap:
     finding: str
     n: int
     positives: int
-    auroc: Figure
+    auroc: Estimate
 
 
 @dataclass(frozen=True)
@@ -281,7 +276,8 @@ class MaskGap:
 
     mask: str
     images: int
-    dice: Figure
+    patients: int
+    dice: Estimate
 
 
 @dataclass(frozen=True)
@@ -290,8 +286,9 @@ class BoxGap:
 
     finding: str
     images: int
-    hit_rate: Figure
-    top_box_iou: Figure
+    patients: int
+    hit_rate: Estimate
+    top_box_iou: Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +299,7 @@ class Difference:
     other: str
     role: str
     images: int
+    patients: int
     findings: tuple[FindingGap, ...]
     mean_auroc: MeanFigure | None
     masks: tuple[MaskGap, ...]
@@ -326,7 +324,7 @@ class FindingPair:
     intervals: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
     @property
-    def in_order(self) -> tuple[Figure, ...]:
+    def in_order(self) -> tuple[Estimate, ...]:
         """The plain figures with their intervals: correlations, difference of probabilities, KL, equal decisions, kappa."""
         plain = {
             "correlation": self.correlation,
@@ -336,7 +334,7 @@ class FindingPair:
             "decisions_equal": self.decisions_equal,
             "decisions_kappa": self.decisions_kappa,
         }
-        return tuple(Figure(value, *self.intervals.get(name, (None, None))) for name, value in plain.items())
+        return tuple(Estimate(value, *self.intervals.get(name, (None, None))) for name, value in plain.items())
 
 
 @dataclass(frozen=True)
@@ -407,6 +405,7 @@ class Settings:
     level: float
     min_positives: int
     seed: int
+    unit: str = "patient"
 
 
 @dataclass(frozen=True)
@@ -419,27 +418,20 @@ class ScoresRead:
     differences: tuple[Difference, ...]
     agreement: tuple[Pair, ...]
     report_baselines: tuple[Baseline, ...]
-    remedies: tuple[str, ...] = ()
+    remedies: tuple[str, ...] | UnsetType = UNSET
+
+    def as_dict(self) -> dict[str, object]:
+        """The scorecard for scorecard.json: None where the data cannot say."""
+        return {"format": FORMAT, "research_use": RESEARCH_USE, **msgspec.to_builtins(self)}
 
 
 @dataclass(frozen=True)
-class ModelSpeed:
-    """How many images a second one model looks at."""
+class TeacherFigures:
+    """What a teacher reaches on one validation set, and what reports earn that saw no image."""
 
-    name: str
-    images_per_second: float
-    slowest: float
-    fastest: float
-    batches: int
-    batch_size: int
-    student_times_faster: float | None = None
-
-
-@dataclass(frozen=True)
-class SpeedsRead:
-    """Measured times; they differ from run to run."""
-
-    models: tuple[ModelSpeed, ...] = ()
+    data: JudgedOn
+    model: ModelScores
+    baselines: tuple[Baseline, ...]
 
 
 def read_scores(record: Mapping[str, object]) -> ScoresRead:

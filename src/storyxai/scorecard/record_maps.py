@@ -1,27 +1,35 @@
-"""The figures of a model's maps (`judge_explanations`) as types, as pages, cards and summaries read them."""
+"""The figures of a model's maps as types, the same where they are judged, written and read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from storyxai.provenance import read_as
-from storyxai.scorecard.reading import Figure
+import msgspec
 
-__all__ = ["FindingMaps", "MapFigure", "MapsRead", "MethodMaps", "read_maps"]
+from storyxai.data.table import Skipped
+from storyxai.metrics.bootstrap import Estimate
+from storyxai.provenance import read_as
+
+__all__ = [
+    "EXPLANATIONS_FORMAT", "BlindFigures", "ExplainedOn", "FindingMaps", "JudgedModel", "MapFigure", "MapSettings", "MapsRead",
+    "MethodMaps", "read_maps",
+]
+
+EXPLANATIONS_FORMAT = "storyxai-explanations/1"
 
 
 @dataclass(frozen=True)
 class BlindFigures:
     """A figure of maps that know nothing of the model, or a map's lead over it."""
 
-    random: Figure
-    centre: Figure
-    edge: Figure
-    average: Figure
+    random: Estimate
+    centre: Estimate
+    edge: Estimate
+    average: Estimate
 
     @property
-    def in_order(self) -> tuple[Figure, ...]:
+    def in_order(self) -> tuple[Estimate, ...]:
         """All of them in the order of the fields."""
         return self.random, self.centre, self.edge, self.average
 
@@ -33,7 +41,8 @@ class MapFigure:
     figure: str
     better: str
     n: int
-    map: Figure
+    patients: int
+    map: Estimate
     baselines: BlindFigures
     minus: BlindFigures
 
@@ -66,26 +75,49 @@ class ExplainedOn:
     images: int
     patients: int
     boxed: int
+    left_out: tuple[Skipped, ...]
 
 
 @dataclass(frozen=True)
 class MapSettings:
     """How maps were judged; `not_served` says what the methods need that the model cannot serve."""
 
+    images: int
+    findings_an_image: int
     samples: int
+    robust_every: int
     bootstrap: int
     seed: int
+    split: str
+    steps: int
+    road_shares: tuple[float, ...]
+    road_noise: float
     noise: float
+    noises: int
+    background: str
     not_served: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class JudgedModel:
+    """Whose maps were judged."""
+
+    model_id: str
+    findings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class MapsRead:
     """What a model's maps are worth."""
 
+    model: JudgedModel
     dataset: ExplainedOn
     settings: MapSettings
     methods: tuple[MethodMaps, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """The figures for explanations.json."""
+        return {"format": EXPLANATIONS_FORMAT, **msgspec.to_builtins(self)}
 
 
 def read_maps(record: Mapping[str, object]) -> MapsRead:
