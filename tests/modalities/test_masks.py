@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from storyxai.modalities.masks import filled_window, largest_piece
+from storyxai.modalities.masks import filled_window, largest_piece, runs_of
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -27,3 +27,17 @@ def test_a_window_holds_all_of_a_mask_and_nothing_of_an_empty_one() -> None:
     assert mask[filled_window(mask)].size == 0 and not largest_piece(mask).any()
     mask[2, 3] = mask[4, 7] = True
     assert filled_window(mask) == (slice(2, 5), slice(3, 8))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pieces_and_areas_are_those_of_labelled_pixels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random(rng.integers(1, 40, 2)) < rng.choice([0.3, 0.55, 0.8])
+    labels, count = label(mask)
+    runs = runs_of(mask)
+    assert runs.drawn(np.ones(len(runs.pieces), dtype=np.bool_)).tolist() == mask.tolist()
+    found = np.unique(runs.pieces)
+    assert len(found) == count
+    assert runs.areas[found].tolist() == [int((labels == one).sum()) for one in range(1, count + 1)]
+    for number, piece in enumerate(found, start=1):
+        np.testing.assert_array_equal(runs.drawn(runs.pieces == piece), labels == number)

@@ -10,7 +10,7 @@ from PIL import Image as Picture
 from PIL import UnidentifiedImageError
 
 from storyxai.errors import TableError
-from storyxai.modalities.masks import filled_window
+from storyxai.modalities.masks import filled_window, runs_of
 from storyxai.types import Mask
 
 __all__ = ["RUNS_PREFIX", "decode_runs", "encode_runs", "fill_runs", "read_grey_mask", "resized", "runs_size", "split_pair"]
@@ -100,25 +100,25 @@ def split_pair(both: Mask) -> tuple[Mask, Mask] | None:
     piece is under a fifth of the first (the two touch, or one is missing) or the two are not side by side.
     Shapes: bool [H, W] in and out. Smaller pieces are left out.
     """
-    from scipy import ndimage
-
     window = filled_window(both)
-    pieces, count = ndimage.label(both[window])
-    if count < 2:
+    runs = runs_of(both[window])
+    areas = runs.areas
+    if np.count_nonzero(areas) < 2:
         return None
-    areas = np.bincount(pieces.ravel())[1:]
     first, second = np.argsort(-areas, kind="stable")[:2]
     if areas[second] < SMALLEST_SHARE * areas[first]:
         return None
-    sides = [pieces == first + 1, pieces == second + 1]
-    columns = [np.flatnonzero(side) % side.shape[1] for side in sides]
-    spans = [(int(one.min()), int(one.max())) for one in columns]
-    centres = [float(one.sum() / len(one)) for one in columns]
+    sides = [runs.pieces == first, runs.pieces == second]
+    spans, centres = [], []
+    for side in sides:
+        lefts, lengths = runs.starts[side] % runs.shape[1], (runs.ends - runs.starts)[side]
+        spans.append((int(lefts.min()), int((lefts + lengths).max()) - 1))
+        centres.append(float(((2 * lefts + lengths - 1) * lengths).sum() / (2 * lengths.sum())))
     on_left, on_right = (0, 1) if centres[0] < centres[1] else (1, 0)
     if not spans[on_left][0] <= centres[on_left] < spans[on_right][0] + (spans[on_right][-1] - spans[on_right][0]) / 2:
         return None
     if centres[on_right] <= spans[on_left][-1] and centres[on_left] >= spans[on_right][0]:
         return None  # one above the other, not side by side
     whole = np.zeros((2, *both.shape), dtype=np.bool_)
-    whole[0][window], whole[1][window] = sides[on_right], sides[on_left]
+    whole[0][window], whole[1][window] = runs.drawn(sides[on_right]), runs.drawn(sides[on_left])
     return whole[0], whole[1]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 from storyxai.imaging.geometry import ModelFrame, mix_rows
+from storyxai.modalities.masks import connected
 from storyxai.types import Array, Box
 
 __all__ = ["boxes_at_half_height", "evidence_boxes"]
@@ -119,25 +120,5 @@ def _parts(bands: _Bands) -> _Parts:
     starts, ends = (columns * (height + 1) + at).reshape(-1, 2).T
     values, edges = bands.ends.T.ravel(), columns * places + changes
     strongest = np.maximum.reduceat(values, edges[edges < values.size])[::2]
-    return _Parts(starts, ends, _connected(starts, ends, height + 1), strongest)
+    return _Parts(starts, ends, connected(starts, ends, height + 1), strongest)
 
-
-def _connected(starts: _Places, ends: _Places, length: int) -> _Places:
-    """The first of all runs that each run is connected to, across neighbouring columns of that length."""
-    first = np.searchsorted(ends, starts + length, side="right")
-    counts = np.searchsorted(starts, ends + length, side="left") - first
-    one = np.repeat(np.arange(len(starts)), counts)
-    other = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(len(one))
-    return _joined(len(starts), one, other)
-
-
-def _joined(count: int, one: _Places, other: _Places) -> _Places:
-    """The first of all that each of `count` things is joined to, by pairs of things."""
-    first = np.arange(count)
-    while (first[one] != first[other]).any():
-        least = np.minimum(first[one], first[other])
-        for end in (one, other):
-            np.minimum.at(first, first[end], least)
-        while (first != first[first]).any():
-            first = first[first]
-    return first

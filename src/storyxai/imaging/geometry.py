@@ -216,7 +216,7 @@ def _rows_above(values: Array, rows: NDArray[np.intp], weights: NDArray[np.float
         sure &= above[rows[first, tap]]
         maybe |= above[rows[first, tap]]
     out = np.repeat(sure, counts, axis=0)
-    sets, columns = np.nonzero(sure != maybe)
+    sets, columns = np.divmod(np.flatnonzero(sure != maybe), values.shape[1])
     repeats = counts[sets]
     # Output rows follow one another within a set: counted from the set's first.
     within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from storyxai.errors import InputError
+from storyxai.modalities.masks import filled_window
 
 __all__ = ["SurfaceDistances", "dice", "iou", "surface_distances"]
 
@@ -58,42 +59,32 @@ def surface_distances(
     """
     if min(spacing) <= 0:
         raise InputError("spacing", f"{spacing} is not a pair of lengths", mend="give millimetres per row and column")
-    drawn, true = _counted(predicted, reference, ignore)
-    if not drawn.any() and not true.any():
-        return SurfaceDistances(0.0, 0.0)
-    if not drawn.any() or not true.any():
-        return SurfaceDistances(None, None)
+    unsure = None if ignore is None or not np.any(ignore) else np.asarray(ignore, dtype=bool)
+    drawn, true = _counted(predicted, reference, ignore if unsure is None else unsure)
     # What lies outside both masks bounds them as the picture's edge does: outlines are those of the window that holds both.
-    window = _joint_window(drawn, true)
-    outline, true_outline = _places(drawn, window), _places(true, window)
-    unsure = None if ignore is None else _beside(np.asarray(ignore, dtype=bool))
-    there = _distances(_measured(outline, unsure), true_outline, spacing)
-    back = _distances(_measured(true_outline, unsure), outline, spacing)
+    window = filled_window(drawn | true)
+    outline, true_outline = _places(drawn[window]), _places(true[window])
+    if not len(outline) or not len(true_outline):
+        return SurfaceDistances(None, None) if len(outline) or len(true_outline) else SurfaceDistances(0.0, 0.0)
+    beside = None if unsure is None else _beside(unsure)[window]
+    there = _distances(_measured(outline, beside), true_outline, spacing)
+    back = _distances(_measured(true_outline, beside), outline, spacing)
     if not len(there) or not len(back):
         return SurfaceDistances(None, None)
     average = float(np.concatenate([there, back]).mean())
     return SurfaceDistances(average, float(max(np.percentile(there, 95), np.percentile(back, 95))))
 
 
-def _joint_window(first: Mask, second: Mask) -> tuple[slice, slice]:
-    """The rows and columns that hold all of two masks, one of which is not empty."""
-    rows = np.flatnonzero(first.any(axis=1) | second.any(axis=1))
-    columns = np.flatnonzero(first.any(axis=0) | second.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def _places(mask: Mask, window: tuple[slice, slice]) -> _Places:
-    """The rows and columns of the outline of a mask that lies in the window, [N, 2]."""
-    edge = _outline(mask[window])
+def _places(mask: Mask) -> _Places:
+    """The rows and columns of the outline of a mask, [N, 2]."""
     # As `argwhere`, which is slow on a picture of mostly nothing.
-    rows, columns = np.divmod(np.flatnonzero(edge), edge.shape[1])
-    return np.stack([rows + window[0].start, columns + window[1].start], axis=1)
+    return np.stack(np.divmod(np.flatnonzero(_outline(mask)), mask.shape[1]), axis=1)
 
 
 def _distances(points: _Places, others: _Places, spacing: tuple[float, float]) -> NDArray[np.float64]:
     """From each of the points to the nearest of the others. Shapes: [N, 2], [M, 2] rows and columns -> [N]."""
     # Outlines are a few thousand pixels: a tree of them costs a tenth of a distance at every pixel of the image.
-    tree = KDTree(others * np.array(spacing), balanced_tree=False, compact_nodes=False)
+    tree = KDTree(others * np.array(spacing), leafsize=16, balanced_tree=False, compact_nodes=False)
     nearest = tree.query(points * np.array(spacing))[1]
     return np.asarray(np.sqrt((((points - others[nearest]) * np.array(spacing)) ** 2).sum(axis=1)))
 
