@@ -4,8 +4,10 @@
     python examples/breast_ultrasound/judge_folds.py runs/busi-folds
 
 RUN is the folder that `crossvalidate` left. The baseline is logistic regression on each picture's histogram of 32 greys, learnt
-on the same folds. Outlines are judged where a mask shows a mass; of pictures that show none it is said how often none is drawn.
-Intervals are 95 %, from 2,000 resamples of the groups of near-alike pictures that BUSI's list names.
+on the same folds. Outlines are judged where a mask shows a mass; of pictures that show none it is said how often none is drawn,
+and how often none is shown by the modality's rule (an outline only where a finding reaches its threshold, with scaling and
+thresholds of each fold from the answers of the others). Intervals are 95 %, from 2,000 resamples of the groups of near-alike
+pictures that BUSI's list names.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from storyxai.metrics.bootstrap import draw_resamples, estimate, mean_statistic,
 from storyxai.metrics.classification import auroc_statistic
 from storyxai.metrics.segmentation import dice
 from storyxai.models.export import load_network
+from storyxai.training.calibrate import calibrate
 
 COUNT, GREYS, SEED = 2000, 32, 0
 WORDS = {"Benign_mass": "benign, against the rest", "Malignant_mass": "malignant, against the rest"}
@@ -54,6 +57,17 @@ def outlines(run: Path, images: np.ndarray, fold: np.ndarray) -> np.ndarray:
     return said
 
 
+def backed(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Whether a finding reaches its threshold [N], each fold read by scaling and thresholds of the others."""
+    found = np.zeros(len(logits), dtype=bool)
+    for number in np.unique(fold):
+        here, names = fold == number, BREAST_ULTRASOUND.names
+        known = calibrate(logits[~here], labels[~here], groups[~here], findings=names, data="other folds")
+        for column, one in enumerate(known[name] for name in names):
+            found[here] |= 1 / (1 + np.exp(-(one.scale * logits[here, column] + one.bias))) >= one.threshold
+    return found
+
+
 def main() -> None:
     """Print a line for each figure."""
     run = Path(sys.argv[1])
@@ -81,9 +95,18 @@ def main() -> None:
     scores = np.where(mass, [dice(one, other) for one, other in zip(drawn, truth, strict=True)], np.nan)
     found = estimate(mean_statistic(scores), resamples)
     print(f"Dice of the mass: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}], n = {int(mass.sum())}")
-    none = estimate(mean_statistic(np.where(stated & ~mass, ~drawn.any(axis=(1, 2)), np.nan)), resamples)
-    empty = int((stated & ~mass).sum())
-    print(f"nothing drawn where there is none: {none.value:.3f} [{none.low:.3f}, {none.high:.3f}], n = {empty}")
+    ruled = drawn & backed(answers["student"], labels, groups, fold)[:, None, None]
+    scores = np.where(mass, [dice(one, other) for one, other in zip(ruled, truth, strict=True)], np.nan)
+    judged = {
+        "nothing drawn where there is none": np.where(stated & ~mass, ~drawn.any(axis=(1, 2)), np.nan),
+        "nothing drawn where there is a mass": np.where(mass, ~drawn.any(axis=(1, 2)), np.nan),
+        "nothing shown by the rule where there is none": np.where(stated & ~mass, ~ruled.any(axis=(1, 2)), np.nan),
+        "nothing shown by the rule where there is a mass": np.where(mass, ~ruled.any(axis=(1, 2)), np.nan),
+        "Dice of the mass by the rule": scores,
+    }
+    for what, values in judged.items():
+        found = estimate(mean_statistic(values), resamples)
+        print(f"{what}: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}], n = {int((~np.isnan(values)).sum())}")
 
 
 if __name__ == "__main__":

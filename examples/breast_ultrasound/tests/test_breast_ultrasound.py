@@ -118,6 +118,11 @@ def test_the_student_knows_both_findings_and_draws_the_mass(student: Student) ->
     assert not CHEST.search(" ".join(student.card.limits))
 
 
+def test_an_outline_goes_with_both_findings(installed: None) -> None:
+    (mass,) = modality_named("breast_ultrasound").structures
+    assert mass.shown_with == ("Benign_mass", "Malignant_mass")
+
+
 def test_four_stories_are_told_that_name_no_other_organ(student: Student, folder: Path, tmp_path: Path) -> None:
     picture = folder / "malignant" / "malignant (1).png"
     (told,) = tell([picture], tmp_path, TellOptions(model=ModelChoice(student.folder), samples=100))

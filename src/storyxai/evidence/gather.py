@@ -110,6 +110,8 @@ def gather(
     concepts = [] if drawings.survey is None else list(drawings.survey.image_concepts())
     if modality.measure is not None:
         concepts += modality.measure(image, seen.prediction.masks, mask_pixel=seen.mask_pixel)
+    if seen.unbacked:
+        concepts.append(Concept("outline_withheld", "", None, "", None, Remark("outline_unbacked")))
     for finding in model.findings:
         for heatmap, found in maps_of(drawings, finding):
             heatmaps.append(heatmap)

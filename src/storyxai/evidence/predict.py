@@ -38,7 +38,8 @@ class Seen(NamedTuple):
     """A prediction with what explanations need of the look that made it.
 
     Shapes: pixels float32 [C, S, S], the model's view; `mask_pixel` is the side of one pixel of the drawn masks in original
-    pixels. `gaps` names what the model did not bring (`storyxai.types.GAPS`).
+    pixels. `gaps` names what the model did not bring (`storyxai.types.GAPS`), `unbacked` the structures whose drawing was
+    emptied because no finding that they are shown with reached its threshold.
     """
 
     prediction: Prediction
@@ -48,6 +49,7 @@ class Seen(NamedTuple):
     mask_pixel: float
     report_confidence: float | None
     gaps: frozenset[str]
+    unbacked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,14 +149,17 @@ def predict(model: ExplainedModel, image: Image, modality: Modality, *, study_id
     logits = look.logits if look is not None else model.logits(pixels[None])[0]
     drawn, written = model.structures(pixels), model.report(pixels)
     card = card_of(model)
+    findings = tuple(
+        calibrated(name, float(logit), _calibration(model, card, name))
+        for name, logit in zip(model.findings, logits, strict=True)
+    )
+    masks = outlines(drawn or {}, frame, modality)
+    unbacked = _unbacked(masks, findings, modality)
     prediction = Prediction(
         study_id=study_id,
-        findings=tuple(
-            calibrated(name, float(logit), _calibration(model, card, name))
-            for name, logit in zip(model.findings, logits, strict=True)
-        ),
+        findings=findings,
         boxes=(),
-        masks=outlines(drawn or {}, frame, modality),
+        masks={name: np.zeros_like(mask) if name in unbacked else mask for name, mask in masks.items()},
         report=() if written is None else tuple(written.sentences),
         logits={name: float(logit) for name, logit in zip(model.findings, logits, strict=True)},
         model_id=model.model_id,
@@ -162,10 +167,17 @@ def predict(model: ExplainedModel, image: Image, modality: Modality, *, study_id
     side = max(len(mask) for mask in drawn.values()) if drawn else frame.size
     seen = Seen(
         prediction, look, frame, pixels, max(frame.height, frame.width) / side, None if written is None else written.confidence,
-        _gaps(model, look, card, bool(drawn) or not modality.structures, written),
+        _gaps(model, look, card, bool(drawn) or not modality.structures, written), unbacked,
     )
     boxes = [box for f in prediction.findings if f.tier != "unlikely" for box in grid_boxes(seen, f.name)]
     return seen._replace(prediction=replace(prediction, boxes=tuple(boxes)))
+
+
+def _unbacked(masks: Mapping[str, Mask], findings: Sequence[Finding], modality: Modality) -> tuple[str, ...]:
+    """The drawn structures that are shown with findings of which none reaches its threshold."""
+    reached = {one.name for one in findings if one.probability >= one.threshold}
+    asked = {one.name: one.shown_with for one in modality.structures if one.shown_with}
+    return tuple(name for name, mask in masks.items() if name in asked and mask.any() and not reached.intersection(asked[name]))
 
 
 def calibrated(name: str, logit: float, calibration: Calibration | None) -> Finding:

@@ -77,7 +77,8 @@ class Structure:
 
     `fault` looks at all drawn masks (original frame) and says why this one is no such structure, nothing where it is
     one; a mask with a fault is shown to nobody. `one_piece`: only the largest connected piece of a drawing is kept. One with
-    `codes` is an organ by name; one without is something that was seen.
+    `codes` is an organ by name; one without is something that was seen. `shown_with` are findings that it goes with: where none
+    of them reaches its threshold a drawing of it is shown to nobody, and the clinician is told.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Structure:
     one_piece: bool = True
     codes: tuple[Code, ...] = ()
     fault: Callable[[Mapping[str, Mask]], Remark | str] | None = None
+    shown_with: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         plain = self.name.replace("_", " ").lower()
@@ -316,7 +318,8 @@ class Modality:
         if self.pair and len(self.structures) < 2:
             why = f"has the pair {self.pair.name} and fewer than two structures"
             raise InputError(what, why, mend="name its left and its right side first")
-        for name in (*self.searched, *self.beside_pair, *self.asked_first):
+        shown_with = (name for structure in self.structures for name in structure.shown_with)
+        for name in (*self.searched, *self.beside_pair, *self.asked_first, *shown_with):
             if name not in self.names:
                 raise UnknownNameError(f"{what}: finding", name, self.names)
         for name in (*(what_if.structure for what_if in self.what_ifs), *(self.filling.structures if self.filling else ())):

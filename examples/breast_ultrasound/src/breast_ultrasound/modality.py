@@ -76,7 +76,7 @@ BREAST_ULTRASOUND = Modality(
             ("a scar", "an inflammation", "a fibroadenoma with calcium"), ("malignant",),
         ),
     ),
-    structures=(Structure("mass", lay="the lump"),),
+    structures=(Structure("mass", lay="the lump", shown_with=("Benign_mass", "Malignant_mass")),),
     what_ifs=(WhatIf("mass", "mass"),),
     gate=Gate((*_ANY.rules[:-1], LAYERS, FADES, _ANY.rules[-1]), _measure),
     acquisition=Acquisition(bright_is_dense=False, modalities=("US",), sop_classes=SOP_CLASSES, body_parts=("BREAST",)),

@@ -196,7 +196,7 @@ def _quality(t: Teller) -> list[list[Sentence]]:
     if asked and all(t.facts.gate[name].passed for name in asked):
         cites = [f"gate.{name}.passed" for name in asked]
         lines.append(t.say("clinician.gate_all", cites=cites, slots={"count": t.words.counted(len(asked))}))
-    return lines
+    return [*lines, t.say("clinician.outline_withheld")]
 
 
 def _measured(t: Teller) -> list[list[Sentence]]:
