@@ -14,6 +14,7 @@ from storyxai.errors import ReadError
 from storyxai.imaging.colours import COLOURS, stored_colours
 from storyxai.imaging.decode import DecodeError, decode_apart
 from storyxai.imaging.dicom_file import DicomFile, find_pixels, is_dicom, parse, refuse_floats
+from storyxai.imaging.frames import bring_up_frame
 from storyxai.imaging.greyscale import Stored, grey_table, word_values
 from storyxai.imaging.notes import note
 from storyxai.imaging.shutter import covered, covered_grey, overlay_groups
@@ -29,6 +30,7 @@ __all__ = ["is_dicom", "read_dicom", "read_stored"]
 _PROJECTIONS = {"CR", "DX", "DR", "RG", "XR"}
 _ALIKE = 2
 """Channels that differ by no more are one grey: a compressed grey picture in three channels differs by rounding."""
+_PALETTES = COLOURS | {"PALETTE COLOR"}
 # De-identified archives often say OT or nothing; the gate judges such pixels.
 _UNSTATED = {"", "OT", "SC"}
 _KINDS = {
@@ -117,6 +119,7 @@ def _read(data: bytes, file: DicomFile, source: str, taken: _Taken) -> Image:
     header = file.header
     modality = text(header, "Modality")
     rows, columns = _checked_shape(header, modality, source, taken)
+    bring_up_frame(header)
     if _in_colour(header):
         pixels, notes = _colours(data, file, (rows, columns), source, taken), list[str]()
         hidden, shuttered, greyed = None, list[str](), list[str]()
@@ -161,7 +164,7 @@ def _checked_shape(header: Any, modality: str, source: str, taken: _Taken) -> tu
     if taken.sop_classes and stated and stated not in taken.sop_classes:
         why = f"is an object of the SOP class {stated[:64]}, which this model does not take"
         raise ReadError(source, why, mend=taken.mend)
-    if modality in taken.modalities - _PROJECTIONS and _in_colour(header):
+    if _in_colour(header):
         return _shape(header, source, called=taken.called, mend=taken.mend, planes=3)
     return _grey_shape(header, source, called=taken.called, mend=taken.mend)
 
@@ -192,7 +195,8 @@ def _grey_shape(
     shape = _shape(header, source, called=called, mend=mend)
     photometric, samples = text(header, "PhotometricInterpretation"), whole(header, "SamplesPerPixel") or 1
     if samples != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}:
-        why = f"has colour pixels ({photometric[:16]}, {samples} to a pixel), no grey ones"
+        kind = "colour pixels" if samples != 1 or photometric in _PALETTES else "pixels of a kind that is not read"
+        why = f"has {kind} ({photometric[:16]}, {samples} to a pixel), no grey ones"
         raise ReadError(source, why, mend="give the image in grey values")
     return shape
 
