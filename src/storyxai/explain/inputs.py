@@ -76,7 +76,8 @@ def look_into(
     """The model's inside on one image. Raises: UnsupportedMethodError where it cannot give what the method needs."""
     look = model.look(image, columns)
     if look is None:
-        raise UnsupportedMethodError(method, "this model cannot be looked into", mend=ASK_LOGITS_ONLY)
+        mend = f"{ASK_LOGITS_ONLY}; or, of a TorchModel, name a layer that gives a grid with layer="
+        raise UnsupportedMethodError(method, "this model cannot be looked into", mend=mend)
     if "gradients" in needs and look.gradients is None:
         raise UnsupportedMethodError(method, "this model gives no gradients of its features", mend=ASK_LOGITS_ONLY)
     if "cells" in needs and look.cells is None:

@@ -393,7 +393,8 @@ def _counted(text: str, lexicon: Lexicon) -> int | None:
 
 
 def _findings_cited(cites: Iterable[str], facts: EvidenceRecord) -> list[str]:
-    found = [name for path in cites for name in facts.terms if f".{name}." in f".{path}."]
+    # What stands first in a path is a room of the record, such as "findings", and no finding.
+    found = [name for path in cites for name in facts.terms if f".{name}." in f".{path.partition('.')[2]}."]
     return list(dict.fromkeys(found))
 
 

@@ -94,7 +94,7 @@ def _row_problems(row: Row, lexicon: Lexicon) -> Iterator[str]:
     head = next((name for name, called in lexicon.findings.items() if row.head.casefold() in map(str.casefold, called)), "")
     for column, path in row.values:
         parts = path.split(".")
-        of = next((part for part in parts if part in lexicon.findings), "")
+        of = next((part for part in parts[1:] if part in lexicon.findings), "")
         if of and head and of != head:
             yield f"names {row.head} beside a value of {of} ({path})"
         heads = {lexicon.labels.column(part) for part in parts[-2:] if part in columns or parts[0] == "checks"}

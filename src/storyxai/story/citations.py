@@ -54,8 +54,11 @@ def claims(story: Story) -> dict[str, set[str]]:
     claimed: dict[str, set[str]] = {}
     for section in story.sections:
         for sentence in section.sentences:
-            for tier in _tiers_said(sentence.text, words):
-                for finding in _tiers_cited(sentence):
+            findings = _tiers_cited(sentence)
+            # A finding called "likely benign" claims no tier by its name.
+            text = _cut(sentence.text, [called for one in findings for called in (one, one.replace("_", " "))])
+            for tier in _tiers_said(text, words):
+                for finding in findings:
                     claimed.setdefault(finding, set()).add(tier)
     return claimed
 
@@ -116,7 +119,8 @@ def _check_sentence(
     if not sentence.cites:
         raise CitationError(f"“{sentence.text}” cites no evidence")
     quoted = _quoted(sentence, record, words)
-    cited = {finding for finding in facts.terms if any(f".{finding}." in f".{path}." for path in sentence.cites)}
+    within = [f".{path.partition('.')[2]}." for path in sentence.cites]
+    cited = {finding for finding in facts.terms if any(f".{finding}." in path for path in within)}
     named = [alias for finding in cited for alias in called[finding]]
     named += [name for path in sentence.cites if path.startswith(_GROUPS) for name in path.split(".")[2:4]]
     rest = _cut(sentence.text, [*quoted, *named, *words.file.fixed_phrases])
@@ -127,7 +131,9 @@ def _check_sentence(
             raise CitationError(f"“{sentence.text}” names a side ({said}) that its citations do not")
     # The names of what is cited are cut, so that of a name within another the longer one is meant.
     for finding in facts.terms:
-        if finding not in cited and any(_holds(rest, alias) for alias in called[finding]):
+        # A finding called "other" or "a" is not meant wherever that word stands.
+        meant = (alias for alias in called[finding] if _holds(rest, alias) and not words.is_ordinary(alias))
+        if finding not in cited and next(meant, None) is not None:
             raise CitationError(f"“{sentence.text}” names {finding}, which it does not cite")
     _check_tier(sentence, rest, facts, words)
 

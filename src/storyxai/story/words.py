@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -95,6 +95,18 @@ class Words:
         called = {self.term(finding, "phrase", term.phrase), self.term(finding, "lay", term.lay)}
         cases = {self.finding(finding, case) for case in ("name", *self.file.cases)}
         return {finding, finding.replace("_", " "), *declined, *called, *cases}
+
+    @cached_property
+    def _own_texts(self) -> tuple[str, ...]:
+        """What the language's templates say by themselves, without what is filled in."""
+        file = self.file
+        told = (template.text for room in file.templates.values() for template in room.values())
+        return tuple(_SLOT.sub("…", MARK.sub("…", text)) for text in (*told, *file.remarks.values(), *file.notices.values()))
+
+    def is_ordinary(self, phrase: str) -> bool:
+        """Whether the language's sentences use `phrase` as a word of their own, in any case."""
+        whole = re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)", re.IGNORECASE)
+        return any(whole.search(text) for text in self._own_texts)
 
     def spoken(self, path: str, value: Any) -> Any:
         """The value at `path` as this language says it, where it is a word or a remark; any other value as it is."""

@@ -9,9 +9,13 @@ import numpy as np
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import Look, WrittenReport
+from storyxai.models.adapters.settings import checked_findings, checked_size
 from storyxai.types import Array
 
-__all__ = ["FunctionModel", "checked_answer", "checked_findings"]
+__all__ = ["FunctionModel", "checked_answer"]
+
+PROBABILITIES_MEND = "leave its last step out, or give of each p its log-odds log(p / (1 - p))"
+"""What makes logits of probabilities."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +32,14 @@ class FunctionModel:
     name: str = "function"
 
     def __post_init__(self) -> None:
+        given: object = self.function
+        if not callable(given):
+            why = f"is a {type(given).__name__}, no function"
+            raise InputError("function", why, mend="give a function from images [B, C, H, W] to logits [B, F]")
         object.__setattr__(self, "findings", checked_findings(self.findings))
+        object.__setattr__(self, "size", checked_size(self.size))
+        if self.channels not in (1, 3):
+            raise InputError("channels", f"{self.channels!r}", mend="images have 1 or 3")
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -42,7 +53,8 @@ class FunctionModel:
         """The logits [B, F]. Raises: InputError where the function does not answer with one finite number per finding."""
         if images.ndim != 4 or images.shape[1] != self.channels or len(images) == 0:
             raise InputError("images", f"have shape {images.shape}", mend=f"give float32 [B, {self.channels}, H, W] in [0, 1]")
-        return checked_answer(self.function(images), images=len(images), findings=self.findings)
+        # A copy goes in: a function may change what it is given.
+        return checked_answer(self.function(images.copy()), images=len(images), findings=self.findings)
 
     def look(self, image: Array, columns: Sequence[int] | None = None) -> Look | None:
         """None: a function cannot be looked into."""
@@ -61,23 +73,11 @@ class FunctionModel:
         return None
 
 
-def checked_findings(findings: Sequence[str]) -> tuple[str, ...]:
-    """The names of the logits as a tuple. Raises: InputError unless they are one or more different names."""
-    if isinstance(findings, str):
-        raise InputError("findings", f"is the text '{findings}'", mend="give a list of names, one for each logit in order")
-    names = tuple(findings)
-    if not names or any(not isinstance(name, str) or not name.strip() for name in names):
-        raise InputError("findings", "has no names, or an empty one", mend="name every logit of the model in order")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError("findings", f"holds '{twice[0]}' twice", mend="give every logit a name of its own")
-    return names
-
-
 def checked_answer(answer: object, *, images: int, findings: Sequence[str]) -> Array:
     """A model's answer as logits float32 [B, F].
 
-    Raises: InputError for a tuple, a dict, another shape, as many columns as there are no findings, or numbers that are
-    not finite.
+    Raises: InputError for a tuple, a dict, another shape, as many columns as there are no findings, whole numbers, numbers
+    that are not finite, or probabilities that sum to one.
     """
     if not isinstance(answer, np.ndarray):
         kind = type(answer).__name__
@@ -87,7 +87,19 @@ def checked_answer(answer: object, *, images: int, findings: Sequence[str]) -> A
     if answer.shape[1] != len(findings):
         why = f"{len(findings)} names for {answer.shape[1]} logits"
         raise InputError("findings", why, mend="name every logit of the model in order")
+    if answer.dtype.kind != "f":
+        why = f"returns values of the type {answer.dtype}, which are classes and no logits"
+        raise InputError("model", why, mend="return the logits as floating-point numbers")
     logits = answer.astype(np.float32, copy=False)
     if not np.isfinite(logits).all():
         raise InputError("model", "returns logits that are not finite", mend="check it for overflow or nan on this image")
+    if _sum_to_one(logits):
+        why = "returns numbers from 0 to 1 that sum to 1: the probabilities of a softmax, no logits"
+        raise InputError("model", why, mend=PROBABILITIES_MEND)
     return logits
+
+
+def _sum_to_one(logits: Array) -> bool:
+    """Whether every row is a distribution over two classes or more, as no row of logits is but by a rare chance."""
+    within = logits.shape[1] > 1 and logits.min() >= 0 and logits.max() <= 1
+    return bool(within and (np.abs(logits.sum(axis=1, dtype=np.float64) - 1) < 1e-5).all())

@@ -17,8 +17,9 @@ import numpy as np
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import Look, WrittenReport
-from storyxai.models.adapters.function import checked_answer, checked_findings
+from storyxai.models.adapters.function import checked_answer
 from storyxai.models.adapters.onnx_heads import PooledHead, one_against_others, pooled_head, slopes_against_others, with_output
+from storyxai.models.adapters.settings import channel_numbers, checked_findings, checked_size
 from storyxai.models.runtime import open_graph
 from storyxai.provenance import sha256_file
 from storyxai.types import Array
@@ -63,8 +64,8 @@ class OnnxModel:
             why = f"takes {stated[0].shape}, in which no axis is of 1 or 3 channels"
             raise InputError(str(self.path), why, mend="export it with an input [B, 1 or 3, H, W], or give channels=")
         for what, numbers in (("mean", self.mean), ("std", self.std)):
-            if numbers is not None and len(numbers) not in (1, self.channels):
-                raise InputError(what, f"has {len(numbers)} numbers", mend=f"give one, or {self.channels}")
+            object.__setattr__(self, what, channel_numbers(what, numbers, self.channels))
+        object.__setattr__(self, "size", checked_size(self.size))
 
     @property
     def input_size(self) -> tuple[int, int] | None:

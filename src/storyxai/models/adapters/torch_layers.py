@@ -77,7 +77,7 @@ def find_layer(module: nn.Module, run: Callable[[], torch.Tensor], image: tuple[
     """The name of the last layer whose output lies on a grid and moves the logits that `run` gives.
 
     In a transformer with a class token that is the norm before the last attention: behind it only the class token counts.
-    Raises: InputError where there is none.
+    "" where there is none.
     """
     import torch
 
@@ -88,6 +88,8 @@ def find_layer(module: nn.Module, run: Callable[[], torch.Tensor], image: tuple[
     finally:
         for handle in handles:
             handle.remove()
+    if not logits.requires_grad:
+        return ""
     # Weighted one by one: the plain sum of a softmax would never move.
     weights = torch.arange(1, logits.shape[1] + 1, device=logits.device, dtype=logits.dtype)
     once = {name: found[0] for name, found in outputs.items() if len(found) == 1 and found[0].requires_grad}
@@ -98,7 +100,7 @@ def find_layer(module: nn.Module, run: Callable[[], torch.Tensor], image: tuple[
         grid = grids[name]
         if gradient is not None and grid is not None and bool(grid.to_maps(gradient[0]).any()):
             return name
-    raise InputError("layer", "no layer of this network gives a grid that moves its logits", mend="name one with layer=")
+    return ""
 
 
 def _keeper(outputs: dict[str, list[torch.Tensor]], name: str) -> Callable[..., None]:

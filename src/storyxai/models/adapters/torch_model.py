@@ -16,7 +16,8 @@ import numpy as np
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import Attention, Look, WrittenReport
-from storyxai.models.adapters.function import checked_answer, checked_findings
+from storyxai.models.adapters.function import PROBABILITIES_MEND, checked_answer
+from storyxai.models.adapters.settings import channel_numbers, checked_findings, checked_size
 from storyxai.models.adapters.torch_layers import find_layer, grid_of, layer_named
 from storyxai.types import Array
 
@@ -48,15 +49,16 @@ class TorchModel:
     _found: dict[tuple[int, ...], str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        _refuse_no_network(self.module)
         object.__setattr__(self, "findings", checked_findings(self.findings))
         object.__setattr__(self, "channels", self.channels or _channels_of(self.module))
         if self.channels not in (1, 3):
-            raise InputError("channels", f"{self.channels}", mend="images have 1 or 3; bring them there with transform=")
+            raise InputError("channels", f"{self.channels!r}", mend="images have 1 or 3; bring them there with transform=")
         if self.layer is not None:
             layer_named(self.module, self.layer)
         for what, numbers in (("mean", self.mean), ("std", self.std)):
-            if numbers is not None and len(numbers) not in (1, self.channels):
-                raise InputError(what, f"has {len(numbers)} numbers", mend=f"give one, or {self.channels}")
+            object.__setattr__(self, what, channel_numbers(what, numbers, self.channels))
+        object.__setattr__(self, "size", checked_size(self.size))
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -83,9 +85,10 @@ class TorchModel:
         with _undisturbed(self.module), torch.no_grad():
             return _array(self._answer(self._tensor(images)))
 
-    def look(self, image: Array, columns: Sequence[int] | None = None) -> Look:
+    def look(self, image: Array, columns: Sequence[int] | None = None) -> Look | None:
         """Features of the layer on one image [C, H, W] and the gradients of the logits in `columns` (None: all).
 
+        None where no layer was named and none gives a grid that moves the logits: then methods that ask for logits serve.
         One forward pass; the gradients go only through what follows the layer. Works under no_grad and inference_mode, and
         with an in-place ReLU after the layer. Raises: InputError for a layer that did not run once or gives no grid.
         """
@@ -104,6 +107,8 @@ class TorchModel:
             return leaf.clone()
 
         name, layer = self._chosen_layer(image)
+        if layer is None:
+            return None
         with _undisturbed(self.module):
             handle = layer.register_forward_hook(keep)
             try:
@@ -165,8 +170,11 @@ class TorchModel:
     def _columns(self, columns: Sequence[int] | None) -> Sequence[int]:
         return range(len(self.findings)) if columns is None else columns
 
-    def _chosen_layer(self, image: Array) -> tuple[str, nn.Module]:
-        """The layer asked for, or else the one found on noise of the image's shape: it must not hang on the image."""
+    def _chosen_layer(self, image: Array) -> tuple[str, nn.Module | None]:
+        """The layer asked for, or else the one found on noise of the image's shape: it must not hang on the image.
+
+        None where none was asked for and none is found.
+        """
         if self.layer is not None:
             return layer_named(self.module, self.layer)
         if image.shape not in self._found:
@@ -177,7 +185,8 @@ class TorchModel:
 
             with _undisturbed(self.module):
                 self._found[image.shape] = find_layer(self.module, run, (image.shape[1], image.shape[2]))
-        return layer_named(self.module, self._found[image.shape])
+        found = self._found[image.shape]
+        return layer_named(self.module, found) if found else ("", None)
 
     def _tensor(self, images: Array) -> torch.Tensor:
         import torch
@@ -192,12 +201,25 @@ class TorchModel:
         """The logits of images in [0, 1], checked."""
         import torch
 
-        answer = self.module(self._prepared(images))
+        answer = self._said(images)
+        if isinstance(answer, torch.Tensor):
+            _refuse_probabilities(answer)
         checked_answer(
             _array(answer) if isinstance(answer, torch.Tensor) else answer, images=len(images), findings=self.findings
         )
         assert isinstance(answer, torch.Tensor)
         return answer
+
+    def _said(self, images: torch.Tensor) -> object:
+        """Whatever the network answers. Raises: InputError for whatever it raises, which stays the cause."""
+        try:
+            return self.module(self._prepared(images))
+        except InputError:
+            raise
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            mend = "give the size=, channels= or transform= that it takes, or wrap it so that it takes images alone"
+            raise InputError("model", f"cannot run on images of shape {tuple(images.shape)} ({reason})", mend=mend) from error
 
     def _prepared(self, images: torch.Tensor) -> torch.Tensor:
         if self.transform is not None:
@@ -215,6 +237,8 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
     import torch
 
     states = [(part, part.training) for part in module.modules()]
+    # Some networks train on while they answer: their running means come back too.
+    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
     module.eval()
     try:
@@ -226,6 +250,36 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
         # One by one: module.train() would also switch parts that the caller had frozen in eval.
         for part, training in states:
             part.training = training
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+
+
+def _refuse_no_network(module: object) -> None:
+    """Nothing, for a network. Raises: InputError for weights, a path or a class in its place."""
+    from torch import nn
+
+    if not isinstance(module, nn.Module):
+        kind = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
+        mend = "give the network itself (a torch.nn.Module), with its weights loaded"
+        raise InputError("module", f"is {kind}, no network", mend=mend)
+    if any(part.is_meta for part in (*module.parameters(), *module.buffers())):
+        raise InputError("module", "has no weights (its device is meta)", mend="load its weights onto a real device")
+
+
+_LAST_STEPS = {"SigmoidBackward0": "sigmoid", "SoftmaxBackward0": "softmax", "LogSoftmaxBackward0": "log-softmax"}
+"""What autograd calls the last step of a network that answers with probabilities."""
+
+
+def _refuse_probabilities(answer: torch.Tensor) -> None:
+    """Nothing, for logits. Raises: InputError for classes, and where the last step made probabilities of the logits."""
+    if not answer.is_floating_point():
+        why = f"returns values of the type {answer.dtype}, which are classes and no logits"
+        raise InputError("model", why, mend="return the logits as floating-point numbers")
+    step = _LAST_STEPS.get("" if answer.grad_fn is None else answer.grad_fn.name())
+    if step:
+        raise InputError("model", f"ends in a {step}: it returns probabilities, no logits", mend=PROBABILITIES_MEND)
 
 
 def _gradients(logits: torch.Tensor, inputs: torch.Tensor, columns: Sequence[int]) -> list[torch.Tensor]:
