@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,16 +28,22 @@ from storyxai.provenance import sha256_file, software_versions
 from storyxai.story.tell import tell
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     example = example_evidence()
     here = software_versions("numpy", "scipy", "pillow")
     version = software_versions("storyxai")["storyxai"]
     evidence = replace(example, provenance={**example.provenance, "packages": here, "version": version})
-    folder = write_archive(evidence, tmp_path / "study")
+    folder = write_archive(evidence, tmp_path_factory.mktemp("told") / "study")
     for audience in ("clinician", "patient"):
         (folder / f"{audience}.html").write_bytes(render_html(tell(evidence, audience), evidence))
     return folder
+
+
+@pytest.fixture
+def study(told: Path, tmp_path: Path) -> Path:
+    """A study of the test's own, which it may alter."""
+    return shutil.copytree(told, tmp_path / "study")
 
 
 @pytest.fixture(autouse=True)
