@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,13 +25,19 @@ SEAL = re.compile(rb'(name="storyxai-seal" content=")([0-9a-f]{64})(")')
 PICTURE = re.compile(rb"data:image/png;base64,([A-Za-z0-9+/=]+)")
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     example = example_evidence()
     here = software_versions("numpy", "scipy", "pillow")
     version = software_versions("storyxai")["storyxai"]
     evidence = replace(example, provenance={**example.provenance, "packages": here, "version": version})
-    return written(evidence, tmp_path)
+    return written(evidence, tmp_path_factory.mktemp("told"))
+
+
+@pytest.fixture
+def study(told: Path, tmp_path: Path) -> Path:
+    """A study of the test's own, which it may alter."""
+    return shutil.copytree(told, tmp_path / "study")
 
 
 def written(evidence: Evidence, tmp_path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,19 +22,25 @@ from storyxai.provenance import software_versions
 from storyxai.story.tell import AUDIENCES, tell
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     example = example_evidence()
     here = {**software_versions("numpy", "scipy", "pillow")}
     version = software_versions("storyxai")["storyxai"]
     evidence = as_archived(replace(example, provenance={**example.provenance, "packages": here, "version": version}))
-    folder = write_archive(evidence, tmp_path / "study")
+    folder = write_archive(evidence, tmp_path_factory.mktemp("told") / "study")
     for audience in AUDIENCES:
         story = tell(evidence, audience)
         (folder / f"{audience}.html").write_bytes(render_html(story, evidence))
         for form in ("md", "txt", "json"):
             render(story, folder / f"{audience}.{form}")
     return folder
+
+
+@pytest.fixture
+def study(told: Path, tmp_path: Path) -> Path:
+    """A study of the test's own, which it may alter."""
+    return shutil.copytree(told, tmp_path / "study")
 
 
 def test_every_form_of_a_clean_study_is_clean(study: Path) -> None:
