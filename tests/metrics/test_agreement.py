@@ -17,6 +17,7 @@ from storyxai.metrics.agreement import (
     map_cosine,
     mean_difference,
 )
+from storyxai.metrics.bootstrap import value_of
 
 
 def test_kl_is_zero_for_equals_and_not_cross_entropy() -> None:
@@ -102,18 +103,22 @@ def cka_by_centring(first: np.ndarray, second: np.ndarray) -> float:
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
 
+def linear_cka(first: np.ndarray, second: np.ndarray) -> float | None:
+    return value_of(agreement.linear_cka_statistic(first, second), len(first))
+
+
 def test_cka_is_one_for_rotations_and_scales_and_zero_for_orthogonal_features() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(40, 6))
     turned, _ = np.linalg.qr(rng.normal(size=(6, 6)))
-    assert agreement.linear_cka(features, 3.0 * features @ turned + 5.0) == pytest.approx(1.0, abs=1e-12)
+    assert linear_cka(features, 3.0 * features @ turned + 5.0) == pytest.approx(1.0, abs=1e-12)
     first, second = np.array([[1.0], [1.0], [-1.0], [-1.0]]), np.array([[1.0], [-1.0], [1.0], [-1.0]])
-    assert agreement.linear_cka(first, second) == pytest.approx(0.0, abs=1e-12)
+    assert linear_cka(first, second) == pytest.approx(0.0, abs=1e-12)
     # One of two equal directions shared: ||Y'X||^2 / (||X'X|| ||Y'Y||) = 1 / sqrt(2).
-    assert agreement.linear_cka(np.hstack([first, second]), first) == pytest.approx(1.0 / np.sqrt(2.0))
-    assert agreement.linear_cka(np.ones((5, 2)), features[:5]) is None
+    assert linear_cka(np.hstack([first, second]), first) == pytest.approx(1.0 / np.sqrt(2.0))
+    assert linear_cka(np.ones((5, 2)), features[:5]) is None
     with pytest.raises(InputError, match="features"):
-        agreement.linear_cka(features, features[:3])
+        linear_cka(features, features[:3])
 
 
 def test_cka_of_a_resample_is_that_of_the_repeated_rows() -> None:
@@ -125,7 +130,7 @@ def test_cka_of_a_resample_is_that_of_the_repeated_rows() -> None:
     np.testing.assert_allclose(agreement.linear_cka_statistic(first, second)(weights), expected, rtol=1e-9)
     holed = np.vstack([first, np.full((1, 5), np.nan)])
     longer = np.vstack([second, np.zeros((1, 7))])
-    assert agreement.linear_cka(holed, longer) == pytest.approx(cka_by_centring(first, second))
+    assert linear_cka(holed, longer) == pytest.approx(cka_by_centring(first, second))
 
 
 def test_statistics_of_a_resample_are_those_of_the_repeated_cases() -> None:

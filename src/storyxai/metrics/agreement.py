@@ -22,7 +22,6 @@ __all__ = [
     "decision_kappa_statistic",
     "decision_statistic",
     "grid_cosines",
-    "linear_cka",
     "linear_cka_statistic",
     "map_cosine",
     "mean_difference",
@@ -145,19 +144,12 @@ def decision_kappa_statistic(
     return kappa
 
 
-def linear_cka(first: ArrayLike, second: ArrayLike) -> float | None:
-    """Linear centred kernel alignment of two networks' features of the same images, in [0, 1].
-
-    1 where one is a rotation and scaling of the other. Shapes: [N, K] and [N, M]. Source: Kornblith et al. 2019,
-    ||Y'X||^2 / (||X'X|| ||Y'Y||), columns centred. None where one side does not vary. In few images of many features it
-    is high for unrelated networks too: read it with N well above K and M.
-    """
-    return value_of(linear_cka_statistic(first, second), len(np.asarray(first)))
-
-
 def linear_cka_statistic(first: ArrayLike, second: ArrayLike) -> Statistic:
-    """Linear CKA as a statistic of image weights; an image with a nan on either side is left out. Shapes: [N, K], [N, M].
+    """Linear centred kernel alignment of two networks' features of the same images, in [0, 1], as a statistic of image weights.
 
+    1 where one is a rotation and scaling of the other, undefined where one side does not vary; an image with a nan on either
+    side is left out. Shapes: [N, K], [N, M]. Source: Kornblith et al. 2019, ||Y'X||^2 / (||X'X|| ||Y'Y||), columns centred. In
+    few images of many features it is high for unrelated networks too: read it with N well above K and M.
     Written with the images' Gram matrices G: with weights p that sum to one, HSIC(G, H) = p'(G * H)p - 2 sum_i p_i
     (Gp)_i (Hp)_i + (p'Gp)(p'Hp), so that a resample costs one product with a matrix [N, N].
     """

@@ -18,6 +18,7 @@ from storyxai.evidence.boxes import evidence_boxes
 from storyxai.files import require_writable, write_whole
 from storyxai.imaging.geometry import ModelFrame, model_frame
 from storyxai.metrics.agreement import grid_cosines
+from storyxai.metrics.text import constant_report
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import MODALITY_FILE, modality_bytes
 from storyxai.model_facts import DataSet
@@ -43,7 +44,7 @@ from storyxai.training.outputs import NetworkOutputs, network_outputs, network_s
 from storyxai.training.recipe_file import read_recipe
 
 __all__ = [
-    "OWN_LICENCE", "constant_report", "distil_to_folder", "limits_of", "outputs_of", "reports_of", "run_pipeline",
+    "OWN_LICENCE", "distil_to_folder", "limits_of", "outputs_of", "reports_of", "run_pipeline",
 ]
 
 OWN_LICENCE = "Apache-2.0"
@@ -293,8 +294,3 @@ def _text(words: Sequence[str], modality: Modality) -> str:
 def reports_of(examples: Examples, vocabulary: Sequence[str], modality: Modality) -> list[str]:
     """The reference report of each example as text, "" where none is known."""
     return [_text(_words(row, vocabulary), modality) for row in examples.tokens]
-
-
-def constant_report(reports: Sequence[str]) -> str:
-    """The commonest training report: what a writer says who looks at nothing."""
-    return max(sorted(set(reports)), key=reports.count)

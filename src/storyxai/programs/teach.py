@@ -13,9 +13,10 @@ from storyxai.data.learnt import learnt_sets, weights_licence
 from storyxai.data.skipped import write_skipped
 from storyxai.errors import UnknownNameError
 from storyxai.files import write_whole
+from storyxai.metrics.text import constant_report
 from storyxai.models.network import Network, count_parameters
 from storyxai.models.teachers import network_hash
-from storyxai.programs.pipeline import OWN_LICENCE, constant_report, limits_of, outputs_of, reports_of
+from storyxai.programs.pipeline import OWN_LICENCE, limits_of, outputs_of, reports_of
 from storyxai.programs.runs import open_run
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json, sha256_file

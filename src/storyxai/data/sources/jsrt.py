@@ -15,7 +15,7 @@ from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.imaging.jsrt_film import MM_PER_PIXEL, SIDE, jsrt_words
 
-__all__ = ["read_jsrt", "read_jsrt_pixels", "write_jsrt_png"]
+__all__ = ["read_jsrt", "read_jsrt_pixels"]
 
 LARGEST_NODULE_MM = 30.0
 SCR: Mapping[str, str] = {"left_lung": "left lung", "right_lung": "right lung", "heart": "heart"}
@@ -27,7 +27,7 @@ def read_jsrt(folder: Path) -> StudyTable:
     The lists are tab-separated without a head: name, subtlety, size in mm, age, sex, x, y, malignancy, place,
     diagnosis; and name, age, sex, "non-nodule" (the user's guide describes other columns). Labels: a nodule up to
     30 mm is Nodule, a larger one Mass, with a square box of its size in the 2048 frame; a film without one makes both
-    0; nothing else is stated. Films are raw as published (`.IMG`, 2048 x 2048 words) or made into PNG (`write_jsrt_png`),
+    0; nothing else is stated. Films are raw as published (`.IMG`, 2048 x 2048 words) or made into PNG,
     which is taken where both are there. Masks of the SCR set (`fold*/masks/left lung/<name>.gif`) are
     used where there.
     Source: Shiraishi et al., AJR 2000;174:71-74; van Ginneken et al., Medical Image Analysis 2006;10:19-40.
@@ -61,13 +61,6 @@ def read_jsrt_pixels(path: Path) -> NDArray[np.uint16]:
     if not path.is_file() or path.stat().st_size != SIDE * SIDE * 2:
         raise TableError(path.name, f"is not a raw film of {SIDE} x {SIDE} words", mend="fetch the file again")
     return jsrt_words(path.read_bytes(), source=path.name)
-
-
-def write_jsrt_png(path: Path, out: Path) -> None:
-    """Writes a raw `.IMG` film as 16-bit PNG at `out`. Raises: TableError."""
-    from PIL import Image as Picture
-
-    Picture.fromarray(read_jsrt_pixels(path) * np.uint16(16)).save(out, format="PNG")
 
 
 def _lines(lists: Mapping[str, Path]) -> list[tuple[list[str], bool]]:
