@@ -79,7 +79,7 @@ def fresh_folder(path: Path, *, mend: str = MORE_ROOM) -> Iterator[Path]:
             filled.replace(path)
 
 
-def replace_files(folder: Path, files: Mapping[str, bytes], *, mend: str = MORE_ROOM) -> None:
+def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Put `files`, by name, into `folder`, all of them or none; whatever else lies there stays as it is.
 
     Should one file fail to take its place, those before it are put back. Raises: OutputError naming `folder`.
@@ -87,10 +87,10 @@ def replace_files(folder: Path, files: Mapping[str, bytes], *, mend: str = MORE_
     if folder.exists() and not folder.is_dir():
         raise OutputError(str(folder), "is a file, not a folder", mend="name another place with --out")
     if not folder.exists():
-        with fresh_folder(folder, mend=mend) as fresh:
+        with fresh_folder(folder) as fresh:
             _fill(fresh, files)
         return
-    with _told_of(folder, mend=mend), tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder) as work:
+    with _told_of(folder, mend=MORE_ROOM), tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder) as work:
         fresh, kept = Path(work) / "fresh", Path(work) / "kept"
         fresh.mkdir()
         kept.mkdir()
@@ -138,9 +138,9 @@ def _flush(path: Path) -> None:
         os.close(place)
 
 
-def save_durably(parts: Iterable[bytes | memoryview], path: Path, *, mend: str = MORE_ROOM) -> None:
+def save_durably(parts: Iterable[bytes | memoryview], path: Path) -> None:
     """Write `parts` to the new file `path` and wait until the disk holds them. Raises: OutputError; nothing is left then."""
-    with _told_of(path, mend=mend):
+    with _told_of(path, mend=MORE_ROOM):
         try:
             with path.open("xb") as stream:
                 stream.writelines(parts)
@@ -151,9 +151,9 @@ def save_durably(parts: Iterable[bytes | memoryview], path: Path, *, mend: str =
             raise
 
 
-def move_durably(source: Path, target: Path, *, mend: str = MORE_ROOM) -> None:
+def move_durably(source: Path, target: Path) -> None:
     """Move a file or a folder within one disk, at once and so that a loss of power does not undo it. Raises: OutputError."""
-    with _told_of(target, mend=mend):
+    with _told_of(target, mend=MORE_ROOM):
         source.replace(target)
         _flush(target.parent)
         if source.parent != target.parent:
@@ -169,9 +169,9 @@ def flush_tree(folder: Path) -> None:
             _flush(Path(parent))
 
 
-def append_durably(data: bytes, path: Path, *, mend: str = MORE_ROOM) -> None:
+def append_durably(data: bytes, path: Path) -> None:
     """Add `data` to the end of `path` in one write and wait for the disk. Raises: OutputError; nothing is added then."""
-    with _told_of(path, mend=mend):
+    with _told_of(path, mend=MORE_ROOM):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab", buffering=0) as stream:
             before = stream.seek(0, os.SEEK_END)

@@ -114,11 +114,10 @@ def _counts(patients: int, count: int, seed: int) -> np.ndarray:
 
 def test_ece_and_reliability_by_hand() -> None:
     said, seen = [0.1, 0.1, 0.1, 0.1, 0.9, 0.9], [0, 0, 0, 1, 1, 1]
-    # Two bins: said 0.1 seen 0.25 (4 cases), said 0.9 seen 1.0 (2 cases).
+    # Two groups: said 0.1 seen 0.25 (4 cases), said 0.9 seen 1.0 (2 cases).
     expected = (4 * 0.15 + 2 * 0.1) / 6
-    assert ece(said, seen, bins=2, by="width") == pytest.approx(expected)
-    assert ece(said, seen, bins=3, by="mass") == pytest.approx(expected)
-    low, high = reliability_curve(said, seen, bins=2, by="width")
+    assert ece(said, seen, bins=3) == pytest.approx(expected)
+    low, high = reliability_curve(said, seen, bins=3)
     assert (low.probability, low.frequency, low.n) == (pytest.approx(0.1), 0.25, 4)
     assert (high.probability, high.frequency, high.n) == (pytest.approx(0.9), 1.0, 2)
     assert ece([1.0, 0.0], [1, 0]) == 0.0
@@ -146,7 +145,7 @@ def test_statistics_of_weights_are_those_of_repeated_rows() -> None:
     said, seen = np.array([0.2, 0.2, 0.7, 0.9]), np.array([0.0, 1.0, 1.0, np.nan])
     weights = np.array([[1.0, 2.0, 0.0, 5.0], [0.0, 0.0, 0.0, 3.0]])
     # Rows 0, 1, 1 said 0.2 and seen 2/3; the row without a label counts nothing.
-    assert ece_statistic(said, seen, bins=2, by="width")(weights)[0] == pytest.approx(2 / 3 - 0.2)
+    assert ece_statistic(said, seen, bins=3)(weights)[0] == pytest.approx(2 / 3 - 0.2)
     assert brier_statistic(said, seen)(weights)[0] == pytest.approx((0.04 + 2 * 0.64) / 3)
     assert np.isnan(brier_statistic(said, seen)(weights)[1])
     assert np.isnan(ece_statistic(said, seen)(weights)[1])
@@ -235,8 +234,8 @@ def test_faults_of_the_call_are_named() -> None:
 
 def test_points_for_a_card_are_bins_of_enough_cases_rounded() -> None:
     said = np.linspace(0.01, 0.99, 100)
-    points = reliability_points(said, said >= 0.5, least=20)
+    points = reliability_points(said, said >= 0.5)
     assert len(points) == 5 and sum(n for _, _, n in points) == 100
     assert all(value == round(value, 3) for said, seen, _ in points for value in (said, seen))
-    assert reliability_points(said[:7], said[:7] >= 0.05, least=20) == ((0.04, 0.286, 7),)
+    assert reliability_points(said[:7], said[:7] >= 0.05) == ((0.04, 0.286, 7),)
     assert reliability_points([np.nan], [1.0]) == ()

@@ -37,6 +37,7 @@ FEWEST_FOR_COMPARISON = 20
 UNLIKE = -0.2  # correlation with the mean picture; real frontal films of four sets lie above 0
 FAR_SPREADS = 6.0  # of mean brightness, in robust standard deviations
 SMALLEST_SIDE = 128
+SAMPLE = 12
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,12 @@ class _Seen:
     thumbnails: NDArray[np.uint8]
 
 
-def check_table(
-    table: StudyTable, out: Path, *, sample: int = 12, seed: int = 0, progress: Progress | None = None
-) -> CheckReport:
+def check_table(table: StudyTable, out: Path, *, progress: Progress | None = None) -> CheckReport:
     """What is wrong with `table`, also written to the folder `out` as problems.csv.
 
     Missing and unreadable files, masks of another size, boxes outside their image, exact and near duplicates, patients
     or pictures in two parts of the split, images unlike the others, rows without a label; and how far the references of
-    films that stand twice agree. `sample` images, chosen by a hash of `seed` and id with marked ones first, are to be shown
+    films that stand twice agree. A dozen images, chosen by a hash of their ids with marked ones first, are to be shown
     with their masks and boxes.
     Raises: OutputError when `out` cannot be written.
     """
@@ -122,7 +121,7 @@ def check_table(
         why = f"cannot be written ({error.strerror or error})"
         raise OutputError(str(out), why, mend="choose a folder of yours with room") from error
     broken = {problem.what for problem in problems if problem.kind in ("missing", "unreadable", "marks")}
-    return CheckReport(images, tuple(problems), lines, counts, tuple(twice), tuple(_sampled(table, sample, seed, broken)))
+    return CheckReport(images, tuple(problems), lines, counts, tuple(twice), tuple(_sampled(table, broken)))
 
 
 def extent(table: StudyTable) -> str:
@@ -262,13 +261,13 @@ def _find_odd_images(seen: _Seen, problems: list[Problem]) -> None:
             problems.append(Problem("intensity", image_id, why))
 
 
-def _sampled(table: StudyTable, sample: int, seed: int, broken: set[str]) -> list[dict[str, object]]:
+def _sampled(table: StudyTable, broken: set[str]) -> list[dict[str, object]]:
     """Rows to show: a third with boxes, a third with masks of structures, a third with other masks, filled up with any."""
     frame = table.frame
     usable = (frame["image"] != "") & ~frame["image_id"].isin(broken)
     order = sorted(
         (int(row) for row in np.flatnonzero(usable.to_numpy())),
-        key=lambda row: hashlib.sha256(f"{seed}|{frame['image_id'].iloc[row]}".encode()).digest(),
+        key=lambda row: hashlib.sha256(f"0|{frame['image_id'].iloc[row]}".encode()).digest(),
     )
     drawn = [_names_drawn(cell) for cell in frame["masks"]]
     known = set(table.schema.drawn)
@@ -278,8 +277,8 @@ def _sampled(table: StudyTable, sample: int, seed: int, broken: set[str]) -> lis
     ]
     chosen: list[int] = []
     for flags in marked:
-        chosen += [row for row in order if flags[row] and row not in chosen][: sample // len(marked)]
-    chosen += [row for row in order if row not in set(chosen)][: max(0, sample - len(chosen))]
+        chosen += [row for row in order if flags[row] and row not in chosen][: SAMPLE // len(marked)]
+    chosen += [row for row in order if row not in set(chosen)][: max(0, SAMPLE - len(chosen))]
     records: Sequence[dict[Any, Any]] = frame.iloc[chosen].to_dict("records")
     return [{str(key): value for key, value in record.items()} for record in records]
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 from storyxai.errors import UnknownNameError
-from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import modality_named
 
 __all__ = ["POLICIES", "UncertainPolicy", "labels_from_codes", "labels_from_list", "settle_uncertain"]
@@ -21,15 +20,12 @@ POLICIES: tuple[str, ...] = get_args(UncertainPolicy)
 SETTLED: Mapping[str, float] = {"ignore": math.nan, "ones": 1.0, "zeros": 0.0}
 
 
-def labels_from_list(
-    names: Iterable[str], modality: Modality | None = None
-) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Labels where a list names everything that is present, and the names that are no finding of `modality` (None: the
-    default one).
+def labels_from_list(names: Iterable[str]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Labels where a list names everything that is present, and the names that are no finding of the default modality.
 
     Every finding that is not listed is 0. "No Finding" lists nothing.
     """
-    kind = modality or modality_named()
+    kind = modality_named()
     labels = dict.fromkeys(kind.names, 0.0)
     unknown = []
     for name in names:
@@ -41,16 +37,14 @@ def labels_from_list(
     return labels, tuple(unknown)
 
 
-def labels_from_codes(
-    codes: Mapping[str, float], modality: Modality | None = None
-) -> tuple[dict[str, float], tuple[str, ...], tuple[str, ...]]:
+def labels_from_codes(codes: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...], tuple[str, ...]]:
     """Labels, uncertain findings and present names that are no finding, from 1 / 0 / -1 / nan by name.
 
-    Findings are those of `modality` (None: the default one). -1 is uncertain; nan is not stated. "No Finding" = 1 states
+    Findings are those of the default modality. -1 is uncertain; nan is not stated. "No Finding" = 1 states
     nothing that the single columns do not: it is left out, because a report without a finding does not say that each
     single one is absent. Two names of one finding: present wins over uncertain, uncertain over absent.
     """
-    kind, rank = modality or modality_named(), {0.0: 1, -1.0: 2, 1.0: 3}
+    kind, rank = modality_named(), {0.0: 1, -1.0: 2, 1.0: 3}
     strongest: dict[str, float] = {}
     others = []
     for name, code in codes.items():

@@ -29,11 +29,11 @@ BLOCK = 2048
 
 def split_by_patient(
     table: StudyTable, *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 0,
-    stratify: Sequence[str] | None = None, look_alikes: Sequence[DuplicatePair] = (), honour_lists: bool = True,
+    look_alikes: Sequence[DuplicatePair] = (), honour_lists: bool = True,
 ) -> StudyTable:
     """`table` with its split column filled: whole patients, fractions of (train, val, test) in every stratum.
 
-    A patient's stratum is its origins and the rarest of the `stratify` findings (None: all) it ever has. Within a stratum
+    A patient's stratum is its origins and the rarest finding it ever has. Within a stratum
     patients stand in the order of a hash of seed and patient_id, and the fractions are cut off that order: a patient who
     joins later moves only patients at a cut. Publishers' lists (official_split) are kept; where they name no "val", it is cut
     from their train part alone, and patients they do not name are split as all others. Without `honour_lists` they are
@@ -46,7 +46,7 @@ def split_by_patient(
     train, val, _ = fractions
     person = _persons(table, look_alikes)
     official = _official_parts(table, person) if honour_lists else {}
-    strata = _strata(table, table.schema.findings if stratify is None else stratify, person)
+    strata = _strata(table, table.schema.findings, person)
     named_val = "val" in official.values()
     part_of: dict[str, str] = {}
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -104,21 +104,19 @@ def perceptual_hash(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def near_duplicates(
-    table: StudyTable, *, bits: int = NEAR_BITS, correlation: float = NEAR_CORRELATION,
-    progress: Progress | None = None,
-    unreadable: Callable[[str, StoryxaiError], None] | None = None,
+    table: StudyTable, *, progress: Progress | None = None, unreadable: Callable[[str, StoryxaiError], None] | None = None
 ) -> tuple[DuplicatePair, ...]:
-    """Pairs of rows whose pictures differ in at most `bits` hash bits and correlate at least as said (thumbnail of 64).
+    """Pairs of rows whose pictures differ in at most `NEAR_BITS` hash bits and correlate by `NEAR_CORRELATION`.
 
     Every pair is compared, in blocks: memory is 1 kB a row. Files that cannot be read are passed over, and told
     to `unreadable` by their place in the table.
     """
     hashes, records = _hashes(table, progress, unreadable)
     found = []
-    for left, right in _close_pairs(hashes, bits):
+    for left, right in _close_pairs(hashes, NEAR_BITS):
         one, other = records[left], records[right]
         alike = _correlation(thumbnail(grey_of(table, one), 64, 64), thumbnail(grey_of(table, other), 64, 64))
-        if alike >= correlation:
+        if alike >= NEAR_CORRELATION:
             differing = int((hashes[left] != hashes[right]).sum())
             found.append(DuplicatePair(str(one["image_id"]), str(other["image_id"]), differing, round(alike, 6)))
     return tuple(sorted(found, key=lambda pair: (pair.first, pair.second)))

@@ -217,14 +217,12 @@ class StudyTable:
         return Labels(names, values, tuple(self.frame["image_id"]))
 
     def select(
-        self, *, split: str | None = None, source: str | None = None, origin: str | None = None,
-        views: Sequence[str] = (), rows: Sequence[bool] | NDArray[np.bool_] | None = None,
+        self, *, split: str | None = None, views: Sequence[str] = (), rows: Sequence[bool] | NDArray[np.bool_] | None = None,
     ) -> StudyTable:
         """The rows that agree with everything given; `skipped` goes along."""
         keep = np.ones(len(self.frame), dtype=np.bool_)
-        for column, wanted in (("split", split), ("source", source), ("origin", origin)):
-            if wanted is not None:
-                keep &= (self.frame[column] == wanted).to_numpy(dtype=np.bool_)
+        if split is not None:
+            keep &= (self.frame["split"] == split).to_numpy(dtype=np.bool_)
         if views:
             keep &= self.frame["view"].isin(list(views)).to_numpy(dtype=np.bool_)
         if rows is not None:
@@ -264,8 +262,8 @@ class StudyTable:
             parquet.write_table(content, part, compression="zstd")
 
 
-def read_table(path: Path, *, root: Path | None = None) -> StudyTable:
-    """The study table at `path`; `root` overrides where relative paths start.
+def read_table(path: Path) -> StudyTable:
+    """The study table at `path`.
 
     A stored root that is relative starts at the table's own folder. A table of the earlier format, which had a column for
     each mask, is read too. Raises: TableError naming the file.
@@ -288,7 +286,7 @@ def read_table(path: Path, *, root: Path | None = None) -> StudyTable:
     try:
         schema = _stored_schema(meta)
         frame = _join_masks(frame, schema) if meta["format"] == COLUMN_A_MASK else frame
-        return StudyTable(frame, root or path.parent / meta["root"], schema=schema)
+        return StudyTable(frame, path.parent / meta["root"], schema=schema)
     except TableError as error:
         raise TableError(path.name, f"{error.what} {error.why}", mend=error.mend or mend) from error
 

@@ -11,6 +11,7 @@ from storyxai.types import Array
 
 __all__ = ["check_segments", "grid_segments", "segment_means", "slic_segments"]
 
+COMPACTNESS = 0.3
 SMALLEST_PART_SHARE = 0.15
 """A part that a structure's border cuts from a superpixel stands alone from this share of a mean superpixel's size."""
 
@@ -19,7 +20,6 @@ def slic_segments(
     image: Array,
     *,
     count: int = 60,
-    compactness: float = 0.3,
     smoothing_px: float = 3.0,
     structures: NDArray[np.int32] | None = None,
 ) -> NDArray[np.int32]:
@@ -27,8 +27,8 @@ def slic_segments(
 
     Shapes: image [C, H, W], or [H, W] of one channel; `structures` [H, W] labels, whose borders no superpixel crosses: where
     one would, its parts are superpixels of their own, and parts too small to be seen join a neighbour of the same label.
-    `compactness` weighs nearness against likeness of grey (grey in [0, 1]); larger is squarer. The defaults were chosen
-    by eye on real films at 224 pixels: borders of organs and of the body are followed, single bones are not.
+    `COMPACTNESS` weighs nearness against likeness of grey (grey in [0, 1]); larger is squarer. It and the smoothing were
+    chosen by eye on real films at 224 pixels: borders of organs and of the body are followed, single bones are not.
     Source: Achanta et al., SLIC, TPAMI 2012, as scikit-image computes it.
     Raises: InputError when `count` is below 2 or above the number of pixels.
     """
@@ -36,11 +36,11 @@ def slic_segments(
     frame = pixels.shape[1:]
     if not 2 <= count <= frame[0] * frame[1]:
         raise InputError("count", f"{count} superpixels for {frame[0] * frame[1]} pixels", mend="choose between 2 and 200")
-    labels = _slic(pixels, count=count, compactness=compactness, smoothing_px=smoothing_px)
+    labels = _slic(pixels, count=count, smoothing_px=smoothing_px)
     return labels if structures is None else _split_at(labels, structures)
 
 
-def _slic(pixels: Array, *, count: int, compactness: float, smoothing_px: float) -> NDArray[np.int32]:
+def _slic(pixels: Array, *, count: int, smoothing_px: float) -> NDArray[np.int32]:
     # A flat image has nothing to follow, and SLIC may then merge all of it.
     if float(np.ptp(pixels)) == 0.0:
         return grid_segments(pixels.shape[1:], count=count)
@@ -50,7 +50,7 @@ def _slic(pixels: Array, *, count: int, compactness: float, smoothing_px: float)
     labels = slic(
         pixels[0] if grey else np.moveaxis(pixels, 0, -1),
         n_segments=count,
-        compactness=compactness,
+        compactness=COMPACTNESS,
         sigma=smoothing_px,
         channel_axis=None if grey else -1,
         convert2lab=False,

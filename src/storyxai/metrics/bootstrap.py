@@ -190,11 +190,10 @@ def paired_difference(
     *,
     count: int = 1000,
     seed: int,
-    level: float = 0.95,
 ) -> Estimate:
     """First minus second on the same patients, both computed on the same resamples (what they share cancels)."""
     resamples = draw_resamples(patient_ids, count=count, seed=seed)
-    return estimate(lambda weights: first(weights) - second(weights), resamples, level=level)
+    return estimate(lambda weights: first(weights) - second(weights), resamples)
 
 
 def value_of(statistic: Statistic, images: int) -> float | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,7 +35,6 @@ __all__ = [
     "reliability_points",
 ]
 
-Binning = Literal["mass", "width"]
 
 # The weak prior of the fit, in words: the logits are about right until the labels say otherwise.
 SCALE_PRIOR_MEAN, SCALE_PRIOR_DEVIATION = 1.0, 1.0
@@ -92,12 +91,10 @@ class ReliabilityBin:
     n: int
 
 
-def reliability_curve(
-    probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 10, by: Binning = "mass"
-) -> tuple[ReliabilityBin, ...]:
+def reliability_curve(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 10) -> tuple[ReliabilityBin, ...]:
     """Said against seen, bin by bin, empty bins left out."""
     values, stated = _known(probabilities, labels)
-    places = _places(values, bins, by)
+    places = _places(values, bins)
     curve = []
     for place in np.unique(places):
         here = places == place
@@ -105,30 +102,28 @@ def reliability_curve(
     return tuple(curve)
 
 
-def reliability_points(
-    probabilities: ArrayLike, labels: ArrayLike, *, least: int = 20
-) -> tuple[tuple[float, float, int], ...]:
-    """`reliability_curve` as (said, seen, cases), to thousandths: ten bins, or fewer, of about `least` cases or more."""
+def reliability_points(probabilities: ArrayLike, labels: ArrayLike) -> tuple[tuple[float, float, int], ...]:
+    """`reliability_curve` as (said, seen, cases), to thousandths: ten bins, or fewer, of about twenty cases or more."""
     known = int((np.isfinite(np.asarray(probabilities, dtype=np.float64)) & np.isfinite(np.asarray(labels, np.float64))).sum())
-    curve = reliability_curve(probabilities, labels, bins=max(1, min(10, known // least)))
+    curve = reliability_curve(probabilities, labels, bins=max(1, min(10, known // 20)))
     return tuple((round(one.probability, 3), round(one.frequency, 3), one.n) for one in curve)
 
 
-def ece(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 10, by: Binning = "mass") -> float | None:
+def ece(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 10) -> float | None:
     """Expected calibration error: mean over bins of |said - seen|, weighted by cases; None when nothing is stated.
 
-    `by` "mass" gives every bin the same number of cases, "width" the same span of probability. It is never negative
-    and so biased upwards in small sets: read it beside `ece_floor`.
+    Every bin has the same number of cases. It is never negative and so biased upwards in small sets: read it beside
+    `ece_floor`.
     """
-    return value_of(ece_statistic(probabilities, labels, bins=bins, by=by), np.asarray(labels).size)
+    return value_of(ece_statistic(probabilities, labels, bins=bins), np.asarray(labels).size)
 
 
-def ece_statistic(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 10, by: Binning = "mass") -> Statistic:
+def ece_statistic(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 10) -> Statistic:
     """Expected calibration error as a statistic of image weights; the bins stay those of the whole set."""
     given, answers = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     rows = np.flatnonzero(np.isfinite(given) & np.isfinite(answers))
     values, stated = _known(given, answers)
-    places = _places(values, bins, by)
+    places = _places(values, bins)
     count = int(places.max()) + 1 if len(rows) else 0
     # One column a bin and one of marks for the total: a product over all images copies no weights.
     sums = np.zeros((len(given), count + 1))
@@ -141,7 +136,7 @@ def ece_statistic(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 10
     return error
 
 
-def ece_floor(probabilities: ArrayLike, *, bins: int = 10, by: Binning = "mass") -> float | None:
+def ece_floor(probabilities: ArrayLike, *, bins: int = 10) -> float | None:
     """The error that perfectly calibrated probabilities like these would show by chance alone; None without any.
 
     Source: normal approximation, E|x| = sqrt(2 / pi) * deviation of a bin's sum of p (1 - p).
@@ -150,7 +145,7 @@ def ece_floor(probabilities: ArrayLike, *, bins: int = 10, by: Binning = "mass")
     values = values[np.isfinite(values)]
     if not len(values):
         return None
-    variance = np.bincount(_places(values, bins, by), weights=values * (1.0 - values))
+    variance = np.bincount(_places(values, bins), weights=values * (1.0 - values))
     return float(np.sqrt(2.0 / np.pi) * np.sqrt(variance).sum() / len(values))
 
 
@@ -297,14 +292,12 @@ def _newton(logits: Floats, labels: Floats, weights: Floats, *, free_scale: bool
     return np.stack([scale, bias], axis=1)
 
 
-def _places(values: Floats, bins: int, by: Binning) -> NDArray[np.intp]:
+def _places(values: Floats, bins: int) -> NDArray[np.intp]:
     """The bin of each value, equal values always in the same bin."""
     if bins < 1:
         raise InputError("bins", f"{bins} is not a number of bins", mend="use 10")
     if not len(values):
         return np.array([], dtype=np.intp)
-    if by == "width":
-        return np.minimum((values * bins).astype(np.intp), bins - 1)
     order = np.sort(values)
     edges = order[np.linspace(0, len(order), bins + 1).astype(np.intp)[1:-1]]
     return np.asarray(np.searchsorted(np.unique(edges), values, side="right"), dtype=np.intp)

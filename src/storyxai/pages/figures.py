@@ -121,9 +121,9 @@ def main_outlines(masks: Mapping[str, Mask]) -> dict[str, Mask]:
     return sided or dict(sorted(masks.items())[:1])
 
 
-def scale_png(*, signed: bool, width: int = 240, height: int = 12) -> bytes:
+def scale_png(*, signed: bool) -> bytes:
     """The colours of the scale from its lower to its upper end, over middle grey as an image would be."""
-    return _png(Picture.fromarray(_scale_bar(signed, width, height)))
+    return _png(Picture.fromarray(_scale_bar(signed, 240, 12)))
 
 
 def pair_png(image: Image, heatmap: Heatmap, *, limit: float | None = None, masks: Mapping[str, Mask] | None = None,

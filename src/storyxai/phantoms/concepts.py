@@ -23,7 +23,7 @@ FIRST_SEED: Final = 7_000_000
 FILMS_SEED: Final = 7_500_000
 
 
-def concept_phantoms(concept: str, number: int, *, size: int, seed: int = FIRST_SEED) -> Iterator[Phantom]:
+def concept_phantoms(concept: str, number: int, *, size: int) -> Iterator[Phantom]:
     """`number` phantoms that show `concept` and no other one; "" for those that show none of them.
 
     Raises: UnknownNameError naming the nearest.
@@ -31,11 +31,10 @@ def concept_phantoms(concept: str, number: int, *, size: int, seed: int = FIRST_
     if concept and concept not in CONCEPTS:
         raise UnknownNameError("concept", concept, CONCEPTS)
     wanted = {concept} if concept else set()
-    return (generate_phantom(one, size=size) for one in islice(
-        (one for one in count(seed) if {name for name, shows in CONCEPTS.items() if shows(*planned(one))} == wanted), number
-    ))
+    seeds = (one for one in count(FIRST_SEED) if {name for name, shows in CONCEPTS.items() if shows(*planned(one))} == wanted)
+    return (generate_phantom(one, size=size) for one in islice(seeds, number))
 
 
-def films_of_all_kinds(number: int, *, size: int, seed: int = FILMS_SEED) -> Iterator[Phantom]:
+def films_of_all_kinds(number: int, *, size: int) -> Iterator[Phantom]:
     """`number` phantoms as they come, none of which `concept_phantoms` gives."""
-    return (generate_phantom(one, size=size) for one in range(seed, seed + number))
+    return (generate_phantom(one, size=size) for one in range(FILMS_SEED, FILMS_SEED + number))

@@ -89,16 +89,16 @@ def _resampled_thresholds(
 
 def conformal_limits(
     probabilities: NDArray[np.float64], labels: NDArray[np.float32],
-    patient_ids: Sequence[str] | NDArray[np.str_] | None = None, *, level: float = CONFORMAL_LEVEL,
+    patient_ids: Sequence[str] | NDArray[np.str_] | None = None,
 ) -> tuple[float, float, float]:
     """(limit of "present", limit of "absent", level), rounded up so that nothing promised is lost; 1 excludes nothing.
 
     Patients are the cases (`fit_conformal`). The same cases may serve the scaling: it keeps their order, and the limits
     rest on the order alone.
     """
-    limits = fit_conformal(probabilities, labels, level=level, patient_ids=patient_ids)
+    limits = fit_conformal(probabilities, labels, level=CONFORMAL_LEVEL, patient_ids=patient_ids)
     present, absent = (min(1.0, float(np.ceil(min(limit, 1.0) * 1e5)) / 1e5) for limit in (limits.present, limits.absent))
-    return present, absent, level
+    return present, absent, CONFORMAL_LEVEL
 
 
 def choose_threshold(

@@ -21,6 +21,7 @@ from storyxai.training.config import LEARNING_PARTS, TEACHER_TABLES, OutlinesRec
 __all__ = ["draw_outlines", "earlier_student", "start_parts"]
 
 WEIGHTS = "student.safetensors"
+AT_ONCE = 64
 
 
 def earlier_student(folder: str) -> Network:
@@ -51,7 +52,7 @@ def start_parts(network: Network, sources: Mapping[str, str], teachers: Mapping[
 
 
 def draw_outlines(
-    train: Examples, how: OutlinesRecipe, *, shares: bool, batch_size: int = 64, progress: Progress | None = None
+    train: Examples, how: OutlinesRecipe, *, shares: bool, progress: Progress | None = None
 ) -> Examples:
     """`train` with the outlines that an earlier student draws on those images of `how.sets` that have none at all.
 
@@ -68,8 +69,8 @@ def draw_outlines(
     bare = (train.masks == UNKNOWN_PIXEL).all(axis=(1, 2, 3)) & (train.union == UNKNOWN_PIXEL).all(axis=(1, 2))
     rows = np.flatnonzero(bare & np.isin(np.array(train.domain), how.sets))
     masks = train.masks.copy()
-    for start in range(0, len(rows), batch_size):
-        chosen = rows[start : start + batch_size]
+    for start in range(0, len(rows), AT_ONCE):
+        chosen = rows[start : start + AT_ONCE]
         masks[chosen] = _drawn(student, train, chosen, how.structures, shares)
         if progress:
             progress("outlines by an earlier student", start + len(chosen), len(rows))

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from storyxai.models.tokens import PAD
+
 __all__ = [
     "asymmetric_loss", "attention_map", "bernoulli_kl", "box_loss", "dice_loss", "finding_loss", "focal_loss", "hint_loss",
     "mask_loss", "token_kl", "token_loss", "union_loss",
@@ -133,20 +135,20 @@ def box_loss(grid: Tensor, cells: Tensor) -> Tensor:
     return torch.stack(parts).mean()
 
 
-def token_loss(logits: Tensor, tokens: Tensor, *, pad: int = 0) -> Tensor:
-    """Cross-entropy of the next word; `pad` is left out.
+def token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Cross-entropy of the next word; padding is left out.
 
     Shapes: logits [B, T - 1, V] for the words after each of tokens[:, :-1], tokens [B, T].
     """
     target = tokens[:, 1:]
-    if not bool((target != pad).any()):
+    if not bool((target != PAD).any()):
         return logits.sum() * 0.0
-    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=pad)
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=PAD)
 
 
-def token_kl(student: Tensor, teacher: Tensor, tokens: Tensor, temperature: float = 1.0, *, pad: int = 0) -> Tensor:
+def token_kl(student: Tensor, teacher: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(teacher || student) of the next word's softmax, mean over the words that are there. Shapes: [B, T, V]."""
-    there = tokens[:, 1:] != pad
+    there = tokens[:, 1:] != PAD
     if not bool(there.any()):
         return student.sum() * 0.0
     s = F.log_softmax(student[there] / temperature, dim=-1)
