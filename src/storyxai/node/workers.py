@@ -7,7 +7,6 @@ need and does nothing else.
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import threading
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from storyxai.errors import OutputError, StoryxaiError
 from storyxai.files import MORE_ROOM
@@ -25,9 +24,6 @@ from storyxai.node.press import Page, Press, Printed
 
 __all__ = ["Outcome", "Prints", "RefusedFilm", "Teller", "ToldFilm", "Worker", "WorkerLost", "import_ahead"]
 
-GARBAGE: Final = 200_000
-"""So many new objects before Python looks for garbage. A study makes that many at most a few times; a look after each 700, as
-Python has it, takes an eighth of the time in which its pages are read back."""
 FORKED, SPAWNED = "forkserver", "spawn"
 
 
@@ -171,7 +167,6 @@ class Worker:
 def _work(teller: Teller, pipe: Connection) -> None:
     """What the process does until its parent is gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    gc.set_threshold(GARBAGE)
     press = Press(pipe)
     while True:
         try:
