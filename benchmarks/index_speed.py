@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 
-from storyxai.export.pdf import QUIET, find_browser
+from storyxai.export.browser import QUIET, find_browser
 from storyxai.pages.index import LinkedPage, Listed, render_index
 
 FINDINGS, PICTURES, SIDE = 14, 64, 96

@@ -20,7 +20,7 @@ from evidence_example import example_evidence
 from storyxai import cli
 from storyxai.errors import InputError
 from storyxai.evidence.archive import write_archive
-from storyxai.export.pdf import VARIABLE
+from storyxai.export.browser import VARIABLE
 from storyxai.pages.story import render_html
 from storyxai.programs import verify as verifying
 from storyxai.programs.export import FORMS, Making, export_study

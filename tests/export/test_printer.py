@@ -11,14 +11,38 @@ from pathlib import Path
 import pytest
 
 from storyxai.errors import InputError
-from storyxai.export.pdf import BROWSERS, VARIABLE, render_pdf, settled_pdf
-from storyxai.export.printer import Printer, remove_folder
+from storyxai.export.browser import BROWSERS, VARIABLE
+from storyxai.export.pdf import render_pdf
+from storyxai.export.printer import Printer, remove_folder, settled_pdf
 
 PAGE = b"<html lang='en'><title>t</title><style>@page { margin: 1cm }</style><table><tr><th>a<td>b</table><h1>%s</h1>"
 
 
-@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium browser here")
-def test_it_prints_the_same_bytes_as_a_fresh_browser_and_outlives_a_dead_one(tmp_path: Path) -> None:
+BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), "")
+needs_browser = pytest.mark.skipif(not BROWSER, reason="no Chromium browser here")
+
+
+def _that_drops_pipes(folder: Path) -> Path:
+    """A browser behind a wrapper that hands no pipe on: it can be called, not spoken to."""
+    wrapper = folder / "wrapped"
+    wrapper.write_text(f'#!/bin/sh\nexec {BROWSER} "$@" 3<&- 4>&-\n', encoding="utf-8")
+    wrapper.chmod(0o755)
+    return wrapper
+
+
+@needs_browser
+def test_a_browser_that_cannot_be_spoken_to_is_called_and_prints_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken = render_pdf(PAGE % b"this page", paper="letter")
+    monkeypatch.setenv(VARIABLE, str(_that_drops_pipes(tmp_path)))
+    with pytest.raises(InputError, match="did not draw the page"):
+        Printer(tmp_path / "scratch").pdf(PAGE % b"this page", paper="letter")
+    assert render_pdf(PAGE % b"this page", paper="letter") == spoken != render_pdf(PAGE % b"this page")
+
+
+@needs_browser
+def test_it_prints_the_same_bytes_again_and_outlives_a_dead_browser(tmp_path: Path) -> None:
     printer = Printer(tmp_path / "scratch")
     printer.pdf(PAGE % b"another page")
     second = printer.pdf(PAGE % b"this page")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from storyxai.errors import InputError
-from storyxai.export.pdf import BROWSERS, VARIABLE, render_pdf
+from storyxai.export.browser import BROWSERS, VARIABLE
+from storyxai.export.pdf import render_pdf
 from storyxai.export.printer import Printer
 from storyxai.node.press import Browsers, Page, Press, Printed
 from storyxai.node.workers import Outcome, RefusedFilm, Worker

@@ -18,7 +18,7 @@ pytest.importorskip("pynetdicom", reason="pynetdicom absent: install storyxai[ho
 from evidence_example import example_evidence
 from storyxai.errors import InputError
 from storyxai.evidence.archive import write_archive
-from storyxai.export.pdf import VARIABLE, pdf_failure
+from storyxai.export.browser import VARIABLE, pdf_failure
 from storyxai.node import telling, workers
 from storyxai.pages.story import render_html
 from storyxai.programs.tell import TellOptions

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from storyxai.errors import InputError
-from storyxai.export.pdf import QUIET, find_browser
+from storyxai.export.browser import QUIET, find_browser
 
 __all__ = ["axe_source", "seen_in_browser"]
 

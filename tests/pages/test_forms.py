@@ -13,7 +13,7 @@ from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import CitationError, InputError, UnknownNameError
 from storyxai.evidence.archive import as_archived
 from storyxai.evidence.story_record import story_as_record
-from storyxai.export import pdf
+from storyxai.export import browser, pdf
 from storyxai.export.save import render
 from storyxai.export.story_json import render_json, story_schema
 from storyxai.export.text import render_markdown, render_text
@@ -135,7 +135,7 @@ def test_an_altered_mark_of_release_is_found(change: dict[str, object], why: str
 @pytest.mark.parametrize("paper", ["A4", "letter"])
 def test_a_released_patients_page_prints_on_one_sheet_with_its_picture(language: str, paper: str) -> None:
     try:
-        pdf.find_browser()
+        browser.find_browser()
     except InputError as error:
         pytest.skip(str(error))
     evidence = example_evidence()
@@ -153,17 +153,17 @@ def test_the_margins_of_a_sheet_speak_the_pages_language() -> None:
 
 
 def test_without_a_browser_the_mend_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(pdf.VARIABLE, "no-such-browser")
+    monkeypatch.setenv(browser.VARIABLE, "no-such-browser")
     with pytest.raises(InputError, match="names 'no-such-browser', which is no program — install chromium"):
         pdf.render_pdf(b"<p>")
-    monkeypatch.delenv(pdf.VARIABLE)
-    monkeypatch.setattr(pdf, "BROWSERS", ())
+    monkeypatch.delenv(browser.VARIABLE)
+    monkeypatch.setattr(browser, "BROWSERS", ())
     with pytest.raises(InputError, match="none was found"):
-        pdf.find_browser()
+        browser.find_browser()
     idle = tmp_path / "idle"
     idle.write_text("#!/bin/sh\nexit 3\n")
     idle.chmod(0o755)
-    monkeypatch.setenv(pdf.VARIABLE, str(idle))
+    monkeypatch.setenv(browser.VARIABLE, str(idle))
     with pytest.raises(InputError, match="ended with status 3 and wrote no PDF"):
         pdf.render_pdf(b"<p>")
 
@@ -171,7 +171,7 @@ def test_without_a_browser_the_mend_is_said(monkeypatch: pytest.MonkeyPatch, tmp
 @pytest.mark.parametrize(("paper", "size"), [("A4", (595, 842)), ("letter", (612, 792))])
 def test_the_pdf_is_tagged_of_its_size_and_the_same_twice(paper: str, size: tuple[int, int]) -> None:
     try:
-        pdf.find_browser()
+        browser.find_browser()
     except InputError as error:
         pytest.skip(str(error))
     page = render_html(tell(normal_evidence(), "patient"), normal_evidence())

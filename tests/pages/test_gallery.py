@@ -12,7 +12,7 @@ from test_browser import FAULTS
 from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.errors import InputError, UnknownNameError
 from storyxai.evidence.archive import write_archive
-from storyxai.export.pdf import find_browser
+from storyxai.export.browser import find_browser
 from storyxai.pages.gallery import MOST_FILMS, exhibit_of, render_gallery
 from storyxai.programs.gallery import GalleryOptions, gallery
 from storyxai.types import RESEARCH_USE

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from storyxai.errors import InputError
-from storyxai.export.pdf import pdf_failure
+from storyxai.export.browser import pdf_failure
 from storyxai.export.printer import Printer
 
 __all__ = ["Browsers", "Page", "Press", "Printed"]

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from storyxai.errors import ArchiveError, InputError, OutputError, UnknownNameError
+from storyxai.export.browser import find_browser
 from storyxai.export.dicom import dicom_files, read_source
 from storyxai.export.fhir import fhir_bundle
 from storyxai.export.hospital import Export, Source
-from storyxai.export.pdf import find_browser, render_pdf
+from storyxai.export.pdf import render_pdf
 from storyxai.files import replace_files
 from storyxai.programs.places import output_folder
 from storyxai.programs.release import released_as
