@@ -15,7 +15,7 @@ import house
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "storyxai"
 
 FLOORS: tuple[set[str], ...] = (
-    {"errors", "model_facts"},
+    {"errors", "model_facts", "html_tree"},
     {"types", "files", "progress", "catalogue"},
     {"provenance", "console"},
     {"modalities", "logbook"},
@@ -36,6 +36,7 @@ BESIDE = {("data", "phantoms")}
 ALLOWED: dict[str, str] = {
     "errors": "",
     "model_facts": "",
+    "html_tree": "",
     "types": "model_facts",
     "files": "errors",
     "progress": "",
@@ -51,9 +52,9 @@ ALLOWED: dict[str, str] = {
     "phantoms": "errors types files provenance modalities",
     "training": "errors types files progress modalities metrics data models phantoms",
     "evidence": "errors model_facts types files progress provenance modalities imaging explain models",
-    "story": "errors types catalogue modalities evidence",
+    "story": "errors html_tree types catalogue modalities evidence",
     "pages": "errors model_facts types catalogue provenance imaging data evidence story",
-    "proof": "errors types catalogue modalities evidence",
+    "proof": "errors html_tree types catalogue modalities evidence",
     "export": "errors types files provenance modalities imaging evidence story pages",
     "scorecard": "errors model_facts types progress provenance modalities imaging metrics explain data models evidence pages",
     "ablation": "errors types files progress provenance modalities imaging metrics explain data models phantoms training pages",

@@ -15,11 +15,11 @@ from checks.renderer_checks import PageFacts
 from evidence_example import FINDINGS, example_evidence, normal_evidence
 from storyxai.errors import InputError, OutputError
 from storyxai.evidence.archive import read_archive, write_archive
+from storyxai.html_tree import parse_html
 from storyxai.pages.index import LinkedPage, Listed, render_index
 from storyxai.pages.story import render_html
 from storyxai.programs.index import index
 from storyxai.programs.tell import _index
-from storyxai.proof.dom import parse_html
 from storyxai.story.tell import tell
 from storyxai.types import Evidence
 

@@ -11,9 +11,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evidence_example import example_evidence
 from storyxai.evidence.archive import as_archived
+from storyxai.html_tree import parse_html
 from storyxai.pages.story import render_html
 from storyxai.proof.checking import check_page
-from storyxai.proof.dom import parse_html
 from storyxai.story.tell import tell
 from storyxai.types import Evidence
 

@@ -12,8 +12,11 @@ __all__ = ["figure_name", "figure_parts", "resolve"]
 
 def resolve(record: Mapping[str, object], path: str) -> Any:
     """The value at `path`; keys may hold dots. Raises: CitationError when nothing is there or its value is None."""
+    parts = path.split(".")
+    if (plain := _plain_value(record, parts)) is not None:
+        return plain
     if path:
-        for value in _values_at(record, path.split(".")):
+        for value in _values_at(record, parts):
             if value is None:
                 raise CitationError(f"'{path}' is not known in this evidence (its value is null)")
             return value
@@ -28,6 +31,15 @@ def figure_name(kind: str, *names: str) -> str:
 def figure_parts(name: str) -> tuple[str, ...]:
     """The kind of a figure and the names that `figure_name` made its name of."""
     return tuple(part.replace("%2F", "/").replace("%25", "%") for part in name.split("/"))
+
+
+def _plain_value(value: Any, parts: list[str]) -> Any:
+    """The value where each part is a key by itself, as nearly always; None where some is not, or nothing is there."""
+    for part in parts:
+        if type(value) is not dict or part not in value:
+            return None
+        value = value[part]
+    return value
 
 
 def _values_at(value: Any, parts: list[str]) -> Iterator[Any]:

@@ -44,11 +44,12 @@ class Verified:
 
 @dataclass(frozen=True)
 class _Page:
-    """One page looked at: its story where it could be read, and what is wrong with it."""
+    """One page looked at: its story where it could be read, what is wrong with it, and what it says when it is read back."""
 
     name: str
     story: Story | None
     problems: tuple[str, ...]
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def verify_held(folder: Path, *, seal_key: Path | None = None) -> Held:
     problems, evidence = verified_archive(folder)
     record = None if evidence is None else as_record(evidence)
     pages = [_page(folder, name, evidence, record) for name in known_audiences() if (folder / f"{name}.html").is_file()]
-    proofs = [] if evidence is None else _proofs(folder, [page.name for page in pages], evidence)
+    proofs = [(page.name, page.proof) for page in pages if page.proof is not None]
     problems += [problem for page in pages for problem in page.problems]
     problems += [f"{name}: {problem}" for name, proof in proofs for problem in proof.problems]
     # A page that nobody told looks as if it had been checked with the others.
@@ -108,7 +109,7 @@ def verify_told(folder: Path, written: Mapping[str, str]) -> Held:
     if not pages or lie_here != set(written) or any(sha256_file(folder / name) != written[name] for name in written):
         return verify_held(folder)
     evidence = read_archive(folder)
-    proofs = _proofs(folder, [f"{name}.html" for name in pages], evidence)
+    proofs = [(f"{name}.html", proof) for name in pages if (proof := _proof(folder, f"{name}.html", evidence)) is not None]
     problems = [f"{name}: {problem}" for name, proof in proofs for problem in proof.problems]
     problems += contradictions_read([proof for _, proof in proofs])
     sentences = sum(len(proof.page.said) for _, proof in proofs)
@@ -132,12 +133,12 @@ def verify_any(folder: Path, *, seal_key: Path | None = None) -> Verified:
         return Verified(folder, (), 0, (f"{error.why} — {error.mend}",))
 
 
-def _proofs(folder: Path, names: Sequence[str], evidence: Evidence) -> list[tuple[str, Proof]]:
-    """What each page says when it is read back from what stands on it; nothing where another version worded it."""
-    if evidence.provenance.get("version", __version__) != __version__:
-        return []
-    pages = [(name, read_page((folder / name).read_bytes())) for name in names]
-    return [(name, check_read(page, evidence, _reader(folder, name, page.language))) for name, page in pages]
+def _proof(folder: Path, name: str, evidence: Evidence | None) -> Proof | None:
+    """What the page says when it is read back from what stands on it; None where another version worded it."""
+    if evidence is None or evidence.provenance.get("version", __version__) != __version__:
+        return None
+    page = read_page((folder / name).read_bytes())
+    return check_read(page, evidence, _reader(folder, name, page.language))
 
 
 def _form_problems(folder: Path, proofs: Sequence[tuple[str, Proof]], evidence: Evidence) -> Iterator[str]:
@@ -172,14 +173,15 @@ def _page(folder: Path, audience: str, evidence: Evidence | None, record: Mappin
     name = f"{audience}.html"
     data = (folder / name).read_bytes()
     problems = [] if record is None else [f"{name}: {problem}" for problem in check_page(data, record)]
+    proof = _proof(folder, name, evidence)
     try:
         story: Story = story_of_page(data)
     except StoryxaiError as error:
-        return _Page(name, None, (*problems, f"{name}: {error}"))
+        return _Page(name, None, (*problems, f"{name}: {error}"), proof)
     if evidence is not None and not problems:
         again = _told_again(folder, evidence, audience, story.language)
         problems += [f"{name}: {other}"] if (other := _drawn_otherwise(data, again, folder, evidence)) else []
-    return _Page(name, story, tuple(problems))
+    return _Page(name, story, tuple(problems), proof)
 
 
 def _told_again(folder: Path, evidence: Evidence, audience: str, language: str) -> Story:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from storyxai.proof.dom import Element, parse_html
+from storyxai.html_tree import Element, parse_html
 
 __all__ = ["Chip", "Gauge", "Page", "Row", "Said", "Tile", "read_page"]
 

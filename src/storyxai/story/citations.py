@@ -13,8 +13,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from html.parser import HTMLParser
 from typing import Any, Final
 
 from storyxai.errors import CitationError, StoryxaiError
@@ -22,6 +22,7 @@ from storyxai.evidence.paths import figure_parts, resolve
 from storyxai.evidence.record import record_sha256, typed_record
 from storyxai.evidence.schema import EvidenceRecord
 from storyxai.evidence.story_record import story_from_record
+from storyxai.html_tree import parse_html
 from storyxai.story.words import Words, load_words
 from storyxai.types import Sentence, Story
 
@@ -79,7 +80,7 @@ def contradictions(stories: Sequence[Story]) -> list[str]:
 
 def story_of_page(page: bytes) -> Story:
     """The story that a rendered page holds. Raises: CitationError when it holds none or more than one."""
-    return _story_of(_read(page))
+    return _story_of(_shown(page))
 
 
 def check_page(page: bytes, record: Mapping[str, object]) -> list[str]:
@@ -94,21 +95,21 @@ def check_page(page: bytes, record: Mapping[str, object]) -> list[str]:
         problems.append("the page has no seal")
     elif hashlib.sha256(SEAL.sub(rb"\g<1>" + b"0" * 64 + rb"\g<3>", page)).hexdigest().encode() != sealed[2]:
         problems.append("the page was changed after it was written (its seal does not hold)")
-    reader = _read(page)
+    shown = _shown(page)
     try:
-        story = _story_of(reader)
+        story = _story_of(shown)
         words = load_words(story.language, record)
         check_story(story, record)
     except StoryxaiError as error:
         return [*problems, str(error)]
     told = [s.text for section in story.sections for s in section.sentences]
-    if reader.sentences != told:
-        seen, meant = Counter(reader.sentences), Counter(told)
+    if shown.sentences != told:
+        seen, meant = Counter(shown.sentences), Counter(told)
         problems += [f"the page prints what its story does not say: “{text}”" for text in sorted(seen - meant)]
         problems += [f"the page leaves out what its story says: “{text}”" for text in sorted(meant - seen)]
         if seen == meant:
             problems.append("the page prints its story's sentences in another order")
-    problems += [problem for path, text in reader.cells if (problem := _cell_problem(path, text, record, words))]
+    problems += [problem for path, text in shown.cells if (problem := _cell_problem(path, text, record, words))]
     return problems
 
 
@@ -289,62 +290,31 @@ def _numbers(value: Any) -> list[float]:
     return [n for item in value for n in _numbers(item)] if isinstance(value, list) else []
 
 
-class _PageReader(HTMLParser):
-    """Collects what a page shows: `sentences` (class "s"), `cells` (data-path), and `stories` (the embedded JSON)."""
+@dataclass(frozen=True)
+class _Shown:
+    """What a page shows: its sentences (class "s"), its cells (data-path), and the stories that it holds as JSON."""
 
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.sentences: list[str] = []
-        self.cells: list[tuple[str, str]] = []
-        self.stories: list[str] = []
-        self._into: str = ""
-        self._tag = ""
-        self._path = ""
-        self._text: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        if tag == "script" and given.get("id") == "storyxai-story":
-            self._open("story", tag)
-        elif given.get("class") == "s":
-            self._open("sentence", tag)
-        elif "data-path" in given:
-            self._path = given["data-path"] or ""
-            self._open("cell", tag)
-
-    def handle_data(self, data: str) -> None:
-        if self._into:
-            self._text.append(data)
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self._into or tag != self._tag:
-            return
-        text = "".join(self._text)
-        if self._into == "story":
-            self.stories.append(text)
-        elif self._into == "sentence":
-            self.sentences.append(text)
-        else:
-            self.cells.append((self._path, text))
-        self._into = ""
-
-    def _open(self, into: str, tag: str) -> None:
-        self._into, self._tag, self._text = into, tag, []
+    sentences: list[str]
+    cells: list[tuple[str, str]]
+    stories: list[str]
 
 
-@lru_cache(maxsize=1)  # a page is checked and its story taken right after one another
-def _read(page: bytes) -> _PageReader:
-    reader = _PageReader()
-    reader.feed(page.decode("utf-8", errors="replace"))
-    reader.close()
-    return reader
+def _shown(page: bytes) -> _Shown:
+    every = parse_html(page).elements
+    sentences = [one for one in every if one.attributes.get("class") == "s"]
+    cells = [one for one in every if "data-path" in one.attributes and one.attributes.get("class") != "s"]
+    stories = [one for one in every if one.tag == "script" and one.attributes.get("id") == "storyxai-story"]
+    return _Shown(
+        [one.raw_text() for one in sentences], [(one.attributes["data-path"], one.raw_text()) for one in cells],
+        [one.raw_text() for one in stories],
+    )
 
 
-def _story_of(reader: _PageReader) -> Story:
-    if len(reader.stories) != 1:
-        raise CitationError(f"the page holds {len(reader.stories)} stories instead of one")
+def _story_of(shown: _Shown) -> Story:
+    if len(shown.stories) != 1:
+        raise CitationError(f"the page holds {len(shown.stories)} stories instead of one")
     try:
-        return story_from_record(json.loads(reader.stories[0]))
+        return story_from_record(json.loads(shown.stories[0]))
     except (ValueError, KeyError, TypeError) as error:
         raise CitationError("the page's story cannot be read") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from html.parser import HTMLParser
 from typing import Final
 
@@ -29,8 +29,12 @@ class Element:
         return frozenset(self.attributes.get("class", "").split())
 
     def text(self) -> str:
-        """All text in it, runs of white space as one space."""
-        return " ".join("".join(self._texts()).split())
+        """All text in it, runs of white space as one space. What a line break parts is not one word."""
+        return " ".join("".join(self._texts(parted=" ")).split())
+
+    def raw_text(self) -> str:
+        """All text in it as it was written."""
+        return "".join(self._texts())
 
     @cached_property
     def elements(self) -> tuple[Element, ...]:
@@ -50,14 +54,16 @@ class Element:
         """The first of `all`, None where there is none."""
         return next(iter(self.all(tag, name)), None)
 
-    def _texts(self) -> Iterator[str]:
-        for child in self.children:
-            if isinstance(child, str):
-                yield child
-            else:
-                yield from child._texts()
-                # What a line break parts is not one word.
-                yield " " if child.tag == "br" else ""
+    def _texts(self, parted: str = "") -> Iterator[str]:
+        waiting: list[Element | str] = self.children[::-1]
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, str):
+                yield one
+                continue
+            if one.tag == "br":
+                yield parted
+            waiting.extend(one.children[::-1])
 
 
 class _Builder(HTMLParser):
@@ -85,8 +91,12 @@ class _Builder(HTMLParser):
         self._open[-1].children.append(data)
 
 
+@lru_cache(maxsize=1)
 def parse_html(page: bytes) -> Element:
-    """The page's tree. What is no UTF-8 stands as the replacement character."""
+    """The page's tree, not to be changed: who reads the same page next is given the same.
+
+    What is no UTF-8 stands as the replacement character.
+    """
     builder = _Builder()
     builder.feed(page.decode("utf-8", errors="replace"))
     builder.close()
