@@ -181,6 +181,50 @@ def failed(image: Image, masks: Mapping[str, Mask] | None = None) -> set[str]:
     return {check.name for check in checks if check.passed is False}
 
 
+def on_skin(dark: np.ndarray) -> Image:
+    """Even skin that is darker where it is told to be, with the noise of a camera."""
+    grain = np.random.default_rng(1).normal(1, 0.005, (*dark.shape, 1))
+    pixels = np.ones((*dark.shape, 3)) * (0.9, 0.7, 0.6) * grain
+    pixels[dark] *= (0.55, 0.4, 0.35)
+    return Image(pixels.clip(0, 1).astype(np.float32), "0" * 64, "a.png")
+
+
+def measured(image: Image, name: str, drawn: Mask = DISC) -> float | None:
+    return next(one.value for one in judge(image, SKIN, masks={"lesion": drawn}) if one.name == name)
+
+
+def test_what_is_dark_is_one_spot_or_many() -> None:
+    """A disc is one; of four discs the largest holds a quarter; an L of three quarters of a square fills 6/7 of its hull."""
+    four = np.hypot(np.abs(DOWN) - 50, np.abs(ACROSS) - 50) <= 25
+    corner = (np.abs(DOWN) < 50) & (np.abs(ACROSS) < 50) & ~((DOWN < 0) & (ACROSS > 0))
+    for dark, expected in ((DISC, 1.0), (four, 0.25), (corner, 0.75 / 0.875)):
+        assert measured(on_skin(dark), "gate.spot") == pytest.approx(expected, abs=0.03)
+    assert failed(on_skin(DISC), {"lesion": DISC}) == set() and failed(on_skin(four), {"lesion": four}) >= {"gate.spot"}
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_a_blank_picture_has_no_spot(level: float) -> None:
+    blank = Image(np.full((120, 120, 3), level, np.float32), "0" * 64, "a.png")
+    checks = {one.name: one.passed for one in judge(blank, SKIN)}
+    assert checks["gate.spot"] is None and checks["gate.contrast"] is False
+
+
+def test_what_lies_around_is_as_smooth_and_of_one_colour_as_skin() -> None:
+    spot = on_skin(DISC)
+    hairs = np.random.default_rng(0).normal(0, 0.12, (200, 200, 1)) * ~DISC[..., None]
+    fur = replace(spot, pixels=(spot.pixels + hairs).clip(0, 1).astype(np.float32))
+    cloth = spot.pixels.copy()
+    cloth[:, :100][~DISC[:, :100]] *= (1.0, 0.75, 0.35)
+    assert failed(fur, {"lesion": DISC}) >= {"gate.rough"} and (measured(spot, "gate.rough") or 1) < 0.01
+    assert failed(replace(spot, pixels=cloth), {"lesion": DISC}) == {"gate.around"}
+
+
+def test_around_a_lesion_that_fills_its_picture_nothing_is_asked() -> None:
+    every = np.ones_like(DISC)
+    assert measured(on_skin(DISC), "gate.rough", every) is None and measured(on_skin(DISC), "gate.around", every) is None
+    assert {one.passed for one in judge(on_skin(DISC), SKIN) if one.name in ("gate.rough", "gate.around")} == {None}
+
+
 def test_phantoms_pass_the_gate(phantoms: list[SkinPhantom]) -> None:
     for one in phantoms:
         assert not failed(one.image, one.masks) - {"gate.hair", "gate.cut_off"}, (one.seed, failed(one.image, one.masks))
