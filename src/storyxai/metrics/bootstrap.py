@@ -28,6 +28,7 @@ __all__ = [
     "estimate_mean",
     "estimate_ranking",
     "estimate_share",
+    "gap_between",
     "mean_statistic",
     "paired_difference",
     "ratio",
@@ -193,7 +194,12 @@ def paired_difference(
 ) -> Estimate:
     """First minus second on the same patients, both computed on the same resamples (what they share cancels)."""
     resamples = draw_resamples(patient_ids, count=count, seed=seed)
-    return estimate(lambda weights: first(weights) - second(weights), resamples)
+    return estimate(gap_between(first, second), resamples)
+
+
+def gap_between(first: Statistic, second: Statistic) -> Statistic:
+    """First minus second, both on the same resamples: what they share cancels."""
+    return lambda weights: first(weights) - second(weights)
 
 
 def value_of(statistic: Statistic, images: int) -> float | None:

@@ -6,7 +6,7 @@ where the data cannot say (a class without a case). A label of 0.5 or more count
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "average_precision",
     "average_precision_statistic",
     "mean_auroc_statistic",
+    "mean_judged",
     "mean_judged_auroc_statistic",
     "per_finding",
     "roc_points",
@@ -81,7 +82,11 @@ def mean_judged_auroc_statistic(labels: ArrayLike, scores: ArrayLike) -> Statist
     finding of one patient hardly varies, so it is too narrow rather than too wide. `mean_auroc_statistic` has neither fault.
     """
     stated, given = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    areas = [auroc_statistic(stated[:, column], given[:, column]) for column in range(given.shape[1])]
+    return mean_judged([auroc_statistic(stated[:, column], given[:, column]) for column in range(given.shape[1])])
+
+
+def mean_judged(areas: Sequence[Statistic]) -> Statistic:
+    """The mean of those statistics that a resample can judge."""
 
     def mean(weights: Floats) -> Floats:
         total, judged = np.zeros(len(weights)), np.zeros(len(weights))

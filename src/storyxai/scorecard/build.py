@@ -18,7 +18,7 @@ from storyxai.data.skipped import skipped_lines
 from storyxai.data.table import Skipped
 from storyxai.errors import TableError, UnknownNameError
 from storyxai.metrics import agreement, calibration, classification, detection, tiers
-from storyxai.metrics.bootstrap import Estimate, Floats, Statistic, mean_statistic
+from storyxai.metrics.bootstrap import Estimate, Floats, Statistic, gap_between, mean_statistic
 from storyxai.metrics.own import Metric, own_metrics, statistic_of
 from storyxai.metrics.text import nearest_neighbour_rows, report_statistics
 from storyxai.model_facts import FindingCurves
@@ -31,7 +31,6 @@ from storyxai.scorecard.inputs import (
     aligned,
     bench_of,
     column_of,
-    gap_between,
 )
 from storyxai.scorecard.page import glance_html
 from storyxai.scorecard.record import (

@@ -15,7 +15,7 @@ from scipy.special import expit
 
 from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import Estimate, Floats, Resamples, Statistic, draw_resamples, estimate, ratio
-from storyxai.metrics.classification import auroc_statistic
+from storyxai.metrics.classification import auroc_statistic, mean_judged
 from storyxai.models.card import Calibration
 
 __all__ = [
@@ -127,7 +127,7 @@ def _judge_set(
         who: [_fold_auroc(judged.labels[:, column], scores[:, column], judged.fold) for column in columns]
         for who, scores in judged.scores.items()
     }
-    means = {who: _mean_of(parts) for who, parts in areas.items()}
+    means = {who: mean_judged(parts) for who, parts in areas.items()}
     ours = means["student"]
 
     def minus(who: str) -> Estimate | None:
@@ -222,20 +222,6 @@ def _fold_auroc(labels: NDArray[np.float32], scores: Floats, fold: NDArray[np.in
         return ratio(right, pairs)
 
     return area
-
-
-def _mean_of(areas: Sequence[Statistic]) -> Statistic:
-    """The mean over the findings that a resample can judge."""
-
-    def mean(weights: Floats) -> Floats:
-        total, judged = np.zeros(len(weights)), np.zeros(len(weights))
-        for area in areas:
-            found = area(weights)
-            total += np.nan_to_num(found)
-            judged += np.isfinite(found)
-        return ratio(total, judged)
-
-    return mean
 
 
 def match_rows(ours: NDArray[np.str_], theirs: NDArray[np.str_]) -> NDArray[np.intp]:

@@ -27,7 +27,7 @@ from storyxai.explain.contract import Budget, ExplainedModel, Method, Scene
 from storyxai.explain.perturbation import hidden_image
 from storyxai.explain.registry import method_named
 from storyxai.imaging.geometry import ModelFrame
-from storyxai.metrics.bootstrap import Statistic, draw_resamples, estimate_mean, estimate_share, mean_statistic
+from storyxai.metrics.bootstrap import draw_resamples, estimate_mean, estimate_share, gap_between, mean_statistic
 from storyxai.metrics.faithfulness import Masking, baseline_maps, faithfulness, gini, localisation, max_sensitivity
 from storyxai.modalities.contract import Modality
 from storyxai.models.randomise import randomised_models
@@ -448,12 +448,8 @@ def _map_figure(figure: str, found: Sequence[_Measured], plan: ExplanationPlan) 
     estimated = partial(estimate_share if figure == "hit" else estimate_mean, resamples=resamples, patients=people)
     return MapFigure(
         figure, FIGURES[figure], len(found), people, estimated(of), BlindFigures(*map(estimated, blind)),
-        BlindFigures(*(estimate_mean(_minus(of, one), resamples, patients=people, difference=True) for one in blind)),
+        BlindFigures(*(estimate_mean(gap_between(of, one), resamples, patients=people, difference=True) for one in blind)),
     )
-
-
-def _minus(first: Statistic, second: Statistic) -> Statistic:
-    return lambda weights: first(weights) - second(weights)
 
 
 def _dataset(path: Path, plan: ExplanationPlan, cases: Sequence[_Case], left_out: tuple[Skipped, ...]) -> ExplainedOn:

@@ -13,7 +13,7 @@ from scipy.special import expit
 from storyxai.data.table import Skipped
 from storyxai.errors import TableError, UnknownNameError
 from storyxai.metrics import bootstrap, classification
-from storyxai.metrics.bootstrap import Estimate, Floats, Resamples, Statistic
+from storyxai.metrics.bootstrap import Estimate, Floats, Resamples, Statistic, gap_between
 from storyxai.metrics.calibration import ConformalLimits
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import modality_named
@@ -21,7 +21,7 @@ from storyxai.scorecard.record import MeanFigure, NumberedFigure
 from storyxai.types import Value
 
 __all__ = [
-    "DISTANCES", "Bench", "Counts", "References", "Spoken", "TaskOutputs", "aligned", "bench_of", "column_of", "gap_between",
+    "DISTANCES", "Bench", "Counts", "References", "Spoken", "TaskOutputs", "aligned", "bench_of", "column_of",
 ]
 
 Role: TypeAlias = Literal["student", "teacher", "control"]
@@ -316,8 +316,3 @@ def column_of(given: TaskOutputs, name: str, values: ArrayLike, shape: tuple[int
     if array.shape != shape:
         raise TableError(given.name, f"{name} of shape {array.shape}, not {shape}", mend="give one row an image")
     return array
-
-
-def gap_between(first: Statistic, second: Statistic) -> Statistic:
-    """First minus second, both on the same resamples: what they share cancels."""
-    return lambda weights: first(weights) - second(weights)

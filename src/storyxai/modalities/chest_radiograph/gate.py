@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from storyxai.modalities.any_image import contrast_of
+from storyxai.modalities.any_image import contrast_of, flat_share, noted_share
 from storyxai.modalities.chest_radiograph.gate_frame import bright_frame
 from storyxai.modalities.chest_radiograph.gate_view import REFUSE, WARN, view_odds
 from storyxai.modalities.chest_radiograph.gate_weights import BIASES, SCALES, WEIGHTS
@@ -158,8 +158,8 @@ def _measure(image: Image, masks: Mapping[str, Mask] | None) -> dict[str, float 
         "gate.aspect": max(height, width) / min(height, width),
         "gate.contrast": (contrast := contrast_of(pixels)),
         "gate.greys": float(_levels(pixels)),
-        "gate.flat": _flat_share(pixels),
-        "gate.colour": _noted_share(image, "colour:"),
+        "gate.flat": flat_share(pixels),
+        "gate.colour": noted_share(image, "colour:"),
         "gate.body_part": float(_names_other_part(image)),
         "gate.view": float(image.view in {"LATERAL", "OTHER"}),
         "gate.inverted": _against_upright(poses, "inverted"),
@@ -289,19 +289,6 @@ def _sharpness(pixels: Array) -> float:
     slopes = (grey[1:-1, 2:] - grey[1:-1, :-2]) ** 2 + (grey[2:, 1:-1] - grey[:-2, 1:-1]) ** 2
     # A picture of one value has neither; contrast is what it fails, and not sharpness.
     return float(np.sqrt(np.mean(detail**2) / np.mean(slopes))) if np.mean(slopes) > 1e-9 else 1.0
-
-
-def _flat_share(pixels: Array) -> float:
-    inner = pixels[1:-1, 1:-1]
-    flat = (inner == pixels[:-2, 1:-1]) & (inner == pixels[2:, 1:-1])
-    flat &= (inner == pixels[1:-1, :-2]) & (inner == pixels[1:-1, 2:])
-    return float(flat.mean())
-
-
-def _noted_share(image: Image, start: str) -> float:
-    """The per cent that read_image wrote into a note that begins with `start`, as a share; 0 without such a note."""
-    said = next((note for note in image.notes if note.startswith(start)), "")
-    return float(said.removeprefix(start).split("%")[0]) / 100 if "%" in said else 0.0
 
 
 def _names_other_part(image: Image) -> bool:
