@@ -21,21 +21,8 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
-    "ArchiveError",
-    "CitationError",
-    "EvidenceError",
-    "GateRefusal",
-    "InputError",
-    "OutputError",
-    "ReadError",
-    "RecipeError",
-    "StoryxaiError",
-    "TableError",
-    "UnknownNameError",
-    "UnsupportedMethodError",
-    "WeightsError",
-    "nearest_name",
-    "printable",
+    "ArchiveError", "CitationError", "EvidenceError", "GateRefusal", "InputError", "OutputError", "ReadError", "RecipeError",
+    "StoryxaiError", "TableError", "UnknownNameError", "UnsupportedMethodError", "WeightsError", "nearest_name", "printable",
 ]
 
 

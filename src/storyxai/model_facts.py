@@ -6,19 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
-    "AgreementFigures",
-    "DataSet",
-    "FindingCurves",
-    "FindingFigures",
-    "GroupFigures",
-    "HitRate",
-    "MapFaithfulness",
-    "MapHits",
-    "MapRobustness",
-    "MeasuredFigures",
-    "ModelFacts",
-    "OutlineFigures",
-    "ReportFigures",
+    "AgreementFigures", "DataSet", "FindingCurves", "FindingFigures", "GroupFigures", "HitRate", "MapFaithfulness", "MapHits",
+    "MapRobustness", "MeasuredFigures", "ModelFacts", "OutlineFigures", "ReportFigures",
 ]
 
 

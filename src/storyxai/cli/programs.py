@@ -41,7 +41,6 @@ else:
     opening_budget = _Later("budget")
 
 __all__ = [
-    "comparing", "conceiving", "data", "explaining", "exporting", "indexing", "indexing_neighbours", "judging",
-    "logging_to", "opening", "opening_budget", "recipes", "releasing", "removing", "rewriting", "showing", "telling",
-    "verifying",
+    "comparing", "conceiving", "data", "explaining", "exporting", "indexing", "indexing_neighbours", "judging", "logging_to",
+    "opening", "opening_budget", "recipes", "releasing", "removing", "rewriting", "showing", "telling", "verifying",
 ]

@@ -20,19 +20,8 @@ from storyxai.modalities.contract import Place
 from storyxai.types import Array, Check, Heatmap, Mask, Remark
 
 __all__ = [
-    "LIMITS",
-    "Limits",
-    "Superpixels",
-    "decide_by_hits",
-    "decide_shown",
-    "fine_enough",
-    "in_place",
-    "label_specific",
-    "methods_agree",
-    "not_empty",
-    "rank_correlation",
-    "repeatable",
-    "stable_over_seeds",
+    "LIMITS", "Limits", "Superpixels", "decide_by_hits", "decide_shown", "fine_enough", "in_place", "label_specific",
+    "methods_agree", "not_empty", "rank_correlation", "repeatable", "stable_over_seeds",
 ]
 
 

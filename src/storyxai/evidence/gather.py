@@ -40,9 +40,7 @@ from storyxai.types import (
     named_findings,
 )
 
-__all__ = [
-    "METHODS", "MOST_TOLD", "GatherSettings", "explain_finding", "gather", "look_at", "modality_for", "told_findings",
-]
+__all__ = ["METHODS", "MOST_TOLD", "GatherSettings", "explain_finding", "gather", "look_at", "modality_for", "told_findings"]
 
 METHODS = ("grad_cam", "lime")
 MOST_TOLD = MOST_NAMED

@@ -17,9 +17,8 @@ from storyxai.types import NO_REMARK, Remark, Tier, Value
 
 __all__ = [
     "BesideRecord", "BoxRecord", "CheckRecord", "ConceptRecord", "ConsistencyRecord", "Counts", "EvidenceRecord",
-    "FindingRecord", "HeatmapRecord", "ImageRecord", "LearnedRecord", "MaskRecord", "NearRecord", "NeighboursRecord",
-    "Order", "ReportRecord", "SmallestChangeRecord", "StudyRecord", "TermRecord", "WhatIfRecord",
-    "unknown_part",
+    "FindingRecord", "HeatmapRecord", "ImageRecord", "LearnedRecord", "MaskRecord", "NearRecord", "NeighboursRecord", "Order",
+    "ReportRecord", "SmallestChangeRecord", "StudyRecord", "TermRecord", "WhatIfRecord", "unknown_part",
 ]
 
 

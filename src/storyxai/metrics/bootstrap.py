@@ -17,23 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from storyxai.errors import InputError
 
 __all__ = [
-    "FEWEST_PATIENTS",
-    "Estimate",
-    "Floats",
-    "Resamples",
-    "Statistic",
-    "bootstrap_interval",
-    "draw_resamples",
-    "estimate",
-    "estimate_mean",
-    "estimate_ranking",
-    "estimate_share",
-    "gap_between",
-    "mean_statistic",
-    "paired_difference",
-    "ratio",
-    "row_statistic",
-    "value_of",
+    "FEWEST_PATIENTS", "Estimate", "Floats", "Resamples", "Statistic", "bootstrap_interval", "draw_resamples", "estimate",
+    "estimate_mean", "estimate_ranking", "estimate_share", "gap_between", "mean_statistic", "paired_difference", "ratio",
+    "row_statistic", "value_of",
 ]
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -17,22 +17,9 @@ from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import Floats, Statistic, draw_resamples, mean_statistic, ratio, value_of
 
 __all__ = [
-    "ConformalLimits",
-    "Coverage",
-    "ReliabilityBin",
-    "bootstrap_platt",
-    "brier",
-    "brier_statistic",
-    "calibrated",
-    "conformal_coverage",
-    "conformal_sets",
-    "ece",
-    "ece_floor",
-    "ece_statistic",
-    "fit_conformal",
-    "fit_platt",
-    "reliability_curve",
-    "reliability_points",
+    "ConformalLimits", "Coverage", "ReliabilityBin", "bootstrap_platt", "brier", "brier_statistic", "calibrated",
+    "conformal_coverage", "conformal_sets", "ece", "ece_floor", "ece_statistic", "fit_conformal", "fit_platt",
+    "reliability_curve", "reliability_points",
 ]
 
 

@@ -17,18 +17,8 @@ from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic, ratio, value_of
 
 __all__ = [
-    "auroc",
-    "auroc_statistic",
-    "average_precision",
-    "average_precision_statistic",
-    "mean_auroc_statistic",
-    "mean_judged",
-    "mean_judged_auroc_statistic",
-    "per_finding",
-    "roc_points",
-    "sensitivity",
-    "sensitivity_statistic",
-    "specificity",
+    "auroc", "auroc_statistic", "average_precision", "average_precision_statistic", "mean_auroc_statistic", "mean_judged",
+    "mean_judged_auroc_statistic", "per_finding", "roc_points", "sensitivity", "sensitivity_statistic", "specificity",
     "specificity_statistic",
 ]
 

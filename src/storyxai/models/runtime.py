@@ -24,10 +24,7 @@ from storyxai.models.card import CARD_NAME, ModelCard, read_card
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
 from storyxai.types import Array
 
-__all__ = [
-    "GRAPHS", "HEADS", "SHIPPED", "Answer", "Student", "load_student", "open_graph",
-    "shipped_students",
-]
+__all__ = ["GRAPHS", "HEADS", "SHIPPED", "Answer", "Student", "load_student", "open_graph", "shipped_students"]
 
 GRAPHS: Mapping[str, str] = {"look": "look.onnx", "findings": "findings.onnx", "words": "words.onnx"}
 SHIPPED = Path(__file__).parent / "shipped"

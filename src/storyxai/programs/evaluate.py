@@ -31,9 +31,7 @@ from storyxai.scorecard.page import glance_html, render_explanations
 from storyxai.scorecard.record import read_scores
 from storyxai.scorecard.record_maps import read_maps
 
-__all__ = [
-    "SPLITS", "EvaluateOptions", "Evaluated", "ExplanationPlan", "evaluate", "evaluate_explanations", "score_lines",
-]
+__all__ = ["SPLITS", "EvaluateOptions", "Evaluated", "ExplanationPlan", "evaluate", "evaluate_explanations", "score_lines"]
 
 SPEED_BATCHES = 10
 

@@ -43,9 +43,7 @@ from storyxai.training.fold_answers import FoldAnswers, calibration_out_of_fold,
 from storyxai.training.outputs import NetworkOutputs, network_outputs, network_size, network_speeds
 from storyxai.training.recipe_file import read_recipe
 
-__all__ = [
-    "OWN_LICENCE", "distil_to_folder", "limits_of", "outputs_of", "reports_of", "run_pipeline",
-]
+__all__ = ["OWN_LICENCE", "distil_to_folder", "limits_of", "outputs_of", "reports_of", "run_pipeline"]
 
 OWN_LICENCE = "Apache-2.0"
 """Of weights that no set's terms bind."""

@@ -19,8 +19,7 @@ from storyxai.metrics.classification import auroc_statistic, mean_judged
 from storyxai.models.card import Calibration
 
 __all__ = [
-    "CrossValidation", "FindingFigures", "Judged", "SetFigures", "judge_sets", "match_rows", "operating_point",
-    "view_scores",
+    "CrossValidation", "FindingFigures", "Judged", "SetFigures", "judge_sets", "match_rows", "operating_point", "view_scores",
 ]
 
 

@@ -17,9 +17,8 @@ from storyxai.types import RESEARCH_USE
 __all__ = [
     "FORMAT", "NOT_KNOWN", "Baseline", "BoxGap", "BoxPrecision", "BoxScores", "Conformal", "DiceQuantile", "Difference",
     "FindingCounts", "FindingGap", "FindingPair", "FindingScores", "FreeResponse", "GroupCounts", "GroupScores", "JudgedOn",
-    "LeftOut", "MaskGap", "MaskScores", "MeanFigure", "ModelScores", "NumberedFigure", "OwnFigure", "Pair",
-    "ReportFigures", "ReportScores", "ScoresRead", "Settings", "TeacherFigures", "TierScores", "ToldFinding", "ToldScores",
-    "read_scores",
+    "LeftOut", "MaskGap", "MaskScores", "MeanFigure", "ModelScores", "NumberedFigure", "OwnFigure", "Pair", "ReportFigures",
+    "ReportScores", "ScoresRead", "Settings", "TeacherFigures", "TierScores", "ToldFinding", "ToldScores", "read_scores",
 ]
 
 FORMAT = "storyxai-scorecard/1"

@@ -12,16 +12,8 @@ import numpy as np
 from storyxai.modalities.chest_radiograph.findings import NAMES, find_term
 
 __all__ = [
-    "DEVICES",
-    "MAX_TOKENS",
-    "Fact",
-    "StatedSentence",
-    "compose_report",
-    "detokenize",
-    "facts_from_labels",
-    "tokenize",
-    "vocabulary",
-    "write_report",
+    "DEVICES", "MAX_TOKENS", "Fact", "StatedSentence", "compose_report", "detokenize", "facts_from_labels", "tokenize",
+    "vocabulary", "write_report",
 ]
 
 MAX_TOKENS = 60

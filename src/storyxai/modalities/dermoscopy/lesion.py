@@ -20,16 +20,8 @@ from storyxai.modalities.masks import largest_piece
 from storyxai.types import NO_REMARK, Array, Concept, Image, Mask, Remark
 
 __all__ = [
-    "COLOURS",
-    "Lesion",
-    "border_irregularity",
-    "colours_of",
-    "fold_asymmetry",
-    "largest_extent",
-    "measure_colours",
-    "measure_outline",
-    "surrounding_skin",
-    "survey_lesion",
+    "COLOURS", "Lesion", "border_irregularity", "colours_of", "fold_asymmetry", "largest_extent", "measure_colours",
+    "measure_outline", "surrounding_skin", "survey_lesion",
 ]
 
 WORKING_SIDE_PX = 256

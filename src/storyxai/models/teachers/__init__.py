@@ -17,8 +17,7 @@ from storyxai.models.teachers.packages import HuggingFaceWriter, huggingface_wri
 
 __all__ = [
     "KINDS", "CallableTeacher", "HuggingFaceWriter", "InputForm", "MirroredTeacher", "NamedTeacher", "OwnTeacher",
-    "ReportWriter", "Teacher",
-    "TeacherAnswers", "TeacherAverage", "columns_by_name", "form_of", "huggingface_writer", "join_by_name", "network_hash",
-    "onnx_teacher", "open_teacher", "retokenize", "timm_teacher", "torch_program_teacher", "torchvision_teacher",
-    "xrv_anatomy", "xrv_classifier",
+    "ReportWriter", "Teacher", "TeacherAnswers", "TeacherAverage", "columns_by_name", "form_of", "huggingface_writer",
+    "join_by_name", "network_hash", "onnx_teacher", "open_teacher", "retokenize", "timm_teacher", "torch_program_teacher",
+    "torchvision_teacher", "xrv_anatomy", "xrv_classifier",
 ]
