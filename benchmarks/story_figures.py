@@ -35,12 +35,12 @@ from storyxai.evidence.gather import GatherSettings, gather
 from storyxai.evidence.record import as_record
 from storyxai.explain.contract import ExplainedModel
 from storyxai.files import write_whole
+from storyxai.html_tree import Element, parse_html
 from storyxai.imaging.read import find_images, read_image
 from storyxai.pages.story import render_html
 from storyxai.phantoms.generate import generate_phantom
 from storyxai.programs.models import SHIPPED_MODEL, open_model
 from storyxai.proof.checking import Proof, Reader, check_page, contradictions
-from storyxai.proof.dom import Element, parse_html
 from storyxai.provenance import canonical_json
 from storyxai.story.audiences.own import own_words
 from storyxai.story.audiences.registry import BUILT_IN, find_audience, known_audiences
