@@ -249,6 +249,15 @@ def test_a_place_that_cannot_be_written_is_named(call: Call, film: Path, tmp_pat
     assert in_the_way.read_text() == "not a folder"
 
 
+def test_a_name_that_is_too_long_is_one_sentence(call: Call, film: Path, tmp_path: Path) -> None:
+    """Python's own error went through to a traceback, whichever option bore the name."""
+    long = tmp_path / ("n" * 300)
+    out = ("--out", tmp_path / "out")
+    for words in (("--out", long), (*out, "--model", long), (*out, "--concepts", long)):
+        _assert_refused(call("tell", film, *words), "nnn", "long")
+    assert list(tmp_path.glob("n*")) == []
+
+
 @pytest.mark.parametrize("full_at", ["write_bytes", "mkdtemp"])
 def test_a_full_disk_is_told_by_the_name_that_was_typed(
     full_at: str, call: Call, film: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ import pytest
 
 import storyxai as sx
 from evidence_example import example_evidence, normal_evidence
-from storyxai.errors import CitationError, InputError
+from storyxai.errors import CitationError, InputError, WeightsError
 from storyxai.pages.story import render_html
 from storyxai.story.citations import story_of_page
 from storyxai.story.tell import tell
@@ -99,3 +99,45 @@ def test_a_console_shows_one_line_of_images_maps_and_evidence() -> None:
     for thing in (evidence, evidence.image, evidence.heatmaps[0]):
         assert len(repr(thing)) < 400 and "array(" not in repr(thing) and "\n" not in repr(thing)
     assert f"maps shown: {sum(one.shown for one in evidence.heatmaps)} of {len(evidence.heatmaps)}" in repr(evidence)
+
+
+def test_paths_may_be_texts(tmp_path: Path) -> None:
+    """As notebooks write them: verify("study") ended in a TypeError."""
+    study = str(tmp_path / "study")
+    sx.save_evidence(example_evidence(), study)
+    evidence = sx.load_evidence(study)
+    sx.render(sx.tell(evidence, "auditor"), f"{study}/auditor.html")
+    assert sx.verify(study).problems == ()
+    with pytest.raises(WeightsError, match="has no card"):
+        sx.load_student(study)
+
+
+@pytest.mark.parametrize(("given", "what"), [
+    ({"samples": "100"}, "samples"), ({"samples": 1.5}, "samples"), ({"samples": True}, "samples"), ({"seed": -1}, "seed"),
+    ({"seed": "a"}, "seed"), ({"modality": "chest_radiograph"}, "modality"), ({"indication": None}, "indication"),
+    ({"seconds": "1"}, "seconds"),
+])  # fmt: skip
+def test_settings_of_another_kind_are_refused_at_once(given: dict[str, object], what: str) -> None:
+    with pytest.raises(InputError, match=f"{what}: is "):
+        sx.GatherSettings(**given)  # type: ignore[arg-type]
+
+
+def test_what_is_no_method_or_no_settings_is_refused() -> None:
+    image = sx.read(np.tile(np.linspace(0, 1, 128, dtype=np.float32), (128, 1)))
+    model = sx.FunctionModel(lambda images: images.mean((2, 3)) - 1.0, ["finding"])
+    for methods in (None, 3, [3], [dict]):
+        with pytest.raises(InputError, match=r"methods: holds .* no method"):
+            sx.gather(model, image, methods=methods)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="settings: is a dict"):
+        sx.gather(model, image, settings={"samples": 100})  # type: ignore[arg-type]
+    for audience, language in ((None, "en"), ("auditor", None)):
+        with pytest.raises(InputError, match="is a NoneType — give its name"):
+            sx.tell(example_evidence(), audience, language)  # type: ignore[arg-type]
+
+
+def test_arrays_of_other_byte_orders_and_tensors_that_ask_for_gradients_are_read() -> None:
+    words = np.arange(128 * 128, dtype=np.uint16).reshape(128, 128)
+    assert np.array_equal(sx.read(words.astype(">u2")).pixels, sx.read(words).pixels)
+    torch = pytest.importorskip("torch")
+    tensor = torch.linspace(0, 1, 128).repeat(128, 1).requires_grad_(True)
+    assert np.array_equal(sx.read(tensor).pixels, tensor.detach().numpy())

@@ -302,3 +302,41 @@ def test_files_that_people_try_are_called_by_their_names(tmp_path: Path, start: 
     (tmp_path / "film.jpg").write_bytes(start + b"\0" * 200)
     with pytest.raises(ReadError, match=called):
         read_image(tmp_path / "film.jpg")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def deep_png(values: np.ndarray, kind: int) -> bytes:
+    """A PNG of 16 bits a channel, which Pillow does not write. Shapes: [H, W, C]; `kind` is PNG's colour type."""
+    rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colours_of_16_bits_are_noted_and_those_of_12_refused(tmp_path: Path, kind: int, channels: int) -> None:
+    """Of 12 bits in words of 16 Pillow keeps sixteen greys near black: they were read as the picture without a word."""
+    path, grey = tmp_path / "film.png", np.repeat(stepped()[..., None].astype(np.uint16), channels, axis=2)
+    full = grey * 257
+    clear = channels in (2, 4)
+    full[..., -1] = 65535 if clear else full[..., -1]
+    path.write_bytes(deep_png(full, kind))
+    image = read_image(path)
+    assert np.array_equal(image.pixels, (stepped() / 255).astype(np.float32))
+    assert image.notes == ("16-bit colours: the upper 8 bits of each were read",)
+    dark = grey * 16
+    dark[..., -1] = 65535 if clear else dark[..., -1]
+    path.write_bytes(deep_png(dark, kind))
+    with pytest.raises(ReadError, match="16-bit colours of which the upper half"):
+        read_image(path)
+
+
+def test_a_damaged_head_is_called_damage(tmp_path: Path) -> None:
+    """A PNG whose head is damaged was called "of no known image format"."""
+    path = tmp_path / "film.png"
+    Picture.fromarray(stepped()).save(path)
+    path.write_bytes(path.read_bytes()[:16] + b"\0\0\xff\xff" + path.read_bytes()[20:])
+    with pytest.raises(ReadError, match="is damaged in its first bytes — export or copy the file again"):
+        read_image(path)

@@ -229,6 +229,38 @@ def test_graphs_and_settings_that_cannot_be(graphs: Any, tmp_path: Path) -> None
     assert OnnxModel(path, FINDINGS).model_id == OnnxModel(path, FINDINGS).model_id
 
 
+def test_a_graph_of_a_fixed_batch_is_asked_in_batches_of_it(graphs: Any, tmp_path: Path) -> None:
+    """The last batch is filled up: a graph exported for four images could not be told at all."""
+    onnx = pytest.importorskip("onnx")
+    _, path = graphs["plain"]
+    graph = onnx.load(path)
+    for end in (graph.graph.input[0], graph.graph.output[0]):
+        end.type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(graph, tmp_path / "four.onnx")
+    images = np.random.default_rng(5).random((6, *IMAGE.shape), dtype=np.float32)
+    fixed, free = (OnnxModel(one, FINDINGS).logits(images) for one in (tmp_path / "four.onnx", path))
+    np.testing.assert_allclose(fixed, free, atol=1e-6)
+
+
+def test_a_graph_that_cannot_be_opened_says_why(graphs: Any, tmp_path: Path) -> None:
+    """The mend was always to copy the model again, also where it was a folder, or its weights were left behind."""
+    onnx = pytest.importorskip("onnx")
+    _, path = graphs["plain"]
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "empty.onnx").touch()
+    onnx.save_model(onnx.load(path), tmp_path / "apart.onnx", save_as_external_data=True, location="w", size_threshold=0)
+    (tmp_path / "w").unlink()
+    newer = onnx.load(path)
+    newer.ir_version = 99
+    onnx.save(newer, tmp_path / "newer.onnx")
+    for name, said in (
+        ("gone", "no such file — check"), ("folder", "is a folder — name the ONNX file"), ("empty", "is empty — copy"),
+        ("apart", "keeps its weights in another file, which is not there"), ("newer", "that this onnxruntime does not know"),
+    ):
+        with pytest.raises(WeightsError, match=rf"{name}\.onnx: .*{said}"):
+            OnnxModel(tmp_path / f"{name}.onnx", FINDINGS)
+
+
 def test_a_function_serves_methods_that_ask_for_logits_alone() -> None:
     model = FunctionModel(lambda x: x[:, 0].reshape(len(x), 2, -1).mean(axis=2), ("up", "down"))
     check_model(model, IMAGE)

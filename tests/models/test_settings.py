@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -118,3 +119,14 @@ def test_a_function_may_change_what_it_is_given() -> None:
     assert np.array_equal(images, IMAGE[None])
     with pytest.raises(InputError, match="no function"):
         FunctionModel("net.pt", FINDINGS)  # type: ignore[arg-type]
+
+
+def test_threads_take_turns_at_one_network() -> None:
+    """Hooks of one thread saw the passes of another: "layer ran 3 times in one pass"."""
+    model = TorchModel(Net(), "conv", FINDINGS)
+    wanted = model.look(IMAGE)
+    with ThreadPoolExecutor(4) as pool:
+        looks = list(pool.map(lambda _: model.look(IMAGE), range(40)))
+    assert wanted is not None
+    assert all(look is not None and np.array_equal(look.features, wanted.features) for look in looks)
+    assert model.module.training

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import sys
 
 import typer
@@ -36,6 +37,11 @@ def main() -> None:
         fail("stopped", 1)
     except KeyboardInterrupt:
         fail("stopped; nothing half-written was left", 1)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        longest = max(str(error.filename).split("/"), key=len)
+        fail(f"{longest[:40]}…: is longer than a name may be — name a shorter path", 2)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # click's usage errors, whatever package carries click
         if usage is None:

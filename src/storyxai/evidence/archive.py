@@ -46,12 +46,13 @@ class _Stored:
     levels: int = 1
 
 
-def write_archive(evidence: Evidence, folder: Path) -> Path:
+def write_archive(evidence: Evidence, folder: str | Path) -> Path:
     """The folder that now holds evidence.json and arrays.npz; other files in it are kept.
 
     Written beside it first and then moved in, so that a failure leaves what was there before. Raises: OutputError when
     the place cannot be written, EvidenceError when the evidence contradicts itself.
     """
+    folder = Path(folder)
     replace_files(folder, archive_files(evidence))
     return folder
 
@@ -74,8 +75,9 @@ def as_archived(evidence: Evidence) -> Evidence:
     return from_record(as_record(evidence), arrays_of(evidence))
 
 
-def read_archive(folder: Path) -> Evidence:
+def read_archive(folder: str | Path) -> Evidence:
     """The evidence in `folder`, every hash checked. Raises: ArchiveError naming the file and how to mend it."""
+    folder = Path(folder)
     record = read_record(folder)
     listed, path = record.get("arrays"), folder / ARRAYS_NAME
     if not isinstance(listed, dict) or not isinstance(listed.get("items"), dict):

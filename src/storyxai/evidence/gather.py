@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import NoneType
+from typing import Final
 
 import numpy as np
 
@@ -50,6 +52,15 @@ SAID = 0.5
 MOST_PIXELS_FOR_ALL_MAPS = 2_000_000
 
 
+_KINDS: Final[tuple[tuple[str, tuple[type, ...], str], ...]] = (
+    ("samples", (int, NoneType), "a whole number, or None"), ("seed", (int,), "a whole number from 0 on"),
+    ("modality", (Modality, NoneType), "a Modality, as modality_named(key) gives it"), ("study_id", (str,), "a name as text"),
+    ("indication", (str,), "the question as text"), ("seconds", (int, float, NoneType), "a number of seconds, or None"),
+    ("memory_mb", (int, float, NoneType), "a number of megabytes, or None"),
+)  # fmt: skip
+"""What settings are of, for those that people get wrong."""
+
+
 @dataclass(frozen=True)
 class GatherSettings:
     """How evidence is gathered.
@@ -79,6 +90,15 @@ class GatherSettings:
     progress: Progress | None = None
     companions: Mapping[str, ExplainedModel] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raises: InputError for a value of another kind, which would be met only after the model was asked."""
+        for name, kinds, called in _KINDS:
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise InputError(name, f"is {value!r}", mend=f"give {called}")
+        if self.seed < 0:
+            raise InputError("seed", f"is {self.seed}", mend="give a whole number from 0 on")
+
     @property
     def most_passes(self) -> int:
         """The passes of the model that the search for the smallest change may take."""
@@ -95,7 +115,7 @@ def gather(
     Raises: GateRefusal when the image is not one that the model may speak about; UnknownNameError for a method;
     UnsupportedMethodError when the model can serve none of the methods.
     """
-    settings = settings or GatherSettings()
+    settings = _settings(settings)
     _refuse_others(model, image)
     modality, asked = settings.modality or modality_for(model), _methods(methods)
     once = OneLook(model, view_of(model, image)[0], heard=_listener(settings))
@@ -153,7 +173,7 @@ def explain_finding(
 
     Raises: as `gather`.
     """
-    settings = settings or GatherSettings()
+    settings = _settings(settings)
     _refuse_others(model, image)
     modality, asked = settings.modality or modality_for(model), _methods([*methods, method])
     once = OneLook(model, view_of(model, image)[0])
@@ -199,10 +219,25 @@ def _refuse_others(model: object, image: object) -> None:
         raise InputError("image", f"is a {type(image).__name__}", mend="give what read(...) makes of a file or an array")
 
 
-def _methods(methods: Sequence[str | Method]) -> tuple[Method, ...]:
+def _settings(given: object) -> GatherSettings:
+    """The settings that were given. Raises: InputError for what is none."""
+    if given is None:
+        return GatherSettings()
+    if not isinstance(given, GatherSettings):
+        raise InputError("settings", f"is a {type(given).__name__}", mend="give GatherSettings(samples=..., seed=...)")
+    return given
+
+
+def _methods(methods: object) -> tuple[Method, ...]:
+    """The methods that were named or given, each once; one name alone will do."""
     found: dict[str, Method] = {}
+    if isinstance(methods, str) or not isinstance(methods, Iterable):
+        methods = [methods]
     for method in methods:
         one = method_named(method) if isinstance(method, str) else method
+        if isinstance(one, type) or not isinstance(one, Method):
+            why = f"holds {one!r}, no method"
+            raise InputError("methods", why, mend=f"name one or more, such as {', '.join(METHODS)}")
         found.setdefault(one.key, one)
     if not found:
         raise InputError("methods", "is empty", mend=f"name one or more, such as {', '.join(METHODS)}")

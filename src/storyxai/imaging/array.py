@@ -24,7 +24,10 @@ def image_of_array(given: ArrayLike) -> Image:
     by 255, unsigned 16 bits scaled by their robust range, as those of files are.
     Raises: ReadError for another shape, another type or floats outside [0, 1].
     """
+    # A tensor that asks for gradients is one of numbers all the same.
+    given = given.detach() if hasattr(given, "detach") else given
     values = np.ascontiguousarray(given)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] != 3):
         raise ReadError(SOURCE, f"has shape {values.shape}", mend="give one image [H, W], or [H, W, 3] in colour")
     check_size(SOURCE, *values.shape[:2], planes=1 if values.ndim == 2 else 3)

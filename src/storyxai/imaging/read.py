@@ -63,6 +63,8 @@ _TINTED_AT = 0.03
 _TINTED_SHARE = 0.5
 _COLOURED_AT = 0.12
 _COLOURED_SHARE = 0.005
+# Values of 12 bits in words of 16 leave the upper eight bits with sixteen greys near black.
+_LEAST_DEEP = 0.25
 
 
 def read_image(
@@ -173,6 +175,8 @@ def _read_picture(data: bytes, source: str, *, colour: bool) -> Image:
     try:
         picture = PillowImage.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
     except UnidentifiedImageError as unknown:
+        if data.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+            raise ReadError(source, "is damaged in its first bytes", mend="export or copy the file again") from unknown
         why = f"is not an image this program reads ({_looks_like(data)})"
         raise ReadError(source, why, mend="give DICOM, PNG, JPEG or TIFF") from unknown
     except PillowImage.DecompressionBombError as bomb:
@@ -184,7 +188,8 @@ def _read_picture(data: bytes, source: str, *, colour: bool) -> Image:
         raise ReadError(source, "is a JPEG of far too many scans", mend="save it again as a plain JPEG or PNG")
     if _has_second_frame(picture):
         raise ReadError(source, "holds several pictures", mend="export the one image alone")
-    notes = []
+    deep = _is_deep_colour(picture, data)
+    notes = [note("note_deep_colours")] if deep else []
     # Asked before loading: Pillow turns a TIFF itself on loading, and then forgets the tag.
     orientation = picture.getexif().get(0x0112, 1)
     _refuse_misread_tiff(picture, source)
@@ -198,7 +203,15 @@ def _read_picture(data: bytes, source: str, *, colour: bool) -> Image:
     white_is_zero = _white_is_zero(picture)
     ImageOps.exif_transpose(picture, in_place=True)
     pixels, said = _values(picture, white_is_zero=white_is_zero, colour=colour)
+    if deep and pixels.max() < _LEAST_DEEP:
+        why = "stores 16-bit colours of which the upper half, which alone is read, holds next to nothing"
+        raise ReadError(source, why, mend="save it as a grey picture of 16 bits, or scale it to 8")
     return Image(pixels=pixels, sha256=sha256_bytes(data), source=source, notes=(*notes, *said))
+
+
+def _is_deep_colour(picture: PillowImage.Image, data: bytes) -> bool:
+    """Whether a PNG stores 16 bits a channel in several channels: Pillow reads the upper eight of each."""
+    return picture.format == "PNG" and data[24] == 16 and data[25] in (2, 4, 6)
 
 
 def _has_second_frame(picture: PillowImage.Image) -> bool:

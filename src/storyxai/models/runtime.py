@@ -74,9 +74,27 @@ def open_graph(graph: Path | bytes, *, threads: int | None = None) -> Any:
     try:
         return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own types, which it does not export
-        why = "is not a graph that onnxruntime can open"
         what = "graph" if isinstance(graph, bytes) else str(graph)
-        raise WeightsError(what, why, mend="copy the model again") from error
+        why, mend = _why_closed(graph, error)
+        raise WeightsError(what, why, mend=mend) from error
+
+
+def _why_closed(graph: Path | bytes, error: Exception) -> tuple[str, str]:
+    """Why onnxruntime did not open a graph, and what to do about it."""
+    again = "copy the model again"
+    if isinstance(graph, Path) and graph.is_dir():
+        return "is a folder", "name the ONNX file in it"
+    if isinstance(graph, Path) and not graph.exists():
+        return "no such file", "check the spelling of the path"
+    if isinstance(graph, Path) and graph.stat().st_size == 0:
+        return "is empty", again
+    said = " ".join(str(error).split())
+    if "external data" in said.lower() or "model_path must not be empty" in said:
+        return "keeps its weights in another file, which is not there", "copy that file beside it"
+    if "pset" in said or "IR version" in said or "is not a registered function/op" in said:
+        why = "asks for operators or a version that this onnxruntime does not know"
+        return why, "export it with an older opset, and without operators of its own"
+    return "is not a graph that onnxruntime can open", again
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,10 +265,10 @@ def shipped_students() -> dict[str, Path]:
     return {DEFAULT_MODALITY: SHIPPED, **{key: path for key, path in sorted(beside.items()) if (path / CARD_NAME).is_file()}}
 
 
-def load_student(folder: Path | None = None) -> Student:
+def load_student(folder: str | Path | None = None) -> Student:
     """The student in `folder`, or the one that comes with the package, its files' hashes checked.
 
     Raises: WeightsError when a file is missing or altered.
     """
-    chosen = SHIPPED if folder is None else folder
+    chosen = SHIPPED if folder is None else Path(folder)
     return Student(chosen, read_card(chosen))

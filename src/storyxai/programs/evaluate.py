@@ -89,12 +89,14 @@ class Evaluated:
         return glance_html(json.loads(self.scorecard.read_bytes()))
 
 
-def evaluate(table: Path, out: Path, options: EvaluateOptions | None = None, *, progress: Progress | None = None) -> Evaluated:
+def evaluate(
+    table: str | Path, out: str | Path, options: EvaluateOptions | None = None, *, progress: Progress | None = None
+) -> Evaluated:
     """The scorecard of a student on a study table, written to `out` as scorecard.json and scorecard.html.
 
     Other students, `beside` it, are judged on the same images, with paired differences.
     """
-    options = options or EvaluateOptions()
+    table, out, options = Path(table), Path(out), options or EvaluateOptions()
     options.check()
     plan = _plan_of(options)
     if options.of_file and plan is not None:
@@ -117,12 +119,14 @@ def evaluate(table: Path, out: Path, options: EvaluateOptions | None = None, *, 
 
 
 def evaluate_explanations(
-    model: ExplainedModel, table: Path, out: Path, plan: ExplanationPlan | None = None, *, progress: Progress | None = None
+    model: ExplainedModel, table: str | Path, out: str | Path, plan: ExplanationPlan | None = None, *,
+    progress: Progress | None = None,
 ) -> Evaluated:
     """What the maps of any model are worth on a study table, written to `out` as explanations.json and explanations.html.
 
     Raises: InputError where no image can be explained; UnsupportedMethodError when the model can serve none of the methods.
     """
+    table, out = Path(table), Path(out)
     require_writable(out)
     with name_full_disk(out):
         record = judge_explanations(model, table, plan or ExplanationPlan(), progress=progress)

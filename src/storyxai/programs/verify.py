@@ -60,7 +60,7 @@ class Held:
     evidence: Evidence | None
 
 
-def verify(folder: Path, *, seal_key: Path | None = None) -> Verified:
+def verify(folder: str | Path, *, seal_key: Path | None = None) -> Verified:
     """What a fresh look at the files of one study finds.
 
     Each page is read back into facts from what stands on it, and these are held against the evidence and the other pages;
@@ -68,7 +68,7 @@ def verify(folder: Path, *, seal_key: Path | None = None) -> Verified:
     Evidence that was altered and told anew agrees with itself: only a seal made with the key in `seal_key` shows that.
     Raises: ArchiveError when there is no evidence in `folder`; InputError for a key that cannot be used.
     """
-    return verify_held(folder, seal_key=seal_key).verified
+    return verify_held(Path(folder), seal_key=seal_key).verified
 
 
 def verify_held(folder: Path, *, seal_key: Path | None = None) -> Held:

@@ -30,6 +30,9 @@ def tell(evidence: Evidence, audience: str | Audience, language: str = "en") -> 
     """
     if not isinstance(evidence, Evidence):
         raise InputError("evidence", f"is a {type(evidence).__name__}", mend="give what gather(model, image) returns")
+    for what, given in (("audience", audience), ("language", language)):
+        if not isinstance(given, str | Audience):
+            raise InputError(what, f"is a {type(given).__name__}", mend="give its name")
     reader = audience if isinstance(audience, Audience) else find_audience(audience)
     record = as_record(evidence)
     words = load_words(language, record)

@@ -126,15 +126,16 @@ class OnnxModel:
         return None
 
     def _run(self, names: list[str], images: Array) -> list[Any]:
-        """The outputs called `names`. A graph exported for one image a batch is asked image by image."""
+        """The outputs called `names`. A graph exported for a fixed batch is asked in batches of it, the last one filled up."""
         session, stated, feed = self._opened, self._input, self._prepared(images)
-        several = stated.shape[0] == 1 and len(feed) != 1
+        batch = stated.shape[0] if isinstance(stated.shape[0], int) and stated.shape[0] > 0 else len(feed)
+        filled = np.concatenate([feed, *[feed[-1:]] * (-len(feed) % batch)])
         try:
-            parts = [session.run(names, {stated.name: one}) for one in (np.split(feed, len(feed)) if several else [feed])]
+            parts = [session.run(names, {stated.name: one}) for one in np.split(filled, len(filled) // batch)]
         except Exception as error:  # onnxruntime raises its own types, which it does not export
             reason = str(error).splitlines()[0]
             raise InputError(str(self.path), f"cannot run on {feed.shape} ({reason})", mend="give it its own size") from error
-        return [np.concatenate(said) for said in zip(*parts, strict=True)] if several else list(parts[0])
+        return [np.concatenate(said)[: len(feed)] for said in zip(*parts, strict=True)]
 
     def _prepared(self, images: Array) -> Array:
         if images.ndim != 4 or images.shape[1] != self.channels or len(images) == 0:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -231,9 +232,18 @@ class TorchModel:
         return images
 
 
+_ONE_AT_A_TIME = RLock()
+"""Hooks, modes and torch's random state are shared by all threads of a process."""
+
+
 @contextmanager
 def _undisturbed(module: nn.Module) -> Iterator[None]:
     """Evaluate with gradients, whatever the caller's mode; every module's own state and the random state come back."""
+    with _ONE_AT_A_TIME:
+        yield from _kept(module)
+
+
+def _kept(module: nn.Module) -> Iterator[None]:
     import torch
 
     states = [(part, part.training) for part in module.modules()]
