@@ -654,3 +654,13 @@ def test_real_dicom_is_told_upright_and_what_is_no_chest_is_not(
         assert refused.status in (2, 3), path.name
         assert path.name in refused.sentence
     assert not list((tmp_path / "odd").rglob("*"))
+
+
+@pytest.mark.parametrize("typed", ["A,B", " A , B ,", "A,,B", '"A","B"', "'A,B'", "“A”, “B”", "'A', \"B\""])
+def test_lists_are_read_without_the_marks_that_shells_hand_on(typed: str) -> None:
+    """Where a shell leaves quotation marks, findings were told by names that hold them."""
+    assert options.listed(typed) == ("A", "B")
+
+
+def test_marks_within_a_name_stay() -> None:
+    assert options.listed("Crohn's,it's") == ("Crohn's", "it's")

@@ -73,8 +73,15 @@ def opened_log(path: Path | None, key: Path | None) -> logbook.Logbook | None:
 
 
 def listed(text: str) -> tuple[str, ...]:
-    """The parts of a text between commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    """The parts of a text between commas, without quotation marks around it or them: some shells hand these on."""
+    parts = (_unquoted(part.strip()) for part in _unquoted(text.strip()).split(","))
+    return tuple(part for part in parts if part)
+
+
+def _unquoted(text: str) -> str:
+    inner = text[1:-1]
+    around = len(text) > 1 and text[0] + text[-1] in {"\"\"", "''", "“”", "‘’", "„“"} and text[0] not in inner
+    return inner.strip() if around else text
 
 
 def method_key(name: str) -> str:
