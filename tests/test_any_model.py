@@ -185,6 +185,9 @@ def test_the_page_of_the_library_is_the_page_of_the_command(
     (("--findings", "Effusion"), "a student names its own"),
     (("--model", "gone.onnx", "--findings", "Effusion"), "gone.onnx: is not there"),
     (("--model", "film.dcm"), "film.dcm: is no model"),
+    (("--model", "film.dcm", "--findings", "Effusion"), "film.dcm: is no model"),
+    (("--model", "gone", "--findings", "Effusion"), "gone: is not there"),
+    (("--model", "net.pt", "--findings", "Effusion"), "net.pt: holds weights, and no graph that says how to use them"),
     (("--method", "grad_cm"), "'grad_cam'"),
     (("--model", "net.onnx", "--findings", "Effusion"), "findings"),
     (("--model", "net.onnx", "--findings", "Effusion,Effusion"), "twice"),
@@ -193,7 +196,8 @@ def test_a_choice_of_model_that_cannot_be_is_one_sentence(
     words: tuple[str, ...], said: str, graph: Path, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    places = {"net.onnx": str(graph), "film.dcm": str(film)}
+    (tmp_path / "net.pt").write_bytes(b"PK")
+    places = {"net.onnx": str(graph), "film.dcm": str(film), "net.pt": str(tmp_path / "net.pt")}
     given = [places.get(word, word) for word in words]
     assert _run(monkeypatch, "tell", film, "--out", tmp_path / "out", *given) == 2
     sentence = capsys.readouterr().err

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import ExplainedModel
@@ -66,6 +66,19 @@ def read_prevalence(text: str) -> dict[str, float]:
         raise InputError("prevalence", f"'{text}' is not understood", mend="write it as Mass=0.2,Fibrosis=0.1") from error
 
 
+_WEIGHTS = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".h5", ".keras", ".pkl", ".joblib"})
+
+
+def _refuse_file(path: Path) -> Never:
+    """What a file is that is given as a model and is no ONNX graph. Raises: InputError."""
+    if not path.exists():
+        raise InputError(str(path), "is not there", mend="look at the path")
+    if path.suffix.lower() in _WEIGHTS:
+        why, mend = "holds weights, and no graph that says how to use them", "export the network to ONNX (torch.onnx.export)"
+        raise InputError(str(path), why, mend=f"{mend}, or wrap it in Python: storyxai.TorchModel(net, findings=[...])")
+    raise InputError(str(path), "is no model", mend="give a student's folder, or a file that ends in .onnx")
+
+
 def open_model(choice: ModelChoice) -> ExplainedModel:
     """The model that was chosen.
 
@@ -79,10 +92,10 @@ def open_model(choice: ModelChoice) -> ExplainedModel:
     if path is not None and not path.exists():
         path = shipped_students().get(str(path), path)
     if path is None or path.suffix.lower() != ".onnx":
+        if path is not None and not path.is_dir():
+            _refuse_file(path)
         if findings:
             raise InputError("findings", "are named, but a student names its own", mend="leave --findings out")
-        if path is not None and path.is_file():
-            raise InputError(str(path), "is no model", mend="give a student's folder, or a file that ends in .onnx")
         student = replace(load_student(path), threads=choice.threads)
         return replace(student, card=at_prevalence(student.card, choice.prevalence)) if choice.prevalence else student
     if choice.prevalence:
