@@ -48,6 +48,8 @@ def test_an_outline_is_shown_where_its_finding_is_and_withheld_in_words_elsewher
     pages = {one: render_html(tell(evidence, one, language), evidence) for one in AUDIENCES}
     assert [check_page(page, evidence).problems for page in pages.values()] == [()] * len(AUDIENCES)
     words = {"en": "An outline was drawn and is not shown", "de": "Ein Umriss wurde gezeichnet und wird nicht gezeigt"}
+    caption = {"en": "Outlines that the model drew", "de": "Vom Modell gezeichnete Umrisse"}
+    assert (caption[language].encode() in pages["clinician"]) is (lit != "lower")
     assert (words[language].encode() in pages["clinician"]) is (lit == "lower")
 
 

@@ -134,6 +134,17 @@ def test_four_stories_are_told_that_name_no_other_organ(student: Student, folder
         assert not CHEST.search(said), (audience, CHEST.search(said))
 
 
+def test_a_german_page_says_no_english(student: Student, folder: Path, tmp_path: Path) -> None:
+    picture = folder / "malignant" / "malignant (1).png"
+    options = TellOptions(model=ModelChoice(student.folder), samples=100, language="de")
+    (told,) = tell([picture], tmp_path, options)
+    assert isinstance(told, Told) and not verify(told.folder).problems
+    page = (told.folder / "patient.html").read_text(encoding="utf-8").partition("<details")[0]
+    said = re.sub(r"<style.*?</style>|<script.*?</script>|<[^>]*>", " ", page, flags=re.DOTALL)
+    assert "Ultraschallbild Ihrer Brust" in said and "Notruf" not in said
+    assert not re.search(r"\b(the|a lump|looks|mass)\b", said), said
+
+
 def test_the_gate_refuses_what_is_no_ultrasound_picture(student: Student, folder: Path, tmp_path: Path) -> None:
     write_phantoms(tmp_path, count=1, seed=2, size=128)
     (film,) = (tmp_path / "images").glob("*.png")

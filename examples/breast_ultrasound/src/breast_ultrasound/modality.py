@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from breast_ultrasound.words import WORDS
 from storyxai.modalities.any_image import GateLimits, gate_within
 from storyxai.modalities.contract import Acquisition, FindingTerm, Gate, GateRule, Modality, Structure, WhatIf
 from storyxai.types import Array, Image, Mask
@@ -80,10 +81,7 @@ BREAST_ULTRASOUND = Modality(
     what_ifs=(WhatIf("mass", "mass"),),
     gate=Gate((*_ANY.rules[:-1], LAYERS, FADES, _ANY.rules[-1]), _measure),
     acquisition=Acquisition(bright_is_dense=False, modalities=("US",), sop_classes=SOP_CLASSES, body_parts=("BREAST",)),
-    words={"en": {
-        "image": "breast ultrasound picture", "lay_image": "ultrasound picture",
-        "patient.looked": "A computer looked for [findings|len] signs on one ultrasound picture of your breast.",
-    }},
+    words=WORDS,
     limits=("One ultrasound picture at a time: no sweep, no elastography, no Doppler, no earlier examination is read.",),
     cannot_see=("what lies outside the picture", "lymph nodes of the armpit", "calcium without a mass", "change over time"),
 )

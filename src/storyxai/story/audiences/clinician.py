@@ -209,7 +209,7 @@ def _measured(t: Teller) -> list[list[Sentence]]:
 
 
 def _first_figures(t: Teller) -> tuple[str, ...]:
-    return ("image", "outlines") if t.facts.masks else ("image",)
+    return ("image", "outlines") if any(one.area_share > 0 for one in t.facts.masks.values()) else ("image",)
 
 
 def _finding(t: Teller, name: str) -> list[Section]:
