@@ -31,7 +31,7 @@ from storyxai.story.tell import AUDIENCES
 
 HERE = Path(__file__).resolve().parents[1]
 SIZE, COUNT = 96, 36
-CHEST = re.compile(r"lung|heart|chest|x-ray|radiograph|\bfilms?\b", re.IGNORECASE)
+CHEST = re.compile(r"\blungs?\b|\bLunge|heart|chest|x-ray|radiograph|\bfilms?\b", re.IGNORECASE)  # "Beurteilung" is no lung
 
 
 @pytest.fixture(scope="module")
