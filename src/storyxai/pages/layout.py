@@ -87,6 +87,11 @@ def labels_of(language: str, record: Mapping[str, object] | None = None) -> Labe
 class _Environment(ImmutableSandboxedEnvironment):
     """The sandbox, which looks at what a template may read once for each kind of value, not at each of 30,000 readings."""
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        value = getattr(obj, attribute, None)
+        # Only functions need the sandbox's second look, and what is not there its error.
+        return value if type(value) in _PLAIN and _safe.get((type(obj), attribute)) else super().getattr(obj, attribute)
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         key = (type(obj), attr)
         if key not in _safe:
@@ -94,6 +99,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return _safe[key]
 
 
+_PLAIN = frozenset({str, int, float, bool, tuple, Markup})
 _safe: dict[tuple[type, str], bool] = {}
 
 

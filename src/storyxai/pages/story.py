@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
+from weakref import WeakKeyDictionary
 
 from markupsafe import Markup
 
@@ -188,6 +189,10 @@ def render_html(story: Story, evidence: Evidence | None = None, *, release: Rele
     return page.replace(SEAL_PLACE.encode(), sha256_bytes(page).encode(), 1)
 
 
+_LAYERS: WeakKeyDictionary[Evidence, dict[tuple[str, float], str]] = WeakKeyDictionary()
+"""The layers of one study stand on several pages; they are forgotten with the study."""
+
+
 @dataclass
 class _Builder:
     """One page being made: numbers the notes as sentences come, and keeps the scale that its maps share."""
@@ -341,7 +346,8 @@ class _Builder:
         limit, signed = self.limits[heatmap.method, heatmap.unit], draw.is_signed(heatmap)
         main = draw.main_outlines(self.evidence.prediction.masks)
         boxes = self._box_over(heatmap)
-        layers = [self._stored(f"{heatmap.finding}/{heatmap.method}", "m", lambda: draw.layer_png(heatmap, limit=limit))]
+        name = f"{heatmap.finding}/{heatmap.method}"
+        layers = [self._stored(name, "m", lambda: draw.layer_png(heatmap, limit=limit), limit)]
         layers += [self._outlines(main, "main")] if main else []
         path = f"heatmaps.{heatmap.finding}.{heatmap.method}"
         low, high = (format_value(end, labels) for end in ((-limit if signed else 0.0), limit))
@@ -378,10 +384,13 @@ class _Builder:
     def _outlines(self, masks: Mapping[str, Mask], name: str) -> str:
         return self._stored(name, "o", lambda: draw.outlines_png(masks))
 
-    def _stored(self, name: str, letter: str, drawn: Callable[[], bytes]) -> str:
-        """The id of the layer called `name`, drawn once for the page."""
+    def _stored(self, name: str, letter: str, drawn: Callable[[], bytes], limit: float = 0.0) -> str:
+        """The id of the layer called `name`, a map up to its `limit`: stored once for the page, drawn once for the study."""
         if name not in self.store:
-            self.store[name] = _Layer(f"{letter}{len(self.store) + 1}", data_uri(drawn()))
+            known = _LAYERS.setdefault(self.evidence, {})
+            if (name, limit) not in known:
+                known[name, limit] = data_uri(drawn())
+            self.store[name] = _Layer(f"{letter}{len(self.store) + 1}", known[name, limit])
         return self.store[name].id
 
     def _gauge(self, finding: str) -> _Gauge:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 __all__ = [
@@ -20,9 +21,12 @@ _KNOWN = {
     "science": 2, "seeing": 2, "something": 2, "sometimes": 2, "every": 2, "everything": 3, "quiet": 2, "fluid": 2,
     "clinician": 3, "x-ray": 2, "x-rays": 2, "usual": 3, "usually": 4, "radiograph": 4, "really": 2, "hospital": 3,
 }
+# Stories say the same few hundred words again and again.
+_WORDS_KEPT = 4096
 _SILENT_ED = re.compile(r"[^aeiouytd]ed$|[aeiouy]w?ed$")
 
 
+@lru_cache(maxsize=_WORDS_KEPT)
 def count_syllables(word: str) -> int:
     """The syllables of an English word by rules, at least 1; a number counts one syllable a digit."""
     folded = word.lower().replace("’", "'")
@@ -63,6 +67,7 @@ def flesch_kincaid_grade(text: str) -> float:
     return 0.39 * words_per_sentence(text) + 11.8 * syllables / len(words) - 15.59
 
 
+@lru_cache(maxsize=_WORDS_KEPT)
 def count_german_syllables(word: str) -> int:
     """The syllables of a German word: its vowels, each of a diphthong or a double vowel together, at least 1."""
     if word[:1].isdigit():
