@@ -226,20 +226,25 @@ def load_words(language: str, record: Mapping[str, object] | None = None) -> Wor
     Raises: UnknownNameError naming the nearest language; InputError naming file and line of a template that cannot be
     told: it names a path that no record has, or the file lacks what ours has.
     """
-    words = _checked_words(load_catalogue(language).source, language)
+    source = load_catalogue(language).source
+    words = _checked_words(source, language)
     if record is None:
         return words
-    return _with_own(words, *words_on_record(record, language, words.file))
+    modality, own = words_on_record(record, language, words.file)
+    return _with_own(source, language, modality, tuple(own.items()))
 
 
 def words_of(modality: Modality, language: str = "en") -> Words:
     """The words of `language` for images of a modality that is at hand. Raises: as `load_words`."""
     words = load_words(language)
-    return _with_own(words, modality.key, words_in(modality.words.get(language, {}), english_words(modality), words.file))
+    own = words_in(modality.words.get(language, {}), english_words(modality), words.file)
+    return _with_own(load_catalogue(language).source, language, modality.key, tuple(own.items()))
 
 
-def _with_own(words: Words, modality: str, own: Mapping[str, str]) -> Words:
+@lru_cache(maxsize=8)
+def _with_own(source: Source, language: str, modality: str, items: tuple[tuple[str, str], ...]) -> Words:
     """The words of a language with those of a modality before them. Raises: InputError for one that cannot be told."""
+    words, own = _checked_words(source, language), dict(items)
     _check_own(words, own, modality)
     return replace(words, own=own, file=with_own_tables(words.file, own))
 
