@@ -5,7 +5,9 @@
 Pictures of other things: photographs that scikit-image, scikit-learn and matplotlib ship, those of FOLDER (ours held what
 imgaug, stardist, mahotas, insightface, ultralytics, face_recognition and gradio 3 ship: people, animals, a street, tissue),
 each whole and as eight crops down to a face's cheek; and thirteen kinds that are drawn here. What `CHOSEN_ON` names chose
-which rules to ask; the others were looked at once, when limits stood. All are shown to the student that comes along. PH2 is
+which rules to ask. The others were looked at once before the limits stood as they are: a tenth of slack, set by PH2, and a
+fallback for fur came after that look, so theirs are not quite figures of the unseen. All are shown to the student that comes
+along. PH2 is
 asked twice: with the limits of the code, which were set with all of it in view, and by five folds, limits a tenth beyond the
 extremes of the other four (of `gate.spot` beyond the second least: a small lesion in a dark rim lies far below).
 """
