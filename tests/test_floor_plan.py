@@ -174,3 +174,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code = f"import sys, storyxai; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """Of two test files of one name pytest collects one, and only where both are run at once does it say so."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
