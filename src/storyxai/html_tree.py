@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from html.parser import HTMLParser
@@ -22,6 +22,13 @@ class Element:
     tag: str
     attributes: dict[str, str] = field(default_factory=dict)
     children: list[Element | str] = field(default_factory=list)
+    _every: Sequence[Element] = ()
+    _span: tuple[int, int] = (0, 0)
+
+    @property
+    def elements(self) -> Sequence[Element]:
+        """All elements in it, itself first, in the order of the page."""
+        return self._every[slice(*self._span)]
 
     @cached_property
     def classes(self) -> frozenset[str]:
@@ -35,16 +42,6 @@ class Element:
     def raw_text(self) -> str:
         """All text in it as it was written."""
         return "".join(self._texts())
-
-    @cached_property
-    def elements(self) -> tuple[Element, ...]:
-        """All elements in it, itself first, in the order of the page: taken once, when the tree is whole."""
-        found, waiting = [], [self]
-        while waiting:
-            one = waiting.pop()
-            found.append(one)
-            waiting.extend(child for child in reversed(one.children) if isinstance(child, Element))
-        return tuple(found)
 
     def all(self, tag: str = "", name: str = "") -> list[Element]:
         """The elements in it of that tag and of that class; "" stands for any."""
@@ -100,4 +97,17 @@ def parse_html(page: bytes) -> Element:
     builder = _Builder()
     builder.feed(page.decode("utf-8", errors="replace"))
     builder.close()
+    _listed(builder.root)
     return builder.root
+
+
+def _listed(root: Element) -> None:
+    """Tell each element of the whole tree where those in it stand in one list: from itself to the end of its last child's."""
+    every, waiting = [], [root]
+    while waiting:
+        one = waiting.pop()
+        every.append(one)
+        waiting.extend([child for child in reversed(one.children) if isinstance(child, Element)])
+    for place in range(len(every) - 1, -1, -1):
+        last = next((child for child in reversed(every[place].children) if isinstance(child, Element)), None)
+        every[place]._every, every[place]._span = every, (place, last._span[1] if last else place + 1)

@@ -58,3 +58,11 @@ def test_elements_that_never_end_do_not_swallow_the_page() -> None:
     root = parse_html(b"<body><p>one<br>two<p>three</section></p><img src=x>four")
     assert root.text() == "one twothreefour"
     assert [one.tag for one in root.elements] == ["", "body", "p", "br", "p", "img"]
+
+
+def test_each_element_knows_those_in_it_and_a_deep_page_is_no_burden() -> None:
+    tree = parse_html(b"<body><div><p>a<b>b</b></p><p>c</p></div><i>d</i>")
+    found = {one.tag: [inner.tag for inner in one.elements] for one in reversed(tree.elements)}
+    assert found["div"] == ["div", "p", "b", "p"] and found["i"] == ["i"] and found["body"][-1] == "i"
+    deep = parse_html(b"<body>" + b"<div>" * 20_000 + b"end")
+    assert len(deep.elements) == 20_002 and deep.text() == "end"

@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ _RANDOM_UIDS = "1.2.826.0.1.3680043.10.511.3."
 _MAKER = "storyxai"
 _DATES = ("ContentDate", "SeriesDate", "PresentationCreationDate", "DateOfSecondaryCapture")
 _TIMES = ("ContentTime", "SeriesTime", "PresentationCreationTime", "TimeOfSecondaryCapture")
+_CLOCK = ("InstanceCreationDate", "InstanceCreationTime", "ContributionDateTime")
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _TURNED = "patient orientation"
 _SYNTAX = "1.2.840.10008.1.2.1"
@@ -162,14 +163,13 @@ class _Desk:
         """The object without the clock's and chance's doing, and with what holds for all of ours."""
         settle_chance(dataset, lambda old: self.export.uid("inner", str(dataset.SOPInstanceUID), old))
         date, time = _moment(self.reference)
+        stated = {**dict.fromkeys(_tags(*_DATES), date), **dict.fromkeys(_tags(*_TIMES), time)}
+        stated |= dict.fromkeys(_tags("AcquisitionDateTime"), date + time)
         for part in _parts(dataset):
-            for names, value in ((_DATES, date), (_TIMES, time), (("AcquisitionDateTime",), date + time)):
-                for name in names:
-                    if name in part:
-                        setattr(part, name, value)
-            for name in ("InstanceCreationDate", "InstanceCreationTime", "ContributionDateTime"):
-                if name in part:
-                    delattr(part, name)
+            for tag in stated.keys() & part.keys():
+                part[tag].value = stated[tag]
+            for tag in _tags(*_CLOCK) & part.keys():
+                del part[tag]
         dataset.SeriesDescription = RESEARCH_USE + ("; no dates known" if date == NO_DATE else "")
         dataset.SpecificCharacterSet = "ISO_IR 192"
         scheme = {"CodingSchemeName": _MAKER, "CodingSchemeResponsibleOrganization": _MAKER}
@@ -390,6 +390,14 @@ def _parts(dataset: Any) -> Iterator[Any]:
         if element.VR == "SQ":
             for item in element.value:
                 yield from _parts(item)
+
+
+@lru_cache(maxsize=8)
+def _tags(*keywords: str) -> frozenset[int]:
+    """The tags of elements."""
+    from pydicom.datadict import tag_for_keyword
+
+    return frozenset(tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None)
 
 
 def _moment(reference: Any) -> tuple[str, str]:
