@@ -177,19 +177,27 @@ def answered(known: Known, name: str, way: str, parts: tuple[NDArray[np.int64], 
     return np.asarray((known.columns[asked] @ theta[:-1] + theta[-1]).numpy())
 
 
+def inner_answers(
+    known: Known, name: str, way: str, strength: float, inside: NDArray[np.int64], silent: NDArray[np.int64]
+) -> _Float:
+    """Log-odds of the pictures `inside`, each third of them by a head that learnt from the others."""
+    part_of = deal_folds([known.patients[row] for row in inside], known.labels[name][inside][:, None], folds=INNER, seed=3)
+    part = np.array([part_of[known.patients[row]] for row in inside])
+    said = np.zeros(len(inside))
+    for number in range(INNER):
+        said[part == number] = answered(known, name, way, (inside[part != number], silent, inside[part == number]), strength)
+    return said
+
+
 def best_strength(known: Known, name: str, way: str, inside: NDArray[np.int64], silent: NDArray[np.int64]) -> float:
     """The strength that ranks the pictures `inside` best when each part of them is left out; the smallest of equals."""
-    labels, patients = known.labels[name][inside], [known.patients[row] for row in inside]
-    part_of = deal_folds(patients, labels[:, None], folds=INNER, seed=3)
-    part = np.array([part_of[one] for one in patients])
-    figures = []
-    for strength in STRENGTHS:
-        said = np.zeros(len(inside))
-        for number in range(INNER):
-            parts = (inside[part != number], silent, inside[part == number])
-            said[part == number] = answered(known, name, way, parts, strength)
-        figures.append(auroc_statistic(labels, said)(np.ones((1, len(inside))))[0])
-    return STRENGTHS[int(np.argmax(figures))]
+    said = [inner_answers(known, name, way, strength, inside, silent) for strength in STRENGTHS]
+    return STRENGTHS[ranked_best(known.labels[name][inside], said)]
+
+
+def ranked_best(labels: _Float, said: list[_Float]) -> int:
+    """The place of the answers with the largest AUROC, of equals the first."""
+    return int(np.argmax([auroc_statistic(labels, one)(np.ones((1, len(labels))))[0] for one in said]))
 
 
 def out_of_fold(known: Known, name: str, way: str, *, seed: int) -> _Float:
