@@ -210,7 +210,7 @@ def test_the_plan_goes_seed_by_seed_and_each_student_has_its_own_file() -> None:
     assert [cell.seed for cell in cells] == [0, 0, 0, 1, 1, 1]
     assert cells[0] == Cell(("findings", "masks"), "labels", 0)  # the tasks in their own order
     assert len({cell.key for cell in cells}) == 6
-    for name, planned in (("ablation-phantom.toml", 30), ("ablation-real.toml", 24)):
+    for name, planned in (("ablation-phantom.toml", 30), ("ablation-real.toml", 24), ("ablation-films.toml", 21)):
         assert len(plan_cells(read_recipe(RECIPES / name))) == planned
 
 
