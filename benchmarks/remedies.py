@@ -22,11 +22,8 @@ Also: found and raised over the findings with fewer than one case in a hundred f
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -34,9 +31,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from shipped_figures import NATURAL, ROOT, RULE, Answers, parts_of, read_answers, say
+from shipped_figures import NATURAL, ROOT, RULE, Answers, asked, parts_of, read_answers, say, text_of
 from storyxai.files import write_whole
-from storyxai.metrics.bootstrap import Estimate, Resamples, Statistic, draw_resamples, estimate, ratio
+from storyxai.metrics.bootstrap import Resamples, Statistic, draw_resamples, estimate, gap_between, ratio
 from storyxai.metrics.calibration import fit_platt
 from storyxai.metrics.classification import mean_auroc_statistic
 from storyxai.models.card import read_card
@@ -167,11 +164,6 @@ def gap_of(parts: list[Statistic]) -> Statistic:
     return gap
 
 
-def minus(first: Statistic, second: Statistic) -> Statistic:
-    """The difference of two statistics on the same resamples."""
-    return lambda weights: first(weights) - second(weights)
-
-
 def judged(answers: Answers, count: int) -> dict[str, Any]:
     """Every attribute's groups, gaps and what each remedy changes, and the rare findings."""
     part, resamples = parts_of(answers), draw_resamples(answers.patients, count=count, seed=0)
@@ -201,7 +193,7 @@ def _compared(
         gap, before = gap_of([one[what] for one in parts]), gap_of([one[what] for one in plain])
         out[what] = {
             **{name: asdict(estimate(one[what], resamples)) for name, one in zip(names, parts, strict=True)},
-            "gap": asdict(estimate(gap, resamples)), "gap_change": asdict(estimate(minus(gap, before), resamples)),
+            "gap": asdict(estimate(gap, resamples)), "gap_change": asdict(estimate(gap_between(gap, before), resamples)),
         }
     return out
 
@@ -219,33 +211,23 @@ def _rare(said: dict[str, Said], answers: Answers, resamples: Resamples) -> dict
 
 
 def rows_of(found: dict[str, Any]) -> Iterator[str]:
-    """The rows of docs/figures.md."""
-
-    def text(one: dict[str, Any]) -> str:
-        known = Estimate(**one)
-        interval = "" if known.low is None else f" [{known.low:.3f}, {known.high:.3f}]"
-        return "-" if known.value is None else f"{known.value:.3f}{interval}"
-
+    """What docs/figures.md tells, as rows of a table."""
     yield "| by | remedy | ranking: gap | found: by group; gap | change of that gap | raised: gap |\n|---|---|---|---|---|---|"
     for attribute, item in found["attributes"].items():
         for key, one in item["remedies"].items():
             groups = ", ".join(f"{name} {one['found'][name]['value']:.3f}" for name in item["films"])
-            changed = "" if key == "none" else text(one["found"]["gap_change"])
-            yield (f"| {attribute} ({len(item['findings'])} findings) | {key} | {text(one['ranking']['gap'])} | "
-                   f"{groups}; {text(one['found']['gap'])} | {changed} | {text(one['raised']['gap'])} |")  # fmt: skip
+            changed = "" if key == "none" else text_of(one["found"]["gap_change"])
+            yield (f"| {attribute} ({len(item['findings'])} findings) | {key} | {text_of(one['ranking']['gap'])} | "
+                   f"{groups}; {text_of(one['found']['gap'])} | {changed} | {text_of(one['raised']['gap'])} |")  # fmt: skip
     rare = found["rare"]
     about = f"rare: {', '.join(rare['findings'])} ({rare['cases']} cases)"
     for key in REMEDIES:
-        yield f"| {about} | {key} | | found {text(rare[key]['found'])} | | raised {text(rare[key]['raised'])} |"
+        yield f"| {about} | {key} | | found {text_of(rare[key]['found'])} | | raised {text_of(rare[key]['raised'])} |"
 
 
 def main() -> None:
     """Judge and print; with --write keep the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = os.environ.get("STORYXAI_REAL_DATA", str(ROOT.parent / "shared" / "data"))
-    parser.add_argument("data", type=Path, nargs="?", default=Path(default))
-    parser.add_argument("--write", action="store_true")
-    given = parser.parse_args()
+    given = asked(__doc__)
     answers = read_answers(given.data, tuple(read_card(SHIPPED).spec["findings"]))
     found = judged(answers.take(np.isin(answers.origin, NATURAL)), 1000)
     for row in rows_of(found):

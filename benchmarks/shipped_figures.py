@@ -321,13 +321,18 @@ def print_scorecard(record: Mapping[str, Any]) -> None:
             say(f"  {item['student']} minus {item['other']}: {text_of(gap)}")
 
 
-def main() -> None:
-    """Judge, print, and with --write keep calibration and figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def asked(about: str | None) -> argparse.Namespace:
+    """DATA and --write, as this program and `remedies.py` are called."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = os.environ.get("STORYXAI_REAL_DATA", str(ROOT.parent / "shared" / "data"))
     parser.add_argument("data", type=Path, nargs="?", default=Path(default))
     parser.add_argument("--write", action="store_true")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Judge, print, and with --write keep calibration and figures."""
+    given = asked(__doc__)
     card = read_card(SHIPPED)
     answers = read_answers(given.data, tuple(card.spec["findings"]))
     natural = answers.take(np.isin(answers.origin, NATURAL))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -23,10 +24,8 @@ def render_pdf(page: bytes, *, paper: Literal["A4", "letter"] = "A4") -> bytes:
     find_browser()
     with tempfile.TemporaryDirectory(prefix="storyxai-pdf-") as folder:
         if os.name == "posix":
-            try:
+            with suppress(InputError):  # a browser behind a wrapper may not take our pipes: it is called, as anybody would
                 return _printed(page, paper, Path(folder) / "printer")
-            except InputError:  # a browser behind a wrapper may not take our pipes: it is called once, as anybody would
-                pass
         return _called(page, paper, Path(folder) / "page.pdf")
 
 
