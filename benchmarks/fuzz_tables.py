@@ -21,14 +21,14 @@ import numpy as np
 
 from fuzz_reading import MUTATIONS, Report, note_outcome
 from storyxai.data.importing import ImportOptions, import_source
-from storyxai.data.sources.nih import read_densenet_targets, read_google_labels
+from storyxai.data.sources.nih import read_densenet_targets
 from storyxai.data.table import read_table
 from storyxai.errors import InputError
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.training.recipe_file import read_recipe
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "toy.toml"
-DENSENET, ADJUDICATED = "densenet121_predictions.csv", "google2019_nih-chest-xray-labels.csv"
+DENSENET = "densenet121_predictions.csv"
 TOKEN = re.compile(rb"[^\s,;<>\"'=|{}\[\]:]+")
 AWKWARD = (
     b"", b"nan", b"-1", b"0", b"1e999", b"-1e999", b"Infinity", b"NaN", b"null", b"true", b"[]", b"{}", b"9" * 400,
@@ -79,7 +79,6 @@ NIH = {
                       b"00000002_000.png,100,200,300,400,Lung Opacity\n",
 }  # fmt: skip
 CHANCES = f"Image Index,{','.join(f'prob_{name}' for name in NAMES)}\na.png,{','.join(['0.25'] * 14)}\n".encode()
-GOOGLE = b"Image Index,Pneumothorax,Airspace opacity,Nodule or mass\na.png,YES,NO,NO\nb.png,NO,YES,NO\n"
 MANIFEST = (
     b"image,patient_id,study_id,pleural effusion,label_Mass,age_years,split,view,notes\na.png,1,s1,1,,40,train,PA,x\n"
     b"b.png,2,s2,0,-1,,test,AP,\n"
@@ -146,7 +145,6 @@ def targets() -> tuple[Sound, ...]:
         *(sound("nih", path, NIH[path], NIH, name=f"nih {path}") for path in NIH if path.endswith(("csv", "txt"))),
         *(sound("mimic-cxr-jpg", path, MIMIC[path], MIMIC, name=path) for path in MIMIC if not path.endswith("jpg")),
         Sound("densenet", {DENSENET: CHANCES}, DENSENET, lambda at: _done(read_densenet_targets(at))),
-        Sound("google", {ADJUDICATED: GOOGLE}, ADJUDICATED, lambda at: _done(read_google_labels(at))),
         sound("manifest", "mine.csv", MANIFEST, pictures),
         sound("manifest", "mine.csv", SEMICOLONS, pictures, name="manifest of semicolons"),
         sound("manifest", "mine.csv", SEMICOLONS.decode().encode("utf-16"), pictures, name="manifest in UTF-16"),

@@ -30,8 +30,8 @@ from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
 from storyxai.modalities.chest_radiograph.gate_view import KINDS, describe, reduce_picture
 from storyxai.phantoms.generate import generate_phantom
-from storyxai.phantoms.views import render_view
 from storyxai.types import Array
+from view_phantoms import render_view
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS_FILE = ROOT / "src" / "storyxai" / "modalities" / "chest_radiograph" / "gate_view_weights.py"

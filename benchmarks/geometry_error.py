@@ -18,8 +18,10 @@ def box_error(frame: ModelFrame, rng: np.random.Generator) -> float:
     """The largest error of a box's four numbers."""
     x, y = rng.random(2) * (frame.width, frame.height)
     w, h = rng.random(2) * (frame.width - x, frame.height - y)
-    back = frame.box_to_original(frame.box_to_model(Box("Mass", x, y, w, h, 1.0)))
-    return float(max(abs(back.x - x), abs(back.y - y), abs(back.width - w), abs(back.height - h)))
+    seen = frame.box_to_model(Box("Mass", x, y, w, h, 1.0))
+    left, top = frame.point_to_original(seen.x, seen.y)
+    right, bottom = frame.point_to_original(seen.x + seen.width, seen.y + seen.height)
+    return float(max(abs(left - x), abs(top - y), abs(right - left - w), abs(bottom - top - h)))
 
 
 def blob_error(frame: ModelFrame, rng: np.random.Generator, *, cut: int) -> tuple[float, float]:

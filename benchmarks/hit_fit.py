@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
 
-from storyxai.evidence.trust import MAP_VALUES, MethodTrust, Trust, ValueWorth, fit_hits
+from storyxai.errors import InputError
+from storyxai.evidence.trust import FORMAT, MAP_VALUES, TRUST_NAME, MethodTrust, Trust, ValueWorth
+from storyxai.files import write_whole
 from storyxai.metrics.bootstrap import Estimate, bootstrap_interval, mean_statistic, paired_difference
 from storyxai.metrics.calibration import ece, ece_floor
 from storyxai.metrics.classification import auroc_statistic
+from storyxai.provenance import canonical_json
 
 GROUPS = ("shown", "doubtful", "withheld")
 SHOWN_FROM = 0.7
@@ -26,6 +33,41 @@ FEWEST_MAPS = 50
 """Of a method with fewer boxed maps nothing is said."""
 PARTS = 10
 BINS = 5
+PRIOR_DEVIATION, OFFSET_DEVIATION = 1.0, 3.0
+
+
+def fit_hits(values: NDArray[np.float64], hits: NDArray[np.bool_], *, groups: int = 0) -> tuple[NDArray[np.float64], float]:
+    """Weights >= 0 and intercept of the logistic regression of `hits` [N] on standardised `values` [N, V].
+
+    The last `groups` columns say which group a map is of; their weights may have either sign. A normal prior of deviation one
+    on each weight (three on a group's) keeps them finite where the hits are separable; the intercept has a wide one, of
+    deviation ten. Raises: InputError when there is no map.
+    """
+    if not len(values) or len(values) != len(hits):
+        raise InputError("maps", f"are {len(values)}, hits {len(hits)}", mend="give the values of one map or more, and its hit")
+    sign = np.where(hits, 1.0, -1.0)
+    held = values.shape[1] - groups
+    precision = np.array([1 / PRIOR_DEVIATION**2] * held + [1 / OFFSET_DEVIATION**2] * groups + [0.01])
+    design = np.column_stack([values, np.ones(len(values))])
+
+    def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        margin = sign * np.einsum("nv,v->n", design, theta)
+        wrong = -sign * expit(-margin)
+        return (
+            float(np.logaddexp(0, -margin).sum() + 0.5 * (precision * theta**2).sum()),
+            np.einsum("nv,n->v", design, wrong) + precision * theta,
+        )
+
+    bounds = [(0.0, None)] * held + [(None, None)] * (groups + 1)
+    found = minimize(loss, np.zeros(values.shape[1] + 1), jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(found.x[:-1], dtype=np.float64), float(found.x[-1])
+
+
+def write_trust(trust: Trust, folder: Path) -> Path:
+    """Write `trust.json` into a model's folder; the card's `files` should vouch for it. Returns its path."""
+    path = folder / TRUST_NAME
+    write_whole(canonical_json({"format": FORMAT, **msgspec.to_builtins(trust)}), path)
+    return path
 
 
 def judged(frame: pd.DataFrame, *, models: str, by_finding: bool = False) -> tuple[Trust, dict[str, Any]]:

@@ -31,13 +31,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from hit_fit import GROUPS, decided, documented, grouped, hits_of, judged, lime_worth, lines, mean_of
+from hit_fit import GROUPS, decided, documented, grouped, hits_of, judged, lime_worth, lines, mean_of, write_trust
 from storyxai.data.sources.nih import read_nih
 from storyxai.data.table import StudyTable
 from storyxai.evidence.gather import told_findings
 from storyxai.evidence.maps import Wanted, draw, maps_of, values_of
 from storyxai.evidence.predict import OneLook, Seen, predict, view_of
-from storyxai.evidence.trust import TRUST_NAME, Trust, read_trust, write_trust
+from storyxai.evidence.trust import TRUST_NAME, Trust, read_trust
 from storyxai.explain.contract import Budget, Method
 from storyxai.explain.registry import method_named
 from storyxai.imaging.geometry import model_frame

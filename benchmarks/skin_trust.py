@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from hit_fit import hits_of, judged, lines
+from hit_fit import hits_of, judged, lines, write_trust
 from map_trust import Row, drawn_rows
 from storyxai.evidence.gather import told_findings
 from storyxai.evidence.predict import OneLook, predict, view_of
-from storyxai.evidence.trust import TRUST_NAME, write_trust
+from storyxai.evidence.trust import TRUST_NAME
 from storyxai.modalities.dermoscopy.modality import DERMOSCOPY
 from storyxai.models.card import card_figures, read_card, write_card
 from storyxai.models.runtime import Student, load_student, shipped_students

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -14,22 +12,10 @@ import pytest
 from storyxai.data.table import read_table
 from storyxai.errors import InputError
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-def loaded(name: str) -> ModuleType:
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
 
 @pytest.fixture(scope="module")
 def fuzz() -> Any:
-    loaded("fuzz_reading")
-    return loaded("fuzz_tables")
+    return importlib.import_module("fuzz_tables")
 
 
 def test_the_sound_sets_are_read(fuzz: Any, tmp_path: Path) -> None:
@@ -63,7 +49,7 @@ SOUND = {
     "coco": (2, 1, 0, 1, 0), "openi": (2, 2, 0, 0, 2), "openi.tgz": (2, 2, 0, 0, 2), "chexpert": (2, 2, 2, 0, 0),
     "padchest": (1, 1, 0, 0, 1), "covid": (2, 1, 0, 0, 0), "kermany": (1, 0, 0, 0, 0), "siim": (2, 1, 0, 0, 0),
     "rsna": (2, 1, 0, 1, 0), "chexmask": (1, 0, 0, 0, 0), "jsrt": (1, 1, 0, 1, 0), "shenzhen": (1, 0, 0, 0, 1),
-    "phantom": (1, 1, 0, 1, 1), "densenet": None, "google": None, "recipe": None,
+    "phantom": (1, 1, 0, 1, 1), "densenet": None, "recipe": None,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from storyxai.phantoms.views import VIEWS, draw_chest, hounsfield, render_view
+from view_phantoms import VIEWS, draw_chest, hounsfield, render_view
 
 
 @pytest.mark.parametrize("view", VIEWS)

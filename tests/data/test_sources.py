@@ -41,6 +41,7 @@ from storyxai.data.sources import (
 )
 from storyxai.data.table import StudyTable, read_pair, read_table
 from storyxai.errors import ReadError, TableError, UnknownNameError
+from storyxai.imaging.jsrt_film import jsrt_words
 from storyxai.imaging.read import read_image
 from storyxai.modalities.chest_radiograph.findings import NAMES
 
@@ -524,7 +525,7 @@ def test_jsrt(tmp_path: Path) -> None:
         read_image(raw)
     words[0, 0] = 4095
     words.tofile(raw)
-    Picture.fromarray(jsrt.read_jsrt_pixels(raw) * np.uint16(16)).save(tmp_path / "png" / "JPCLN002.png")
+    Picture.fromarray(jsrt_words(raw.read_bytes(), source=raw.name) * np.uint16(16)).save(tmp_path / "png" / "JPCLN002.png")
     with Picture.open(tmp_path / "png" / "JPCLN002.png") as picture:
         grey = np.asarray(picture)
     assert grey[3, 5] == 4095 * 16 and grey[5, 3] == 0  # air is bright in the raw file

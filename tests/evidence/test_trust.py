@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from evidence_models import OpenReader, image_of
+from hit_fit import fit_hits, write_trust
 from storyxai.errors import InputError, WeightsError
 from storyxai.evidence.checks import NO_BETTER, REASONS, decide_by_hits
 from storyxai.evidence.gather import GatherSettings, gather
@@ -21,11 +22,9 @@ from storyxai.evidence.trust import (
     MethodTrust,
     Trust,
     ValueWorth,
-    fit_hits,
     map_values,
     read_trust,
     strongest_cell,
-    write_trust,
 )
 from storyxai.modalities.contract import FindingTerm, Modality
 from storyxai.models.card import ModelCard

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -14,13 +13,7 @@ from storyxai.imaging.read import read_image
 
 @pytest.fixture(scope="module")
 def fuzz() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "fuzz_reading.py"
-    spec = importlib.util.spec_from_file_location("fuzz_reading", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_reading"] = module
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("fuzz_reading")
 
 
 def test_the_sound_files_are_read(fuzz: ModuleType, tmp_path: Path) -> None:

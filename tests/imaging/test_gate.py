@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -159,20 +157,10 @@ def test_the_thumbnail_knows_order_not_exposure() -> None:
     assert (thumbnail(np.zeros((128, 128), np.float32)) == 0).all()
 
 
-def scorer() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "gate_score.py"
-    spec = importlib.util.spec_from_file_location("gate_score", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gate_score"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.real
 def test_real_films_pass_and_spoiled_ones_do_not(real_data: Path) -> None:
     """Films of patients who had no part in the calibration; benchmarks/gate_score.py gives the whole table."""
-    score = scorer()
+    score = importlib.import_module("gate_score")
     rng = np.random.default_rng(5)
     everything = [entry for entry in score.films(real_data) if not entry.calibrates]
     images = [read_image(everything[i].path) for i in rng.permutation(len(everything))[:60]]

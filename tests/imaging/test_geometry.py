@@ -24,9 +24,10 @@ def test_points_and_boxes_come_back(
     x, y = x * width, y * height
     assert frame.point_to_original(*frame.point_to_model(x, y)) == pytest.approx((x, y), abs=0.01)
     box = Box("Mass", x, y, w * (width - x), h * (height - y), 0.5)
-    back = frame.box_to_original(frame.box_to_model(box))
-    assert (back.x, back.y, back.width, back.height) == pytest.approx((box.x, box.y, box.width, box.height), abs=0.01)
-    assert (back.finding, back.score) == ("Mass", 0.5)
+    seen = frame.box_to_model(box)
+    corners = [frame.point_to_original(seen.x + across, seen.y + down) for across, down in ((0, 0), (seen.width, seen.height))]
+    assert corners == [pytest.approx(at, abs=0.01) for at in ((x, y), (x + box.width, y + box.height))]
+    assert (seen.finding, seen.score) == ("Mass", 0.5)
 
 
 def blob(height: int, width: int, *, x: float, y: float, sigma: float) -> np.ndarray:

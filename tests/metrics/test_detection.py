@@ -9,7 +9,6 @@ from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import bootstrap_interval, draw_resamples, row_statistic, value_of
 from storyxai.metrics.detection import (
     IOU_LIMITS,
-    average_precision_of_boxes,
     box_iou,
     detection_ap_statistic,
     free_response_statistic,
@@ -54,6 +53,12 @@ def test_top_box_overlap() -> None:
     predicted = [[[0, 0, 4, 4, 0.2], [2, 0, 4, 4, 0.9]], [], [[0, 0, 4, 4, 0.5]], [[0, 0, 1, 1, 1.0]]]
     references = [[[0, 0, 4, 4]], [[0, 0, 4, 4]], [[9, 9, 1, 1], [0, 0, 4, 4]], None]
     np.testing.assert_allclose(top_box_iou_rows(predicted, references), [8 / 24, 0, 1, np.nan])
+
+
+def average_precision_of_boxes(
+    predicted: list[list[list[float]]], references: list[list[list[float]] | None], *, iou_limit: float = 0.5
+) -> float | None:
+    return value_of(detection_ap_statistic(match_boxes(predicted, references, iou_limit=iou_limit)), len(references))
 
 
 def test_average_precision_by_hand() -> None:

@@ -14,8 +14,8 @@ from storyxai.imaging.read import read_image
 from storyxai.modalities.chest_radiograph.gate_view import REFUSE, describe, reduce_picture, view_odds
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
 from storyxai.phantoms.generate import generate_phantom
-from storyxai.phantoms.views import render_view
 from storyxai.types import Image
+from view_phantoms import render_view
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -160,9 +160,8 @@ def test_its_trust_in_maps_is_each_finding_s_own_and_is_told_as_one_of_synthetic
         assert not re.search("reader's box|ärztlich gezeichnet", text)
 
 
-def test_the_benchmark_of_its_maps_runs(student: Student, lesion: SkinPhantom, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_benchmark_of_its_maps_runs(student: Student, lesion: SkinPhantom) -> None:
     """One row a method of each planted finding, with what the fit asks for."""
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
     rows = list(importlib.import_module("skin_trust").rows_of(student, lesion))
     for name in lesion.sign_masks:
         mine = [row for row in rows if row["finding"] == name]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -20,30 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import ArchiveError, EvidenceError
+from storyxai.evidence import schema
 from storyxai.evidence.formats import FORMAT, NOTICES, upgraded
 from storyxai.evidence.paths import figure_name
-from storyxai.evidence.schema import (
-    BesideRecord,
-    BoxRecord,
-    CheckRecord,
-    ConceptRecord,
-    ConsistencyRecord,
-    Counts,
-    EvidenceRecord,
-    FindingRecord,
-    HeatmapRecord,
-    ImageRecord,
-    LearnedRecord,
-    MaskRecord,
-    NearRecord,
-    NeighboursRecord,
-    Order,
-    ReportRecord,
-    SmallestChangeRecord,
-    StudyRecord,
-    TermRecord,
-    WhatIfRecord,
-)
+from storyxai.evidence.schema import EvidenceRecord
 from storyxai.imaging.notes import noted
 from storyxai.modalities.registry import modality_named
 from storyxai.provenance import canonical_json, read_provenance, sha256_bytes
@@ -65,7 +46,6 @@ from storyxai.types import (
     Prediction,
     Remark,
     SmallestChange,
-    Tier,
     doubts_of,
     named_findings,
 )
@@ -191,26 +171,26 @@ def _record(evidence: Evidence) -> EvidenceRecord:
     judged, doubts, terms = _judged(evidence), doubts_of(evidence.gate), read_provenance(evidence.provenance).terms
     return EvidenceRecord(
         format=FORMAT,
-        study=StudyRecord(prediction.study_id, evidence.indication, prediction.model_id, _image_record(evidence.image)),
-        gate=_keyed((((c.name,), _check_record(c)) for c in evidence.gate), "gate"),
+        study=schema.StudyRecord(prediction.study_id, evidence.indication, prediction.model_id, _image_record(evidence.image)),
+        gate=_keyed((((c.name,), _as(schema.CheckRecord, c)) for c in evidence.gate), "gate"),
         model=evidence.model,
         findings=_keyed(
-            (((f.name,), _finding_record(f, "cannot_tell" if doubts else told.tier, logits.get(f.name)))
+            (((f.name,), _as(schema.FindingRecord, f, tier="cannot_tell" if doubts else told.tier, logit=logits.get(f.name)))
              for f, told in zip(prediction.findings, judged, strict=True)), "findings",
         ),
         terms={name: _term_record(name, terms.get(name)) for name in names},
         boxes=_listed((b.finding, _box_record(b, spacing)) for b in prediction.boxes),
-        masks={name: MaskRecord(f"masks/{name}", float(np.mean(mask))) for name, mask in prediction.masks.items()},
-        report=ReportRecord(prediction.report, prediction.stated),
+        masks={name: schema.MaskRecord(f"masks/{name}", float(np.mean(mask))) for name, mask in prediction.masks.items()},
+        report=schema.ReportRecord(prediction.report, prediction.stated),
         heatmaps=_keyed((((h.finding, h.method), _heatmap_record(h)) for h in evidence.heatmaps), "heatmaps"),
-        concepts=_keyed((((c.finding or WHOLE_IMAGE, c.name), _concept_record(c)) for c in evidence.concepts), "concepts"),
+        concepts=_keyed(
+            (((c.finding or WHOLE_IMAGE, c.name), _as(schema.ConceptRecord, c)) for c in evidence.concepts), "concepts",
+        ),
         checks=_keyed(
-            (((c.finding or WHOLE_IMAGE, c.method or ALL_METHODS, c.name), _check_record(c)) for c in evidence.checks),
-            "checks",
+            (((c.finding or WHOLE_IMAGE, c.method or ALL_METHODS, c.name), _as(schema.CheckRecord, c))
+             for c in evidence.checks), "checks",
         ),
-        counterfactuals=_listed(
-            (c.finding, WhatIfRecord(c.region, c.fill, c.probability, c.change)) for c in evidence.counterfactuals
-        ),
+        counterfactuals=_listed((c.finding, _as(schema.WhatIfRecord, c)) for c in evidence.counterfactuals),
         counts=_counts(evidence),
         named=named_findings(judged),
         doubts=doubts,
@@ -219,15 +199,20 @@ def _record(evidence: Evidence) -> EvidenceRecord:
         notices=NOTICES,
         provenance=evidence.provenance,
         order=_order(evidence),
-        smallest_changes=_keyed((((c.finding,), _smallest_record(c)) for c in evidence.smallest_changes), "smallest changes"),
-        learned=_keyed((((c.finding, c.concept), _learned_record(c)) for c in evidence.learned), "learned concepts"),
+        smallest_changes=_keyed(
+            (((c.finding,), _as(schema.SmallestChangeRecord, c)) for c in evidence.smallest_changes), "smallest changes",
+        ),
+        learned=_keyed(
+            (((c.finding, c.concept), _as(schema.LearnedRecord, c, name=c.concept.replace("_", " ")))
+             for c in evidence.learned), "learned concepts",
+        ),
         neighbours=None if evidence.neighbours is None else _neighbours_record(evidence.neighbours),
         consistency=_consistency_record(evidence.consistency),
     )
 
 
-def _order(evidence: Evidence) -> Order:
-    return Order(
+def _order(evidence: Evidence) -> schema.Order:
+    return schema.Order(
         findings=tuple(f.name for f in evidence.prediction.findings),
         gate=tuple((c.name, c.finding, c.method) for c in evidence.gate),
         boxes=tuple(b.finding for b in evidence.prediction.boxes),
@@ -245,8 +230,8 @@ def _evidence(record: EvidenceRecord, arrays: Mapping[str, NDArray[Any]]) -> Evi
     order, study = record.order, record.study
     prediction = Prediction(
         study_id=study.study_id,
-        findings=tuple(_finding(name, record.findings[name]) for name in order.findings),
-        boxes=tuple(_box(name, item) for name, item in _unlisted(record.boxes, order.boxes)),
+        findings=tuple(_as(Finding, record.findings[name], name=name) for name in order.findings),
+        boxes=tuple(_as(Box, item, finding=name) for name, item in _unlisted(record.boxes, order.boxes)),
         masks={name: np.asarray(arrays[item.array], dtype=np.bool_) for name, item in record.masks.items()},
         report=record.report.sentences,
         logits={name: logit for name in order.findings if (logit := record.findings[name].logit) is not None},
@@ -257,41 +242,54 @@ def _evidence(record: EvidenceRecord, arrays: Mapping[str, NDArray[Any]]) -> Evi
         image=_image(study.image, arrays),
         prediction=prediction,
         heatmaps=tuple(_heatmap(f, m, record.heatmaps[f][m], arrays) for f, m in order.heatmaps),
-        concepts=tuple(_concept(f, name, record.concepts[f or WHOLE_IMAGE][name]) for f, name in order.concepts),
+        concepts=tuple(
+            _as(Concept, record.concepts[f or WHOLE_IMAGE][name], name=name, finding=f) for f, name in order.concepts
+        ),
         checks=tuple(
-            _check(name, f, m, record.checks[f or WHOLE_IMAGE][m or ALL_METHODS][name]) for f, m, name in order.checks
+            _as(Check, record.checks[f or WHOLE_IMAGE][m or ALL_METHODS][name], name=name, finding=f, method=m)
+            for f, m, name in order.checks
         ),
         counterfactuals=tuple(
-            Counterfactual(name, item.region, item.fill, item.probability, item.change)
+            _as(Counterfactual, item, finding=name)
             for name, item in _unlisted(record.counterfactuals, order.counterfactuals)
         ),
-        gate=tuple(_check(name, f, m, record.gate[name]) for name, f, m in order.gate),
+        gate=tuple(_as(Check, record.gate[name], name=name, finding=f, method=m) for name, f, m in order.gate),
         model=record.model,
         provenance=record.provenance,
         indication=study.indication,
         gaps=record.gaps,
-        smallest_changes=tuple(_smallest(name, record.smallest_changes[name]) for name in order.smallest_changes),
-        learned=tuple(_learned(f, name, record.learned[f][name]) for f, name in order.learned),
+        smallest_changes=tuple(
+            _as(SmallestChange, record.smallest_changes[name], finding=name) for name in order.smallest_changes
+        ),
+        learned=tuple(_as(LearnedConcept, record.learned[f][name], finding=f, concept=name) for f, name in order.learned),
         neighbours=None if record.neighbours is None else _neighbours(record.neighbours),
-        consistency=tuple(_consistency(f, beside, record.consistency[f]) for f, beside in order.consistency),
+        consistency=tuple(
+            _as(MapConsistency, record.consistency[f].beside[beside], finding=f, method=record.consistency[f].method,
+                beside=beside) for f, beside in order.consistency
+        ),
     )
 
 
-def _counts(evidence: Evidence) -> Counts:
+def _counts(evidence: Evidence) -> schema.Counts:
     shown = [heatmap.shown for heatmap in evidence.heatmaps]
     checks, gate = ([check.passed for check in some] for some in (evidence.checks, evidence.gate))
-    return Counts(
+    return schema.Counts(
         maps=len(shown), maps_shown=sum(shown), maps_withheld=len(shown) - sum(shown),
         checks_passed=checks.count(True), checks_failed=checks.count(False), checks_unasked=checks.count(None),
         gate_asked=len(gate) - gate.count(None), gate_passed=gate.count(True),
     )
 
 
-def _image_record(image: Image) -> ImageRecord:
+def _as(kind: type[Leaf], one: object, **own: object) -> Leaf:
+    """A part of the evidence as it is kept on record, or back: what has one name in both, and the values `own` to `kind`."""
+    shared = {field.name for field in fields(kind)} - set(own)  # type: ignore[arg-type]
+    return kind(**{name: getattr(one, name) for name in shared if hasattr(one, name)}, **own)
+
+
+def _image_record(image: Image) -> schema.ImageRecord:
     height, width = image.pixels.shape[:2]
-    return ImageRecord(
-        "image", image.source, image.sha256, image.view, image.sex, image.age_years, image.spacing_kind, image.spacing_mm,
-        tuple(_note_remark(text) for text in image.notes), height, width,
+    return _as(
+        schema.ImageRecord, image, array="image", notes=tuple(map(_note_remark, image.notes)), height=height, width=width
     )
 
 
@@ -299,12 +297,9 @@ def _note_remark(text: str) -> Remark:
     return text.remark if isinstance(text, Note) else Remark.quoted(text)
 
 
-def _image(record: ImageRecord, arrays: Mapping[str, NDArray[Any]]) -> Image:
+def _image(record: schema.ImageRecord, arrays: Mapping[str, NDArray[Any]]) -> Image:
     pixels = np.asarray(arrays[record.array], dtype=np.float32)
-    return Image(
-        pixels, record.sha256, record.source, record.view, record.spacing_mm, record.spacing_kind, record.sex,
-        record.age_years, tuple(map(noted, record.notes)),
-    )
+    return _as(Image, record, pixels=pixels, notes=tuple(map(noted, record.notes)))
 
 
 def _judged(evidence: Evidence) -> tuple[Finding, ...]:
@@ -315,129 +310,56 @@ def _judged(evidence: Evidence) -> tuple[Finding, ...]:
     return tuple(Finding(f.name, f.probability, (f.probability, f.probability), LIKELY) for f in findings)
 
 
-def _finding_record(finding: Finding, tier: Tier, logit: float | None) -> FindingRecord:
-    low, high = finding.interval
-    return FindingRecord(finding.probability, (low, high), finding.threshold, tier, logit, finding.prevalence)
-
-
-def _finding(name: str, record: FindingRecord) -> Finding:
-    return Finding(name, record.probability, record.interval, record.threshold, record.prevalence)
-
-
-def _term_record(name: str, told: Mapping[str, object] | None) -> TermRecord:
+def _term_record(name: str, told: Mapping[str, object] | None) -> schema.TermRecord:
     """What the finding is called: as the evidence tells for a modality that is not ours, else by our vocabulary."""
     if told is not None:
-        return msgspec.convert(told, TermRecord)
+        return msgspec.convert(told, schema.TermRecord)
     usual = modality_named()
     if usual.match(name) is None:
         plain = name.replace("_", " ").lower()
-        return TermRecord(plain, plain, True)
+        return schema.TermRecord(plain, plain, True)
     term = usual.term(name)
-    return TermRecord(term.phrase, term.lay, term.focal, term.look_alikes, term.snomed, term.radlex)
+    return schema.TermRecord(term.phrase, term.lay, term.focal, term.look_alikes, term.snomed, term.radlex)
 
 
-def _box_record(box: Box, spacing_mm: tuple[float, float] | None) -> BoxRecord:
+def _box_record(box: Box, spacing_mm: tuple[float, float] | None) -> schema.BoxRecord:
     row_mm, column_mm = spacing_mm or (None, None)
-    width_mm = None if column_mm is None else box.width * column_mm
-    return BoxRecord(box.x, box.y, box.width, box.height, box.score, width_mm, None if row_mm is None else box.height * row_mm)
+    return _as(
+        schema.BoxRecord, box, width_mm=None if column_mm is None else box.width * column_mm,
+        height_mm=None if row_mm is None else box.height * row_mm,
+    )
 
 
-def _box(name: str, record: BoxRecord) -> Box:
-    return Box(name, record.x, record.y, record.width, record.height, record.score)
-
-
-def _heatmap_record(heatmap: Heatmap) -> HeatmapRecord:
+def _heatmap_record(heatmap: Heatmap) -> schema.HeatmapRecord:
     low, high = float(heatmap.values.min()), float(heatmap.values.max())
-    return HeatmapRecord(
-        heatmap.unit, heatmap.shown, heatmap.withheld_because, heatmap.details, low, high, _array_name(heatmap),
-        heatmap.hit_probability, heatmap.doubtful,
-    )
+    return _as(schema.HeatmapRecord, heatmap, minimum=low, maximum=high, array=_array_name(heatmap))
 
 
-def _heatmap(finding: str, method: str, record: HeatmapRecord, arrays: Mapping[str, NDArray[Any]]) -> Heatmap:
+def _heatmap(finding: str, method: str, record: schema.HeatmapRecord, arrays: Mapping[str, NDArray[Any]]) -> Heatmap:
     values = np.asarray(arrays[record.array], dtype=np.float32)
-    return Heatmap(
-        finding, method, values, record.unit, record.shown, record.withheld_because, record.details, record.hit_probability,
-        record.doubtful,
-    )
+    return _as(Heatmap, record, finding=finding, method=method, values=values)
 
 
 def _array_name(heatmap: Heatmap) -> str:
     return figure_name("heatmaps", heatmap.finding, heatmap.method)
 
 
-def _concept_record(concept: Concept) -> ConceptRecord:
-    return ConceptRecord(concept.value, concept.unit, concept.error, concept.about)
-
-
-def _concept(finding: str, name: str, record: ConceptRecord) -> Concept:
-    return Concept(name, finding, record.value, record.unit, record.error, record.about)
-
-
-def _smallest_record(change: SmallestChange) -> SmallestChangeRecord:
-    return SmallestChangeRecord(
-        change.fill, change.limit, change.of, change.passes, change.smallest, change.superpixels, change.share,
-        change.probability,
-    )
-
-
-def _smallest(finding: str, record: SmallestChangeRecord) -> SmallestChange:
-    return SmallestChange(
-        finding, record.fill, record.limit, record.of, record.passes, record.smallest, record.superpixels, record.share,
-        record.probability,
-    )
-
-
-def _learned_record(one: LearnedConcept) -> LearnedRecord:
-    return LearnedRecord(
-        one.concept.replace("_", " "), one.verdict, one.score, one.low, one.high, one.effect, one.p_value, one.chance_low,
-        one.chance_high, one.films, one.images, one.separable, one.here,
-    )
-
-
-def _learned(finding: str, concept: str, record: LearnedRecord) -> LearnedConcept:
-    return LearnedConcept(
-        concept, finding, record.verdict, record.score, record.low, record.high, record.effect, record.p_value,
-        record.chance_low, record.chance_high, record.films, record.images, record.separable, record.here,
-    )
-
-
-def _consistency_record(compared: tuple[MapConsistency, ...]) -> dict[str, ConsistencyRecord]:
+def _consistency_record(compared: tuple[MapConsistency, ...]) -> dict[str, schema.ConsistencyRecord]:
     found = {}
     for finding in dict.fromkeys(one.finding for one in compared):
         own = [one for one in compared if one.finding == finding]
-        beside = _keyed((((c.beside,), BesideRecord(c.correlation, c.distance, c.near)) for c in own), "comparisons")
-        found[finding] = ConsistencyRecord(own[0].method, len(own), sum(one.near for one in own), beside)
+        beside = _keyed((((c.beside,), _as(schema.BesideRecord, c)) for c in own), "comparisons")
+        found[finding] = schema.ConsistencyRecord(own[0].method, len(own), sum(one.near for one in own), beside)
     return found
 
 
-def _consistency(finding: str, beside: str, record: ConsistencyRecord) -> MapConsistency:
-    one = record.beside[beside]
-    return MapConsistency(finding, record.method, beside, one.correlation, one.distance, one.near)
+def _neighbours_record(near: Neighbours) -> schema.NeighboursRecord:
+    findings = _keyed((((f.finding,), _as(schema.NearRecord, f)) for f in near.findings), "neighbours")
+    return _as(schema.NeighboursRecord, near, findings=findings)
 
 
-def _neighbours_record(near: Neighbours) -> NeighboursRecord:
-    findings = _keyed(
-        (((f.finding,), NearRecord(f.known, f.present, f.stated, f.overall, f.with_it, f.without)) for f in near.findings),
-        "neighbours",
-    )
-    return NeighboursRecord(near.count, near.of, near.part, near.closest, near.farthest, findings, near.table_sha256)
-
-
-def _neighbours(near: NeighboursRecord) -> Neighbours:
-    findings = tuple(
-        FindingNear(name, one.known, one.present, one.stated, one.overall, one.with_it, one.without)
-        for name, one in near.findings.items()
-    )
-    return Neighbours(near.count, near.of, near.part, near.closest, near.farthest, findings, near.table_sha256)
-
-
-def _check_record(check: Check) -> CheckRecord:
-    return CheckRecord(check.value, check.limit, check.passed, check.about, check.warns)
-
-
-def _check(name: str, finding: str, method: str, record: CheckRecord) -> Check:
-    return Check(name, finding, method, record.value, record.limit, record.passed, record.about, record.warns)
+def _neighbours(near: schema.NeighboursRecord) -> Neighbours:
+    return _as(Neighbours, near, findings=tuple(_as(FindingNear, one, finding=name) for name, one in near.findings.items()))
 
 
 def _keyed(items: Iterable[tuple[tuple[str, ...], Any]], what: str) -> Any:

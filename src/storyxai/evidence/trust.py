@@ -16,17 +16,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.errors import InputError, WeightsError
+from storyxai.errors import WeightsError
 from storyxai.evidence.checks import rank_correlation
 from storyxai.evidence.predict import card_of
 from storyxai.explain.contract import ExplainedModel
-from storyxai.files import write_whole
-from storyxai.provenance import canonical_json
 from storyxai.types import Array
 
 __all__ = [
-    "MAP_VALUES", "TRUST_NAME", "MapView", "MethodTrust", "Trust", "ValueWorth", "cell_agreement", "coarse_cells", "fit_hits",
-    "map_values", "read_trust", "strongest_cell", "trust_of", "write_trust",
+    "MAP_VALUES", "TRUST_NAME", "MapView", "MethodTrust", "Trust", "ValueWorth", "cell_agreement", "coarse_cells",
+    "map_values", "read_trust", "strongest_cell", "trust_of",
 ]
 
 TRUST_NAME = "trust.json"
@@ -37,7 +35,6 @@ MAP_VALUES: Final = (
 """The values of a map that may predict a hit, each expected to be larger where maps hit (docs/explanation/evidence.md)."""
 CELLS = 8
 """Maps are compared on a grid of at most this many cells a side: the grid that the shipped student draws on."""
-PRIOR_DEVIATION, OFFSET_DEVIATION = 1.0, 3.0
 _Float64 = NDArray[np.float64]
 
 
@@ -147,36 +144,6 @@ def strongest_cell(values: Array) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def fit_hits(values: _Float64, hits: NDArray[np.bool_], *, groups: int = 0) -> tuple[_Float64, float]:
-    """Weights >= 0 and intercept of the logistic regression of `hits` [N] on standardised `values` [N, V].
-
-    The last `groups` columns say which group a map is of; their weights may have either sign. A normal prior of deviation one
-    on each weight (three on a group's) keeps them finite where the hits are separable; the intercept has a wide one, of
-    deviation ten. Raises: InputError when there is no map.
-    """
-    from scipy.optimize import minimize  # half a second that telling a story need not wait for
-    from scipy.special import expit
-
-    if not len(values) or len(values) != len(hits):
-        raise InputError("maps", f"are {len(values)}, hits {len(hits)}", mend="give the values of one map or more, and its hit")
-    sign = np.where(hits, 1.0, -1.0)
-    held = values.shape[1] - groups
-    precision = np.array([1 / PRIOR_DEVIATION**2] * held + [1 / OFFSET_DEVIATION**2] * groups + [0.01])
-    design = np.column_stack([values, np.ones(len(values))])
-
-    def loss(theta: _Float64) -> tuple[float, _Float64]:
-        margin = sign * np.einsum("nv,v->n", design, theta)
-        wrong = -sign * expit(-margin)
-        return (
-            float(np.logaddexp(0, -margin).sum() + 0.5 * (precision * theta**2).sum()),
-            np.einsum("nv,n->v", design, wrong) + precision * theta,
-        )
-
-    bounds = [(0.0, None)] * held + [(None, None)] * (groups + 1)
-    found = minimize(loss, np.zeros(values.shape[1] + 1), jac=True, method="L-BFGS-B", bounds=bounds)
-    return np.asarray(found.x[:-1], dtype=np.float64), float(found.x[-1])
-
-
 def trust_of(model: ExplainedModel) -> Trust | None:
     """What the model brings of its maps' hits; None where its card vouches for no such file. Raises: WeightsError."""
     card, folder = card_of(model), getattr(model, "folder", None)
@@ -186,7 +153,7 @@ def trust_of(model: ExplainedModel) -> Trust | None:
 
 
 def read_trust(folder: Path) -> Trust:
-    """The trust that `write_trust` left in a model's folder. Raises: WeightsError naming the file and what it lacks."""
+    """The trust in a model's folder. Raises: WeightsError naming the file and what it lacks."""
     path = folder / TRUST_NAME
     try:
         record = json.loads(path.read_bytes())
@@ -195,13 +162,6 @@ def read_trust(folder: Path) -> Trust:
         return msgspec.convert(record, Trust)
     except (OSError, ValueError) as error:
         raise WeightsError(str(path), f"cannot be read ({error})", mend="copy the model again") from error
-
-
-def write_trust(trust: Trust, folder: Path) -> Path:
-    """Write `trust.json` into a model's folder; the card's `files` should vouch for it. Returns its path."""
-    path = folder / TRUST_NAME
-    write_whole(canonical_json({"format": FORMAT, **msgspec.to_builtins(trust)}), path)
-    return path
 
 
 def coarse_cells(values: Array) -> Array:

@@ -137,14 +137,6 @@ class ModelFrame:
         x, y = self.point_to_model(box.x, box.y)
         return replace(box, x=x, y=y, width=box.width * self.scale, height=box.height * self.scale)
 
-    def box_to_original(self, box: Box) -> Box:
-        """`box`, given in the model frame, in the original frame, cut off at the image's edges."""
-        left, top = self.point_to_original(box.x, box.y)
-        right, bottom = self.point_to_original(box.x + box.width, box.y + box.height)
-        left, right = (min(max(edge, 0.0), float(self.width)) for edge in (left, right))
-        top, bottom = (min(max(edge, 0.0), float(self.height)) for edge in (top, bottom))
-        return replace(box, x=left, y=top, width=right - left, height=bottom - top)
-
     def _expect(self, shape: tuple[int, ...]) -> None:
         if shape != (self.height, self.width):
             raise ValueError(f"this frame is for {self.height} x {self.width} pixels, got {shape}")

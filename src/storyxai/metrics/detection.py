@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from storyxai.errors import InputError
-from storyxai.metrics.bootstrap import Floats, Statistic, ratio, value_of
+from storyxai.metrics.bootstrap import Floats, Statistic, ratio
 
 __all__ = [
-    "IOU_LIMITS", "Matches", "average_precision_of_boxes", "box_iou", "detection_ap_statistic", "free_response_statistic",
+    "IOU_LIMITS", "Matches", "box_iou", "detection_ap_statistic", "free_response_statistic",
     "hit_rows", "match_boxes", "top_box_iou_rows",
 ]
 
@@ -106,14 +106,6 @@ def match_boxes(
         boxes,
         np.array([wanted is not None for wanted in references], dtype=bool),
     )
-
-
-def average_precision_of_boxes(
-    predicted: Sequence[ArrayLike], references: Sequence[ArrayLike | None], *, iou_limit: float = 0.5
-) -> float | None:
-    """Average precision of boxes at one IoU limit, in [0, 1]; None without a reference box."""
-    matches = match_boxes(predicted, references, iou_limit=iou_limit)
-    return value_of(detection_ap_statistic(matches), len(references))
 
 
 def detection_ap_statistic(matches: Matches) -> Statistic:

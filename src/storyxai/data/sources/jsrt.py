@@ -6,16 +6,13 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from storyxai.data.reading import age_of, image_files, number, read_lines, require_folder, shown
 from storyxai.data.sources import SOURCES
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
-from storyxai.imaging.jsrt_film import MM_PER_PIXEL, SIDE, jsrt_words
+from storyxai.imaging.jsrt_film import MM_PER_PIXEL, SIDE
 
-__all__ = ["read_jsrt", "read_jsrt_pixels"]
+__all__ = ["read_jsrt"]
 
 LARGEST_NODULE_MM = 30.0
 SCR: Mapping[str, str] = {"left_lung": "left lung", "right_lung": "right lung", "heart": "heart"}
@@ -51,16 +48,6 @@ def read_jsrt(folder: Path) -> StudyTable:
         else:
             skipped.append(Skipped(fields[0], "is in the list but not in the folder"))
     return StudyTable.from_rows(rows, root=folder, skipped=skipped)
-
-
-def read_jsrt_pixels(path: Path) -> NDArray[np.uint16]:
-    """The film in a raw `.IMG` file, 12 bits, turned so that bright = dense. Shapes: uint16 [2048, 2048].
-
-    Raises: TableError when the file is not of a film's size, ReadError when it holds more than 12 bits.
-    """
-    if not path.is_file() or path.stat().st_size != SIDE * SIDE * 2:
-        raise TableError(path.name, f"is not a raw film of {SIDE} x {SIDE} words", mend="fetch the file again")
-    return jsrt_words(path.read_bytes(), source=path.name)
 
 
 def _lines(lists: Mapping[str, Path]) -> list[tuple[list[str], bool]]:

@@ -14,9 +14,9 @@ from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.imaging.views import view_of
 from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
-from storyxai.types import Labels, SoftTargets
+from storyxai.types import SoftTargets
 
-__all__ = ["read_densenet_targets", "read_google_labels", "read_nih"]
+__all__ = ["read_densenet_targets", "read_nih"]
 
 FRAME = 1024.0
 SETS = ("pneumonia-set", "balanced-set")
@@ -82,25 +82,6 @@ def read_densenet_targets(folder: Path) -> SoftTargets:
     logits = np.log(safe / (1 - safe)).astype(np.float32)
     ids = tuple(f"nih-{Path(name).stem}" for name in frame["Image Index"])
     return SoftTargets(NAMES, logits, ids, "resize:224", "densenet121 of jrzech/reproduce-chexnet")
-
-
-def read_google_labels(folder: Path) -> Labels:
-    """Labels adjudicated by radiologists (`google2019_nih-chest-xray-labels.csv`): YES 1, NO 0.
-
-    Only Pneumothorax is one of our findings by name. "Airspace opacity" and "Nodule or mass" join several of ours, so
-    NO makes each of these 0 (Consolidation, Infiltration, Edema not: an opacity is not edema alone) and YES states
-    none.
-    Source: Majkowska et al., Radiology 2020;294(2):421-431.
-    """
-    path = folder / "google2019_nih-chest-xray-labels.csv"
-    frame = read_csv(path, columns=("Image Index", "Pneumothorax", "Airspace opacity", "Nodule or mass"))
-    values = np.full((len(frame), len(NAMES)), np.nan, dtype=np.float32)
-    said = {name: frame[name].str.upper() for name in ("Pneumothorax", "Airspace opacity", "Nodule or mass")}
-    values[:, NAMES.index("Pneumothorax")] = said["Pneumothorax"].map({"YES": 1.0, "NO": 0.0}).to_numpy(np.float32)
-    for joint, single in (("Airspace opacity", ("Consolidation",)), ("Nodule or mass", ("Nodule", "Mass"))):
-        for name in single:
-            values[(said[joint] == "NO").to_numpy(), NAMES.index(name)] = 0.0
-    return Labels(NAMES, values, tuple(f"nih-{Path(name).stem}" for name in frame["Image Index"]))
 
 
 def _entry_file(folder: Path) -> Path:
