@@ -206,11 +206,7 @@ def _gather(rows: Sequence[_Row], encode: Encode) -> Examples:
 def _image(pixels: NDArray[np.float32], frame: ModelFrame, modality: Modality) -> NDArray[np.uint8]:
     """The image in the model's frame, [S, S] or, of a modality in colour, [3, S, S]."""
     seen = model_view(pixels, frame, channels=modality.acquisition.channels)
-    return _bytes(seen if modality.acquisition.colour else seen[0])
-
-
-def _bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.round(pixels.clip(0, 1) * 255).astype(np.uint8)
+    return np.round((seen if modality.acquisition.colour else seen[0]).clip(0, 1) * 255).astype(np.uint8)
 
 
 def _label_row(labels: Mapping[str, float], modality: Modality) -> NDArray[np.float32]:

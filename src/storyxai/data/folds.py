@@ -27,7 +27,7 @@ def deal_folds(patient_ids: Sequence[str], labels: ArrayLike, *, folds: int = 5,
     if present.ndim != 2 or len(present) != len(patient_ids):
         why = f"are {len(patient_ids)} for labels of shape {present.shape}"
         raise TableError("patient ids", why, mend="give one row of labels an image")
-    people = sorted(set(patient_ids), key=lambda patient: _hash(seed, patient))
+    people = sorted(set(patient_ids), key=lambda patient: hashlib.sha256(f"{seed}|{patient}".encode()).hexdigest())
     if folds < 2 or len(people) < folds:
         raise TableError(f"{folds} folds", f"cannot be dealt to {len(people)} patients", mend="use 2 folds or more, "
                          "and fewer than there are patients")
@@ -59,10 +59,6 @@ def check_folds(
         for column, name in enumerate(findings) if present[:, column].any()
         for place in used if not present[fold == place, column].any()
     )
-
-
-def _hash(seed: int, patient: str) -> str:
-    return hashlib.sha256(f"{seed}|{patient}".encode()).hexdigest()
 
 
 def _findings_of(people: Sequence[str], patient_ids: Sequence[str], present: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -150,7 +150,7 @@ def compare(a: Evidence, b: Evidence) -> Comparison:
 def _kind(a: EvidenceRecord, b: EvidenceRecord) -> Kind:
     one_image = a.study.image.sha256 == b.study.image.sha256
     one_model = a.study.model_id == b.study.model_id
-    mine, yours = (_modality(record) for record in (a, b))
+    mine, yours = (record.made.settings.modality or DEFAULT_MODALITY for record in (a, b))
     if mine != yours:
         raise InputError("the two studies", f"are of different modalities ({mine}, {yours})", mend="compare images of one kind")
     if one_image and one_model:
@@ -163,10 +163,6 @@ def _kind(a: EvidenceRecord, b: EvidenceRecord) -> Kind:
     if len(sexes) == 2:
         raise InputError("the two studies", "are of two people: their files state different sexes", mend="check the pair")
     return "models" if one_image else "images"
-
-
-def _modality(record: EvidenceRecord) -> str:
-    return record.made.settings.modality or DEFAULT_MODALITY
 
 
 def _side(record: EvidenceRecord, digest: str) -> Side:

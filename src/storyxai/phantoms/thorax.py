@@ -169,18 +169,13 @@ def _dome_overlap(body: Body, grid: Grid, side: str, half_depth: Array, chord: A
     return np.asarray(np.minimum(overlap * chord / np.maximum(2 * half_depth, 1), chord), dtype=np.float32)
 
 
-def _heart_parts(tilt: float) -> tuple[tuple[float, float, float, float, float], ...]:
-    """Ellipses (x, y, long, short, tilt) of left ventricle, right atrium and base, in units of the heart's scale."""
-    return ((0.22, 0.10, 0.64, 0.43, tilt), (-0.27, 0.05, 0.46, 0.38, 1.45), (0.03, -0.20, 0.48, 0.47, 1.75))
-
-
 def _half_width(part: tuple[float, float, float, float, float]) -> float:
     return float(np.hypot(part[2] * np.cos(part[4]), part[3] * np.sin(part[4])))
 
 
 def _heart(body: Body, grid: Grid) -> Array:
     """The heart's chord; its largest width is exactly `ratio` times the inner thoracic width."""
-    parts = _heart_parts(body.tilt_rad)
+    parts = ((0.22, 0.10, 0.64, 0.43, body.tilt_rad), (-0.27, 0.05, 0.46, 0.38, 1.45), (0.03, -0.20, 0.48, 0.47, 1.75))
     low = min(part[0] - _half_width(part) for part in parts)
     high = max(part[0] + _half_width(part) for part in parts)
     target = body.ratio * 2 * body.half_width_mm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 from storyxai.proof.page import Page, Said
@@ -71,7 +71,7 @@ def _read_json(text: str) -> Page | None:
             page.other.append(str(section["heading"]))
             for sentence in section["sentences"]:
                 cites = tuple(map(str, sentence["cites"]))
-                page.said.append(Said(str(sentence["text"]), _numbered(notes, cites)))
+                page.said.append(Said(str(sentence["text"]), notes.setdefault(tuple(cites), len(notes) + 1) if cites else 0))
         page.notes = {number: [(path, "") for path in paths] for paths, number in notes.items()}
         page.values = dict(told["evidence"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -89,10 +89,6 @@ def _read_release(told: Any, page: Page) -> None:
         # Text that the line does not say is no part of a story: the checker then names it.
         page.other += [name for name in named if not told["released"] or name not in told["text"]]
         page.other += [] if not told["released"] or len(named) == 2 else ["released"]
-
-
-def _numbered(notes: dict[tuple[str, ...], int], cites: Sequence[str]) -> int:
-    return notes.setdefault(tuple(cites), len(notes) + 1) if cites else 0
 
 
 def _plain(text: str) -> str:

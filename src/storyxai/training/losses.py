@@ -172,7 +172,8 @@ def hint_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     Shapes: either may be features [B, K, h, w] of any width or attention maps [B, h, w]; a finer grid is averaged down to
     the coarser. An image with nan from the teacher is left out. Units: between 0 and 2.
     """
-    student, teacher = (_attention(part) for part in (student_features, teacher_features))
+    parts = (student_features, teacher_features)
+    student, teacher = (attention_map(part) if part.ndim == 4 else part for part in parts)
     known = ~teacher.flatten(1).isnan().any(dim=1)
     if not bool(known.any()):
         return student_features.sum() * 0.0
@@ -181,7 +182,3 @@ def hint_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
         F.normalize(F.adaptive_avg_pool2d(part[known].unsqueeze(1), sides).flatten(1), dim=1) for part in (student, teacher)
     )
     return (s - t).square().sum(dim=1).mean()
-
-
-def _attention(features: Tensor) -> Tensor:
-    return attention_map(features) if features.ndim == 4 else features

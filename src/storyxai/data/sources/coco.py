@@ -64,7 +64,7 @@ def read_coco(path: Path) -> StudyTable:
     try:
         listed: list[Picture] = content["images"]
         images: dict[str, Picture] = {
-            _key(image["id"]): {**image, "file_name": _portable(image["file_name"])} for image in listed
+            _key(image["id"]): {**image, "file_name": str(image["file_name"]).replace("\\", "/")} for image in listed
         }
         names = {_key(category["id"]): str(category["name"]) for category in content["categories"]}
         if len(images) < len(listed):
@@ -96,11 +96,6 @@ def _key(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("an id is no finite number")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _portable(name: Any) -> str:
-    """A file's path with the separators of any system; Windows programs write backslashes."""
-    return str(name).replace("\\", "/")
 
 
 def _marks(

@@ -173,7 +173,7 @@ def _measure(image: Image, masks: Mapping[str, Mask] | None) -> dict[str, float 
         "gate.cropped": _against_upright(poses, "cropped"),
         "gate.blurred": _sharpness(pixels),
         "gate.faint": contrast,
-        "gate.mirrored": _mirrored_share(ranks),
+        "gate.mirrored": float(1 / (1 + np.exp(-_rows()[-2] @ ranks))),
         **_lung_values(masks, (height, width)),
     }
 
@@ -252,10 +252,6 @@ def _pose_shares(ranks: NDArray[np.float64]) -> dict[str, float]:
     logits = _rows()[: len(POSES)] @ ranks + np.array(BIASES)
     shares = np.exp(logits - logits.max())
     return dict(zip(POSES, (shares / shares.sum()).tolist(), strict=True))
-
-
-def _mirrored_share(ranks: NDArray[np.float64]) -> float:
-    return float(1 / (1 + np.exp(-_rows()[-2] @ ranks)))
 
 
 def _likeness(ranks: NDArray[np.float64]) -> float:

@@ -89,7 +89,7 @@ def _measure(image: Image, masks: Mapping[str, Mask] | None) -> dict[str, float 
         "gate.hues": _hue_spread(small, lit),
         "gate.spot": _one_spot(small, lit),
         "gate.dark": float(np.percentile(grey, 90)),
-        "gate.focus": _sharpness(grey) / max(contrast, 0.05),
+        "gate.focus": float(_second_difference(grey)[1:-1, 1:-1].mean()) / max(contrast, 0.05),
         "gate.hair": _share(_thin_dark(grey), lit),
     }
     return values | _of_masks(masks) | _of_surroundings(small, lit, masks)
@@ -164,11 +164,6 @@ def _second_difference(grey: Array) -> Array:
     around = (grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]) / 4
     found[1:-1, 1:-1] = np.abs(grey[1:-1, 1:-1] - around)
     return found
-
-
-def _sharpness(grey: Array) -> float:
-    """The mean size of the second difference: what defocus takes first."""
-    return float(_second_difference(grey)[1:-1, 1:-1].mean())
 
 
 def _thin_dark(grey: Array, least: float = 0.12) -> Mask:
