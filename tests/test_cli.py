@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import pydicom
 import pytest
 import typer
 from PIL import Image as PillowImage
@@ -361,6 +362,22 @@ def test_an_image_that_is_no_chest_is_refused_with_status_3(call: Call, student:
     assert ended.sentence.startswith("storyxai: refused: noise.png: ")
     assert "—" in ended.sentence, "a refusal says what to do"
     assert not list(out.rglob("*"))
+
+
+def test_of_a_young_childs_film_nothing_is_told(call: Call, student: Path, tmp_path: Path) -> None:
+    """The student learned no finding from children under eleven, and told of one whose header says three years all the same."""
+    levels = np.round(generate_phantom(7, size=256).image.pixels * 4095).astype(np.uint16)
+    header = pydicom.dcmread(io.BytesIO(_dicom(modality="CR", sop_class=CR)))
+    header.Rows, header.Columns, header.BitsStored, header.HighBit = *levels.shape, 12, 11
+    header.PixelData, header.PatientAge, header.ViewPosition = levels.tobytes(), "003Y", "AP"
+    header.save_as(tmp_path / "child.dcm", enforce_file_format=True)
+    ended = call("tell", tmp_path / "child.dcm", "--out", tmp_path / "out", "--audience", "clinician", *FEW, "--json")
+    assert ended.status == 0, ended.err
+    (study,) = json.loads(ended.out)["told"]
+    assert {finding["tier"] for finding in study["findings"].values()} == {"cannot_tell"}
+    assert "younger than nearly everyone from whose films the model learnt findings" in ended.out
+    record = json.loads((Path(study["folder"]) / "evidence.json").read_bytes())
+    assert record["doubts"] == ["gate.age"] and call("verify", study["folder"]).status == 0
 
 
 def test_the_same_call_twice_writes_the_same_bytes(call: Call, told: Path, film: Path, tmp_path: Path) -> None:

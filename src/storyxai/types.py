@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from storyxai.model_facts import ModelFacts
 
 __all__ = [
-    "DISTANCE", "GAPS", "HAIR", "LIKELY", "METHOD_NAMES", "MOST_NAMED", "NO_REMARK", "RESEARCH_USE", "TIERS", "Array", "Box",
-    "Check", "Concept", "Counterfactual", "Evidence", "Finding", "FindingNear", "Heatmap", "Image", "Labels", "LearnedConcept",
-    "Neighbours", "Prediction", "Release", "Remark", "Section", "Sentence", "SmallestChange", "SoftTargets", "Story", "Tier",
-    "doubts_of", "named_findings", "tier_of",
+    "AGE", "DISTANCE", "GAPS", "HAIR", "LIKELY", "METHOD_NAMES", "MOST_NAMED", "NO_REMARK", "RESEARCH_USE", "TAUGHT", "TIERS",
+    "UNKNOWN_KIND", "Array", "Box", "Check", "Concept", "Counterfactual", "Evidence", "Finding", "FindingNear", "Heatmap",
+    "Image", "Labels", "LearnedConcept", "Neighbours", "Prediction", "Release", "Remark", "Section", "Sentence",
+    "SmallestChange", "SoftTargets", "Story", "Tier", "doubts_of", "named_findings", "tier_of",
 ]
 
 RESEARCH_USE = "Research use only - not for diagnostic use"
@@ -42,8 +42,8 @@ LIKELY = 0.5
 """From this probability a finding is more likely there than not."""
 TIERS: tuple[Tier, ...] = ("likely", "possible", "unlikely", "cannot_tell")
 """How a finding is told: see `tier_of`."""
-DISTANCE = "gate.distance"
-"""The check of how far an image lies from those that the model learned from."""
+DISTANCE, TAUGHT, AGE = UNKNOWN_KIND = ("gate.distance", "gate.taught", "gate.age")
+"""The checks of whether the model learned findings from images like this one: all of them, its kind, people of this age."""
 HAIR = 0.05
 """So far an interval may reach into another tier: five images in a hundred more or less change nothing that is done."""
 MOST_NAMED = 5
@@ -273,9 +273,9 @@ class Check:
 def doubts_of(gate: Iterable[Check]) -> tuple[str, ...]:
     """The checks of the gate after which no finding of the image can be told: what was forced, and what lies too far away.
 
-    Not those that only warn, but for the distance from the images of training.
+    Not those that only warn, but for an image of a kind from which the model learned no findings.
     """
-    return tuple(check.name for check in gate if check.passed is False and (check.name == DISTANCE or not check.warns))
+    return tuple(check.name for check in gate if check.passed is False and (check.name in UNKNOWN_KIND or not check.warns))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,8 @@ def fitted(seed: int = 0, count: int = 300) -> GateDistance:
 
 
 def passes(distance: GateDistance, seen: np.ndarray) -> bool:
-    value, limit = distance.of(seen)
-    return value <= limit
+    near = distance.of(seen)
+    return near.distance <= near.limit
 
 
 def test_a_summary_on_paper() -> None:
@@ -91,6 +92,29 @@ def test_a_set_apart_has_its_own_limit_and_leaves_the_others_theirs() -> None:
         fit_distance(sets, apart=("phantoms",))
 
 
+def test_what_is_most_like_a_set_that_taught_no_findings_is_known_for_it() -> None:
+    """Films of children that taught outlines alone were told findings of as adults' are."""
+    rng = np.random.default_rng(5)
+    sets = {"adults": [1.0] * 60, "children": [3.0] * 60, "others": [1.2] * 60}
+    seen = {name: np.array([summary(features(rng, gain=gain)) for gain in gains]) for name, gains in sets.items()}
+    distance = replace(fit_distance(seen, untaught=("children",)), least_age=11.0)
+    adult, child = distance.of(features(rng, gain=1.0)), distance.of(features(rng, gain=3.0))
+    assert adult.untaught is not None and child.untaught is not None and adult.untaught < 0 < child.untaught
+    assert adult.least_age == child.least_age == 11
+    # By hand: how much nearer the child lies to its own centre than to the nearer one of the others.
+    film = features(rng, gain=2.9)
+    apart = [
+        mahalanobis(summary(film), centre, distance.whitening.astype(float) @ distance.whitening.astype(float))
+        for centre in distance.centres.astype(float)
+    ]
+    assert distance.of(film).untaught == pytest.approx(min(apart[0], apart[2]) - apart[1], rel=1e-6)
+    assert fit_distance(seen).of(film) == (*distance.of(film)[:2], None, None)
+    with pytest.raises(ValueError, match="no set named infants; there are adults, children, others"):
+        fit_distance(seen, untaught=("infants",))
+    with pytest.raises(ValueError, match="none of adults, children, others taught findings"):
+        fit_distance(seen, untaught=tuple(seen))
+
+
 def test_the_order_of_sets_changes_nothing_and_the_same_fit_comes_again() -> None:
     rng = np.random.default_rng(2)
     a, b = rng.normal(0, 1, (40, 6)), rng.normal(1, 1, (40, 6))
@@ -99,7 +123,8 @@ def test_the_order_of_sets_changes_nothing_and_the_same_fit_comes_again() -> Non
 
 
 def test_it_comes_back_from_its_file_or_is_refused(tmp_path: Path) -> None:
-    distance, seen = fitted(count=40), features(np.random.default_rng(3))
+    distance = replace(fitted(count=40), taught=np.array([True, False]), least_age=11.0)
+    seen = features(np.random.default_rng(3))
     first = distance.write(tmp_path).read_bytes()
     assert distance.write(tmp_path).read_bytes() == first
     again = read_distance(tmp_path)
@@ -113,12 +138,15 @@ def test_it_comes_back_from_its_file_or_is_refused(tmp_path: Path) -> None:
         read_distance(tmp_path / "none")
 
 
-def test_a_file_of_before_has_one_limit_for_all(tmp_path: Path) -> None:
+def test_a_file_of_before_has_one_limit_for_all_and_all_its_sets_taught_findings(tmp_path: Path) -> None:
     distance = fitted(count=40)
     distance.write(tmp_path)
     held = load_file(tmp_path / DISTANCE_NAME)
     save_file({**held, "limit": held["limit"][:1].copy()}, tmp_path / DISTANCE_NAME)
     assert read_distance(tmp_path).limits.tolist() == [distance.limits[0]] * 2
+    del held["taught"]
+    save_file(held, tmp_path / DISTANCE_NAME)
+    assert read_distance(tmp_path).taught.all()
 
 
 def test_films_are_looked_at_in_the_models_frame() -> None:

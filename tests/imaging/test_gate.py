@@ -12,12 +12,15 @@ from scipy.ndimage import gaussian_filter
 
 from evidence_example import in_english
 from storyxai.errors import GateRefusal
+from storyxai.imaging.distance import Nearness
 from storyxai.imaging.gate import judge, refuse
+from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
 from storyxai.modalities.chest_radiograph.gate import RULES, thumbnail
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
+from storyxai.models.runtime import load_student
 from storyxai.phantoms.generate import generate_phantom
-from storyxai.types import Image
+from storyxai.types import Image, Remark, doubts_of
 
 
 def film(pixels: np.ndarray, **about: object) -> Image:
@@ -44,7 +47,7 @@ def test_every_rule_gives_one_check_in_words() -> None:
     assert [check.name for check in checks] == [rule.name for rule in RULES]
     told = [in_english(check.about) for check in checks]
     assert all(text.endswith(".") and text[0].isupper() for text in told)
-    asked_of_model = {"gate.lung_area", "gate.lung_sides", "gate.lung_edges", "gate.distance"}
+    asked_of_model = {"gate.lung_area", "gate.lung_sides", "gate.lung_edges", "gate.distance", "gate.taught", "gate.age"}
     assert {check.name for check in checks if check.passed is None} == asked_of_model
     refuse(film(sketch()), checks, CHEST)
 
@@ -143,8 +146,26 @@ def test_what_the_student_found_is_judged() -> None:
     wide[:, 150:] = True
     assert "gate.lung_edges" in failed(image, masks={"left_lung": wide, "right_lung": right})
     assert "gate.lung_area" in failed(image, masks={})
-    assert "gate.distance" in failed(image, distance=5.0, distance_limit=4.0)
-    assert "gate.distance" not in failed(image, distance=3.0, distance_limit=4.0)
+    assert "gate.distance" in failed(image, near=Nearness(5.0, 4.0))
+    assert "gate.distance" not in failed(image, near=Nearness(3.0, 4.0))
+
+
+def test_a_film_like_those_that_taught_no_findings_and_one_of_a_young_child_leave_nothing_to_tell() -> None:
+    """What the model never learned findings from it warned of nothing about, and told as it tells adults' films."""
+    image = film(sketch())
+    about = {"gate.taught", "gate.age"}
+    for years, near, expected in (
+        (None, None, set()), (40.0, Nearness(3.0, 4.0, -1.0, 11.0), set()),
+        (None, Nearness(3.0, 4.0, 0.5, 11.0), {"gate.taught"}),
+        (11.0, Nearness(3.0, 4.0, None, 11.0), set()), (2.0, Nearness(3.0, 4.0, -1.0, 11.0), {"gate.age"}),
+        (2.0, Nearness(3.0, 4.0), set()), (2.0, Nearness(3.0, 4.0, 0.5, 11.0), about),
+    ):
+        checks = judge(replace(image, age_years=years), CHEST, near=near)
+        refuse(image, checks, CHEST)
+        found = {check.name for check in checks if check.passed is False} & about
+        assert found == expected == set(doubts_of(checks)) & about
+    unstated = next(one for one in judge(image, CHEST, near=Nearness(3.0, 4.0, None, 11.0)) if one.name == "gate.age")
+    assert unstated.passed is None and unstated.about == Remark("gate_unstated")
 
 
 def test_the_thumbnail_knows_order_not_exposure() -> None:
@@ -169,6 +190,26 @@ def test_real_films_pass_and_spoiled_ones_do_not(real_data: Path) -> None:
     for fault in ("inverted", "down", "left", "right", "blank", "noise", "page"):
         caught = sum(any(score.outcome(image, score.spoiled(image.pixels, fault, rng))[:2]) for image in images[:40])
         assert caught >= 37, fault
+
+
+@pytest.mark.real
+def test_films_of_children_are_known_by_the_shipped_student_and_those_of_adults_are_not_taken_for_them(real_data: Path) -> None:
+    student = load_student()
+    known = student.distance
+    assert known is not None
+
+    def nearer(path: Path) -> bool:
+        pixels = read_image(path).pixels
+        view = model_frame(*pixels.shape, size=student.size).to_model(pixels)
+        untaught = known.of(student.answer(view[None]).features).untaught
+        assert untaught is not None
+        return untaught > 0
+
+    children = sorted((real_data / "kermany" / "images" / "NORMAL").glob("*.jpg"))[::10]
+    adults = sorted((real_data / "nih" / "images").glob("*.jpg"))[::40]
+    assert min(len(children), len(adults)) > 20
+    assert np.mean([nearer(path) for path in children]) > 0.9
+    assert np.mean([nearer(path) for path in adults]) < 0.1
 
 
 @pytest.mark.real

@@ -254,10 +254,10 @@ def _look(
         stated = modality.read_draft(seen.prediction.report)
         seen = seen._replace(prediction=replace(seen.prediction, stated=stated))
     known = distance_of(model)
-    distance, limit = (None, None) if known is None or seen.look is None else known.of(seen.look.features)
+    near = None if known is None or seen.look is None else known.of(seen.look.features)
     # What a model does not draw it cannot be judged by: the rules that need it are then not asked.
     masks = None if "masks" in seen.gaps else seen.prediction.masks
-    gate = judge(image, modality, masks=masks, distance=distance, distance_limit=limit)
+    gate = judge(image, modality, masks=masks, near=near)
     if not settings.force:
         refuse(image, gate, modality)
     return seen, gate

@@ -3,22 +3,24 @@
 Mahalanobis distance to the nearest of several centres (one a data set: adults and children differ) under one covariance
 within sets, shrunk towards its diagonal. The features come from the pass that made the prediction: no second pass. The
 limit is that of the nearest centre: what is made by a program may scatter more than films do, and be known all the same.
+A set may have taught outlines alone: what is nearest to it is known as a picture, and no finding was ever learnt from its like.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import WeightsError
 from storyxai.imaging.geometry import model_frame
-from storyxai.types import Array
+from storyxai.types import Array, Mask
 
-__all__ = ["DISTANCE_NAME", "GateDistance", "calibrate_distance", "fit_distance", "read_distance", "summary"]
+__all__ = ["DISTANCE_NAME", "GateDistance", "Nearness", "calibrate_distance", "fit_distance", "read_distance", "summary"]
 
 DISTANCE_NAME = "distance.safetensors"
 SHRINKAGE = 0.1
@@ -28,31 +30,51 @@ FEWEST_IMAGES = 20
 _Float64 = NDArray[np.float64]
 
 
+class Nearness(NamedTuple):
+    """How far an image lies from the nearest centre, and that centre's limit.
+
+    `untaught` is how much nearer it lies to a set that taught no findings than to any that did (negative: farther), None
+    where all sets taught some; `least_age` the years of the youngest who taught findings, None where nobody knows.
+    """
+
+    distance: float
+    limit: float
+    untaught: float | None = None
+    least_age: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class GateDistance:
     """Centres and whitening of the calibrating films' summaries, and the distance from each centre that its films keep.
 
-    Shapes: centres float32 [G, D], whitening float32 [D, D] (its square is the inverse covariance), limits float64 [G].
-    `n` films were used.
+    Shapes: centres float32 [G, D], whitening float32 [D, D] (its square is the inverse covariance), limits float64 [G],
+    taught bool [G] (whether findings were learnt from the set). `n` films were used; of those that taught findings 99 in
+    100 were of people of `least_age` years or more.
     """
 
     centres: Array
     whitening: Array
     limits: _Float64
     n: int
+    taught: Mask
+    least_age: float | None = None
 
-    def of(self, features: Array) -> tuple[float, float]:
-        """How far the student's features of one image lie from the nearest centre, and that centre's limit.
+    def of(self, features: Array) -> Nearness:
+        """How near the student's features of one image lie to the films it learnt from.
 
         Shapes: [K, h, w] with D = 3 K. Raises: WeightsError.
         """
-        seen = summary(features)
+        return self.near(summary(features))
+
+    def near(self, seen: _Float64) -> Nearness:
+        """The same of a `summary` [D]. Raises: WeightsError."""
         if seen.size != self.centres.shape[1]:
-            why = f"is for {self.centres.shape[1] // 3} channels, the student has {features.shape[0]}"
+            why = f"is for {self.centres.shape[1] // 3} channels, the student has {seen.size // 3}"
             raise WeightsError(DISTANCE_NAME, why, mend="calibrate it anew for this student")
         apart = _apart(seen[None], self.centres.astype(np.float64), self.whitening.astype(np.float64))[0]
         nearest = int(apart.argmin())
-        return float(apart[nearest]), float(self.limits[nearest])
+        untaught = None if self.taught.all() else float(apart[self.taught].min() - apart[~self.taught].min())
+        return Nearness(float(apart[nearest]), float(self.limits[nearest]), untaught, self.least_age)
 
     def write(self, folder: Path) -> Path:
         """The file that holds it, in a model's folder; the card's `files` should vouch for it."""
@@ -63,7 +85,10 @@ class GateDistance:
             "centres": np.ascontiguousarray(self.centres, np.float32),
             "whitening": np.ascontiguousarray(self.whitening, np.float32),
             "limit": np.asarray(self.limits, np.float64), "n": np.array([self.n], np.int64),
+            "taught": np.asarray(self.taught, np.bool_),
         }
+        if self.least_age is not None:
+            tensors["least_age"] = np.array([self.least_age], np.float64)
         save_file(tensors, path)
         return path
 
@@ -84,31 +109,37 @@ def summary(features: Array) -> _Float64:
 
 
 def calibrate_distance(
-    look: Callable[[Array], Array], size: int, *, sets: Mapping[str, Iterable[Array]], apart: Sequence[str] = ()
+    look: Callable[[Array], Array], size: int, *, sets: Mapping[str, Iterable[Array]], apart: Sequence[str] = (),
+    untaught: Sequence[str] = (), least_age: float | None = None,
 ) -> GateDistance:
     """The distance fitted on films that the student was trained on, by data set.
 
     `look` gives the features [K, h, w] of one model view [size, size]; `sets` are pixels [H, W] by the set's name;
-    `apart` are the sets that have a limit of their own (the others share one).
-    Raises: ValueError when a set has fewer than 20 films.
+    `apart` are the sets that have a limit of their own (the others share one), `untaught` those that taught no findings.
+    Raises: ValueError as `fit_distance`.
     """
     seen = {
         name: np.array([summary(look(model_frame(*pixels.shape, size=size).to_model(pixels))) for pixels in films])
         for name, films in sets.items()
     }
-    return fit_distance(seen, apart=apart)
+    return replace(fit_distance(seen, apart=apart, untaught=untaught), least_age=least_age)
 
 
-def fit_distance(sets: Mapping[str, _Float64], *, apart: Sequence[str] = ()) -> GateDistance:
+def fit_distance(
+    sets: Mapping[str, _Float64], *, apart: Sequence[str] = (), untaught: Sequence[str] = ()
+) -> GateDistance:
     """The distance fitted on summaries [N, D] by set; 99 % of the films stay below its limit.
 
     Sets in `apart` have a limit of their own, the others share one. Each fifth of the films is measured by a fit to the
     others, so a limit is for films the fit has not seen.
-    Raises: ValueError when a set has fewer than 20 films, or one in `apart` is not there.
+    Raises: ValueError when a set has fewer than 20 films, one in `apart` or `untaught` is not there, or none taught findings.
     """
     names = sorted(sets)
-    if strange := sorted(set(apart) - set(names)):
+    if strange := sorted({*apart, *untaught} - set(names)):
         raise ValueError(f"no set named {', '.join(strange)}; there are {', '.join(names)}")
+    taught = np.array([name not in untaught for name in names])
+    if not taught.any():
+        raise ValueError(f"none of {', '.join(names)} taught findings")
     groups = [np.asarray(sets[name], dtype=np.float64) for name in names]
     if not groups or min(map(len, groups)) < FEWEST_IMAGES:
         raise ValueError(f"each set needs {FEWEST_IMAGES} films or more, got {[len(group) for group in groups]}")
@@ -117,7 +148,7 @@ def fit_distance(sets: Mapping[str, _Float64], *, apart: Sequence[str] = ()) -> 
     centres, whitening = _fitted(groups)
     return GateDistance(
         centres.astype(np.float32), whitening.astype(np.float32), np.array([limits[share] for share in shares]),
-        sum(map(len, groups)),
+        sum(map(len, groups)), taught,
     )
 
 
@@ -141,14 +172,17 @@ def read_distance(folder: Path) -> GateDistance:
         held = load_file(path)
         centres, whitening = held["centres"], held["whitening"]
         limits, n = np.asarray(held["limit"], np.float64), int(held["n"][0])
+        # Files of before know neither: all of their sets taught findings, to people of any age.
+        taught = np.asarray(held.get("taught", np.ones(len(centres))), np.bool_)
+        least_age = float(held["least_age"][0]) if "least_age" in held else None
     except (OSError, SafetensorError, KeyError, IndexError) as error:
         raise WeightsError(str(path), "cannot be read as a gate distance", mend="copy the model again") from error
     if limits.shape == (1,):  # files of before have one limit for all centres
         limits = np.repeat(limits, len(centres))
-    fits = centres.ndim == 2 and whitening.shape == (centres.shape[1],) * 2 and limits.shape == centres.shape[:1]
-    if not fits or not np.isfinite(limits).all():
+    fits = centres.ndim == 2 and whitening.shape == (centres.shape[1],) * 2
+    if not fits or not limits.shape == taught.shape == centres.shape[:1] or not np.isfinite(limits).all() or not taught.any():
         raise WeightsError(str(path), "holds tables that do not fit together", mend="copy the model again")
-    return GateDistance(centres, whitening, limits, n)
+    return GateDistance(centres, whitening, limits, n, taught, least_age)
 
 
 def _fitted(groups: list[_Float64]) -> tuple[_Float64, _Float64]:

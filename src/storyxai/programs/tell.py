@@ -264,11 +264,14 @@ def _outdated_pages(evidence: Evidence, folder: Path, asked: Sequence[str]) -> I
 
 def _told(evidence: Evidence, folder: Path, pages: Sequence[str]) -> Told:
     rewording = read_rewording(folder)
-    findings, words = evidence.prediction.findings, load_words("en", as_record(evidence))
-    tiers = {name: item["tier"] for name, item in as_record(evidence)["findings"].items()}
+    record, findings = as_record(evidence), evidence.prediction.findings
+    words, tiers = load_words("en", record), {name: item["tier"] for name, item in record["findings"].items()}
     named = [f"{f.name.replace('_', ' ')} {tiers[f.name].replace('_', ' ')} ({f.probability:.2f})" for f in _named(findings)]
+    summary = ", ".join(named) or "no finding reached its threshold"
+    if doubts := [words.say(check.about) for check in evidence.gate if check.name in record["doubts"]]:
+        summary = " ".join(("the model cannot tell.", *doubts))  # numbers beside that would be believed all the same
     return Told(
-        evidence.image.source, folder, tuple(pages), ", ".join(named) or "no finding reached its threshold",
+        evidence.image.source, folder, tuple(pages), summary,
         {f.name: {"tier": tiers[f.name], "probability": round(f.probability, 4)} for f in findings},
         tuple(f"{h.finding} {h.method}: {words.say(*h.withheld_because)}" for h in evidence.heatmaps if not h.shown),
         evidence.prediction.model_id,

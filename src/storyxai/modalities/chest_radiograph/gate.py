@@ -102,6 +102,13 @@ RULES: tuple[GateRule, ...] = (
     GateRule("gate.distance", 0, False, False, "The picture is like the films that the model learnt from.",
          "the picture is unlike the films that the model learnt from", "read it without the model",
          "given with the model: 99 % of left-out training films are nearer (of phantoms, to theirs); warns"),
+    GateRule("gate.taught", 0, False, False, "The picture is like films from which the model learnt findings.",
+         "the picture is most like films (such as those of children) from which the model learnt no findings",
+         "read it without the model",
+         "given with the model: how much nearer it lies to such a set of films than to the others; warns"),
+    GateRule("gate.age", 0, True, False, "The model learnt findings from people of this age.",
+         "the patient is younger than nearly everyone from whose films the model learnt findings", "read it without the model",
+         "given with the model: 99 in 100 were of this age or older; warns"),
 )  # fmt: skip
 
 # What undoes each fault of pose on the ranks of a thumbnail.
