@@ -20,13 +20,13 @@ import torch
 
 from storyxai.data.assemble import examples_from_phantoms
 from storyxai.data.batches import Examples
-from storyxai.modalities.chest_radiograph.grammar import vocabulary
+from storyxai.modalities.chest_radiograph.grammar import GRAMMAR
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import encode_tokens, full_vocabulary
 from storyxai.training.fit import FitConfig, RunOptions, fit
 from storyxai.training.soft_targets import TeacherTargets, cache_targets
 
-WORDS = full_vocabulary(vocabulary())
+WORDS = full_vocabulary(GRAMMAR.vocabulary())
 
 
 def network_of(size: int, encoder: str, seed: int) -> Network:

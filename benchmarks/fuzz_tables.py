@@ -56,7 +56,7 @@ def imported(source: str, place: str = "") -> Callable[[Path], None]:
         out = folder.parent / "table.parquet"
         import_source(source, folder / place, out, ImportOptions(compare_pictures=False))
         table = read_table(out)
-        table.labels(uncertain="ones")
+        table.labels()
         ages = table.frame["age_years"].dropna()
         assert ((ages >= 0) & (ages <= 120)).all(), "an age that nobody has"
         assert table.frame["patient_id"].all() and table.frame["study_id"].all(), "a row of nobody"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from storyxai.data.assemble import examples_from_phantoms
 from storyxai.metrics.calibration import ConformalLimits, calibrated, conformal_coverage, conformal_sets, ece
 from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.modalities.chest_radiograph.grammar import vocabulary
+from storyxai.modalities.chest_radiograph.grammar import GRAMMAR
 from storyxai.models.export import load_network
 from storyxai.models.runtime import SHIPPED
 from storyxai.models.tokens import encode_tokens, full_vocabulary
@@ -34,7 +34,7 @@ SPLITS = 200
 def said_of(count: int) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[str, ...]]:
     """Logits and labels of fresh phantoms, some hundred at a time so that memory stays small."""
     network = load_network(SHIPPED / "student.safetensors")
-    words = full_vocabulary(vocabulary())
+    words = full_vocabulary(GRAMMAR.vocabulary())
 
     def encode(tokens: Any) -> NDArray[np.int64]:
         return encode_tokens(tokens, words, length=64)

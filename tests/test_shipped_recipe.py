@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from storyxai.data.table import StudyRow, StudyTable
 from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.modalities.chest_radiograph.grammar import vocabulary
+from storyxai.modalities.chest_radiograph.grammar import GRAMMAR
 from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.tokens import full_vocabulary
@@ -90,7 +90,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file({name: tensor.contiguous() for name, tensor in encoder.items()}, data / "weights.safetensors")
     (data / "version-4").mkdir()
     spec = NetworkSpec(
-        encoder="mobilenetv3_small_050", size=96, vocabulary=full_vocabulary(vocabulary()), width=16, hidden=16, fine_width=8,
+        encoder="mobilenetv3_small_050", size=96, vocabulary=full_vocabulary(GRAMMAR.vocabulary()), width=16, hidden=16,
+        fine_width=8,
     )
     save_network(Network(spec).eval(), data / "version-4" / "student.safetensors")
     (data / "folds").mkdir()

@@ -15,7 +15,7 @@ import torch
 from checks.teacher_checks import check_sides, check_teacher
 from storyxai import cli
 from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.modalities.chest_radiograph.grammar import tokenize, vocabulary
+from storyxai.modalities.chest_radiograph.grammar import GRAMMAR
 from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.runtime import SHIPPED
@@ -36,9 +36,9 @@ Call = Callable[..., tuple[int, str, str]]
 def part(count: int, seed: int) -> object:
     """Squares, every other one a film of another set; a report for half of them."""
     examples = toy_examples(count, seed=seed, findings=len(NAMES), max_tokens=64)
-    words = full_vocabulary(vocabulary())
+    words = full_vocabulary(GRAMMAR.vocabulary())
     texts = ["The lungs are clear.", "Cardiomegaly."]
-    tokens = np.stack([encode_tokens(tokenize(texts[row % 2]), words, length=64) for row in range(count)])
+    tokens = np.stack([encode_tokens(GRAMMAR.tokenize(texts[row % 2]), words, length=64) for row in range(count)])
     domain = tuple("phantom" if row % 4 < 2 else "nih" for row in range(count))
     tokens[[row for row in range(count) if domain[row] == "nih"]] = 0
     return dataclasses.replace(examples, domain=domain, tokens=tokens)
@@ -54,8 +54,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         if not path.exists():
             trained.append(task)
             spec = NetworkSpec(
-                encoder="mobilenetv3_small_050", size=SIZE, tasks=(task,), vocabulary=full_vocabulary(vocabulary()), width=16,
-                hidden=16, fine_width=8, decoder_width=32, decoder_layers=1,
+                encoder="mobilenetv3_small_050", size=SIZE, tasks=(task,), vocabulary=full_vocabulary(GRAMMAR.vocabulary()),
+                width=16, hidden=16, fine_width=8, decoder_width=32, decoder_layers=1,
             )
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from storyxai.errors import UnknownNameError
 from storyxai.modalities.chest_radiograph import grammar
 from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.modalities.chest_radiograph.grammar import Fact
+from storyxai.modalities.chest_radiograph.grammar import GRAMMAR, Fact
 
 fact = st.builds(
     Fact, st.sampled_from(NAMES), st.booleans(), st.sampled_from(grammar.SIDE_WORDS),
@@ -29,10 +29,10 @@ def test_every_report_is_short_closed_and_round_trips(
     facts: list[Fact], seed: int, view: str, shown: list[str],
 ) -> None:
     report = grammar.write_report(facts, np.random.default_rng(seed), view=view, devices=shown)
-    tokens = grammar.tokenize(report)
-    assert grammar.detokenize(tokens) == list(report)
-    assert grammar.tokenize(" ".join(report).upper()) == tokens
-    assert set(tokens) <= set(grammar.vocabulary())
+    tokens = GRAMMAR.tokenize(report)
+    assert GRAMMAR.detokenize(tokens) == list(report)
+    assert GRAMMAR.tokenize(" ".join(report).upper()) == tokens
+    assert set(tokens) <= set(GRAMMAR.vocabulary())
     assert len(tokens) <= grammar.MAX_TOKENS
     assert report == grammar.write_report(facts, np.random.default_rng(seed), view=view, devices=shown)
 
@@ -100,7 +100,7 @@ def test_order_is_heart_lungs_pleura_devices_conclusion() -> None:
 
 
 def test_the_vocabulary_is_small_sorted_and_all_of_it_is_used() -> None:
-    words = grammar.vocabulary()
+    words = GRAMMAR.vocabulary()
     assert len(words) < 400
     assert list(words) == sorted(set(words))
     seen: set[str] = set()
@@ -111,7 +111,7 @@ def test_the_vocabulary_is_small_sorted_and_all_of_it_is_used() -> None:
                  str(rng.choice(grammar.ZONE_WORDS)), str(rng.choice(grammar.SEVERITY_WORDS)))
             for name in NAMES if rng.random() < 0.5
         ]
-        seen.update(grammar.tokenize(grammar.write_report(facts, rng, view="AP", devices=grammar.DEVICES)))
+        seen.update(GRAMMAR.tokenize(grammar.write_report(facts, rng, view="AP", devices=grammar.DEVICES)))
         if len(seen) == len(words):
             break
     assert seen == set(words)
@@ -124,8 +124,8 @@ def test_facts_from_labels_leaves_out_what_nobody_stated() -> None:
 
 def test_detokenize_keeps_an_unfinished_sentence() -> None:
     tokens = ["clear", "lungs", ".", "no", "mass", ",", "nodule"]
-    assert grammar.detokenize(tokens) == ["Clear lungs.", "No mass, nodule"]
-    assert grammar.detokenize([".", "."]) == []
+    assert GRAMMAR.detokenize(tokens) == ["Clear lungs.", "No mass, nodule"]
+    assert GRAMMAR.detokenize([".", "."]) == []
 
 
 def test_an_unknown_finding_names_the_nearest() -> None:

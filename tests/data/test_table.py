@@ -30,7 +30,7 @@ from storyxai.data.table import (
     read_table,
     split_pair,
 )
-from storyxai.errors import OutputError, TableError, UnknownNameError
+from storyxai.errors import OutputError, TableError
 from storyxai.modalities.chest_radiograph.findings import NAMES
 
 
@@ -38,7 +38,7 @@ def table_of(*rows: StudyRow, root: Path = Path()) -> StudyTable:
     return StudyTable.from_rows(rows, root=root)
 
 
-def test_labels_keep_the_three_kinds_apart_and_policies_settle_the_fourth() -> None:
+def test_labels_keep_the_three_kinds_apart_and_what_is_uncertain_is_not_stated() -> None:
     table = table_of(
         StudyRow("s1", "p1", "a.png", "x", labels={"Mass": 1.0, "Edema": 0.0}, uncertain=("Nodule",)),
         StudyRow("s2", "p1", "b.png", "x"),
@@ -48,11 +48,6 @@ def test_labels_keep_the_three_kinds_apart_and_policies_settle_the_fourth() -> N
     mass, edema, nodule = (NAMES.index(name) for name in ("Mass", "Edema", "Nodule"))
     assert labels.values[0, mass] == 1 and labels.values[0, edema] == 0 and math.isnan(labels.values[0, nodule])
     assert np.isnan(labels.values[1]).all()
-    assert table.labels(uncertain="ones").values[0, nodule] == 1
-    assert table.labels(uncertain="zeros").values[0, nodule] == 0
-    assert np.isnan(table.labels(uncertain="ones").values[1]).all()
-    with pytest.raises(UnknownNameError, match="'zeros'"):
-        table.labels(uncertain="zeroes")
 
 
 def test_every_cell_survives_the_file(tmp_path: Path) -> None:
@@ -132,7 +127,8 @@ def test_joins_go_by_name_and_refuse_strangers() -> None:
 def test_select_keeps_rows_that_agree_with_all() -> None:
     table = table_of(*(StudyRow(f"s{i}", "p", f"{i}.png", "x", view=view) for i, view in enumerate(("PA", "AP", "PA"))))
     table = table.with_column("split", ["train", "train", "test"])
-    assert list(table.select(split="train", views=("PA",)).frame["image_id"]) == ["s0"]
+    assert list(table.select(split="train").frame["image_id"]) == ["s0", "s1"]
+    assert list(table.select(split="train", rows=[True, False, True]).frame["image_id"]) == ["s0"]
     assert list(table.select(rows=[False, False, True]).frame["image_id"]) == ["s2"]
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from storyxai.data.opening import frontal_rows
 from storyxai.data.table import StudyRow, StudyTable
-from storyxai.data.views import frontal_rows
 from storyxai.imaging.views import known_view, view_of
 
 SPELLINGS = {

@@ -18,7 +18,7 @@ from storyxai.imaging.gate import judge, refuse
 from storyxai.imaging.read import read_image
 from storyxai.modalities.dermoscopy.findings import NAMES
 from storyxai.modalities.dermoscopy.gate import RULES
-from storyxai.modalities.dermoscopy.grammar import MAX_TOKENS, DermoscopyGrammar, label_report, write_report
+from storyxai.modalities.dermoscopy.grammar import GRAMMAR, MAX_TOKENS, label_report, write_report
 from storyxai.modalities.dermoscopy.lesion import (
     COLOURS,
     border_irregularity,
@@ -151,7 +151,7 @@ def test_reports_are_read_as_they_were_written(seed: int) -> None:
     labels = {name: float(value) for name, value in zip(NAMES, drawn, strict=True)}
     if labels["Melanoma"] != 0.0 and labels["Atypical_Naevus"] == 0.0:
         labels["Atypical_Naevus"] = math.nan  # a report denies an atypical naevus by calling the lesion a common one
-    report, grammar = write_report(labels, rng), DermoscopyGrammar()
+    report, grammar = write_report(labels, rng), GRAMMAR
     found = label_report(report)
     assert all(found[name] == value or (math.isnan(value) and math.isnan(found[name])) for name, value in labels.items()), (
         report

@@ -10,7 +10,7 @@ import pytest
 from storyxai.modalities.dermoscopy import draft
 from storyxai.modalities.dermoscopy.draft import read_draft
 from storyxai.modalities.dermoscopy.findings import NAMES
-from storyxai.modalities.dermoscopy.grammar import DermoscopyGrammar, label_report, write_report
+from storyxai.modalities.dermoscopy.grammar import GRAMMAR, label_report, write_report
 from storyxai.modalities.registry import modality_named
 from storyxai.story.words import words_of
 from storyxai.types import Remark
@@ -36,7 +36,7 @@ def stated(one: Remark) -> dict[str, float]:
 @pytest.mark.parametrize("seed", range(20))
 def test_what_the_grammar_writes_is_read_as_it_was_meant(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    grammar, labels = DermoscopyGrammar(), drawn(rng)
+    grammar, labels = GRAMMAR, drawn(rng)
     sentences = grammar.detokenize(grammar.tokenize(write_report(labels, rng)))
     for text, read in zip(sentences, read_draft(sentences), strict=True):
         assert read, text

@@ -8,13 +8,12 @@ import pytest
 from storyxai.modalities.chest_radiograph.draft import MOST_ABSENT, read_draft
 from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.chest_radiograph.grammar import (
+    GRAMMAR,
     SEVERITY_WORDS,
     SIDE_WORDS,
     ZONE_WORDS,
     Fact,
     compose_report,
-    detokenize,
-    tokenize,
 )
 from storyxai.modalities.registry import modality_named
 from storyxai.story.words import words_of
@@ -35,7 +34,7 @@ def test_what_the_grammar_writes_is_read_as_it_was_meant(seed: int) -> None:
     facts = drawn_facts(rng)
     meant = {fact.finding: fact for fact in facts}
     for sentence in compose_report(facts, rng, view="AP", devices=("pacemaker", "central line")):
-        (read,) = read_draft(detokenize(tokenize(sentence.text)))
+        (read,) = read_draft(GRAMMAR.detokenize(GRAMMAR.tokenize(sentence.text)))
         assert read or len(sentence.states) > MOST_ABSENT, sentence.text
         if read.code.startswith("draft_absent"):
             assert set(read.values.values()) == set(sentence.states) and set(sentence.states.values()) == {0.0}

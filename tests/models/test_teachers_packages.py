@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from checks.teacher_checks import check_teacher
 from storyxai.errors import UnknownNameError, WeightsError
-from storyxai.modalities.chest_radiograph.grammar import detokenize, tokenize, vocabulary
+from storyxai.modalities.chest_radiograph.grammar import GRAMMAR
 from storyxai.models.teachers import (
     NamedTeacher,
     huggingface_writer,
@@ -200,10 +200,10 @@ def test_a_report_model_writes_and_its_sentences_become_targets(report_model: Pa
     check_teacher_of_words(teacher)
     reports = teacher.reports(images())
     assert reports == ["Cardiomegaly. The dog barks.", "The lungs are clear."]
-    words = full_vocabulary(vocabulary())
-    rows, kept = retokenize(reports, words, tokenize=tokenize, length=16)
+    words = full_vocabulary(GRAMMAR.vocabulary())
+    rows, kept = retokenize(reports, words, tokenize=GRAMMAR.tokenize, length=16)
     assert rows.shape == (2, 16) and rows.dtype == np.int64 and kept == pytest.approx(2 / 3)
-    written = [" ".join(detokenize(decode_tokens(row[1:].tolist(), words))) for row in rows]
+    written = [" ".join(GRAMMAR.detokenize(decode_tokens(row[1:].tolist(), words))) for row in rows]
     assert written == ["Cardiomegaly.", "The lungs are clear."]
     assert (rows[:, 0] == START).all() and (rows == END).sum(axis=1).tolist() == [1, 1]
 

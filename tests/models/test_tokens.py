@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storyxai.modalities.chest_radiograph.grammar import vocabulary
+from storyxai.modalities.chest_radiograph.grammar import GRAMMAR
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens, encode_tokens, full_vocabulary
 
 WORDS = full_vocabulary(("no", "effusion", "."))
@@ -21,7 +21,7 @@ def test_a_row_by_hand() -> None:
 
 
 def test_every_word_of_the_grammar_comes_back() -> None:
-    words = list(vocabulary())
+    words = list(GRAMMAR.vocabulary())
     numbers = full_vocabulary(words)
     row = encode_tokens(words, numbers, length=len(words) + 2)
     assert decode_tokens(row.tolist(), numbers) == words

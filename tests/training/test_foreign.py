@@ -14,7 +14,7 @@ from torch import Tensor
 from storyxai.data.batches import Examples, make_batch
 from storyxai.errors import RecipeError, UnknownNameError, WeightsError
 from storyxai.modalities.chest_radiograph.findings import NAMES
-from storyxai.modalities.chest_radiograph.grammar import detokenize, tokenize, vocabulary
+from storyxai.modalities.chest_radiograph.grammar import GRAMMAR
 from storyxai.models.network import Network, NetworkSpec
 from storyxai.models.teachers import KINDS, CallableTeacher, HuggingFaceWriter, OwnTeacher, TeacherAverage
 from storyxai.models.tokens import PAD, decode_tokens, encode_tokens, full_vocabulary
@@ -70,8 +70,8 @@ def examples(count: int = 8, seed: int = 0) -> Examples:
 
 def network(*tasks: str) -> Network:
     spec = NetworkSpec(
-        encoder=ENCODER, size=SIZE, tasks=tasks, findings=NAMES, vocabulary=full_vocabulary(vocabulary()), width=16, hidden=16,
-        fine_width=8, decoder_width=32, decoder_layers=1,
+        encoder=ENCODER, size=SIZE, tasks=tasks, findings=NAMES, vocabulary=full_vocabulary(GRAMMAR.vocabulary()), width=16,
+        hidden=16, fine_width=8, decoder_width=32, decoder_layers=1,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -192,12 +192,12 @@ def test_without_a_foreign_teacher_our_own_is_asked_as_it_is() -> None:
 
 
 def text_of(row: np.ndarray) -> str:
-    return " ".join(detokenize(decode_tokens(row[1:].tolist(), full_vocabulary(vocabulary()))))
+    return " ".join(GRAMMAR.detokenize(decode_tokens(row[1:].tolist(), full_vocabulary(GRAMMAR.vocabulary()))))
 
 
 def test_a_writers_sentences_stand_where_no_report_is_known_or_everywhere() -> None:
     train = examples()
-    known = encode_tokens(tokenize("Normal heart size."), full_vocabulary(vocabulary()), length=64)
+    known = encode_tokens(GRAMMAR.tokenize("Normal heart size."), full_vocabulary(GRAMMAR.vocabulary()), length=64)
     tokens = np.where(np.arange(8)[:, None] % 2 == 0, known, PAD)
     train = dataclasses.replace(train, tokens=tokens)
     writer = Writer("The lungs are clear. Xyzzy.")

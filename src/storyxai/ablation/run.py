@@ -221,10 +221,7 @@ class _Lessons:
     def _after_phantoms(self, cell: Cell, progress: Progress | None) -> Network:
         """The student after as many epochs on phantoms; further teaching starts from it."""
         phantoms = self.ground.phantoms
-        unknown = np.full(phantoms.labels.shape, np.nan, dtype=np.float32)
-        empty, nobody = np.zeros((0,), dtype=np.float16), np.full(len(phantoms), -1, dtype=np.int64)
-        views = range(self.recipe.distillation.views)
-        silent = tuple(TeacherTargets(view, unknown, empty, empty, nobody) for view in views)
+        silent = unknown_targets(phantoms, self.recipe.distillation.views)
         return train_student(
             self.recipe, Lesson(phantoms, TeachersSaid(silent)), tasks=cell.tasks, seed=cell.seed,
             run=RunOptions(f"{cell.key} on phantoms", progress=progress),

@@ -103,7 +103,7 @@ def answers_of(network: Network, ground: Ground) -> Answers:
     maps: dict[str, Floats] = {}
     if said.logits is not None:
         logits = said.logits
-        on_validation = network_outputs(_findings_only(network), ground.validation).logits
+        on_validation = network_outputs(network.only("findings"), ground.validation).logits
         assert on_validation is not None
         fitted = [fit_platt(on_validation[:, f], ground.validation_labels[:, f]) for f in range(len(NAMES))]
         calibration = np.array(fitted, dtype=np.float32)
@@ -190,13 +190,7 @@ def _measure(
 
 def _cams(network: Network, features: Floats, shares: Floats | None) -> Floats:
     """Grad-CAM of every finding, from the head's weights in closed form."""
-    head = network.finding_head
-
-    weights = {name: tensor.detach().contiguous().numpy() for name, tensor in head.named_parameters()}
-    _, gradients = grid_head_gradients(
-        features, weights["hidden.weight"][:, :, 0, 0], weights["hidden.bias"], weights["out.weight"][:, :, 0, 0],
-        weights["out.bias"], head.sharpness().detach().numpy(), shares,
-    )
+    _, gradients = grid_head_gradients(features, **network.finding_head.as_arrays(), shares=shares)
     return grad_cam(features, gradients)
 
 
@@ -241,13 +235,3 @@ def _expected_inside(labels: Floats) -> Floats:
     kept = labels.copy()
     kept[:, [column for column, name in enumerate(NAMES[: kept.shape[1]]) if name in KIND.beside_pair]] = np.nan
     return kept
-
-
-def _findings_only(network: Network) -> Network:
-    """A view of `network` that answers for findings only: no report is written that nobody reads."""
-    import copy
-    from dataclasses import replace
-
-    lean = copy.copy(network)
-    lean.spec = replace(network.spec, tasks=("findings",))
-    return lean

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.data.batches import UNKNOWN_PIXEL, Examples
-from storyxai.data.opening import OpenedRow, open_row
+from storyxai.data.opening import OpenedRow, frontal_rows, open_row
 from storyxai.data.table import Skipped, StudyTable
-from storyxai.data.views import frontal_rows
 from storyxai.errors import TableError
 from storyxai.imaging.geometry import ModelFrame, model_frame, model_view
 from storyxai.modalities.contract import Modality

@@ -1,23 +1,17 @@
-"""Labels in the words of each data set become labels in ours; what is uncertain is settled by a stated policy.
+"""Labels in the words of each data set become labels in ours.
 
 A label is 1 (stated as present), 0 (stated as absent) or nan (not stated). Uncertain is not a number: the label is nan
-and the finding's name stands in the row's `uncertain`, until a policy settles it.
+and the finding's name stands in the row's `uncertain`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
 
-from storyxai.errors import UnknownNameError
 from storyxai.modalities.registry import modality_named
 
-__all__ = ["POLICIES", "UncertainPolicy", "labels_from_codes", "labels_from_list", "settle_uncertain"]
-
-UncertainPolicy = Literal["ignore", "ones", "zeros"]
-POLICIES: tuple[str, ...] = get_args(UncertainPolicy)
-SETTLED: Mapping[str, float] = {"ignore": math.nan, "ones": 1.0, "zeros": 0.0}
+__all__ = ["labels_from_codes", "labels_from_list"]
 
 
 def labels_from_list(names: Iterable[str]) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -58,13 +52,3 @@ def labels_from_codes(codes: Mapping[str, float]) -> tuple[dict[str, float], tup
             strongest[matched] = code
     labels = {name: code for name, code in strongest.items() if code >= 0}
     return labels, tuple(name for name in kind.names if strongest.get(name) == -1.0), tuple(others)
-
-
-def settle_uncertain(label: float, *, uncertain: bool, policy: str) -> float:
-    """The label under `policy`: an uncertain one is not stated ("ignore"), present ("ones") or absent ("zeros").
-
-    Raises: UnknownNameError naming the nearest policy.
-    """
-    if policy not in SETTLED:
-        raise UnknownNameError("uncertainty policy", policy, POLICIES)
-    return SETTLED[policy] if uncertain else label

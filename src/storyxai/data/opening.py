@@ -1,19 +1,27 @@
-"""One row of a study table opened: its image and reference masks, or why it cannot be used."""
+"""Rows of a study table opened: which are frontal views, the image and reference masks of each, or why it cannot be used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from storyxai.data.table import Skipped, StudyTable, read_structures
-from storyxai.data.views import NOT_FRONTAL
 from storyxai.errors import InputError, StoryxaiError
 from storyxai.imaging.read import read_image
 from storyxai.imaging.views import view_of
 from storyxai.modalities.contract import Acquisition
 from storyxai.types import Image, Mask
 
-__all__ = ["OpenedRow", "open_row", "unreadable"]
+__all__ = ["NOT_FRONTAL", "OpenedRow", "frontal_rows", "open_row", "unreadable"]
+
+NOT_FRONTAL = {
+    "LATERAL": "is a lateral view, which this model was not made for",
+    "OTHER": "is neither a frontal nor a lateral view, which this model was not made for",
+}
+"""Views that no model of frontal films may be taught or judged on, and why, in words."""
+MEND = "nothing to do; `laterals` takes every view"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,3 +59,17 @@ def unreadable(name: str, error: StoryxaiError) -> Skipped:
     """An image that could not be read, with the reason in the error's words."""
     why, mend = (error.why, error.mend) if isinstance(error, InputError) else (str(error), "")
     return Skipped(name, why if why.startswith("cannot be read") else f"cannot be read: {why}", mend)
+
+
+def frontal_rows(table: StudyTable, *, laterals: bool = False) -> tuple[StudyTable, tuple[Skipped, ...]]:
+    """The rows of `table` that do not state a view beside the frontal ones, and the others by name.
+
+    A row without a stated view stays. With `laterals` every row does.
+    """
+    views = [view_of(text) for text in table.frame["view"]]
+    keep = np.array([laterals or view not in NOT_FRONTAL for view in views], dtype=np.bool_)
+    if keep.all():
+        return table, ()
+    named = zip(table.frame["image_id"], views, keep, strict=True)
+    left_out = tuple(Skipped(str(name), NOT_FRONTAL[view], MEND) for name, view, kept in named if not kept)
+    return table.select(rows=keep), left_out

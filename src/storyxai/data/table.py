@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from storyxai.data.labels import settle_uncertain
 from storyxai.data.masks import read_grey_mask, split_pair
 from storyxai.errors import TableError
 from storyxai.files import fresh_file
@@ -206,25 +205,23 @@ class StudyTable:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def labels(self, *, uncertain: str = "ignore") -> Labels:
-        """Labels of every row, ids = image_id. Shapes: [N, F]. `uncertain` is a policy of `labels.POLICIES`."""
+    def labels(self) -> Labels:
+        """Labels of every row, ids = image_id, nan where a finding is uncertain. Shapes: [N, F]."""
         names = self.schema.findings
         values = self.frame[list(self.schema.labels)].to_numpy(dtype=np.float32, copy=True)
         doubtful = self.frame["uncertain"].str.split(";")
         for column, name in enumerate(names):
             rows = np.flatnonzero([name in doubts for doubts in doubtful])
-            values[rows, column] = settle_uncertain(math.nan, uncertain=True, policy=uncertain)
+            values[rows, column] = math.nan
         return Labels(names, values, tuple(self.frame["image_id"]))
 
     def select(
-        self, *, split: str | None = None, views: Sequence[str] = (), rows: Sequence[bool] | NDArray[np.bool_] | None = None,
+        self, *, split: str | None = None, rows: Sequence[bool] | NDArray[np.bool_] | None = None
     ) -> StudyTable:
         """The rows that agree with everything given; `skipped` goes along."""
         keep = np.ones(len(self.frame), dtype=np.bool_)
         if split is not None:
             keep &= (self.frame["split"] == split).to_numpy(dtype=np.bool_)
-        if views:
-            keep &= self.frame["view"].isin(list(views)).to_numpy(dtype=np.bool_)
         if rows is not None:
             keep &= np.asarray(rows, dtype=np.bool_)
         return replace(self, frame=self.frame[keep].reset_index(drop=True))

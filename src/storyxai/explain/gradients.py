@@ -40,7 +40,6 @@ class Saliency:
         budget: Budget = DEFAULT_BUDGET,
         scene: Scene = BLANK_SCENE,
     ) -> tuple[Explanation, ...]:
-        """One map in the model's frame per finding."""
         columns, pixels = columns_of(model, findings), image_for(model, image)
         gradients = pixel_gradients(model, pixels[None], columns, method=self.key)[0]
         return explanations(self.key, findings, gradients.sum(axis=1, dtype=np.float64), PER_GREY, {})
@@ -104,7 +103,6 @@ class IntegratedGradients:
         budget: Budget = DEFAULT_BUDGET,
         scene: Scene = BLANK_SCENE,
     ) -> tuple[Explanation, ...]:
-        """One map in the model's frame per finding."""
         if self.steps < 1:
             raise InputError("steps", f"{self.steps}", mend="use at least 1, better 32")
         columns, pixels = columns_of(model, findings), image_for(model, image)

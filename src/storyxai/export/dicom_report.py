@@ -13,25 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from storyxai.export.hospital import (
-    ARTIFICIAL,
-    BOX_SCORE,
-    COMMENT,
-    HIGH,
-    IMAGING,
-    LATERALITY,
-    LOW,
-    PROBABILITY,
-    SIDES,
-    THRESHOLD,
-    UNCALIBRATED,
-    VISUAL_EXPLANATION,
-    ZONE,
-    Export,
-    Named,
-    derive_uid,
-    own_code,
-)
+from storyxai.export import hospital
+from storyxai.export.hospital import Export, Named
 from storyxai.modalities.contract import Code
 from storyxai.types import RESEARCH_USE, Array, Box, Finding
 
@@ -50,7 +33,7 @@ def report_content(export: Export, reference: Any, maps: Sequence[Any]) -> Any:
     boxes = export.evidence.prediction.boxes
     groups += [_box_group(export, number, box, reference, by_number) for number, box in enumerate(boxes, start=1)]
     report = hd.sr.MeasurementReport(
-        observation_context=_observer(export), procedure_reported=coded(IMAGING), imaging_measurements=groups,
+        observation_context=_observer(export), procedure_reported=coded(hospital.IMAGING), imaging_measurements=groups,
         referenced_images=None,
     )
     report[0].ContentSequence.extend(_comment(text) for text in _whole_words(export))
@@ -95,7 +78,7 @@ def _box_group(export: Export, number: int, box: Box, reference: Any, maps: dict
         tracking_identifier=_tracking(export, "box", f"{number} {box.finding}"),
         referenced_region=hd.sr.ImageRegion("POLYLINE", box_line(box), source),
         finding_type=coded(export.codes(box.finding)[0]), algorithm_id=_algorithm(export),
-        measurements=[_measured(BOX_SCORE, box.score)],
+        measurements=[_measured(hospital.BOX_SCORE, box.score)],
     )
     group[0].ContentSequence.extend(_explained(export, box.finding, maps))
     return group
@@ -103,21 +86,21 @@ def _box_group(export: Export, number: int, box: Box, reference: Any, maps: dict
 
 def figures(export: Export, finding: Finding) -> Iterator[tuple[Named, float]]:
     """What was computed of the finding: its probability, the ends of its interval, its threshold; or the score alone."""
-    yield PROBABILITY if export.calibrated else UNCALIBRATED, finding.probability
+    yield hospital.PROBABILITY if export.calibrated else hospital.UNCALIBRATED, finding.probability
     if export.calibrated:
-        yield LOW, finding.interval[0]
-        yield HIGH, finding.interval[1]
-    yield THRESHOLD, finding.threshold
+        yield hospital.LOW, finding.interval[0]
+        yield hospital.HIGH, finding.interval[1]
+    yield hospital.THRESHOLD, finding.threshold
 
 
 def evaluations(export: Export, finding: Finding) -> Iterator[tuple[Named, Named]]:
     """How likely the finding is; and, where its map was measured, on which side and in which zones it lies."""
     yield export.codes(finding.name)[0], export.tier(finding.name)
     side = export.concept(finding.name, "side")
-    if side in SIDES:
-        yield LATERALITY, SIDES[side]
+    if side in hospital.SIDES:
+        yield hospital.LATERALITY, hospital.SIDES[side]
     for zone in filter(None, export.concept(finding.name, "zones").split(", ")):
-        yield ZONE, own_code(zone, zone)
+        yield hospital.ZONE, hospital.own_code(zone, zone)
 
 
 def _whole_words(export: Export) -> Iterator[str]:
@@ -134,13 +117,13 @@ def _explained(export: Export, finding: str, maps: dict[int, Any]) -> Iterator[A
 
     for number, _ in export.maps_of(finding):
         referred = str(maps[number].SOPClassUID), str(maps[number].SOPInstanceUID)
-        yield hd.sr.ImageContentItem(coded(VISUAL_EXPLANATION), *referred, relationship_type="CONTAINS")
+        yield hd.sr.ImageContentItem(coded(hospital.VISUAL_EXPLANATION), *referred, relationship_type="CONTAINS")
 
 
 def _comment(text: str) -> Any:
     import highdicom as hd
 
-    return hd.sr.TextContentItem(coded(COMMENT), text, relationship_type="CONTAINS")
+    return hd.sr.TextContentItem(coded(hospital.COMMENT), text, relationship_type="CONTAINS")
 
 
 def _measured(name: Named, value: float) -> Any:
@@ -159,7 +142,7 @@ def _algorithm(export: Export) -> Any:
     import highdicom as hd
 
     return hd.sr.AlgorithmIdentification(
-        export.model_name, export.model_version, family=coded(ARTIFICIAL), manufacturer=export.software
+        export.model_name, export.model_version, family=coded(hospital.ARTIFICIAL), manufacturer=export.software
     )
 
 
@@ -167,7 +150,7 @@ def _observer(export: Export) -> Any:
     import highdicom as hd
 
     device = hd.sr.DeviceObserverIdentifyingAttributes(
-        derive_uid("device", export.model_name, export.weights), name=export.model_name, manufacturer_name="storyxai",
+        hospital.derive_uid("device", export.model_name, export.weights), name=export.model_name, manufacturer_name="storyxai",
         model_name=export.model_version, serial_number=export.weights,
     )
     context = hd.sr.ObserverContext(hd.sr.CodedConcept("121007", "DCM", "Device"), device)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import timm
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -113,6 +116,14 @@ class FindingHead(nn.Module):
     def sharpness(self) -> Tensor:
         return self.log_sharpness.clamp(-3.0, 2.5).exp()
 
+    def as_arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Its weights as `explain.cam.grid_head_gradients` asks for them."""
+        given = {
+            "hidden_weight": self.hidden.weight[:, :, 0, 0], "hidden_bias": self.hidden.bias,
+            "out_weight": self.out.weight[:, :, 0, 0], "out_bias": self.out.bias, "sharpness": self.sharpness(),
+        }
+        return {name: tensor.detach().contiguous().numpy() for name, tensor in given.items() if tensor is not None}
+
     def forward(self, features: Tensor, shares: Tensor | None = None) -> tuple[Tensor, Tensor]:
         grid = self.out(F.relu(self.hidden(features)))
         sharp = self.sharpness()[None, :, None]
@@ -188,6 +199,12 @@ class Network(nn.Module):
         inside = F.avg_pool2d(drawn[:, None], 4)[:, 0]
         return inside + OUTSIDE * (1 - inside)
 
+    def only(self, task: str) -> Network:
+        """A view of it that answers one task only, for speed."""
+        lean = copy.copy(self)
+        lean.spec = replace(self.spec, tasks=(task,))
+        return lean
+
     def _masks(self, features: Tensor, at_8: Tensor, at_4: Tensor) -> Tensor:
         coarse = F.interpolate(self.down_16(features), size=at_8.shape[-2:], mode="nearest")
         middle = self.fuse_8(self.from_8(at_8) + coarse)
@@ -225,11 +242,6 @@ def _make_encoder(spec: NetworkSpec) -> tuple[Any, list[int]]:
     return encoder, [strides.index(stride) for stride in needed]
 
 
-def count_parameters(network: nn.Module, *, without_embeddings: bool = False) -> int:
-    """The number of learnt parameters, optionally without the decoder's word and position embeddings."""
-    total = 0
-    for name, parameter in network.named_parameters():
-        if without_embeddings and "embedding" in name:
-            continue
-        total += parameter.numel()
-    return total
+def count_parameters(network: nn.Module) -> int:
+    """The number of learnt parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -52,7 +52,6 @@ class NetworkModel:
         return self.net.spec.size, self.net.spec.size
 
     def logits(self, images: Array) -> Array:
-        """The logits [B, F]."""
         with torch.inference_mode():
             found = self.net(torch.tensor(images)).logits
         assert found is not None
@@ -63,13 +62,10 @@ class NetworkModel:
         with torch.inference_mode():
             said = self.net(torch.tensor(image[None]))
         assert said.logits is not None and said.grid is not None
-        head, picked = self.net.finding_head, slice(None) if columns is None else list(columns)
+        head, picked = self.net.finding_head.as_arrays(), slice(None) if columns is None else list(columns)
         features, shares = said.features[0].numpy(), self.net.shares(said.masks)
-        _, gradients = grid_head_gradients(
-            features, _numbers(head.hidden.weight)[:, :, 0, 0], _numbers(head.hidden.bias),
-            _numbers(head.out.weight)[picked, :, 0, 0], _numbers(head.out.bias)[picked],
-            _numbers(head.sharpness())[picked], None if shares is None else shares[0].numpy(),
-        )
+        head |= {name: head[name][picked] for name in ("out_weight", "out_bias", "sharpness")}
+        _, gradients = grid_head_gradients(features, **head, shares=None if shares is None else shares[0].numpy())
         return Look(said.logits[0].numpy(), features, gradients, said.grid[0].numpy(), LAYER)
 
     def input_gradients(self, images: Array, columns: Sequence[int] | None = None) -> None:
@@ -86,12 +82,6 @@ class NetworkModel:
 
     def report(self, image: Array) -> None:
         """None: not asked of it."""
-
-
-def _numbers(tensor: torch.Tensor | None) -> Array:
-    assert tensor is not None
-    numbers: Array = tensor.detach().numpy()
-    return numbers
 
 
 def network_of(student: Student) -> NetworkModel:

@@ -16,16 +16,15 @@ from PIL import ImageDraw
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from storyxai.errors import InputError
 from storyxai.modalities.dermoscopy.findings import NAMES
 from storyxai.modalities.dermoscopy.grammar import write_report
 from storyxai.modalities.dermoscopy.lesion import largest_extent
+from storyxai.phantoms.registry import AnyPhantom, box_around, refuse_unmade
 from storyxai.provenance import sha256_bytes
-from storyxai.types import Array, Box, Image, Mask, Note, Remark
+from storyxai.types import Array, Image, Mask, Note, Remark
 
 __all__ = ["SkinPhantom", "generate_skin_phantom"]
 
-SMALLEST_SIZE = 64
 MELANIN = np.array([1.0, 1.5, 2.0], dtype=np.float32)
 """Absorption of red, green and blue by one unit of pigment."""
 KINDS = ("common naevus", "atypical naevus", "melanoma")
@@ -45,27 +44,13 @@ WHOLE = ("Melanoma", "Atypical_Naevus", "Asymmetry")
 
 
 @dataclass(frozen=True, eq=False)
-class SkinPhantom:
-    """One synthetic lesion and its truth, in the picture's frame.
+class SkinPhantom(AnyPhantom):
+    """One synthetic lesion and its truth. `masks` has "lesion". `diameter_mm` is the largest extent of the lesion."""
 
-    Shapes: masks bool [H, W]. `masks` has "lesion"; `sign_masks` the place of each finding that is present. `severity` is in
-    (0, 1] for these. `diameter_mm` is the largest extent of the lesion.
-    """
-
-    seed: int
-    patient_id: str
-    image: Image
-    labels: Mapping[str, float]
-    severity: Mapping[str, float]
-    boxes: tuple[Box, ...]
-    sign_masks: Mapping[str, Mask]
-    masks: Mapping[str, Mask]
-    report: tuple[str, ...]
     kind: str
     diameter_mm: float
 
     def known(self) -> dict[str, object]:
-        """What is known of it beside labels, boxes and masks."""
         return {"kind": self.kind, "diameter_mm": round(self.diameter_mm, 3)}
 
 
@@ -95,9 +80,7 @@ def generate_skin_phantom(seed: int, *, size: int = 192) -> SkinPhantom:
 
     Raises: InputError for a negative seed or a size below 64.
     """
-    if seed < 0 or size < SMALLEST_SIZE:
-        mend = f"use a seed of 0 or more and a size of {SMALLEST_SIZE} or more"
-        raise InputError(f"phantom seed {seed}, size {size}", "cannot be made", mend=mend)
+    refuse_unmade(seed, size)
     plan_rng, shape_rng, paint_rng, grain_rng, word_rng = (
         np.random.default_rng(sequence) for sequence in np.random.SeedSequence([seed, 1505]).spawn(5)
     )
@@ -122,7 +105,7 @@ def generate_skin_phantom(seed: int, *, size: int = 192) -> SkinPhantom:
         image,
         labels,
         dict(plan.severity),
-        _boxes(places),
+        tuple(box for name in NAMES if name in places for box in box_around(name, places[name])),
         places,
         {"lesion": shape.mask},
         write_report(labels, word_rng),
@@ -314,13 +297,3 @@ def _clouds(size: int, rng: np.random.Generator, *, cells: int) -> Array:
 
 def _grown(mask: Mask, size: int) -> Mask:
     return np.asarray(ndimage.binary_dilation(mask, iterations=max(1, size // 96)), dtype=np.bool_)
-
-
-def _boxes(places: Mapping[str, Mask]) -> tuple[Box, ...]:
-    found = []
-    for name in NAMES:
-        if name in places and places[name].any():
-            rows, columns = (np.flatnonzero(places[name].any(axis=axis)) for axis in (1, 0))
-            x, y = float(columns[0]), float(rows[0])
-            found.append(Box(name, x, y, float(columns[-1]) + 1 - x, float(rows[-1]) + 1 - y, 1.0))
-    return tuple(found)

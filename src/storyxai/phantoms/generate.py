@@ -15,43 +15,32 @@ from storyxai.modalities.chest_radiograph.grammar import Fact, write_report
 from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.phantoms.film import develop, devices_mm, line_integral
 from storyxai.phantoms.findings import INSERTED, Insertion, Shadow, insert
-from storyxai.phantoms.registry import AnyPhantom, phantom_maker
+from storyxai.phantoms.registry import AnyPhantom, box_around, phantom_maker, refuse_unmade
 from storyxai.phantoms.thorax import SIDES, Anatomy, Body, Grid, build_anatomy
 from storyxai.provenance import canonical_json, sha256_bytes
-from storyxai.types import Box, Image, Mask, Note, Remark
+from storyxai.types import Image, Mask, Note, Remark
 
 __all__ = ["FINDINGS", "Phantom", "generate_phantom", "planned", "write_phantoms"]
 
 FINDINGS: tuple[str, ...] = tuple(INSERTED)
-SMALLEST_SIZE = 64
 LARGE_HEART: Mapping[str, float] = {"PA": 0.50, "AP": 0.55}  # above this ratio the heart counts as enlarged
 ZONED = ("Consolidation", "Nodule", "Mass", "Atelectasis")
 
 
 @dataclass(frozen=True, eq=False)
-class Phantom:
-    """One synthetic radiograph and its truth. Masks and boxes are in the picture's frame.
+class Phantom(AnyPhantom):
+    """One synthetic radiograph and its truth.
 
-    Shapes: masks bool [H, W]. `masks` has "left_lung", "right_lung" and "heart"; a lung mask is the pleural space with
-    the lung behind the heart, whatever a finding filled it with, and a little below the dome's edge. `severity` is in
-    (0, 1] for findings present. `cardiothoracic_ratio` is largest heart width over largest inner thoracic width.
+    `masks` has "left_lung", "right_lung" and "heart"; a lung mask is the pleural space with
+    the lung behind the heart, whatever a finding filled it with, and a little below the dome's edge.
+    `cardiothoracic_ratio` is largest heart width over largest inner thoracic width.
     """
 
-    seed: int
-    patient_id: str
-    image: Image
-    labels: Mapping[str, float]
-    severity: Mapping[str, float]
-    boxes: tuple[Box, ...]
-    sign_masks: Mapping[str, Mask]
-    masks: Mapping[str, Mask]
     cardiothoracic_ratio: float
     facts: tuple[Fact, ...]
-    report: tuple[str, ...]
     devices: tuple[str, ...]
 
     def known(self) -> dict[str, object]:
-        """What is known of it beside labels, boxes and masks."""
         return {
             "devices": self.devices, "cardiothoracic_ratio": self.cardiothoracic_ratio,
             "facts": [vars(fact) for fact in self.facts],
@@ -63,9 +52,7 @@ def generate_phantom(seed: int, *, size: int = 256) -> Phantom:
 
     Raises: InputError for a negative seed or a size below 64.
     """
-    if seed < 0 or size < SMALLEST_SIZE:
-        mend = f"use a seed of 0 or more and a size of {SMALLEST_SIZE} or more"
-        raise InputError(f"phantom seed {seed}, size {size}", "cannot be made", mend=mend)
+    refuse_unmade(seed, size)
     plan_rng, shape_rng, film_rng, texture_rng, word_rng = _streams(seed)
     view = "AP" if plan_rng.random() < 0.35 else "PA"
     insertions = _plan(view, plan_rng)
@@ -84,8 +71,9 @@ def generate_phantom(seed: int, *, size: int = 256) -> Phantom:
     present = {insertion.finding: insertion.severity for insertion in insertions}
     return Phantom(
         seed, f"phantom-{seed}", image, {name: float(name in present) for name in FINDINGS}, present,
-        _boxes(shadows), {shadow.finding: _union(shadow, size) for shadow in shadows}, _masks(anatomy), body.ratio,
-        facts, write_report(facts, word_rng, view=view, devices=devices), devices,
+        tuple(box for shadow in shadows for _, mask in shadow.masks for box in box_around(shadow.finding, mask)),
+        {shadow.finding: _union(shadow, size) for shadow in shadows}, _masks(anatomy),
+        write_report(facts, word_rng, view=view, devices=devices), body.ratio, facts, devices,
     )
 
 
@@ -185,17 +173,6 @@ def _union(shadow: Shadow, size: int) -> Mask:
     for _, mask in shadow.masks:
         union = union | mask
     return union
-
-
-def _boxes(shadows: tuple[Shadow, ...]) -> tuple[Box, ...]:
-    boxes = []
-    for shadow in shadows:
-        for _, mask in shadow.masks:
-            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            if len(rows):
-                x, y = float(columns[0]), float(rows[0])
-                boxes.append(Box(shadow.finding, x, y, float(columns[-1]) + 1 - x, float(rows[-1]) + 1 - y, 1.0))
-    return tuple(boxes)
 
 
 def _facts(anatomy: Anatomy, insertions: tuple[Insertion, ...], shadows: tuple[Shadow, ...]) -> tuple[Fact, ...]:

@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
 
-from storyxai.errors import UnknownNameError
+import numpy as np
+
+from storyxai.errors import InputError, UnknownNameError
 from storyxai.types import Box, Image, Mask
 
-__all__ = ["AnyPhantom", "PhantomMaker", "phantom_keys", "phantom_maker"]
+__all__ = ["AnyPhantom", "PhantomMaker", "box_around", "phantom_keys", "phantom_maker", "refuse_unmade"]
 
 
-class AnyPhantom(Protocol):
-    """A synthetic image and its truth, whatever it is of. Shapes: masks bool [H, W], the picture's frame.
+SMALLEST_SIZE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class AnyPhantom:
+    """A synthetic image and its truth, whatever it is of. Shapes: masks bool [H, W]; these and boxes in the picture's frame.
 
     `masks` are the modality's structures, `sign_masks` the places of findings, `severity` in (0, 1] of those present.
     """
 
-    @property
-    def seed(self) -> int: ...
-    @property
-    def patient_id(self) -> str: ...
-    @property
-    def image(self) -> Image: ...
-    @property
-    def labels(self) -> Mapping[str, float]: ...
-    @property
-    def severity(self) -> Mapping[str, float]: ...
-    @property
-    def boxes(self) -> tuple[Box, ...]: ...
-    @property
-    def sign_masks(self) -> Mapping[str, Mask]: ...
-    @property
-    def masks(self) -> Mapping[str, Mask]: ...
-    @property
-    def report(self) -> tuple[str, ...]: ...
+    seed: int
+    patient_id: str
+    image: Image
+    labels: Mapping[str, float]
+    severity: Mapping[str, float]
+    boxes: tuple[Box, ...]
+    sign_masks: Mapping[str, Mask]
+    masks: Mapping[str, Mask]
+    report: tuple[str, ...]
 
     def known(self) -> dict[str, object]:
         """What else is known of it, as plain values."""
-        ...
+        raise NotImplementedError
 
 
 class PhantomMaker(Protocol):
@@ -68,3 +66,19 @@ def phantom_maker(modality: str) -> PhantomMaker:
     module, _, function = _MAKERS[modality].partition(":")
     maker: PhantomMaker = getattr(import_module(module), function)
     return maker
+
+
+def refuse_unmade(seed: int, size: int) -> None:
+    """Raises: InputError for a negative seed or a size below 64."""
+    if seed < 0 or size < SMALLEST_SIZE:
+        mend = f"use a seed of 0 or more and a size of {SMALLEST_SIZE} or more"
+        raise InputError(f"phantom seed {seed}, size {size}", "cannot be made", mend=mend)
+
+
+def box_around(finding: str, mask: Mask) -> tuple[Box, ...]:
+    """The box of what a finding shows; none where it shows nothing."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return ()
+    x, y = float(columns[0]), float(rows[0])
+    return (Box(finding, x, y, float(columns[-1]) + 1 - x, float(rows[-1]) + 1 - y, 1.0),)

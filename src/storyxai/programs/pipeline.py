@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -124,7 +123,7 @@ def calibration_of(
     """The network's calibration on the validation images of one domain, as the recipe says."""
     rows = [i for i, name in enumerate(validation.domain) if name == domain]
     mine = validation.take(rows)
-    logits = network_outputs(_only(network, "findings"), mine).logits
+    logits = network_outputs(network.only("findings"), mine).logits
     assert logits is not None
     return calibrate(
         logits, mine.labels, mine.patient_ids, findings=network.spec.findings, data=f"{domain} validation, n = {len(mine)}",
@@ -272,13 +271,6 @@ def outputs_of(
         conformal=() if chosen is None else conformal_of(chosen), features=said.features, distances=apart, dices=masks,
         reports=None if said.words is None else [_text(words, modality) for words in said.words],
     )
-
-
-def _only(network: Network, task: str) -> Network:
-    """A view of `network` that answers one task only, for speed."""
-    lean = copy.copy(network)
-    lean.spec = replace(network.spec, tasks=(task,))
-    return lean
 
 
 def _words(tokens: NDArray[np.int64], vocabulary: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from storyxai.metrics.bootstrap import Estimate, Floats, Statistic, gap_between,
 from storyxai.metrics.own import Metric, own_metrics, statistic_of
 from storyxai.metrics.text import nearest_neighbour_rows, report_statistics
 from storyxai.model_facts import FindingCurves
+from storyxai.scorecard import record as card
 from storyxai.scorecard.inputs import (
     DISTANCES,
     Bench,
@@ -33,38 +34,7 @@ from storyxai.scorecard.inputs import (
     column_of,
 )
 from storyxai.scorecard.page import glance_html
-from storyxai.scorecard.record import (
-    Baseline,
-    BoxGap,
-    BoxPrecision,
-    BoxScores,
-    Conformal,
-    DiceQuantile,
-    Difference,
-    FindingCounts,
-    FindingGap,
-    FindingPair,
-    FindingScores,
-    FreeResponse,
-    GroupCounts,
-    GroupScores,
-    JudgedOn,
-    LeftOut,
-    MaskGap,
-    MaskScores,
-    ModelScores,
-    NumberedFigure,
-    OwnFigure,
-    Pair,
-    ReportFigures,
-    ReportScores,
-    ScoresRead,
-    Settings,
-    TierScores,
-    ToldFinding,
-    ToldScores,
-    read_scores,
-)
+from storyxai.scorecard.record import ScoresRead, read_scores
 from storyxai.types import TIERS
 
 __all__ = ["References", "Scorecard", "TaskOutputs", "age_bands", "build_scorecard", "headline", "main_figures"]
@@ -114,7 +84,7 @@ def build_scorecard(
     cosines, metrics = map_cosines or {}, own_metrics()
     return Scorecard(
         dataset=_dataset(bench),
-        settings=Settings(count, level, min_positives, seed),
+        settings=card.Settings(count, level, min_positives, seed),
         models=tuple(_model_scores(bench, model, metrics) for model in models),
         differences=tuple(_difference(bench, student, other) for student, other in pairs),
         agreement=tuple(
@@ -147,7 +117,7 @@ def main_figures(read: ScoresRead) -> list[dict[str, Estimate]]:
     ]
 
 
-def _figures(model: ModelScores, least: int) -> Iterator[tuple[str, Estimate | None]]:
+def _figures(model: card.ModelScores, least: int) -> Iterator[tuple[str, Estimate | None]]:
     yield from _means(model, least)
     for mask in model.masks:
         yield f"Dice of {mask.mask.replace('_', ' ')}", mask.dice
@@ -161,7 +131,7 @@ def _figures(model: ModelScores, least: int) -> Iterator[tuple[str, Estimate | N
         yield "report finding F1", model.reports.finding_f1_micro
 
 
-def _means(model: ModelScores, least: int) -> Iterator[tuple[str, Estimate]]:
+def _means(model: card.ModelScores, least: int) -> Iterator[tuple[str, Estimate]]:
     """Both mean AUROCs by what they are over; once, where they are over the same findings."""
     guarded, every = model.mean_auroc, model.mean_auroc_all
     if every:
@@ -180,10 +150,10 @@ def age_bands(ages_years: ArrayLike) -> tuple[str, ...]:
     return tuple(bands[place] if known else "" for place, known in zip(places, np.isfinite(ages), strict=True))
 
 
-def _dataset(bench: Bench) -> JudgedOn:
+def _dataset(bench: Bench) -> card.JudgedOn:
     labels, given = bench.labels, bench.references
     findings = tuple(
-        FindingCounts(
+        card.FindingCounts(
             name, int(np.isfinite(labels[:, column]).sum()), int((labels[:, column] >= 0.5).sum()),
             bench.patients(labels[:, column] >= 0.5),
         )
@@ -191,15 +161,15 @@ def _dataset(bench: Bench) -> JudgedOn:
     )
     groups = {
         attribute: tuple(
-            GroupCounts(group, **bench.counts(np.asarray(values, dtype=np.str_) == group))
+            card.GroupCounts(group, **bench.counts(np.asarray(values, dtype=np.str_) == group))
             for group in sorted({value for value in values if value})
         )
         for attribute, values in given.subgroups.items()
     }
-    return JudgedOn(
+    return card.JudgedOn(
         name=given.dataset, synthetic=given.synthetic, **bench.counts(np.ones(len(labels), dtype=bool)), findings=findings,
         subgroups=groups, facts={**given.facts, **_left_out(given.left_out)},
-        left_out=tuple(LeftOut(item.what, item.why) for item in given.left_out),
+        left_out=tuple(card.LeftOut(item.what, item.why) for item in given.left_out),
     )
 
 
@@ -209,10 +179,10 @@ def _left_out(skipped: Sequence[Skipped]) -> dict[str, str]:
     return {"left_out": f"{lines[0].removeprefix('left out: ')} ({'; '.join(lines[1:])})"} if lines else {}
 
 
-def _model_scores(bench: Bench, model: Spoken, metrics: Sequence[Metric]) -> ModelScores:
+def _model_scores(bench: Bench, model: Spoken, metrics: Sequence[Metric]) -> card.ModelScores:
     knows = [column for column in range(model.scores.shape[1]) if np.isfinite(model.scores[:, column]).any()]
     enough = bench.enough(model.scores)
-    return ModelScores(
+    return card.ModelScores(
         name=model.given.name,
         role=model.given.role,
         **bench.counts(model.scored),
@@ -231,14 +201,14 @@ def _model_scores(bench: Bench, model: Spoken, metrics: Sequence[Metric]) -> Mod
     )
 
 
-def _own_scores(bench: Bench, model: Spoken, metric: Metric) -> list[OwnFigure]:
+def _own_scores(bench: Bench, model: Spoken, metric: Metric) -> list[card.OwnFigure]:
     """Somebody's own metric of each finding, or of all together; nothing where the model gives not what it needs."""
     given = model.scores if metric.needs == "scores" else model.probabilities
     known = np.asarray(np.isfinite(bench.labels) & np.isfinite(given))
 
-    def figure(finding: str, statistic: Statistic, rows: NDArray[np.bool_]) -> OwnFigure:
+    def figure(finding: str, statistic: Statistic, rows: NDArray[np.bool_]) -> card.OwnFigure:
         found = vars(bench.mean_of(statistic, rows))
-        return OwnFigure(**found, metric=metric.name, finding=finding, higher_is_better=metric.higher_is_better)
+        return card.OwnFigure(**found, metric=metric.name, finding=finding, higher_is_better=metric.higher_is_better)
 
     if metric.over == "all":
         rows = np.asarray(known.any(axis=1))
@@ -249,7 +219,7 @@ def _own_scores(bench: Bench, model: Spoken, metric: Metric) -> list[OwnFigure]:
     ]
 
 
-def _finding_scores(bench: Bench, model: Spoken, column: int, *, rare: bool) -> FindingScores:
+def _finding_scores(bench: Bench, model: Spoken, column: int, *, rare: bool) -> card.FindingScores:
     labels, scores, said = bench.labels[:, column], model.scores[:, column], model.probabilities[:, column]
     known = np.isfinite(labels) & np.isfinite(scores)
     present, absent = known & (labels >= 0.5), known & (labels < 0.5)
@@ -261,7 +231,7 @@ def _finding_scores(bench: Bench, model: Spoken, column: int, *, rare: bool) -> 
     if min(bench.patients(present), bench.patients(absent)) >= LEAST_DRAWN:
         bins = calibration.reliability_points(said, labels) if speaks else ()
         curve = FindingCurves(classification.roc_points(labels, scores), bins)
-    return FindingScores(
+    return card.FindingScores(
         finding=bench.references.findings[column],
         n=int(known.sum()),
         positives=int(present.sum()),
@@ -286,7 +256,7 @@ def _known(value: np.float64) -> float | None:
 
 def _conformal(
     bench: Bench, limits: calibration.ConformalLimits, labels: Floats, said: Floats, known: NDArray[np.bool_]
-) -> Conformal:
+) -> card.Conformal:
     sets = calibration.conformal_sets(limits, said[known])
     kept = np.full((len(labels), 2), np.nan)
     kept[known] = sets
@@ -294,7 +264,7 @@ def _conformal(
         bench.share(mean_statistic(np.where(mine, kept[:, place], np.nan)), known & mine)
         for place, mine in enumerate((labels >= 0.5, labels < 0.5))
     )
-    return Conformal(
+    return card.Conformal(
         level=limits.level, **calibration.conformal_coverage(sets, labels[known]), present_estimate=present,
         absent_estimate=absent,
     )
@@ -306,36 +276,36 @@ def _reliability(bench: Bench, model: Spoken, columns: list[int]) -> tuple[calib
     return calibration.reliability_curve(said, seen)
 
 
-def _told(bench: Bench, model: Spoken) -> ToldScores:
+def _told(bench: Bench, model: Spoken) -> card.ToldScores:
     """How often each tier is told and how often it is right: by finding, and over what an image's whole story names."""
     whole = {
         name: (bench.mean_of if name == "named" else bench.share_of)(statistic, known)
         for name, (statistic, known) in tiers.image_statistics(model.tiers, bench.labels).items()
     }
     told = np.flatnonzero((model.tiers != "").any(axis=0))
-    return ToldScores(**whole, findings=tuple(_told_finding(bench, model, int(column)) for column in told))
+    return card.ToldScores(**whole, findings=tuple(_told_finding(bench, model, int(column)) for column in told))
 
 
-def _told_finding(bench: Bench, model: Spoken, column: int) -> ToldFinding:
+def _told_finding(bench: Bench, model: Spoken, column: int) -> card.ToldFinding:
     found = tiers.finding_statistics(model.tiers[:, column], bench.labels[:, column])
-    rows = (TierScores(tier, *(bench.share_of(*found[tier, question]) for question in tiers.QUESTIONS)) for tier in TIERS)
-    return ToldFinding(bench.references.findings[column], tuple(rows))
+    rows = (card.TierScores(tier, *(bench.share_of(*found[tier, question]) for question in tiers.QUESTIONS)) for tier in TIERS)
+    return card.ToldFinding(bench.references.findings[column], tuple(rows))
 
 
-def _mask_scores(bench: Bench, model: Spoken, name: str) -> MaskScores:
+def _mask_scores(bench: Bench, model: Spoken, name: str) -> card.MaskScores:
     values = model.dices[name]
     known = np.isfinite(values)
     shares = _DICE_QUANTILES if known.any() else ()
-    return MaskScores(
+    return card.MaskScores(
         mask=name,
         **bench.counts(known),
         dice=bench.mean(mean_statistic(values), known),
-        quantiles=tuple(DiceQuantile(share, float(np.quantile(values[known], share))) for share in shares),
+        quantiles=tuple(card.DiceQuantile(share, float(np.quantile(values[known], share))) for share in shares),
         distances=_distances(bench, model, name),
     )
 
 
-def _distances(bench: Bench, model: Spoken, name: str) -> dict[str, NumberedFigure]:
+def _distances(bench: Bench, model: Spoken, name: str) -> dict[str, card.NumberedFigure]:
     """The distances of a mask's outlines that were measured, by measure."""
     given = model.distances.get(name, {})
     for measure in given:
@@ -367,7 +337,7 @@ def _pointed(bench: Bench, model: Spoken, name: str) -> _Pointed:
     return _Pointed(drawn, wanted, hits, overlaps)
 
 
-def _detection(bench: Bench, model: Spoken, name: str) -> BoxScores:
+def _detection(bench: Bench, model: Spoken, name: str) -> card.BoxScores:
     found = _pointed(bench, model, name)
     matches = {limit: detection.match_boxes(found.drawn, found.wanted, iou_limit=limit) for limit in detection.IOU_LIMITS}
     loose = matches[0.3]
@@ -376,17 +346,17 @@ def _detection(bench: Bench, model: Spoken, name: str) -> BoxScores:
     def hit(alarms: float) -> Estimate:
         return bench.mean(detection.free_response_statistic(loose, false_alarms_per_image=alarms), boxed)
 
-    return BoxScores(
+    return card.BoxScores(
         finding=name,
         **bench.counts(loose.searched),
         boxes=int(loose.boxes.sum()),
         hit_rate=bench.share(mean_statistic(found.hits), boxed),
         top_box_iou=bench.mean(mean_statistic(found.overlaps), boxed),
         by_iou=tuple(
-            BoxPrecision(limit, bench.mean(detection.detection_ap_statistic(matched), boxed))
+            card.BoxPrecision(limit, bench.mean(detection.detection_ap_statistic(matched), boxed))
             for limit, matched in matches.items()
         ),
-        free_response=tuple(FreeResponse(alarms, hit(alarms)) for alarms in _FALSE_ALARMS),
+        free_response=tuple(card.FreeResponse(alarms, hit(alarms)) for alarms in _FALSE_ALARMS),
     )
 
 
@@ -406,17 +376,17 @@ def _report_statistics(bench: Bench, reports: Sequence[str | None]) -> tuple[NDA
     return rows, {name: _on_rows(statistic, rows) for name, statistic in statistics.items()}
 
 
-def _report_scores(bench: Bench, reports: Sequence[str | None]) -> ReportScores | None:
+def _report_scores(bench: Bench, reports: Sequence[str | None]) -> card.ReportScores | None:
     if bench.references.reports is None:
         return None
     rows, statistics = _report_statistics(bench, reports)
     known = np.isin(np.arange(len(bench.labels)), rows)
     texts = len({reports[row] for row in rows})
     scores = {name: bench.mean(statistic, known) for name, statistic in statistics.items()}
-    return ReportScores(**scores, **bench.counts(known), distinct_reports=texts)
+    return card.ReportScores(**scores, **bench.counts(known), distinct_reports=texts)
 
 
-def _report_baselines(bench: Bench, models: Sequence[Spoken]) -> tuple[Baseline, ...]:
+def _report_baselines(bench: Bench, models: Sequence[Spoken]) -> tuple[card.Baseline, ...]:
     """What reports earn that saw no image, or that copy the report of a look-alike of another patient."""
     if bench.references.reports is None:
         return ()
@@ -438,10 +408,10 @@ def _report_baselines(bench: Bench, models: Sequence[Spoken]) -> tuple[Baseline,
             about = f"the reference report of another patient's image, the nearest by the logits of {model.given.name}"
             given["nearest neighbour"] = (about, texts_of)
             break
-    return tuple(Baseline(name, about, _report_scores(bench, said)) for name, (about, said) in given.items())
+    return tuple(card.Baseline(name, about, _report_scores(bench, said)) for name, (about, said) in given.items())
 
 
-def _subgroups(bench: Bench, model: Spoken) -> Iterator[GroupScores]:
+def _subgroups(bench: Bench, model: Spoken) -> Iterator[card.GroupScores]:
     for attribute, values in bench.references.subgroups.items():
         named = np.asarray(values, dtype=np.str_)
         for group in sorted({value for value in values if value}):
@@ -453,7 +423,7 @@ def _subgroups(bench: Bench, model: Spoken) -> Iterator[GroupScores]:
             labels = bench.labels[:, columns]
             first = classification.mean_auroc_statistic(labels, here[:, columns])
             second = classification.mean_auroc_statistic(labels, rest[:, columns])
-            yield GroupScores(
+            yield card.GroupScores(
                 attribute=attribute,
                 group=group,
                 **bench.counts(inside & model.scored),
@@ -468,12 +438,12 @@ def _subgroups(bench: Bench, model: Spoken) -> Iterator[GroupScores]:
             )
 
 
-def _difference(bench: Bench, student: Spoken, other: Spoken) -> Difference:
+def _difference(bench: Bench, student: Spoken, other: Spoken) -> card.Difference:
     """Student minus the other model on the images and findings that both have scored."""
     both = np.isfinite(student.scores) & np.isfinite(other.scores)
     ours, theirs = np.where(both, student.scores, np.nan), np.where(both, other.scores, np.nan)
     shared = np.flatnonzero(both.any(axis=0)).tolist()
-    return Difference(
+    return card.Difference(
         student=student.given.name,
         other=other.given.name,
         role=other.given.role,
@@ -493,22 +463,22 @@ def _difference(bench: Bench, student: Spoken, other: Spoken) -> Difference:
     )
 
 
-def _finding_gap(bench: Bench, column: int, ours: Floats, theirs: Floats) -> FindingGap:
+def _finding_gap(bench: Bench, column: int, ours: Floats, theirs: Floats) -> card.FindingGap:
     labels = bench.labels[:, column]
     known = np.isfinite(ours) & np.isfinite(labels)
     gap = gap_between(classification.auroc_statistic(labels, ours), classification.auroc_statistic(labels, theirs))
-    return FindingGap(
+    return card.FindingGap(
         bench.references.findings[column], int(known.sum()), int((labels[known] >= 0.5).sum()),
         bench.ranked(gap, labels, ours, difference=True),
     )
 
 
-def _mask_gap(bench: Bench, name: str, gap: Floats) -> MaskGap:
+def _mask_gap(bench: Bench, name: str, gap: Floats) -> card.MaskGap:
     known = np.isfinite(gap)
-    return MaskGap(name, **bench.counts(known), dice=bench.mean(mean_statistic(gap), known, difference=True))
+    return card.MaskGap(name, **bench.counts(known), dice=bench.mean(mean_statistic(gap), known, difference=True))
 
 
-def _box_gap(bench: Bench, name: str, student: Spoken, other: Spoken) -> BoxGap:
+def _box_gap(bench: Bench, name: str, student: Spoken, other: Spoken) -> card.BoxGap:
     """Hit rate and IoU of the best box, on the images with a box that both have scored."""
     ours, theirs = _pointed(bench, student, name), _pointed(bench, other, name)
     both = np.isfinite(ours.hits) & np.isfinite(theirs.hits)
@@ -516,10 +486,10 @@ def _box_gap(bench: Bench, name: str, student: Spoken, other: Spoken) -> BoxGap:
         bench.mean(mean_statistic(gap), both, difference=True)
         for gap in (ours.hits - theirs.hits, ours.overlaps - theirs.overlaps)
     )
-    return BoxGap(name, **bench.counts(both), hit_rate=hits, top_box_iou=overlaps)
+    return card.BoxGap(name, **bench.counts(both), hit_rate=hits, top_box_iou=overlaps)
 
 
-def _report_gap(bench: Bench, student: Spoken, other: Spoken) -> ReportFigures | None:
+def _report_gap(bench: Bench, student: Spoken, other: Spoken) -> card.ReportFigures | None:
     if student.given.reports is None or other.given.reports is None or bench.references.reports is None:
         return None
     pairs = zip(student.reports, other.reports, strict=True)
@@ -527,10 +497,10 @@ def _report_gap(bench: Bench, student: Spoken, other: Spoken) -> ReportFigures |
     rows, own = _report_statistics(bench, [said for said, _ in both_said])
     here = np.isin(np.arange(len(bench.labels)), rows)
     _, taught = _report_statistics(bench, [said for _, said in both_said])
-    return ReportFigures(**{name: bench.mean(gap_between(own[name], taught[name]), here, difference=True) for name in own})
+    return card.ReportFigures(**{name: bench.mean(gap_between(own[name], taught[name]), here, difference=True) for name in own})
 
 
-def _agreement(bench: Bench, student: Spoken, teacher: Spoken, cosines: Mapping[str, ArrayLike]) -> Pair:
+def _agreement(bench: Bench, student: Spoken, teacher: Spoken, cosines: Mapping[str, ArrayLike]) -> card.Pair:
     both = np.isfinite(student.scores) & np.isfinite(teacher.scores)
     rows = (
         _finding_agreement(bench, student, teacher, column, cosines.get(bench.references.findings[column]))
@@ -540,12 +510,12 @@ def _agreement(bench: Bench, student: Spoken, teacher: Spoken, cosines: Mapping[
     if student.features is not None and teacher.features is not None:
         known = np.isfinite(np.concatenate([student.features, teacher.features], axis=1)).all(axis=1)
         features = bench.mean_of(agreement.linear_cka_statistic(student.features, teacher.features), np.asarray(known))
-    return Pair(student.given.name, teacher.given.name, tuple(rows), features)
+    return card.Pair(student.given.name, teacher.given.name, tuple(rows), features)
 
 
 def _finding_agreement(
     bench: Bench, student: Spoken, teacher: Spoken, column: int, cosines: ArrayLike | None
-) -> FindingPair:
+) -> card.FindingPair:
     """Scores, probabilities and decisions of one finding side by side; "intervals" holds those of the plain figures."""
     name = bench.references.findings[column]
     scores = teacher.scores[:, column], student.scores[:, column]
@@ -568,7 +538,7 @@ def _finding_agreement(
         values = column_of(student.given, f"map similarities of {name}", cosines, (len(bench.labels),))
         alike = bench.mean_of(mean_statistic(values), np.isfinite(values))
     estimates = {key: bench.mean(statistic, known) for key, statistic in statistics.items()}
-    return FindingPair(
+    return card.FindingPair(
         finding=name,
         n=int(known.sum()),
         correlation=agreement.correlation(*scores),

@@ -14,9 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from storyxai.data.opening import open_row
+from storyxai.data.opening import frontal_rows, open_row
 from storyxai.data.table import Skipped, StudyTable, read_table
-from storyxai.data.views import frontal_rows
 from storyxai.errors import InputError, UnknownNameError, UnsupportedMethodError
 from storyxai.evidence.checks import rank_correlation
 from storyxai.evidence.filling import scene_of

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import binom
 
+from storyxai.data.opening import frontal_rows
 from storyxai.data.sources.nih import read_densenet_targets
 from storyxai.data.table import Skipped, StudyTable, read_table
-from storyxai.data.views import frontal_rows
 from storyxai.errors import InputError, UnknownNameError, WeightsError
 from storyxai.evidence.predict import INTERVAL
 from storyxai.metrics.calibration import ConformalLimits

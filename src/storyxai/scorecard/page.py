@@ -10,6 +10,7 @@ from storyxai.metrics.speed import Speeds
 from storyxai.pages.layout import data_uri, render_document, render_fragment
 from storyxai.pages.views import Block, Cell, Chapter, Document, Fold, Listing, Plot, Text, cell
 from storyxai.provenance import read_as
+from storyxai.scorecard import plots
 from storyxai.scorecard.cells import Entry, Line
 from storyxai.scorecard.cells import beside as _beside
 from storyxai.scorecard.cells import estimate_cell as _estimate
@@ -18,17 +19,7 @@ from storyxai.scorecard.cells import plain_words as _plain
 from storyxai.scorecard.cells import signed as _signed
 from storyxai.scorecard.cells import table as _table
 from storyxai.scorecard.explanations_page import explanation_chapters, explanation_facts
-from storyxai.scorecard.plots import (
-    dice_plot,
-    drawn_findings,
-    forest,
-    looks,
-    reliability,
-    reliability_by_finding,
-    roc,
-    unique,
-    words,
-)
+from storyxai.scorecard.plots import unique, words
 from storyxai.scorecard.record import (
     Difference,
     MeanFigure,
@@ -193,7 +184,7 @@ def _findings(scorecard: ScoresRead) -> list[Chapter]:
             rows.append((words(row.finding), cells, "rare" if row.rare else ""))
         tables.append(Fold(model.name, (_table(heads, rows),), model.role == "student"))
     figure = _figure(
-        forest(models, looks(scorecard)),
+        plots.forest(models, plots.looks(scorecard)),
         "AUROC of every model by finding, with intervals",
         "Area under the ROC curve; 0.5 is chance. Findings in the lower part have few cases: they enter the mean of all only.",
     )
@@ -210,14 +201,14 @@ def _findings(scorecard: ScoresRead) -> list[Chapter]:
 
 def _roc(scorecard: ScoresRead, models: Sequence[ModelScores]) -> list[Plot]:
     """ROC curves by finding, where a scorecard has points of them."""
-    names = drawn_findings(models, "roc")
+    names = plots.drawn_findings(models, "roc")
     if not names:
         return []
     areas = {model.name: {row.finding: row.auroc.value for row in model.findings} for model in models}
     told = [f"{words(name)}: " + ", ".join(f"{model} {_plain(found.get(name))}" for model, found in areas.items()
                                            if found.get(name) is not None) for name in names]  # fmt: skip
     return [_figure(
-        roc(models, looks(scorecard)), f"ROC curves by finding. AUROC of {'; '.join(told)}",
+        plots.roc(models, plots.looks(scorecard)), f"ROC curves by finding. AUROC of {'; '.join(told)}",
         "ROC curves by finding, at most 40 points each, of findings that ten patients have and ten have not. The mark is where "
         "a model's threshold stands; the dashed line is chance.",
     )]
@@ -321,14 +312,14 @@ def _calibration(scorecard: ScoresRead) -> list[Chapter]:
         tables.append(Fold(model.name + calibrated, (table,), model.role == "student"))
     plotted = [model for model in models if model.reliability]
     figure = [] if not plotted else [_figure(
-        reliability(plotted, looks(scorecard)),
+        plots.reliability(plotted, plots.looks(scorecard)),
         "Reliability: probability said against share seen",
         "All findings with enough cases together, ten bins of equal size, two binomial deviations. On the line, a "
         "probability means what it says.",
     )]
-    if by_finding := drawn_findings(models, "reliability"):
+    if by_finding := plots.drawn_findings(models, "reliability"):
         figure.append(_figure(
-            reliability_by_finding(models, looks(scorecard)),
+            plots.reliability_by_finding(models, plots.looks(scorecard)),
             f"Reliability by finding: {', '.join(map(words, by_finding))}; the numbers stand in scorecard.json",
             "Reliability by finding: each panel to its own scale, ten groups of about equally many images, two binomial "
             "deviations.",
@@ -368,7 +359,7 @@ def _masks(scorecard: ScoresRead) -> list[Chapter]:
         rows.append((words(mask.mask), cells, ""))
     measured = [(model, mask) for model, mask in entries if mask.quantiles]
     figure = [] if not measured else [_figure(
-        dice_plot(measured, looks(scorecard)),
+        plots.dice_plot(measured, plots.looks(scorecard)),
         "How Dice is spread over the images",
         "Box: middle half of the images, line: median, whiskers: 5 to 95 in a hundred, dot: the worst image.",
     )]

@@ -63,7 +63,6 @@ class _Fitted:
 
     @property
     def hash(self) -> str:
-        """Of all its numbers."""
         parts = (self.mean, self.scale, self.weights, self.bias)
         return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 

@@ -14,20 +14,8 @@ from storyxai.errors import InputError, RecipeError, nearest_name
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.phantoms.registry import phantom_keys
-from storyxai.training.config import (
-    DEVICES,
-    FINDING_LOSSES,
-    ITSELF,
-    LEARNING_PARTS,
-    METRICS,
-    PRECISIONS,
-    TABLE_PARTS,
-    TASKS,
-    TEACHER_TABLES,
-    Recipe,
-    StudentRecipe,
-    TeacherRecipe,
-)
+from storyxai.training import config
+from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe
 
 __all__ = ["read_recipe"]
 
@@ -58,7 +46,7 @@ def _modality(recipe: Recipe, file: str) -> Modality:
 def _tasks_of(modality: Modality) -> tuple[str, ...]:
     """What a student of `modality` can be taught."""
     able = {"findings": True, "masks": bool(modality.structures), "report": modality.grammar is not None}
-    return tuple(task for task in TASKS if able[task])
+    return tuple(task for task in config.TASKS if able[task])
 
 
 def _check_modality(recipe: Recipe, file: str) -> None:
@@ -66,7 +54,7 @@ def _check_modality(recipe: Recipe, file: str) -> None:
     modality, data = _modality(recipe, file), recipe.data
     what, able = f"is of the modality '{modality.key}'", _tasks_of(modality)
     for task in recipe.student.tasks:
-        if task in TASKS and task not in able:
+        if task in config.TASKS and task not in able:
             why = f"{what}, which has no {'structures' if task == 'masks' else 'grammar of reports'}"
             raise RecipeError(file, f"'student.tasks' names '{task}', and the recipe {why}", mend="leave it out")
     within = recipe.student.within
@@ -175,7 +163,7 @@ def _check(recipe: Recipe, file: str) -> None:
 
 def _shapes(recipe: Recipe) -> list[tuple[str, TeacherRecipe | StudentRecipe]]:
     """The tables that describe a network, by name."""
-    given = [(table, getattr(recipe, table)) for table in ("student", *TEACHER_TABLES.values())]
+    given = [(table, getattr(recipe, table)) for table in ("student", *config.TEACHER_TABLES.values())]
     return [(table, shape) for table, shape in given if shape is not None]
 
 
@@ -196,14 +184,14 @@ def _check_teachers(recipe: Recipe, file: str) -> None:
     staged = [one for one in recipe.rounds if one.network == "student"]
     asked = {name for one in staged for name in one.teachers} if staged else set(recipe.student.tasks)
     elsewhere = {one.task for one in recipe.foreign_teachers if one.instead}
-    wanted = {TEACHER_TABLES[task] for task in asked & set(recipe.student.tasks) - elsewhere}
-    wanted |= {source for source in recipe.student.start.values() if source in TEACHER_TABLES.values()}
+    wanted = {config.TEACHER_TABLES[task] for task in asked & set(recipe.student.tasks) - elsewhere}
+    wanted |= {source for source in recipe.student.start.values() if source in config.TEACHER_TABLES.values()}
     given = dict(_shapes(recipe))
     for table in sorted(wanted - set(given)):
         raise RecipeError(file, f"lacks the table [{table}], which the student learns from", mend="add it")
     for part in recipe.student.start:
-        if part not in LEARNING_PARTS:
-            why, known = f"'student.start' names '{part}', which is not known", ", ".join(LEARNING_PARTS)
+        if part not in config.LEARNING_PARTS:
+            why, known = f"'student.start' names '{part}', which is not known", ", ".join(config.LEARNING_PARTS)
             raise RecipeError(file, why, mend=f"known: {known}")
     for table, shape in given.items():
         if isinstance(shape, StudentRecipe):
@@ -223,7 +211,7 @@ def _check_data(recipe: Recipe, file: str) -> None:
     """Raises: RecipeError for parts of tables that are not known, or a calibration on what was learnt from."""
     data = recipe.data
     for part in data.learn_from:
-        if part not in TABLE_PARTS:
+        if part not in config.TABLE_PARTS:
             raise RecipeError(file, f"'data.learn_from' names '{part}', which is not known", mend="known: train, val, test")
     if "train" not in data.learn_from:
         raise RecipeError(file, "'data.learn_from' lacks 'train'", mend="add it")
@@ -242,8 +230,9 @@ def _check_rounds(recipe: Recipe, file: str) -> None:
     for one in recipe.rounds:
         place = f"rounds '{one.name}'" if one.name else "a round without a name"
         for key, given, names in (
-            ("network", (one.network,), ("student", *TASKS)), ("learns", one.learns, tuple(LEARNING_PARTS)),
-            ("teachers", one.teachers, (*TASKS, ITSELF, "published") if one.network == "student" else ("published",)),
+            ("network", (one.network,), ("student", *config.TASKS)), ("learns", one.learns, tuple(config.LEARNING_PARTS)),
+            ("teachers", one.teachers,
+             (*config.TASKS, config.ITSELF, "published") if one.network == "student" else ("published",)),
             ("start", (one.start,), ("", *known.get(one.network, []))),
             ("average_with", one.average_with, tuple(known.get(one.network, []))),
         ):
@@ -266,7 +255,7 @@ def _check_rounds(recipe: Recipe, file: str) -> None:
         if one.shown and recipe.training.rare_share:
             why = f"{place} says what is shown, and so does training.rare_share"
             raise RecipeError(file, why, mend="leave one of them out")
-        if ITSELF in one.teachers and ("findings" in one.teachers or not known.get(one.network)):
+        if config.ITSELF in one.teachers and ("findings" in one.teachers or not known.get(one.network)):
             also = " and from 'findings'" if "findings" in one.teachers else ", and is the first"
             why = f"{place} learns from 'itself'{also}"
             raise RecipeError(file, why, mend="only a later round has answers of its own, and they stand in for the teachers'")
@@ -284,8 +273,9 @@ def _check_training(recipe: Recipe, file: str) -> None:
         why = f"'calibration' chooses by '{how.threshold}' at sensitivity {how.sensitivity}, probability {how.probability}"
         raise RecipeError(file, why, mend="f1, sensitivity (over 0, to 1) and net_benefit (probability in (0, 1)) are known")
     for task in recipe.student.tasks:
-        if task not in TASKS:
-            raise RecipeError(file, f"'student.tasks' names '{task}', which is not known", mend=f"known: {', '.join(TASKS)}")
+        if task not in config.TASKS:
+            why = f"'student.tasks' names '{task}', which is not known"
+            raise RecipeError(file, why, mend=f"known: {', '.join(config.TASKS)}")
     if balance != "fixed":  # the list of names stands where torch is imported, which takes seconds
         from storyxai.training.balance import make_balancer
 
@@ -294,8 +284,8 @@ def _check_training(recipe: Recipe, file: str) -> None:
         except RecipeError as error:
             raise RecipeError(file, f"{error.what} {error.why}", mend=error.mend) from error
     for place, given, known in (
-        ("finding_loss", training.finding_loss, FINDING_LOSSES), ("precision", training.precision, PRECISIONS),
-        ("device", training.device, DEVICES), ("stop_metric", training.stop_metric, ("", *METRICS)),
+        ("finding_loss", training.finding_loss, config.FINDING_LOSSES), ("precision", training.precision, config.PRECISIONS),
+        ("device", training.device, config.DEVICES), ("stop_metric", training.stop_metric, ("", *config.METRICS)),
     ):
         if given not in known:
             near = nearest_name(given, known)

@@ -7,23 +7,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
-from storyxai.modalities.chest_radiograph.grammar import (
-    ADVERB,
-    CONCLUSION_NORMAL,
-    DEVICE_PHRASES,
-    HEART_NORMAL,
-    LUNGS_CLEAR,
-    NEGATED_NOUN,
-    NEGATIVE,
-    OTHERWISE_CLEAR,
-    PORTABLE,
-    PRESENT,
-    SEVERITY_WORDS,
-    SIDE_WORDS,
-    SIZE,
-    ZONE_WORDS,
-    tokenize,
-)
+from storyxai.modalities.chest_radiograph import grammar
+from storyxai.modalities.sentences import plain
 from storyxai.types import NO_REMARK, Remark
 
 __all__ = ["MOST_ABSENT", "read_draft"]
@@ -31,9 +16,10 @@ __all__ = ["MOST_ABSENT", "read_draft"]
 MOST_ABSENT: Final = 4
 """Findings that one sentence may call absent; one with more is quoted as it stands."""
 _FIXED: Final = {
-    "draft_heart_normal": HEART_NORMAL, "draft_lungs_clear": LUNGS_CLEAR, "draft_otherwise_clear": OTHERWISE_CLEAR,
-    "draft_portable": PORTABLE, "draft_normal": CONCLUSION_NORMAL, "draft_pacemaker": DEVICE_PHRASES["pacemaker"],
-    "draft_central_line": DEVICE_PHRASES["central line"],
+    "draft_heart_normal": grammar.HEART_NORMAL, "draft_lungs_clear": grammar.LUNGS_CLEAR,
+    "draft_otherwise_clear": grammar.OTHERWISE_CLEAR, "draft_portable": grammar.PORTABLE,
+    "draft_normal": grammar.CONCLUSION_NORMAL, "draft_pacemaker": grammar.DEVICE_PHRASES["pacemaker"],
+    "draft_central_line": grammar.DEVICE_PHRASES["central line"],
 }
 _SLOT = re.compile(r"\{(\w+)\}")
 _LIST_END = re.compile(r" or |, ")
@@ -45,21 +31,16 @@ def read_draft(sentences: Sequence[str]) -> tuple[Remark, ...]:
 
 
 def _read(sentence: str) -> Remark:
-    text = _plain(sentence)
-    if code := next((code for code, phrases in _FIXED.items() if text in map(_plain, phrases)), ""):
+    text = plain(sentence)
+    if code := next((code for code, phrases in _FIXED.items() if text in map(plain, phrases)), ""):
         return Remark(code)
     return _absent(text) or _present(text)
 
 
-def _plain(text: str) -> str:
-    """The text as its tokens, a space between any two."""
-    return " ".join(token for token in tokenize(text) if token != ".")
-
-
 def _absent(text: str) -> Remark:
-    nouns = {noun: name for name, noun in NEGATED_NOUN.items()}
-    for template in NEGATIVE:
-        start = _plain(template.format(list=""))
+    nouns = {noun: name for name, noun in grammar.NEGATED_NOUN.items()}
+    for template in grammar.NEGATIVE:
+        start = plain(template.format(list=""))
         listed = text.removeprefix(f"{start} ").replace(" ,", ",")
         names = [nouns.get(noun.strip(), "") for noun in _LIST_END.split(listed)]
         if listed != text and all(names) and len(names) <= MOST_ABSENT:
@@ -79,8 +60,9 @@ def _present(text: str) -> Remark:
 
 
 def _grade(given: dict[str, str]) -> str:
-    words = {"amount": {word: word for word in SEVERITY_WORDS}, "adverb": {word: name for name, word in ADVERB.items()},
-             "size": {word: name for name, word in SIZE.items()}}  # fmt: skip
+    words = {"amount": {word: word for word in grammar.SEVERITY_WORDS},
+             "adverb": {word: name for name, word in grammar.ADVERB.items()},
+             "size": {word: name for name, word in grammar.SIZE.items()}}  # fmt: skip
     return next((words[slot][given[slot]] for slot in words if slot in given), "")
 
 
@@ -97,14 +79,14 @@ def _place_of(given: dict[str, str], *, bilateral: bool) -> str:
 def _places() -> dict[str, str]:
     """Every place behind a noun, by what it says."""
     found: dict[str, str] = {}
-    for side in filter(None, SIDE_WORDS):
-        for zone in ZONE_WORDS:
+    for side in filter(None, grammar.SIDE_WORDS):
+        for zone in grammar.ZONE_WORDS:
             at = f"{side} {zone}".strip()
             if side == "bilateral":
                 found |= {f"in both {zone} zones": at} if zone else {"on both sides": at, "in both lungs": at}
             else:
                 found |= {f"in the {at} zone": at} if zone else {f"on the {side}": at, f"in the {side} lung": at}
-    return found | {f"in the {zone} zone": zone for zone in ZONE_WORDS if zone}
+    return found | {f"in the {zone} zone": zone for zone in grammar.ZONE_WORDS if zone}
 
 
 @lru_cache(maxsize=1)
@@ -114,15 +96,15 @@ def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
 
 def _longest_first() -> Iterator[tuple[str, Sequence[str]]]:
     """What is said of both sides goes before what may be said of one."""
-    yield from sorted(PRESENT.items(), key=lambda item: "/" not in item[0])
+    yield from sorted(grammar.PRESENT.items(), key=lambda item: "/" not in item[0])
 
 
 def _pattern(template: str) -> re.Pattern[str]:
     """The template's words, each with the space behind it, its slots filled or left out."""
-    zones, sides = "|".join(filter(None, ZONE_WORDS)), "|".join(filter(None, SIDE_WORDS))
+    zones, sides = "|".join(filter(None, grammar.ZONE_WORDS)), "|".join(filter(None, grammar.SIDE_WORDS))
     kinds = {
-        "amount": "|".join(filter(None, SEVERITY_WORDS)), "adverb": "|".join(filter(None, ADVERB.values())),
-        "size": "|".join(filter(None, SIZE.values())), "place": "|".join(sorted(_places(), key=len, reverse=True)),
+        "amount": "|".join(filter(None, grammar.SEVERITY_WORDS)), "adverb": "|".join(filter(None, grammar.ADVERB.values())),
+        "size": "|".join(filter(None, grammar.SIZE.values())), "place": "|".join(sorted(_places(), key=len, reverse=True)),
         "adjective": f"(?:{sides})(?: (?:{zones}) zone)?|(?:{zones}) zone",
     }
     parts = []

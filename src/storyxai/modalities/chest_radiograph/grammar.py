@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from storyxai.modalities.chest_radiograph.findings import NAMES, find_term
+from storyxai.modalities.sentences import Grammar, either, pick, sentence_of, tokenize
 
-__all__ = [
-    "DEVICES", "MAX_TOKENS", "Fact", "StatedSentence", "compose_report", "detokenize", "facts_from_labels", "tokenize",
-    "vocabulary", "write_report",
-]
+__all__ = ["DEVICES", "GRAMMAR", "MAX_TOKENS", "Fact", "StatedSentence", "compose_report", "write_report"]
 
 MAX_TOKENS = 60
 SIDE_WORDS = ("right", "left", "bilateral", "")
@@ -140,9 +137,9 @@ def compose_report(
         find_term(fact.finding)
     sentences = [*_heart(facts, rng, view), *_lungs(facts, rng), *_pleura(facts, rng), *_late(facts, rng)]
     for device in devices:
-        sentences.append(StatedSentence(_pick(DEVICE_PHRASES[device], rng), {}))
+        sentences.append(StatedSentence(pick(DEVICE_PHRASES[device], rng), {}))
     if facts and not any(fact.present for fact in facts) and rng.random() < 0.6:
-        sentences.append(StatedSentence(_pick(CONCLUSION_NORMAL, rng), {}))
+        sentences.append(StatedSentence(pick(CONCLUSION_NORMAL, rng), {}))
     return _shortened(sentences, facts)
 
 
@@ -153,27 +150,8 @@ def facts_from_labels(labels: Mapping[str, float]) -> tuple[Fact, ...]:
     )
 
 
-def tokenize(text: str | Sequence[str]) -> list[str]:
-    """Lower-case words, full stops and commas of a report (one text, or its sentences)."""
-    joined = text if isinstance(text, str) else " ".join(text)
-    return re.findall(r"[a-z]+(?:-[a-z]+)*|[.,]", joined.casefold())
-
-
-def detokenize(tokens: Iterable[str]) -> list[str]:
-    """Sentences from tokens: each ends at a full stop and starts with a capital; an unfinished last one is kept."""
-    sentences: list[str] = []
-    words: list[str] = []
-    for token in tokens:
-        if token == "." and words:
-            sentences.append(_sentence(words) + ".")
-            words = []
-        elif token != ".":
-            words.append(token)
-    return [*sentences, _sentence(words)] if words else sentences
-
-
-def vocabulary() -> tuple[str, ...]:
-    """Every token that a report can hold, sorted."""
+def _texts() -> list[str]:
+    """What holds every word of a report."""
     texts: list[str] = [
         *NEGATIVE, *HEART_NORMAL, *LUNGS_CLEAR, *OTHERWISE_CLEAR, *PORTABLE, *CONCLUSION_NORMAL,
         *NEGATED_NOUN.values(), *ADVERB.values(), *SIZE.values(), *SEVERITY_WORDS, "or ,",
@@ -184,17 +162,14 @@ def vocabulary() -> tuple[str, ...]:
         for zone in ZONE_WORDS:
             for pleural in (False, True):
                 texts.extend(_place(side, zone, pleural))
-    plain = (re.sub(r"\{[a-z]+\}", " ", text) for text in texts)
-    return tuple(sorted({token for text in plain for token in tokenize(text)}))
+    return texts
 
 
-def _pick(phrases: Sequence[str], rng: np.random.Generator) -> str:
-    return phrases[int(rng.integers(len(phrases)))]
+def _of_labels(labels: Mapping[str, float], rng: np.random.Generator, view: str) -> tuple[str, ...]:
+    return write_report(facts_from_labels(labels), rng, view=view)
 
 
-def _sentence(words: Sequence[str]) -> str:
-    text = " ".join(words).replace(" ,", ",")
-    return text[:1].upper() + text[1:]
+GRAMMAR = Grammar(MAX_TOKENS, _texts, _of_labels)
 
 
 def _place(side: str, zone: str, pleural: bool) -> tuple[str, str]:
@@ -214,7 +189,7 @@ def _tell(fact: Fact, template: str) -> StatedSentence:
     text = template.format(
         amount=fact.severity, adverb=ADVERB[fact.severity], size=SIZE[fact.severity], adjective=adjective, place=place,
     )
-    return StatedSentence(_sentence(text.replace(".", " ").split()) + ".", {fact.finding: 1.0})
+    return StatedSentence(sentence_of(text.replace(".", " ").split()) + ".", {fact.finding: 1.0})
 
 
 def _templates(fact: Fact) -> tuple[str, ...]:
@@ -223,7 +198,7 @@ def _templates(fact: Fact) -> tuple[str, ...]:
 
 def _present(facts: Sequence[Fact], names: Sequence[str], rng: np.random.Generator) -> list[StatedSentence]:
     chosen = [fact for name in names for fact in facts if fact.finding == name and fact.present]
-    return [_tell(fact, _pick(_templates(fact), rng)) for fact in chosen]
+    return [_tell(fact, pick(_templates(fact), rng)) for fact in chosen]
 
 
 def _absent(facts: Sequence[Fact], names: Sequence[str]) -> list[str]:
@@ -233,18 +208,17 @@ def _absent(facts: Sequence[Fact], names: Sequence[str]) -> list[str]:
 def _negative(names: Sequence[str], rng: np.random.Generator) -> list[StatedSentence]:
     if not names:
         return []
-    nouns = [NEGATED_NOUN[name] for name in names]
-    listed = nouns[0] if len(nouns) == 1 else ", ".join(nouns[:-1]) + " or " + nouns[-1]
-    return [StatedSentence(_pick(NEGATIVE, rng).format(list=listed), dict.fromkeys(names, 0.0))]
+    listed = either([NEGATED_NOUN[name] for name in names])
+    return [StatedSentence(pick(NEGATIVE, rng).format(list=listed), dict.fromkeys(names, 0.0))]
 
 
 def _heart(facts: Sequence[Fact], rng: np.random.Generator, view: str) -> list[StatedSentence]:
-    sentences = [StatedSentence(_pick(PORTABLE, rng), {})] if view == "AP" and rng.random() < 0.3 else []
+    sentences = [StatedSentence(pick(PORTABLE, rng), {})] if view == "AP" and rng.random() < 0.3 else []
     sentences += _present(facts, ("Cardiomegaly",), rng)
     if _absent(facts, ("Cardiomegaly",)):
         if rng.random() < 0.15:
             return sentences + _negative(("Cardiomegaly",), rng)
-        sentences.append(StatedSentence(_pick(HEART_NORMAL, rng), {"Cardiomegaly": 0.0}))
+        sentences.append(StatedSentence(pick(HEART_NORMAL, rng), {"Cardiomegaly": 0.0}))
     return sentences
 
 
@@ -254,9 +228,9 @@ def _lungs(facts: Sequence[Fact], rng: np.random.Generator) -> list[StatedSenten
     # Clear lungs may be said only where someone looked for consolidation and more than one lung finding is known.
     clear = "Consolidation" in absent and len(absent) > 2 and not told
     if clear and rng.random() < 0.8:
-        told.append(StatedSentence(_pick(LUNGS_CLEAR, rng), dict.fromkeys(absent, 0.0)))
+        told.append(StatedSentence(pick(LUNGS_CLEAR, rng), dict.fromkeys(absent, 0.0)))
     elif told and "Consolidation" in absent and rng.random() < 0.3:
-        told.append(StatedSentence(_pick(OTHERWISE_CLEAR, rng), dict.fromkeys(absent, 0.0)))
+        told.append(StatedSentence(pick(OTHERWISE_CLEAR, rng), dict.fromkeys(absent, 0.0)))
     elif absent and (clear or rng.random() < 0.35):
         count = int(rng.integers(1, min(3, len(absent)) + 1))
         drawn = set(rng.permutation(absent)[:count].tolist())  # once: a draw for each name may name none

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
-
 from storyxai.modalities.chest_radiograph.anatomy import MEDIASTINAL, heart_problem, survey_chest
 from storyxai.modalities.chest_radiograph.draft import read_draft
 from storyxai.modalities.chest_radiograph.findings import CHEST
 from storyxai.modalities.chest_radiograph.gate import CHEST_GATE
-from storyxai.modalities.chest_radiograph.grammar import (
-    MAX_TOKENS,
-    detokenize,
-    facts_from_labels,
-    tokenize,
-    vocabulary,
-    write_report,
-)
+from storyxai.modalities.chest_radiograph.grammar import GRAMMAR
 from storyxai.modalities.chest_radiograph.labeler import label_report
 from storyxai.modalities.contract import Acquisition, Code, Modality, NeutralFilling, Pair, Structure, WhatIf
 from storyxai.modalities.words import LanguageFiles
 
 __all__ = ["CHEST_RADIOGRAPH"]
-
-
-class _Grammar:
-    """The grammar of this room as the contract asks for it."""
-
-    max_tokens = MAX_TOKENS
-
-    def vocabulary(self) -> tuple[str, ...]:
-        return vocabulary()
-
-    def tokenize(self, text: str | Sequence[str]) -> list[str]:
-        return tokenize(text)
-
-    def detokenize(self, tokens: Sequence[str]) -> list[str]:
-        return detokenize(tokens)
-
-    def write(self, labels: Mapping[str, float], rng: np.random.Generator, *, view: str) -> tuple[str, ...]:
-        return write_report(facts_from_labels(labels), rng, view=view)
 
 
 CHEST_RADIOGRAPH = Modality(
@@ -64,7 +35,7 @@ CHEST_RADIOGRAPH = Modality(
     what_ifs=(
         WhatIf("right_lung", "right lung", "lung"), WhatIf("left_lung", "left lung", "lung"), WhatIf("heart", "heart", "blur"),
     ),
-    grammar=_Grammar(),
+    grammar=GRAMMAR,
     labeller=label_report,
     read_draft=read_draft,
     acquisition=Acquisition(modalities=("CR", "DX"), views=("PA", "AP"), body_parts=("CHEST", "THORAX", "LUNG")),

@@ -6,15 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from storyxai.modalities.dermoscopy.grammar import (
-    ABSENT,
-    BENIGN,
-    COMMON,
-    NEGATED,
-    NEGATIVE,
-    PRESENT,
-    DermoscopyGrammar,
-)
+from storyxai.modalities.dermoscopy.grammar import ABSENT, BENIGN, COMMON, NEGATED, NEGATIVE, PRESENT
+from storyxai.modalities.sentences import tokenize
 from storyxai.types import NO_REMARK, Remark
 
 __all__ = ["read_draft"]
@@ -45,7 +38,7 @@ def _read(sentence: str) -> Remark:
 
 def _plain(text: str) -> str:
     """The text in small letters, without its full stop."""
-    return " ".join(token for token in DermoscopyGrammar().tokenize(text) if token != ".").replace(" ,", ",")
+    return " ".join(token for token in tokenize(text) if token != ".").replace(" ,", ",")
 
 
 def _present(text: str) -> Remark:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from storyxai.modalities.dermoscopy.findings import NAMES
+from storyxai.modalities.sentences import Grammar, either, pick
 
-__all__ = ["MAX_TOKENS", "DermoscopyGrammar", "label_report", "write_report"]
+__all__ = ["GRAMMAR", "MAX_TOKENS", "label_report", "write_report"]
 
 MAX_TOKENS = 63
 ORDER = (
@@ -68,59 +69,34 @@ _DENIES: Mapping[str, str] = {
 _NEGATION = r"\bno\b|\bnot\b|\bwithout\b|\bfree of\b"
 
 
-class DermoscopyGrammar:
-    """The grammar as a modality's contract asks for it."""
+def write_report(labels: Mapping[str, float], rng: np.random.Generator, view: str = "") -> tuple[str, ...]:
+    """Sentences that state every label: 0.5 or more is present, less is absent, nan is not mentioned.
 
-    max_tokens = MAX_TOKENS
-
-    def vocabulary(self) -> tuple[str, ...]:
-        """Every token that a report can hold, sorted."""
-        groups: list[Iterable[str]] = [
-            *PRESENT.values(),
-            *ABSENT.values(),
-            NEGATED.values(),
-            NEGATIVE,
-            BENIGN,
-            COMMON,
-            ("or ,",),
-        ]
-        plain = (re.sub(r"\{[a-z]+\}", " ", text) for group in groups for text in group)
-        return tuple(sorted({token for text in plain for token in self.tokenize(text)}))
-
-    def tokenize(self, text: str | Sequence[str]) -> list[str]:
-        """Lower-case words, full stops and commas of a report (one text, or its sentences)."""
-        joined = text if isinstance(text, str) else " ".join(text)
-        return re.findall(r"[a-z]+(?:-[a-z]+)*|[.,]", joined.casefold())
-
-    def detokenize(self, tokens: Sequence[str]) -> list[str]:
-        """Sentences from tokens: each ends at a full stop and starts with a capital; an unfinished last one is kept."""
-        parts = " ".join(tokens).replace(" ,", ",").split(".")
-        told = [part.strip()[:1].upper() + part.strip()[1:] for part in parts]
-        whole = [f"{part}." for part in told[:-1] if part]
-        return [*whole, told[-1]] if told[-1] else whole
-
-    def write(self, labels: Mapping[str, float], rng: np.random.Generator, *, view: str) -> tuple[str, ...]:
-        """A report that is true to the labels; a picture of the skin has no view."""
-        return write_report(labels, rng)
-
-
-def write_report(labels: Mapping[str, float], rng: np.random.Generator) -> tuple[str, ...]:
-    """Sentences that state every label: 0.5 or more is present, less is absent, nan is not mentioned."""
+    A picture of the skin has no `view`.
+    """
     known = {name: labels[name] >= 0.5 for name in ORDER if name in labels and not math.isnan(labels[name])}
     told: list[str] = []
     for name in ("Asymmetry", "Atypical_Network"):
         if name in known:
-            told.append(_pick((PRESENT if known[name] else ABSENT)[name], rng))
-    told += [_pick(PRESENT[name], rng) for name in NEGATED if known.get(name)]
+            told.append(pick((PRESENT if known[name] else ABSENT)[name], rng))
+    told += [pick(PRESENT[name], rng) for name in NEGATED if known.get(name)]
     if absent := [NEGATED[name] for name in NEGATED if known.get(name) is False]:
-        listed = absent[0] if len(absent) == 1 else f"{', '.join(absent[:-1])} or {absent[-1]}"
-        told.append(_pick(NEGATIVE, rng).format(list=listed))
-    told += [_pick(PRESENT[name], rng) for name in ("Melanoma", "Atypical_Naevus") if known.get(name)]
+        told.append(pick(NEGATIVE, rng).format(list=either(absent)))
+    told += [pick(PRESENT[name], rng) for name in ("Melanoma", "Atypical_Naevus") if known.get(name)]
     if known.get("Melanoma") is False:
-        told.append(_pick(BENIGN, rng))
+        told.append(pick(BENIGN, rng))
     if known.get("Atypical_Naevus") is False and not known.get("Melanoma", True):
-        told.append(_pick(COMMON, rng))
+        told.append(pick(COMMON, rng))
     return tuple(told)
+
+
+def _texts() -> list[str]:
+    """What holds every word of a report."""
+    groups = (*PRESENT.values(), *ABSENT.values(), NEGATED.values(), NEGATIVE, BENIGN, COMMON, ("or ,",))
+    return [text for group in groups for text in group]
+
+
+GRAMMAR = Grammar(MAX_TOKENS, _texts, write_report)
 
 
 def label_report(text: str | Sequence[str]) -> dict[str, float]:
@@ -139,7 +115,3 @@ def _states(sentence: str, name: str, pattern: str) -> float | None:
         return 0.0 if re.search(_NEGATION, sentence[: found.start()]) else 1.0
     denied = name in _DENIES and re.search(_DENIES[name], sentence)
     return 0.0 if denied else None
-
-
-def _pick(phrases: Sequence[str], rng: np.random.Generator) -> str:
-    return phrases[int(rng.integers(len(phrases)))]

@@ -6,7 +6,7 @@ from storyxai.modalities.contract import Acquisition, Modality, NeutralFilling, 
 from storyxai.modalities.dermoscopy.draft import read_draft
 from storyxai.modalities.dermoscopy.findings import DERMOSCOPY as FINDINGS
 from storyxai.modalities.dermoscopy.gate import DERMOSCOPY_GATE
-from storyxai.modalities.dermoscopy.grammar import DermoscopyGrammar, label_report
+from storyxai.modalities.dermoscopy.grammar import GRAMMAR, label_report
 from storyxai.modalities.dermoscopy.lesion import measure_colours, survey_lesion
 from storyxai.modalities.words import LanguageFiles
 
@@ -30,7 +30,7 @@ DERMOSCOPY = Modality(
         around=True,
     ),
     what_ifs=(WhatIf("lesion", "lesion", "skin"),),
-    grammar=DermoscopyGrammar(),
+    grammar=GRAMMAR,
     labeller=label_report,
     read_draft=read_draft,
     acquisition=Acquisition(channels=3, bright_is_dense=False, modalities=("DMS", "XC")),

@@ -100,7 +100,6 @@ class OwnTeacher:
 
     @property
     def hash(self) -> str:
-        """The network's hash."""
         return network_hash(self.network)
 
     @property
@@ -110,12 +109,10 @@ class OwnTeacher:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that the network was trained for."""
         return self.network.spec.tasks
 
     @property
     def size(self) -> int:
-        """The side of the network's input in pixels."""
         return self.network.spec.size
 
     def answers(self, images: Tensor, tokens: Tensor | None = None) -> TeacherAnswers:

@@ -55,12 +55,10 @@ class CallableTeacher:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Its one task."""
         return (self.task,)
 
     @property
     def size(self) -> int:
-        """The side in pixels that it works at; 0 = any."""
         return self.form.size
 
     @property
@@ -145,7 +143,6 @@ class TeacherAverage:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that any of them answers."""
         return tuple(task for task in ("findings", "masks", "report") if any(task in t.tasks for t in self.teachers))
 
     @property
@@ -191,7 +188,6 @@ class MirroredTeacher:
 
     @property
     def name(self) -> str:
-        """That of the teacher."""
         return f"{self.teacher.name}, mirrored too"
 
     @property
@@ -201,7 +197,6 @@ class MirroredTeacher:
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """Those of the teacher."""
         return self.teacher.findings
 
     @property
@@ -211,7 +206,6 @@ class MirroredTeacher:
 
     @property
     def size(self) -> int:
-        """That of the teacher."""
         return self.teacher.size
 
     def answers(self, images: Tensor, tokens: Tensor | None = None) -> TeacherAnswers:
