@@ -218,14 +218,15 @@ def _overlay(under: Colours, heatmap: Heatmap, limit: float) -> Colours:
 def _mixed(under: Colours, values: Array, signed: bool) -> Colours:
     """The scale's colours over `under`; what is zero hides nothing, so that the image stays to be seen."""
     values = np.clip(values, -1.0 if signed else 0.0, 1.0)
-    place = (values + 1) / 2 if signed else values
-    colours = scale_colours(signed=signed).astype(np.float32)[np.rint(255 * place).astype(np.intp)]
-    cover = (STRONGEST_COVER * np.sqrt(np.abs(values)))[..., None]
-    colours *= cover
-    mixed = under * (1 - cover)
-    mixed += colours
-    np.rint(mixed, out=mixed).clip(0, 255, out=mixed)
-    return mixed.astype(np.uint8)
+    steps = np.rint(255 * ((values + 1) / 2 if signed else values)).astype(np.intp)
+    cover = STRONGEST_COVER * np.sqrt(np.abs(values))
+    bare = 1 - cover
+    mixed = np.empty(under.shape, dtype=np.uint8)
+    for channel, colours in enumerate(scale_colours(signed=signed).astype(np.float32).T):  # planes: numpy is slow along three
+        plane = under[..., channel] * bare
+        plane += colours[steps] * cover
+        mixed[..., channel] = np.rint(plane, out=plane).clip(0, 255, out=plane)
+    return mixed
 
 
 def _scale_bar(signed: bool, width: int, height: int) -> Colours:
