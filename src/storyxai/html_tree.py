@@ -22,13 +22,14 @@ class Element:
     tag: str
     attributes: dict[str, str] = field(default_factory=dict)
     children: list[Element | str] = field(default_factory=list)
-    _every: Sequence[Element] = ()
-    _span: tuple[int, int] = (0, 0)
+    _every: Sequence[Element] = ()  # of the whole page; those from `_start` to `_stop` are in it
+    _start: int = 0
+    _stop: int = 0
 
     @property
     def elements(self) -> Sequence[Element]:
         """All elements in it, itself first, in the order of the page."""
-        return self._every[slice(*self._span)]
+        return self._every[self._start : self._stop]
 
     @cached_property
     def classes(self) -> frozenset[str]:
@@ -66,24 +67,42 @@ class Element:
 class _Builder(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.root = Element("")
-        self._open = [self.root]
+        self._every: list[Element] = []
+        self._open: list[Element] = []
+        self._open.append(self._added("", []))
+
+    def tree(self) -> Element:
+        """The page's root, once it was fed."""
+        self._end_from(0)
+        return self._every[0]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        element = Element(tag, {name: value or "" for name, value in attrs})
-        self._open[-1].children.append(element)
+        element = self._added(tag, attrs)
         if tag not in _VOID:
             self._open.append(element)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         # In SVG "<rect/>" ends itself; in HTML the slash means nothing, but our pages write it in SVG alone.
-        self._open[-1].children.append(Element(tag, {name: value or "" for name, value in attrs}))
+        self._added(tag, attrs)
 
     def handle_endtag(self, tag: str) -> None:
         for place in range(len(self._open) - 1, 0, -1):
             if self._open[place].tag == tag:
-                del self._open[place:]
+                self._end_from(place)
                 return
+
+    def _added(self, tag: str, attrs: list[tuple[str, str | None]]) -> Element:
+        start = len(self._every)
+        element = Element(tag, {name: value or "" for name, value in attrs}, [], self._every, start, start + 1)
+        self._every.append(element)
+        if self._open:
+            self._open[-1].children.append(element)
+        return element
+
+    def _end_from(self, place: int) -> None:
+        for element in self._open[place:]:
+            element._stop = len(self._every)
+        del self._open[place:]
 
     def handle_data(self, data: str) -> None:
         self._open[-1].children.append(data)
@@ -102,17 +121,5 @@ def parse_html(page: bytes) -> Element:
     builder = _Builder()
     builder.feed(page.decode("utf-8", errors="replace"))
     builder.close()
-    _listed(builder.root)
-    return builder.root
+    return builder.tree()
 
-
-def _listed(root: Element) -> None:
-    """Tell each element of the whole tree where those in it stand in one list: from itself to the end of its last child's."""
-    every, waiting = [], [root]
-    while waiting:
-        one = waiting.pop()
-        every.append(one)
-        waiting.extend([child for child in reversed(one.children) if isinstance(child, Element)])
-    for place in range(len(every) - 1, -1, -1):
-        last = next((child for child in reversed(every[place].children) if isinstance(child, Element)), None)
-        every[place]._every, every[place]._span = every, (place, last._span[1] if last else place + 1)

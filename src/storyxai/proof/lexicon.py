@@ -218,10 +218,7 @@ def _longest(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _numbers(text: str, decimal: str, group: str) -> Iterator[Number]:
-    point, comma = re.escape(decimal), re.escape(group)
-    grouped = rf"\d{{1,3}}(?:{comma}\d{{3}})+(?:{point}\d+)?|" if group else ""
-    pattern = re.compile(rf"(?<![\w])([-+−]?)({grouped}\d+(?:{point}\d+)?)(?!\w)")
-    for match in pattern.finditer(text):
+    for match in _number_pattern(decimal, group).finditer(text):
         digits = (match[2].replace(group, "") if group else match[2]).replace(decimal, ".")
         negative = match[1] in ("-", "−")
         after = text[match.end() :].lstrip()
@@ -231,6 +228,14 @@ def _numbers(text: str, decimal: str, group: str) -> Iterator[Number]:
         )
 
 
+@lru_cache(maxsize=16)
+def _number_pattern(decimal: str, group: str) -> re.Pattern[str]:
+    point, comma = re.escape(decimal), re.escape(group)
+    grouped = rf"\d{{1,3}}(?:{comma}\d{{3}})+(?:{point}\d+)?|" if group else ""
+    return re.compile(rf"(?<![\w])([-+−]?)({grouped}\d+(?:{point}\d+)?)(?!\w)")
+
+
+@lru_cache(maxsize=16384)
 def bare_text(text: str) -> str:
     """The text without its case, and without marks and white space at its ends."""
     return " ".join(text.split()).strip(" .,;:").casefold()

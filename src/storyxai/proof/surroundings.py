@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 from storyxai.errors import CitationError
@@ -156,10 +157,17 @@ def _alike(frame: Sequence[float], box: BoxRecord) -> bool:
 
 def _read_by(form: str, text: str) -> dict[str, str]:
     """What stands in the places of a label ("{finding}: {method} map withheld"); nothing where the text is not of its form."""
-    parts = _SLOT.split(form)
-    match = re.fullmatch("(.+?)".join(map(re.escape, parts[::2])), text)
-    names = [name or str(place) for place, name in enumerate(parts[1::2])]
+    names, pattern = _label_form(form)
+    match = pattern.fullmatch(text)
     return dict(zip(names, match.groups(), strict=True)) if match else {}
+
+
+@lru_cache(maxsize=1024)
+def _label_form(form: str) -> tuple[list[str], re.Pattern[str]]:
+    """What the places of a label are called, and what its texts look like."""
+    parts = _SLOT.split(form)
+    names = [name or str(place) for place, name in enumerate(parts[1::2])]
+    return names, re.compile("(.+?)".join(map(re.escape, parts[::2])))
 
 
 class _Known:

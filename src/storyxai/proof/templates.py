@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from storyxai.modalities.words import is_own_sentence
@@ -93,8 +93,12 @@ def forms_of(lexicon: Lexicon) -> tuple[Form, ...]:
     for room, entries in lexicon.file.templates.items():
         for name, template in entries.items():
             if text := lexicon.own.get(f"{room}.{name}", template.text):
-                forms.append(Form(f"{room}.{name}", text, template.cites))
-    return (*forms, *(Form(key, text) for key, text in lexicon.own.items() if is_own_sentence(key)))
+                forms.append(_form(f"{room}.{name}", text, template.cites))
+    return (*forms, *(_form(key, text) for key, text in lexicon.own.items() if is_own_sentence(key)))
+
+
+_form = lru_cache(maxsize=4096)(Form)
+"""The same templates read page after page: each is turned round once."""
 
 
 def readings(text: str, cites: Sequence[str] | None, forms: Sequence[Form], lexicon: Lexicon) -> Iterator[Reading]:
@@ -148,6 +152,7 @@ def _bindings(form: Form, cites: Sequence[str] | None, lexicon: Lexicon) -> Iter
             yield from ({**one, "F": name} for name in lexicon.facts.terms if any(f".{name}." in f".{path}." for path in known))
 
 
+@lru_cache(maxsize=1024)
 def _path_pattern(path: str) -> re.Pattern[str]:
     """What the paths look like that a path with variables stands for."""
     seen: set[str] = set()
