@@ -19,7 +19,7 @@ from pydicom import dcmread
 from evidence_example import example_evidence
 from storyxai import cli
 from storyxai.errors import InputError
-from storyxai.evidence.archive import write_archive
+from storyxai.evidence.archive import read_archive, write_archive
 from storyxai.export.browser import VARIABLE
 from storyxai.pages.story import render_html
 from storyxai.programs import verify as verifying
@@ -117,6 +117,16 @@ def test_what_was_just_told_is_verified_without_being_drawn_again(
         with pytest.raises(InputError):
             export_study(study, tmp_path / "out", to="fhir", making=making)
         assert not (tmp_path / "out").exists()
+
+
+def test_evidence_at_hand_is_not_read_again_and_gives_the_same_objects(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_study(study, tmp_path / "read", to="fhir")
+    making = Making({path.name: sha256_file(path) for path in study.iterdir()}, read_archive(study))
+    monkeypatch.setattr(verifying, "read_archive", lambda _: pytest.fail("the archive was read again"))
+    export_study(study, tmp_path / "held", to="fhir", making=making)
+    assert (tmp_path / "held" / "bundle.json").read_bytes() == (tmp_path / "read" / "bundle.json").read_bytes()
 
 
 def test_a_page_that_says_what_the_evidence_does_not_is_refused_even_where_this_process_wrote_it(

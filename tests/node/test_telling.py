@@ -24,16 +24,17 @@ from storyxai.pages.story import render_html
 from storyxai.programs.tell import TellOptions
 from storyxai.provenance import sha256_file, software_versions
 from storyxai.story.tell import tell
+from storyxai.types import Evidence
 
 
-def told(out: Path) -> Any:
-    """What `tell_one` gives of the example."""
+def told(out: Path) -> tuple[Any, Evidence]:
+    """What `tell_held` gives of the example."""
     example = example_evidence()
     here = {"packages": software_versions("numpy"), "version": software_versions("storyxai")["storyxai"]}
     evidence = replace(example, provenance={**example.provenance, **here})
     folder = write_archive(evidence, out / "study")
     (folder / "clinician.html").write_bytes(render_html(tell(evidence, "clinician"), evidence))
-    return SimpleNamespace(folder=folder, written={path.name: sha256_file(path) for path in folder.iterdir()})
+    return SimpleNamespace(folder=folder, written={path.name: sha256_file(path) for path in folder.iterdir()}), evidence
 
 
 class ByHand:
@@ -54,7 +55,7 @@ def no_pdf() -> bytes:
 @pytest.mark.parametrize("pdf", [True, False])
 def test_without_pdf_no_page_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pdf: bool) -> None:
     monkeypatch.setenv(VARIABLE, "true")  # a browser is there, and not asked by this process
-    monkeypatch.setattr(telling, "tell_one", lambda model, film, out, options: told(out.parent))
+    monkeypatch.setattr(telling, "tell_held", lambda model, film, out, options: told(out.parent))
     monkeypatch.setattr(telling, "open_model", lambda name: None)
     film = tmp_path / "film.png"
     film.write_bytes(b"\x89PNG")

@@ -14,7 +14,7 @@ from storyxai.node.workers import Outcome, RefusedFilm, ToldFilm
 from storyxai.programs.export import Making, export_held
 from storyxai.programs.log import subject_in
 from storyxai.programs.models import open_model
-from storyxai.programs.tell import TellOptions, tell_one
+from storyxai.programs.tell import TellOptions, tell_held
 
 __all__ = ["StudyTeller"]
 
@@ -46,12 +46,12 @@ class StudyTeller:
         return Outcome(tuple(told), tuple(refused))
 
     def _tell(self, model: ExplainedModel, film: Path, out: Path, press: Press) -> ToldFilm:
-        done = tell_one(model, film, out / "stories", self.options)
+        done, kept = tell_held(model, film, out / "stories", self.options)
         objects = out / "objects" / done.folder.name
         source = film if _is_dicom(film) else None
         page = done.folder / PAGE
         printed = press.begin(page.read_bytes()) if self.pdf and page.is_file() else None
-        making = Making(done.written, None if printed is None else lambda _: printed())
+        making = Making(done.written, kept, None if printed is None else lambda _: printed())
         exported, evidence = export_held(done.folder, objects, to="dicom", source=source, making=making)
         if not exported.files:
             raise OutputError(str(objects), "is empty", mend="report this: an export without objects")

@@ -50,11 +50,12 @@ class Exported:
 class Making:
     """What spares work where study after study is told and exported in one process.
 
-    `written` are the files that this process has just told (`verify_told` says what for), `pdf` prints a page as
-    `render_pdf` does; None for no PDF.
+    `written` are the files that this process has just told and `evidence` what they were told from (`verify_told` says what
+    for), `pdf` prints a page as `render_pdf` does; None for no PDF.
     """
 
     written: Mapping[str, str] | None = None
+    evidence: Evidence | None = None
     pdf: Callable[[bytes], bytes] | None = render_pdf
 
 
@@ -83,7 +84,7 @@ def export_held(
     if to not in (*FORMS, ALL):
         raise UnknownNameError("form", to, (*FORMS, ALL))
     with _printing(study, making or Making(), wanted=to in (ALL, "dicom")) as making:
-        export = _opened(study, source, making.written)
+        export = _opened(study, source, making)
         made = {name: FORMS[name].make(export, making) for name in (FORMS if to == ALL else [to])}
     objects = [name for name in made if FORMS[name].is_object]
     for name in objects:
@@ -113,9 +114,10 @@ def _printing(study: Path, making: Making, *, wanted: bool) -> Iterator[Making]:
         yield replace(making, pdf=lambda sound: begun.result() if sound == page else pdf(sound))
 
 
-def _opened(study: Path, source: Path | None, written: Mapping[str, str] | None = None) -> Export:
+def _opened(study: Path, source: Path | None, making: Making) -> Export:
     """The study, verified, with the film that it was told from."""
-    held = verify_held(study) if written is None else verify_told(study, written)
+    written = making.written
+    held = verify_held(study) if written is None else verify_told(study, written, making.evidence)
     found, evidence = held.verified, held.evidence
     if found.problems or evidence is None:
         why = f"does not hold together ({found.problems[0]})"

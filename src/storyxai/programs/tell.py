@@ -36,7 +36,7 @@ from storyxai.story.tell import tell as tell_story
 from storyxai.story.words import load_words
 from storyxai.types import Evidence, Finding, Story, named_findings
 
-__all__ = ["NotTold", "TellOptions", "Told", "tell", "tell_one"]
+__all__ = ["NotTold", "TellOptions", "Told", "tell", "tell_held", "tell_one"]
 
 @dataclass(frozen=True)
 class TellOptions:
@@ -184,6 +184,13 @@ def tell_one(
 
     Raises: InputError, GateRefusal, OutputError.
     """
+    return tell_held(model, path, out, options, progress=progress)[0]
+
+
+def tell_held(
+    model: ExplainedModel, path: Path, out: Path, options: TellOptions, *, progress: Progress | None = None
+) -> tuple[Told, Evidence]:
+    """As `tell_one`, with the evidence as the files keep it: who goes on with it need not read it again."""
     settings = GatherSettings(options.samples, options.seed, force=options.force, indication=options.indication)
     settings = replace(settings, concepts=_concepts_of(options), index=options.index)
     settings = replace(settings, seconds=options.seconds, memory_mb=options.memory_mb, progress=progress)
@@ -191,13 +198,14 @@ def tell_one(
     image = read_image(path, acquisition=modality_for(model).acquisition)
     evidence = gather(model, image, methods=options.methods, settings=settings)
     folder = out / evidence.prediction.study_id
-    files = _study_files(evidence, folder, options)
+    kept = as_archived(evidence)  # so that every story can be told and drawn again from the files, byte by byte
+    files = _study_files(evidence, kept, folder, options)
     try:
         replace_files(folder, files)
     except OutputError as error:
         raise OutputError(str(out), error.why, mend=MORE_ROOM) from error
     told = _told(evidence, folder, [f"{find_audience(audience).key}.html" for audience in options.audiences])
-    return replace(told, written={name: sha256_bytes(data) for name, data in files.items()})
+    return replace(told, written={name: sha256_bytes(data) for name, data in files.items()}), kept
 
 
 def _concepts_of(options: TellOptions) -> LearnedConcepts | None:
@@ -208,9 +216,8 @@ def _concepts_of(options: TellOptions) -> LearnedConcepts | None:
     return None if path is None else read_concepts(path)
 
 
-def _study_files(evidence: Evidence, folder: Path, options: TellOptions) -> dict[str, bytes]:
-    """Everything that telling writes into the study's folder, by name."""
-    kept = as_archived(evidence)  # so that every story can be told and drawn again from the files, byte by byte
+def _study_files(evidence: Evidence, kept: Evidence, folder: Path, options: TellOptions) -> dict[str, bytes]:
+    """Everything that telling writes into the study's folder, by name; the stories are told of what its files keep."""
     asked = [tell_story(kept, audience, options.language) for audience in options.audiences]
     asked, rewording = _reworded(asked, kept, folder, options.rewriter)
     stories = {story.audience: story for story in asked}

@@ -97,18 +97,19 @@ def verify_held(folder: Path, *, seal_key: Path | None = None) -> Held:
     return Held(Verified(folder, tuple(page.name for page in pages), sentences, tuple(problems)), evidence)
 
 
-def verify_told(folder: Path, written: Mapping[str, str]) -> Held:
+def verify_told(folder: Path, written: Mapping[str, str], evidence: Evidence | None = None) -> Held:
     """What `verify` finds in a study that this very process has just told.
 
     `written` are its files by name with their SHA-256 (`Told.written`). Where they, and no other pages, lie in the folder as
     they were written, each page is read back and held against the evidence and the other pages, as ever; telling and drawing
-    it again from the same evidence would only repeat what this process did a moment ago. Otherwise the study is verified whole.
+    it again from the same evidence would only repeat what this process did a moment ago, and so would reading the `evidence`
+    that these very files were written of, where it is given. Otherwise the study is verified whole.
     """
     pages = [name for name in known_audiences() if f"{name}.html" in written]
     lie_here = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
     if not pages or lie_here != set(written) or any(sha256_file(folder / name) != written[name] for name in written):
         return verify_held(folder)
-    evidence = read_archive(folder)
+    evidence = evidence or read_archive(folder)
     proofs = [(f"{name}.html", proof) for name in pages if (proof := _proof(folder, f"{name}.html", evidence)) is not None]
     problems = [f"{name}: {problem}" for name, proof in proofs for problem in proof.problems]
     problems += contradictions_read([proof for _, proof in proofs])
