@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from tests.metrics.by_value import average_precision, row_statistic
 
 from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import (
@@ -17,13 +18,11 @@ from storyxai.metrics.bootstrap import (
     estimate_share,
     mean_statistic,
     paired_difference,
-    row_statistic,
     value_of,
 )
 from storyxai.metrics.classification import (
     auroc,
     auroc_statistic,
-    average_precision,
     average_precision_statistic,
     mean_auroc_statistic,
     mean_judged_auroc_statistic,

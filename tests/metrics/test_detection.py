@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.metrics.by_value import row_statistic
 
 from storyxai.errors import InputError
-from storyxai.metrics.bootstrap import bootstrap_interval, draw_resamples, row_statistic, value_of
+from storyxai.metrics.bootstrap import bootstrap_interval, draw_resamples, value_of
 from storyxai.metrics.detection import (
     IOU_LIMITS,
     box_iou,

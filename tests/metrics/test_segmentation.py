@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from storyxai.errors import InputError
-from storyxai.metrics.segmentation import SurfaceDistances, dice, iou, surface_distances
+from storyxai.metrics.segmentation import SurfaceDistances, dice, surface_distances
 
 
 def square(top: int, left: int, side: int, size: int = 40) -> np.ndarray:
@@ -20,15 +20,14 @@ def square(top: int, left: int, side: int, size: int = 40) -> np.ndarray:
 def test_overlap_by_hand() -> None:
     first, second = square(0, 0, 4), square(0, 2, 4)  # 16 each, 8 shared
     assert dice(first, second) == 2 * 8 / 32
-    assert iou(first, second) == 8 / 24
-    assert dice(first, first) == iou(first, first) == 1.0
-    assert dice(first, square(20, 20, 4)) == iou(first, square(20, 20, 4)) == 0.0
+    assert dice(first, first) == 1.0
+    assert dice(first, square(20, 20, 4)) == 0.0
 
 
 def test_empty_masks_are_defined() -> None:
     nothing, something = np.zeros((40, 40), dtype=bool), square(3, 3, 5)
-    assert dice(nothing, nothing) == iou(nothing, nothing) == 1.0
-    assert dice(nothing, something) == dice(something, nothing) == iou(nothing, something) == 0.0
+    assert dice(nothing, nothing) == 1.0
+    assert dice(nothing, something) == dice(something, nothing) == 0.0
     assert surface_distances(nothing, nothing) == SurfaceDistances(0.0, 0.0)
     assert surface_distances(nothing, something) == SurfaceDistances(None, None)
 
@@ -39,7 +38,7 @@ def test_ignored_pixels_count_neither_way() -> None:
     ignore = np.zeros_like(reference)
     ignore[:, 10:] = True
     assert dice(predicted, reference) == pytest.approx(200 / 250)
-    assert dice(predicted, reference, ignore=ignore) == iou(predicted, reference, ignore=ignore) == 1.0
+    assert dice(predicted, reference, ignore=ignore) == 1.0
     assert dice(reference, reference, ignore=np.ones_like(reference)) == 1.0  # nothing left: both empty
     assert surface_distances(predicted, reference, ignore=ignore) == SurfaceDistances(0.0, 0.0)
     assert surface_distances(reference, reference, ignore=np.ones_like(reference)).average == 0.0
@@ -97,6 +96,6 @@ def test_faults_of_the_call_are_named() -> None:
     with pytest.raises(InputError, match="one frame"):
         dice(np.zeros((2, 2), dtype=bool), np.zeros((3, 2), dtype=bool))
     with pytest.raises(InputError, match="one frame"):
-        iou(np.zeros((2, 2), dtype=bool), np.zeros((2, 2), dtype=bool), ignore=np.zeros((1, 2), dtype=bool))
+        dice(np.zeros((2, 2), dtype=bool), np.zeros((2, 2), dtype=bool), ignore=np.zeros((1, 2), dtype=bool))
     with pytest.raises(InputError, match="spacing"):
         surface_distances(square(0, 0, 2), square(0, 0, 2), spacing=(0.0, 1.0))

@@ -8,19 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.metrics.by_value import bleu, cider, rouge_l
 
 from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import bootstrap_interval, mean_statistic
 from storyxai.metrics.text import (
-    bleu,
     bleu_statistic,
-    cider,
     cider_rows,
     claims,
     constant_report,
     finding_f1_statistic,
     nearest_neighbour_rows,
-    rouge_l,
     rouge_l_rows,
     tokens_of,
 )

@@ -19,7 +19,7 @@ from storyxai.errors import InputError
 __all__ = [
     "FEWEST_PATIENTS", "Estimate", "Floats", "Resamples", "Statistic", "bootstrap_interval", "draw_resamples", "estimate",
     "estimate_mean", "estimate_ranking", "estimate_share", "gap_between", "mean_statistic", "paired_difference", "ratio",
-    "row_statistic", "value_of",
+    "value_of",
 ]
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -206,19 +206,6 @@ def mean_statistic(values: ArrayLike) -> Statistic:
         return ratio(total, count)
 
     return mean
-
-
-def row_statistic(function: Callable[[NDArray[np.intp]], float | None]) -> Statistic:
-    """A statistic from any function of row numbers (repeated as drawn); slow, for what has no weighted form."""
-
-    def by_rows(weights: Floats) -> Floats:
-        values = []
-        for row in weights:
-            value = function(np.repeat(np.arange(len(row)), row.astype(np.intp)))
-            values.append(np.nan if value is None else value)
-        return np.array(values, dtype=np.float64)
-
-    return by_rows
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:

@@ -17,7 +17,7 @@ from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import Floats, Statistic, draw_resamples, mean_statistic, ratio, value_of
 
 __all__ = [
-    "ConformalLimits", "Coverage", "ReliabilityBin", "bootstrap_platt", "brier", "brier_statistic", "calibrated",
+    "ConformalLimits", "Coverage", "ReliabilityBin", "bootstrap_platt", "brier_statistic", "calibrated",
     "conformal_coverage", "conformal_sets", "ece", "ece_floor", "ece_statistic", "fit_conformal", "fit_platt",
     "reliability_curve", "reliability_points",
 ]
@@ -134,11 +134,6 @@ def ece_floor(probabilities: ArrayLike, *, bins: int = 10) -> float | None:
         return None
     variance = np.bincount(_places(values, bins), weights=values * (1.0 - values))
     return float(np.sqrt(2.0 / np.pi) * np.sqrt(variance).sum() / len(values))
-
-
-def brier(probabilities: ArrayLike, labels: ArrayLike) -> float | None:
-    """Mean squared difference of probability and label; None when nothing is stated."""
-    return value_of(brier_statistic(probabilities, labels), np.asarray(labels).size)
 
 
 def brier_statistic(probabilities: ArrayLike, labels: ArrayLike) -> Statistic:

@@ -17,9 +17,8 @@ from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic, ratio, value_of
 
 __all__ = [
-    "auroc", "auroc_statistic", "average_precision", "average_precision_statistic", "mean_auroc_statistic", "mean_judged",
-    "mean_judged_auroc_statistic", "per_finding", "roc_points", "sensitivity", "sensitivity_statistic", "specificity",
-    "specificity_statistic",
+    "auroc", "auroc_statistic", "average_precision_statistic", "mean_auroc_statistic", "mean_judged",
+    "mean_judged_auroc_statistic", "per_finding", "roc_points", "sensitivity_statistic", "specificity_statistic",
 ]
 
 
@@ -90,11 +89,6 @@ def mean_judged(areas: Sequence[Statistic]) -> Statistic:
     return mean
 
 
-def average_precision(labels: ArrayLike, scores: ArrayLike) -> float | None:
-    """Precision averaged over the present cases in order of score; None without both classes."""
-    return value_of(average_precision_statistic(labels, scores), len(np.asarray(scores)))
-
-
 def average_precision_statistic(labels: ArrayLike, scores: ArrayLike) -> Statistic:
     """Average precision as a statistic of image weights: recall steps times precision, tied scores in one step."""
     present, absent, values = _split(labels, scores)
@@ -112,20 +106,10 @@ def average_precision_statistic(labels: ArrayLike, scores: ArrayLike) -> Statist
     return precision
 
 
-def sensitivity(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> float | None:
-    """The share of present cases that score at or above `threshold`; None without a present case."""
-    return value_of(sensitivity_statistic(labels, scores, threshold=threshold), len(np.asarray(scores)))
-
-
 def sensitivity_statistic(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> Statistic:
     """Sensitivity at `threshold` as a statistic of image weights."""
     present, _, values = _split(labels, scores)
     return _share_statistic(len(values), present, values[present] >= threshold)
-
-
-def specificity(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> float | None:
-    """The share of absent cases that score below `threshold`; None without an absent case."""
-    return value_of(specificity_statistic(labels, scores, threshold=threshold), len(np.asarray(scores)))
 
 
 def specificity_statistic(labels: ArrayLike, scores: ArrayLike, *, threshold: float) -> Statistic:

@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 from storyxai.errors import InputError
 from storyxai.modalities.masks import filled_window
 
-__all__ = ["SurfaceDistances", "dice", "iou", "surface_distances"]
+__all__ = ["SurfaceDistances", "dice", "surface_distances"]
 
 Mask = NDArray[np.bool_]
 _Places = NDArray[np.intp]
@@ -34,13 +34,6 @@ def dice(predicted: Mask, reference: Mask, *, ignore: Mask | None = None) -> flo
     drawn, true = _counted(predicted, reference, ignore)
     total = np.count_nonzero(drawn) + np.count_nonzero(true)
     return 2.0 * np.count_nonzero(drawn & true) / total if total else 1.0
-
-
-def iou(predicted: Mask, reference: Mask, *, ignore: Mask | None = None) -> float:
-    """The shared area over the joint area, in [0, 1]. Shapes: all [H, W]."""
-    drawn, true = _counted(predicted, reference, ignore)
-    joint = np.count_nonzero(drawn | true)
-    return np.count_nonzero(drawn & true) / joint if joint else 1.0
 
 
 def surface_distances(

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from storyxai.errors import InputError
-from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic, ratio, value_of
+from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic, ratio
 from storyxai.modalities.contract import LabelReport
 
 __all__ = [
-    "bleu", "bleu_statistic", "cider", "cider_rows", "claims", "constant_report", "finding_f1_statistic",
-    "nearest_neighbour_rows", "report_statistics", "rouge_l", "rouge_l_rows", "tokens_of",
+    "bleu_statistic", "cider_rows", "claims", "constant_report", "finding_f1_statistic",
+    "nearest_neighbour_rows", "report_statistics", "rouge_l_rows", "tokens_of",
 ]
 
 _ORDERS = 4
@@ -30,11 +30,6 @@ _ORDERS = 4
 def tokens_of(text: str) -> tuple[str, ...]:
     """The words of `text`: runs of letters and digits, lower case."""
     return tuple(re.findall(r"[a-z0-9]+", text.casefold()))
-
-
-def bleu(reports: Sequence[str], references: Sequence[str], *, order: int = 4) -> float | None:
-    """Corpus BLEU of words 1 to `order`, in [0, 1], one reference each, unsmoothed; None without words."""
-    return value_of(bleu_statistic(reports, references, order=order), len(reports))
 
 
 def bleu_statistic(reports: Sequence[str], references: Sequence[str], *, order: int = 4) -> Statistic:
@@ -68,11 +63,6 @@ def bleu_statistic(reports: Sequence[str], references: Sequence[str], *, order: 
     return score
 
 
-def rouge_l(reports: Sequence[str], references: Sequence[str]) -> float | None:
-    """Mean ROUGE-L over the reports, in [0, 1]; None without reports."""
-    return value_of(mean_statistic(rouge_l_rows(reports, references)), len(reports))
-
-
 def rouge_l_rows(reports: Sequence[str], references: Sequence[str]) -> Floats:
     """ROUGE-L of each report: F1 of the longest common subsequence of words. Shapes: float64 [N] in [0, 1].
 
@@ -85,11 +75,6 @@ def rouge_l_rows(reports: Sequence[str], references: Sequence[str]) -> Floats:
         if said and meant:
             rows[row] = 2.0 * _common_length(said, meant) / (len(said) + len(meant))
     return rows
-
-
-def cider(reports: Sequence[str], references: Sequence[str]) -> float | None:
-    """Mean CIDEr over the reports, in [0, 10]; None without reports."""
-    return value_of(mean_statistic(cider_rows(reports, references)), len(reports))
 
 
 def cider_rows(reports: Sequence[str], references: Sequence[str]) -> Floats:
