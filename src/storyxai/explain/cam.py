@@ -13,16 +13,11 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import (
-    BLANK_SCENE,
-    DEFAULT_BUDGET,
-    Budget,
-    ExplainedModel,
     Explanation,
     Look,
-    Scene,
     explanations,
 )
-from storyxai.explain.inputs import columns_of, image_for, look_into
+from storyxai.explain.inputs import Asked, OwnMethod, look_into
 from storyxai.types import Array, Value
 
 __all__ = [
@@ -39,7 +34,7 @@ Above zero, so that a structure that is not found leaves the plain mean, and no 
 
 
 @dataclass(frozen=True)
-class CamMethod:
+class CamMethod(OwnMethod):
     """A method that draws its maps from one look inside the model; `draw` gives [T, h, w] for the columns asked for."""
 
     key: str
@@ -49,20 +44,12 @@ class CamMethod:
     needs: frozenset[str] = frozenset({"features", "gradients"})
     checks: tuple[str, ...] = ("not_empty", "repeatable", "label_specific", "methods_agree")
 
-    def explain(
-        self,
-        model: ExplainedModel,
-        image: Array,
-        findings: Sequence[str],
-        budget: Budget = DEFAULT_BUDGET,
-        scene: Scene = BLANK_SCENE,
-    ) -> tuple[Explanation, ...]:
+    def answer(self, asked: Asked) -> tuple[Explanation, ...]:
         """One map on the features' grid per finding, from one pass of the model."""
-        columns = columns_of(model, findings)
-        look = look_into(model, image_for(model, image), columns, method=self.key, needs=self.needs)
-        maps = self.draw(look, columns)
+        look = look_into(asked.model, asked.pixels, asked.columns, method=self.key, needs=self.needs)
+        maps = self.draw(look, asked.columns)
         details: dict[str, Value] = {"layer": look.layer, "cells": int(maps.shape[1] * maps.shape[2])}
-        return explanations(self.key, findings, maps, self.unit, details)
+        return explanations(self.key, asked.findings, maps, self.unit, details)
 
 
 def grad_cam(features: Array, gradients: Array, *, signed: bool = False) -> Array:

@@ -6,25 +6,19 @@ captum and torch are imported when a map is asked for. The network that captum h
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from storyxai.errors import UnsupportedMethodError
 from storyxai.explain.contract import (
-    BLANK_SCENE,
-    DEFAULT_BUDGET,
-    Budget,
-    ExplainedModel,
     Explanation,
-    Scene,
     TorchBacked,
     explanations,
 )
-from storyxai.explain.inputs import columns_of, image_for
+from storyxai.explain.inputs import Asked, OwnMethod
 from storyxai.explain.perturbation import fill_for, hidden_image
 from storyxai.types import Array, Value
 
@@ -32,33 +26,26 @@ __all__ = ["CAPTUM", "CaptumMethod"]
 
 
 @dataclass(frozen=True)
-class CaptumMethod:
-    """A method of captum; `call` asks captum's class `kind` for one column of the logits."""
+class CaptumMethod(OwnMethod):
+    """A method of captum: its class `kind` is asked, against a baseline or not, with so many `draws` between (0: none)."""
 
     key: str
     name: str
     kind: str
-    call: Callable[[Any, Any, Any, int], Any]
     unit: str
+    from_baseline: bool = False
+    draws: int = 0
     needs: frozenset[str] = frozenset({"network"})
     checks: tuple[str, ...] = ("not_empty", "repeatable", "label_specific", "methods_agree")
 
-    def explain(
-        self,
-        model: ExplainedModel,
-        image: Array,
-        findings: Sequence[str],
-        budget: Budget = DEFAULT_BUDGET,
-        scene: Scene = BLANK_SCENE,
-    ) -> tuple[Explanation, ...]:
+    def answer(self, asked: Asked) -> tuple[Explanation, ...]:
         """One map in the model's frame per finding, summed over channels; the baseline is the scene's filling or a blur."""
-        columns, pixels = columns_of(model, findings), image_for(model, image)
-        if not isinstance(model, TorchBacked):
+        if not isinstance(asked.model, TorchBacked):
             raise UnsupportedMethodError(self.key, "no torch network stands behind this model", mend="use lime or grad_cam")
-        fill, words = fill_for(None, scene)
-        maps = self._maps(model, pixels, hidden_image(pixels, fill=fill), columns, budget.seed)
-        details: dict[str, Value] = {"library": "captum", "baseline": words, "seed": budget.seed}
-        return explanations(self.key, findings, maps, self.unit, details)
+        fill, words = fill_for(None, asked.scene)
+        maps = self._maps(asked.model, asked.pixels, hidden_image(asked.pixels, fill=fill), asked.columns, asked.budget.seed)
+        details: dict[str, Value] = {"library": "captum", "baseline": words, "seed": asked.budget.seed}
+        return explanations(self.key, asked.findings, maps, self.unit, details)
 
     def _maps(self, model: TorchBacked, pixels: Array, behind: Array, columns: Sequence[int], seed: int) -> list[Array]:
         try:
@@ -71,6 +58,8 @@ class CaptumMethod:
         image, start = (torch.tensor(part[None], dtype=first.dtype, device=first.device) for part in (pixels, behind))
         method = getattr(captum.attr, self.kind)(network)
         devices = [first.device] if first.device.type == "cuda" else []
+        options: dict[str, object] = {"baselines": start} if self.from_baseline else {}
+        options |= {"n_samples": self.draws} if self.draws else {}
         maps = []
         for column in columns:
             with (
@@ -84,7 +73,7 @@ class CaptumMethod:
                 # Each finding from the same seed: none may depend on which others were asked for.
                 torch.manual_seed(seed)
                 try:
-                    found = self.call(method, image.clone().requires_grad_(True), start, column)
+                    found = method.attribute(image.clone().requires_grad_(True), target=column, **options)
                 except (AssertionError, RuntimeError, TypeError, AttributeError) as error:
                     reason = (str(error).splitlines() or [type(error).__name__])[0]
                     why = f"captum cannot serve this network ({reason})"
@@ -104,24 +93,11 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def _plain(method: Any, image: Any, start: Any, column: int) -> Any:
-    return method.attribute(image, target=column)
-
-
-def _from_baseline(method: Any, image: Any, start: Any, column: int) -> Any:
-    return method.attribute(image, baselines=start, target=column)
-
-
-def _from_line(method: Any, image: Any, start: Any, column: int) -> Any:
-    """Gradient SHAP draws points between baseline and image."""
-    return method.attribute(image, baselines=start, target=column, n_samples=32)
-
-
 CAPTUM: tuple[CaptumMethod, ...] = (
-    CaptumMethod("input_x_gradient", "input x gradient", "InputXGradient", _plain, "logit per pixel"),
-    CaptumMethod("deep_lift", "DeepLIFT", "DeepLift", _from_baseline, "logit per pixel"),
-    CaptumMethod("gradient_shap", "Gradient SHAP", "GradientShap", _from_line, "logit per pixel"),
-    CaptumMethod("guided_backprop", "guided backpropagation", "GuidedBackprop", _plain, "guided gradient"),
-    CaptumMethod("deconvolution", "deconvolution", "Deconvolution", _plain, "guided gradient"),
-    CaptumMethod("lrp", "layer-wise relevance propagation", "LRP", _plain, "relevance per pixel"),
+    CaptumMethod("input_x_gradient", "input x gradient", "InputXGradient", "logit per pixel"),
+    CaptumMethod("deep_lift", "DeepLIFT", "DeepLift", "logit per pixel", from_baseline=True),
+    CaptumMethod("gradient_shap", "Gradient SHAP", "GradientShap", "logit per pixel", from_baseline=True, draws=32),
+    CaptumMethod("guided_backprop", "guided backpropagation", "GuidedBackprop", "guided gradient"),
+    CaptumMethod("deconvolution", "deconvolution", "Deconvolution", "guided gradient"),
+    CaptumMethod("lrp", "layer-wise relevance propagation", "LRP", "relevance per pixel"),
 )

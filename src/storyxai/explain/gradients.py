@@ -5,15 +5,14 @@ Colour images give the sum over their channels, so that a map is signed: what ra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError
-from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene, explanations
-from storyxai.explain.inputs import columns_of, image_for, logits_of, pixel_gradients
+from storyxai.explain.contract import Explanation, explanations
+from storyxai.explain.inputs import Asked, OwnMethod, logits_of, pixel_gradients
 from storyxai.explain.perturbation import Fill, fill_for, hidden_image
 from storyxai.types import Array, Value
 
@@ -24,7 +23,7 @@ PER_GREY = "logit per unit of grey"
 
 
 @dataclass(frozen=True)
-class Saliency:
+class Saliency(OwnMethod):
     """The plain gradient by the pixels. Source: Simonyan et al., ICLR workshop 2014, with its sign kept."""
 
     key: str = "saliency"
@@ -32,21 +31,13 @@ class Saliency:
     needs: frozenset[str] = frozenset({"input_gradients"})
     checks: tuple[str, ...] = ("not_empty", "repeatable", "label_specific", "methods_agree")
 
-    def explain(
-        self,
-        model: ExplainedModel,
-        image: Array,
-        findings: Sequence[str],
-        budget: Budget = DEFAULT_BUDGET,
-        scene: Scene = BLANK_SCENE,
-    ) -> tuple[Explanation, ...]:
-        columns, pixels = columns_of(model, findings), image_for(model, image)
-        gradients = pixel_gradients(model, pixels[None], columns, method=self.key)[0]
-        return explanations(self.key, findings, gradients.sum(axis=1, dtype=np.float64), PER_GREY, {})
+    def answer(self, asked: Asked) -> tuple[Explanation, ...]:
+        gradients = pixel_gradients(asked.model, asked.pixels[None], asked.columns, method=self.key)[0]
+        return explanations(self.key, asked.findings, gradients.sum(axis=1, dtype=np.float64), PER_GREY, {})
 
 
 @dataclass(frozen=True)
-class SmoothGrad:
+class SmoothGrad(OwnMethod):
     """The mean gradient over `copies` of the image under Gaussian noise of `noise` (share of the grey range).
 
     A budget of fewer samples than copies takes as many. Source: Smilkov et al., arXiv 1706.03825, with its sign kept.
@@ -59,29 +50,21 @@ class SmoothGrad:
     needs: frozenset[str] = frozenset({"input_gradients"})
     checks: tuple[str, ...] = ("not_empty", "repeatable", "label_specific", "methods_agree")
 
-    def explain(
-        self,
-        model: ExplainedModel,
-        image: Array,
-        findings: Sequence[str],
-        budget: Budget = DEFAULT_BUDGET,
-        scene: Scene = BLANK_SCENE,
-    ) -> tuple[Explanation, ...]:
+    def answer(self, asked: Asked) -> tuple[Explanation, ...]:
         """One map in the model's frame per finding, all from the same noise."""
-        columns, pixels = columns_of(model, findings), image_for(model, image)
-        copies = self.copies if budget.samples is None else min(self.copies, budget.samples)
-        generator = np.random.default_rng(budget.seed)
-        total = np.zeros((len(columns), *pixels.shape[1:]))
+        copies = self.copies if asked.budget.samples is None else min(self.copies, asked.budget.samples)
+        generator = np.random.default_rng(asked.budget.seed)
+        total = np.zeros((len(asked.columns), *asked.pixels.shape[1:]))
         for _ in range(copies):
-            shaken = pixels + generator.normal(scale=self.noise, size=pixels.shape).astype(np.float32)
+            shaken = asked.pixels + generator.normal(scale=self.noise, size=asked.pixels.shape).astype(np.float32)
             # One image at a time: the sum must not depend on the batch size.
-            total += pixel_gradients(model, shaken[None], columns, method=self.key)[0].sum(axis=1, dtype=np.float64)
-        details: dict[str, Value] = {"samples": copies, "noise": self.noise, "seed": budget.seed}
-        return explanations(self.key, findings, total / copies, PER_GREY, details)
+            total += pixel_gradients(asked.model, shaken[None], asked.columns, method=self.key)[0].sum(axis=1, dtype=np.float64)
+        details: dict[str, Value] = {"samples": copies, "noise": self.noise, "seed": asked.budget.seed}
+        return explanations(self.key, asked.findings, total / copies, PER_GREY, details)
 
 
 @dataclass(frozen=True)
-class IntegratedGradients:
+class IntegratedGradients(OwnMethod):
     """Gradients integrated on the straight line from a baseline to the image, `steps` Gauss-Legendre nodes.
 
     The baseline is `fill` (None: the scene's filling, else a blur): black often means something. A map sums to
@@ -95,36 +78,29 @@ class IntegratedGradients:
     needs: frozenset[str] = frozenset({"input_gradients"})
     checks: tuple[str, ...] = ("not_empty", "repeatable", "label_specific", "methods_agree")
 
-    def explain(
-        self,
-        model: ExplainedModel,
-        image: Array,
-        findings: Sequence[str],
-        budget: Budget = DEFAULT_BUDGET,
-        scene: Scene = BLANK_SCENE,
-    ) -> tuple[Explanation, ...]:
+    def answer(self, asked: Asked) -> tuple[Explanation, ...]:
         if self.steps < 1:
             raise InputError("steps", f"{self.steps}", mend="use at least 1, better 32")
-        columns, pixels = columns_of(model, findings), image_for(model, image)
-        fill, words = fill_for(self.fill, scene)
-        start = hidden_image(pixels, fill=fill)
-        maps = self._integral(model, start, pixels, columns)
-        change = np.subtract(*(logits_of(model.logits, end[None])[0, list(columns)] for end in (pixels, start)))
-        found = explanations(self.key, findings, maps, "logit per pixel", {})
+        fill, words = fill_for(self.fill, asked.scene)
+        start = hidden_image(asked.pixels, fill=fill)
+        maps = self._integral(asked, start)
+        there, here = (logits_of(asked.model.logits, end[None])[0, list(asked.columns)] for end in (asked.pixels, start))
+        found = explanations(self.key, asked.findings, maps, "logit per pixel", {})
         return tuple(
             Explanation(
                 each.finding, self.key, each.values, each.unit,
-                {"steps": self.steps, "baseline": words, "gap": float(maps[i].sum() - change[i])},
+                {"steps": self.steps, "baseline": words, "gap": float(maps[i].sum() - (there - here)[i])},
             )
             for i, each in enumerate(found)
         )
 
-    def _integral(self, model: ExplainedModel, start: Array, end: Array, columns: Sequence[int]) -> Float64:
+    def _integral(self, asked: Asked, start: Array) -> Float64:
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
-        way = end - start
-        total = np.zeros((len(columns), *end.shape))
+        way = asked.pixels - start
+        total = np.zeros((len(asked.columns), *way.shape))
         for node, weight in zip(nodes, weights, strict=True):
             point = start + way * np.float32((node + 1) / 2)
-            total += pixel_gradients(model, point[None], columns, method=self.key)[0].astype(np.float64) * (weight / 2)
+            steep = pixel_gradients(asked.model, point[None], asked.columns, method=self.key)[0]
+            total += steep.astype(np.float64) * (weight / 2)
         maps: Float64 = (total * way).sum(axis=1)
         return maps

@@ -1,22 +1,55 @@
-"""What methods ask of an image, of a model and of its answers, and the errors where these do not fit."""
+"""What our methods are asked and ask of an image, of a model and of its answers, and the errors where these do not fit."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError, UnknownNameError, UnsupportedMethodError
-from storyxai.explain.contract import ExplainedModel, Look
+from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Look, Scene
 from storyxai.types import Array
 
-__all__ = ["Predict", "checked_image", "columns_of", "image_for", "logits_of", "look_into", "pixel_gradients"]
+__all__ = [
+    "Asked", "OwnMethod", "Predict", "checked_image", "columns_of", "image_for", "logits_of", "look_into", "pixel_gradients",
+]
 
 # A model as perturbation sees it: float32 [B, C, H, W] in [0, 1] -> logits float32 [B, F].
 Predict: TypeAlias = Callable[[Array], Array]
 ASK_LOGITS_ONLY = "use a method that asks for logits alone: lime, kernel_shap, occlusion, rise"
+
+
+class Asked(NamedTuple):
+    """What a method is asked, once findings and image fit the model. Shapes: pixels [C, H, W]; `columns` of the logits."""
+
+    model: ExplainedModel
+    findings: Sequence[str]
+    columns: tuple[int, ...]
+    pixels: Array
+    budget: Budget
+    scene: Scene
+
+
+class OwnMethod(ABC):
+    """What our methods share: each answers what it is asked once that is known to fit the model."""
+
+    def explain(
+        self,
+        model: ExplainedModel,
+        image: Array,
+        findings: Sequence[str],
+        budget: Budget = DEFAULT_BUDGET,
+        scene: Scene = BLANK_SCENE,
+    ) -> tuple[Explanation, ...]:
+        """One explanation per finding, in order, in the model's frame; see `Method`."""
+        columns = columns_of(model, findings)
+        return self.answer(Asked(model, findings, columns, image_for(model, image), budget, scene))
+
+    @abstractmethod
+    def answer(self, asked: Asked) -> tuple[Explanation, ...]: ...
 
 
 def checked_image(image: NDArray[np.floating]) -> Array:

@@ -6,7 +6,6 @@ Covert & Lee, AISTATS 2021. With as many samples as there are coalitions all are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -14,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError
-from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
-from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for
+from storyxai.explain.contract import DEFAULT_BUDGET, Budget, Explanation
+from storyxai.explain.inputs import Asked, OwnMethod, Predict, checked_image
 from storyxai.explain.perturbation import Fill, HiddenSuperpixels, fill_for
 from storyxai.explain.ridge import inverse_of
 from storyxai.explain.superpixels import check_segments, slic_segments
@@ -28,7 +27,7 @@ DEFAULT_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class KernelShap:
+class KernelShap(OwnMethod):
     """Shapley values on about `superpixels` SLIC superpixels; `fill` of absent ones (None: the scene's filling).
 
     Unit: the logit that a superpixel adds, averaged over all orders in which they may be shown; they sum to the change from
@@ -42,25 +41,18 @@ class KernelShap:
     needs: frozenset[str] = frozenset()
     checks: tuple[str, ...] = ("not_empty", "repeatable", "label_specific", "methods_agree")
 
-    def explain(
-        self,
-        model: ExplainedModel,
-        image: Array,
-        findings: Sequence[str],
-        budget: Budget = DEFAULT_BUDGET,
-        scene: Scene = BLANK_SCENE,
-    ) -> tuple[Explanation, ...]:
+    def answer(self, asked: Asked) -> tuple[Explanation, ...]:
         """One map painted on the superpixels per finding."""
-        columns, pixels = columns_of(model, findings), image_for(model, image)
-        segments = slic_segments(pixels, count=self.superpixels, structures=scene.structures)
-        fill, words = fill_for(self.fill, scene)
-        values, asked = kernel_shap(model.logits, pixels, segments, fill=fill, budget=budget)
+        segments = slic_segments(asked.pixels, count=self.superpixels, structures=asked.scene.structures)
+        fill, words = fill_for(self.fill, asked.scene)
+        values, passes = kernel_shap(asked.model.logits, asked.pixels, segments, fill=fill, budget=asked.budget)
         details: dict[str, Value] = {
-            "samples": asked, "seed": budget.seed, "fill": words, "superpixels": values.shape[1],
+            "samples": passes, "seed": asked.budget.seed, "fill": words, "superpixels": values.shape[1],
         }
+        painted_maps = values[list(asked.columns)].astype(np.float32)[:, segments]
         return tuple(
             Explanation(finding, self.key, painted, "logit per superpixel", details, segments)
-            for finding, painted in zip(findings, values[list(columns)].astype(np.float32)[:, segments], strict=True)
+            for finding, painted in zip(asked.findings, painted_maps, strict=True)
         )
 
 

@@ -11,7 +11,6 @@ two superpixels, cancels in their difference; the package draws every sample by 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -19,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import InputError
-from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
-from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for, logits_of
+from storyxai.explain.contract import DEFAULT_BUDGET, Budget, Explanation
+from storyxai.explain.inputs import Asked, OwnMethod, Predict, checked_image, logits_of
 from storyxai.explain.perturbation import Fill, HiddenSuperpixels, fill_for, fill_words
 from storyxai.explain.ridge import BLOCK, RidgeFit, weighted_ridge, weighted_sums
 from storyxai.explain.superpixels import check_segments, slic_segments
@@ -257,7 +256,7 @@ def _reliability(fit: RidgeFit) -> Float64:
 
 
 @dataclass(frozen=True)
-class Lime:
+class Lime(OwnMethod):
     """LIME on about `superpixels` SLIC superpixels; `fill` of what is hidden (None: the scene's filling)."""
 
     superpixels: int = 30
@@ -268,34 +267,26 @@ class Lime:
     needs: frozenset[str] = frozenset()
     checks: tuple[str, ...] = ("not_empty", "stable_over_seeds", "methods_agree")
 
-    def explain(
-        self,
-        model: ExplainedModel,
-        image: Array,
-        findings: Sequence[str],
-        budget: Budget = DEFAULT_BUDGET,
-        scene: Scene = BLANK_SCENE,
-    ) -> tuple[Explanation, ...]:
+    def answer(self, asked: Asked) -> tuple[Explanation, ...]:
         """One map painted on the superpixels per finding, all from the same perturbed images.
 
         `details` say how many samples each finding took, why it stopped and how far it had converged.
         """
-        columns, pixels = columns_of(model, findings), image_for(model, image)
-        segments = slic_segments(pixels, count=self.superpixels, structures=scene.structures)
-        fill, words = fill_for(self.fill, scene)
+        segments = slic_segments(asked.pixels, count=self.superpixels, structures=asked.scene.structures)
+        fill, words = fill_for(self.fill, asked.scene)
 
-        def asked(images: Array) -> Array:
+        def logits(images: Array) -> Array:
             # Only what is asked is waited for: a finding that nobody tells of would go on to the last sample.
-            return np.ascontiguousarray(logits_of(model.logits, images)[:, list(columns)])
+            return np.ascontiguousarray(logits_of(asked.model.logits, images)[:, list(asked.columns)])
 
-        result = lime(asked, pixels, segments, fill=fill, fit=self.fit, budget=budget)
+        result = lime(logits, asked.pixels, segments, fill=fill, fit=self.fit, budget=asked.budget)
         maps = lime_map(result, segments)
         return tuple(
             Explanation(
                 finding, self.key, maps[row], "logit per superpixel", self._details(result, row, words),
                 segments, result.interval[row].astype(np.float32),
             )
-            for row, finding in enumerate(findings)
+            for row, finding in enumerate(asked.findings)
         )
 
     def _details(self, result: LimeResult, row: int, words: str) -> dict[str, Value]:

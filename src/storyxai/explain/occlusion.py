@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from storyxai.errors import InputError
-from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene, explanations
-from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for, logits_of
+from storyxai.explain.contract import Explanation, explanations
+from storyxai.explain.inputs import Asked, OwnMethod, Predict, checked_image, logits_of
 from storyxai.explain.perturbation import Fill, fill_for, hidden_image
 from storyxai.types import Array, Value
 
@@ -17,7 +16,7 @@ __all__ = ["Occlusion", "occlusion_map"]
 
 
 @dataclass(frozen=True)
-class Occlusion:
+class Occlusion(OwnMethod):
     """Occlusion sensitivity; the window and its stride are shares of the shorter side; `fill` None: the scene's filling."""
 
     window_share: float = 0.15
@@ -28,22 +27,15 @@ class Occlusion:
     needs: frozenset[str] = frozenset()
     checks: tuple[str, ...] = ("not_empty", "repeatable", "label_specific", "methods_agree")
 
-    def explain(
-        self,
-        model: ExplainedModel,
-        image: Array,
-        findings: Sequence[str],
-        budget: Budget = DEFAULT_BUDGET,
-        scene: Scene = BLANK_SCENE,
-    ) -> tuple[Explanation, ...]:
+    def answer(self, asked: Asked) -> tuple[Explanation, ...]:
         """One map in the model's frame per finding; the number of passes is set by window and stride, not the budget."""
-        columns, pixels = columns_of(model, findings), image_for(model, image)
-        side = min(pixels.shape[1:])
+        side = min(asked.pixels.shape[1:])
         window, stride = (max(1, round(share * side)) for share in (self.window_share, self.stride_share))
-        fill, words = fill_for(self.fill, scene)
-        maps = occlusion_map(model.logits, pixels, window_px=window, stride_px=stride, fill=fill, batch=budget.batch)
+        fill, words = fill_for(self.fill, asked.scene)
+        batch, predict = asked.budget.batch, asked.model.logits
+        maps = occlusion_map(predict, asked.pixels, window_px=window, stride_px=stride, fill=fill, batch=batch)
         details: dict[str, Value] = {"window_px": window, "stride_px": stride, "fill": words}
-        return explanations(self.key, findings, maps[list(columns)], "logit lost when hidden", details)
+        return explanations(self.key, asked.findings, maps[list(asked.columns)], "logit lost when hidden", details)
 
 
 def occlusion_map(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from storyxai.errors import InputError
-from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene, explanations
-from storyxai.explain.inputs import Predict, checked_image, columns_of, image_for, logits_of
+from storyxai.explain.contract import DEFAULT_BUDGET, Budget, Explanation, explanations
+from storyxai.explain.inputs import Asked, OwnMethod, Predict, checked_image, logits_of
 from storyxai.explain.perturbation import Fill, fill_for, hidden_image
 from storyxai.types import Array, Value
 
@@ -19,7 +19,7 @@ DEFAULT_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Rise:
+class Rise(OwnMethod):
     """RISE; masks are random grids of `cells` x `cells`, of which the share `keep` is seen; `fill` None: the scene's."""
 
     cells: int = 8
@@ -30,23 +30,15 @@ class Rise:
     needs: frozenset[str] = frozenset()
     checks: tuple[str, ...] = ("not_empty", "repeatable", "label_specific", "methods_agree")
 
-    def explain(
-        self,
-        model: ExplainedModel,
-        image: Array,
-        findings: Sequence[str],
-        budget: Budget = DEFAULT_BUDGET,
-        scene: Scene = BLANK_SCENE,
-    ) -> tuple[Explanation, ...]:
+    def answer(self, asked: Asked) -> tuple[Explanation, ...]:
         """One map in the model's frame per finding, all from the same masks."""
-        columns, pixels = columns_of(model, findings), image_for(model, image)
-        fill, words = fill_for(self.fill, scene)
-        samples = DEFAULT_SAMPLES if budget.samples is None else budget.samples
-        maps = rise_map(model.logits, pixels, cells=self.cells, keep=self.keep, fill=fill, budget=budget)
+        fill, words = fill_for(self.fill, asked.scene)
+        samples = DEFAULT_SAMPLES if asked.budget.samples is None else asked.budget.samples
+        maps = rise_map(asked.model.logits, asked.pixels, cells=self.cells, keep=self.keep, fill=fill, budget=asked.budget)
         details: dict[str, Value] = {
-            "samples": samples, "seed": budget.seed, "cells": self.cells, "keep": self.keep, "fill": words,
+            "samples": samples, "seed": asked.budget.seed, "cells": self.cells, "keep": self.keep, "fill": words,
         }
-        return explanations(self.key, findings, maps[list(columns)], "logit per unit of being seen", details)
+        return explanations(self.key, asked.findings, maps[list(asked.columns)], "logit per unit of being seen", details)
 
 
 def rise_map(

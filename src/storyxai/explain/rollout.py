@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from storyxai.errors import UnsupportedMethodError
 from storyxai.explain.contract import (
-    BLANK_SCENE,
-    DEFAULT_BUDGET,
     AttendingModel,
     Attention,
-    Budget,
-    ExplainedModel,
     Explanation,
-    Scene,
 )
-from storyxai.explain.inputs import columns_of, image_for
+from storyxai.explain.inputs import Asked, OwnMethod
 from storyxai.types import Array, Value
 
 __all__ = ["AttentionRollout", "rollout"]
 
 
 @dataclass(frozen=True)
-class AttentionRollout:
+class AttentionRollout(OwnMethod):
     """Attention rollout: one map for every finding alike, so the check of label specificity withholds it.
 
     Source: Abnar & Zuidema, ACL 2020.
@@ -36,23 +30,14 @@ class AttentionRollout:
     needs: frozenset[str] = frozenset({"attention"})
     checks: tuple[str, ...] = ("not_empty", "repeatable", "label_specific", "methods_agree")
 
-    def explain(
-        self,
-        model: ExplainedModel,
-        image: Array,
-        findings: Sequence[str],
-        budget: Budget = DEFAULT_BUDGET,
-        scene: Scene = BLANK_SCENE,
-    ) -> tuple[Explanation, ...]:
+    def answer(self, asked: Asked) -> tuple[Explanation, ...]:
         """The map on the tokens' grid, once per finding."""
-        columns_of(model, findings)
-        pixels = image_for(model, image)
-        attention = model.attention(pixels) if isinstance(model, AttendingModel) else None
+        attention = asked.model.attention(asked.pixels) if isinstance(asked.model, AttendingModel) else None
         if attention is None:
             raise UnsupportedMethodError(self.key, "this model is no transformer over one grid", mend="use grad_cam or lime")
         values = rollout(attention)
         details: dict[str, Value] = {"blocks": len(attention.weights), "cells": int(values.size)}
-        return tuple(Explanation(finding, self.key, values, "share of attention", details) for finding in findings)
+        return tuple(Explanation(finding, self.key, values, "share of attention", details) for finding in asked.findings)
 
 
 def rollout(attention: Attention) -> Array:
