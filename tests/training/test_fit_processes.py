@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import pickle
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from fit_processes import ALONE, KILL_AT, KILLED, TOGETHER, killed_run, shared_run, stated_alike, without_dropout
@@ -18,7 +21,7 @@ from fit_processes import ALONE, KILL_AT, KILLED, TOGETHER, killed_run, shared_r
 from storyxai.errors import OutputError, RecipeError, StoryxaiError, UnknownNameError
 from storyxai.training import apart
 from storyxai.training import fit as fit_module
-from storyxai.training.apart import threads_each
+from storyxai.training.apart import memory_kept, threads_each
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +115,42 @@ def test_an_error_keeps_its_kind_on_the_way_back(tmp_path: Path) -> None:
         assert str(back) == str(error) and back.exit_status == error.exit_status
         assert type(back) is type(error) or isinstance(error, UnknownNameError)
     assert [path.name for path in tmp_path.iterdir()] == ["error.json"]
+
+
+def faults(*, rounds: int = 12) -> int:
+    """How many pages the system had to map while a tensor of 64 MiB is made and thrown away again."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        torch.ones(16 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_of_freed_tensors_is_kept_for_the_next_and_given_back_at_the_end() -> None:
+    given_back = faults()
+    with memory_kept():
+        kept = faults()
+        resident = psutil.Process().memory_info().rss
+    assert kept < given_back / 4
+    assert psutil.Process().memory_info().rss <= resident - (60 << 20)
+    assert faults() > 4 * kept  # as it was before
+
+
+def test_weights_do_not_depend_on_whether_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = shared_run(ALONE).network.state_dict()
+    monkeypatch.setattr(fit_module, "memory_kept", contextlib.nullcontext)
+    for name, tensor in shared_run(ALONE).network.state_dict().items():
+        assert torch.equal(tensor, kept[name]), name
+
+
+def test_elsewhere_than_on_glibc_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart.sys, "platform", "darwin")
+    monkeypatch.setattr(apart.ctypes, "CDLL", None)  # would raise if it were called
+    with memory_kept():
+        pass
+    monkeypatch.setattr(apart.sys, "platform", "linux")
+    monkeypatch.setattr(apart.ctypes, "CDLL", lambda _name: object())  # musl: no mallopt
+    with memory_kept():
+        pass

@@ -18,6 +18,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ from storyxai.data.batches import Batch, Examples, make_batch
 from storyxai.errors import RecipeError, StoryxaiError
 from storyxai.models.network import Network, Outputs
 from storyxai.progress import Progress
-from storyxai.training.apart import Trained, launched, threads_each
+from storyxai.training.apart import Trained, launched, memory_kept, threads_each
 from storyxai.training.balance import conflict_plot, conflict_row, make_balancer, shared_parameters
 from storyxai.training.blend import blend_answers, blend_batch, draw_blend
 from storyxai.training.checkpoint import TrainingState, read_checkpoint, training_mark, write_checkpoint
@@ -151,7 +152,8 @@ def _train_apart(fabric: Fabric, progress: Progress, job: _Job) -> Trained:
 def _train(fabric: Fabric, job: _Job) -> Trained:
     """The average's weights, the history and the number of steps; each process runs this, the first one writes."""
     devices = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):  # dropout draws from it; the caller's seed is put back, come what may
+    kept = memory_kept() if fabric.device.type == "cpu" else nullcontext()
+    with kept, torch.random.fork_rng(devices=devices):  # dropout draws from it; the caller's seed is put back, come what may
         state = _start(job.network.to(fabric.device).to(memory_format=torch.channels_last), job.config)
         writes = job.run.folder is not None and fabric.is_global_zero
         log = path = None

@@ -17,6 +17,7 @@ from storyxai.models.export import as_session
 from storyxai.models.network import Network, count_parameters
 from storyxai.models.tokens import END, PAD, START, UNKNOWN, decode_tokens
 from storyxai.progress import Progress
+from storyxai.training.apart import memory_kept
 
 __all__ = ["NetworkOutputs", "network_outputs", "network_size", "network_speeds"]
 
@@ -43,6 +44,7 @@ class NetworkOutputs:
     structures: tuple[str, ...] = ()
 
 
+@memory_kept()
 def network_outputs(
     network: Network, examples: Examples, *, batch_size: int = 64, name: str = "network",
     with_pair: bool = False, progress: Progress | None = None,

@@ -19,6 +19,7 @@ from storyxai.models.export import load_network, save_network
 from storyxai.models.network import Network
 from storyxai.models.teachers import MirroredTeacher, OwnTeacher
 from storyxai.progress import Progress
+from storyxai.training.apart import memory_kept
 from storyxai.training.config import (
     ITSELF,
     TASKS,
@@ -159,6 +160,7 @@ def train_in_rounds(
     return Taught(network, tuple(lost))
 
 
+@memory_kept()
 def said_by_itself(
     network: Network, train: Examples, progress: Progress | None = None, *, batch_size: int = 64
 ) -> TeacherTargets:

@@ -26,6 +26,7 @@ from storyxai.models.network import Network
 from storyxai.models.teachers import OwnTeacher, Teacher, TeacherAnswers, join_by_name, network_hash
 from storyxai.models.tokens import PAD
 from storyxai.progress import Progress
+from storyxai.training.apart import memory_kept
 from storyxai.training.losses import attention_map
 from storyxai.training.reasons import MAP_KINDS, maps_of
 from storyxai.types import SoftTargets
@@ -199,6 +200,7 @@ class _Asked:
         extra = f"{'|'.join(wish.findings)}|{wish.reasons}|{wish.hints}" if self.task == "findings" else ""
         return hashlib.sha256(f"{self.teacher.hash}|{self.task}|{extra}".encode()).hexdigest()
 
+    @memory_kept()
     def answers(
         self, examples: Examples, rows: NDArray[np.int64], view: int, before: int, total: int, progress: Progress | None
     ) -> dict[str, Half]:
