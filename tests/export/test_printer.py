@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import shutil
 import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from storyxai.errors import InputError
 from storyxai.export.browser import BROWSERS, VARIABLE
 from storyxai.export.pdf import render_pdf
-from storyxai.export.printer import Printer, remove_folder, settled_pdf
+from storyxai.export.printer import Printer, remove_folder, settled_pdf, sized_page
 
 PAGE = b"<html lang='en'><title>t</title><style>@page { margin: 1cm }</style><table><tr><th>a<td>b</table><h1>%s</h1>"
 
@@ -70,6 +74,23 @@ def test_neither_the_time_nor_what_a_browser_counted_before_stays_in_a_pdf() -> 
     other = b"/CreationDate (D:20261201000000+00'00') /ID (node00000007) /K (node00000012) /P (node00000007)"
     assert settled_pdf(one) == settled_pdf(other) and len(settled_pdf(one)) == len(one)  # offsets within the file hold
     assert settled_pdf(one) != settled_pdf(other.replace(b"/P (node00000007)", b"/P (node00000012)"))
+
+
+@pytest.mark.parametrize(("mode", "form"), [("L", "JPEG"), ("P", "PNG"), ("RGB", "PNG"), ("LA", "PNG")])
+def test_grey_pictures_alone_go_to_the_browser_as_jpeg_and_look_the_same(mode: str, form: str) -> None:
+    """Noise is the worst that JPEG can meet."""
+    noise = Picture.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96), dtype=np.uint8)).convert(mode)
+    packed = io.BytesIO()
+    noise.save(packed, "PNG")
+    page = sized_page(b"<image href='data:image/png;base64,%s'>" % base64.b64encode(packed.getvalue()), "A4")
+    printed = Picture.open(io.BytesIO(base64.b64decode(page.partition(b"base64,")[2].removesuffix(b"'>"))))
+    assert (printed.format, printed.mode) == (form, mode) and f"image/{form.lower()}".encode() in page
+    assert np.abs(np.asarray(printed).astype(int) - np.asarray(noise)).max() <= (2 if form == "JPEG" else 0)
+
+
+def test_what_is_no_sound_picture_is_left_to_the_browser() -> None:
+    page = b"<image href='data:image/png;base64,%s'>" % base64.b64encode(b"\x89PNG no more")
+    assert sized_page(page, "A4") == page
 
 
 def test_what_the_browser_wrote_last_is_gone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ __all__ = ["render_pdf", "render_png"]
 def render_pdf(page: bytes, *, paper: Literal["A4", "letter"] = "A4") -> bytes:
     """The HTML `page` as a tagged PDF; the same page and browser give the same bytes. Raises: InputError.
 
-    The page is printed from a copy in which the sheet's size is set; nothing else of it is changed.
+    The page is printed from a copy in which the sheet's size is set and grey pictures are JPEG (`sized_page`); nothing else of
+    it is changed.
     """
     find_browser()
     with tempfile.TemporaryDirectory(prefix="storyxai-pdf-") as folder:

@@ -7,6 +7,7 @@ JSON, each ended by a zero byte. It ends when the pipes close, so none outlives 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import re
@@ -17,6 +18,8 @@ import time
 import uuid
 from pathlib import Path
 from typing import Any, Final
+
+from PIL import Image as Picture
 
 from storyxai.export.browser import PATIENCE_SECONDS, browser_command, pdf_failure
 
@@ -31,16 +34,18 @@ END_SECONDS: Final = 5.0
 PAGES: Final = 200
 """After so many pages a new browser takes its place: what it gathers in memory stays bounded."""
 LEAN: Final = (
-    "--no-startup-window", "--in-process-gpu", "--enable-features=NetworkServiceInProcess2",
+    "--no-startup-window", "--window-size=400,300", "--in-process-gpu", "--enable-features=NetworkServiceInProcess2",
     "--disable-features=SpareRendererForSitePerProcess,PreloadTopChromeWebUI,WebUIOmniboxPopup,WebUIOmniboxAimPopup",
 )  # fmt: skip
-"""No window, process or service that printing does not need: a third of the memory less, and the same bytes."""
+"""No window, process or service that printing does not need, and little to draw for a screen that nobody sees: a third of the
+memory less, and the same bytes."""
 _HOW: Final = {
     "printBackground": True, "preferCSSPageSize": True, "generateTaggedPDF": True, "generateDocumentOutline": True,
     "displayHeaderFooter": False,
 }  # fmt: skip
 """As `--print-to-pdf` prints."""
 _POLICY = re.compile(rb'<meta http-equiv="Content-Security-Policy"[^>]*>')
+_PNG = re.compile(rb"data:image/png;base64,([A-Za-z0-9+/=]+)")
 _DATE = re.compile(rb"/(CreationDate|ModDate) \(D:\d{14}")
 _NODE = re.compile(rb"\(node\d{8}\)")
 
@@ -172,5 +177,22 @@ def settled_pdf(printed: bytes) -> bytes:
 
 
 def sized_page(page: bytes, paper: str) -> bytes:
-    """The page with its sheet's size named; its policy, which would refuse a changed style sheet, is left out."""
-    return _POLICY.sub(b"", page, count=1).replace(b"@page {", b"@page { size: " + paper.encode() + b";", 1)
+    """The page with its sheet's size named; its policy, which would refuse a changed style sheet, is left out.
+
+    Grey pictures become JPEG of the highest quality, no grey level further than two of 255 from the page's own: a browser hands
+    JPEG on as it is, but unpacks a PNG to three colours and packs it anew, a quarter of its time and twice the bytes.
+    """
+    sized = _POLICY.sub(b"", page, count=1).replace(b"@page {", b"@page { size: " + paper.encode() + b";", 1)
+    return _PNG.sub(_grey_as_jpeg, sized)
+
+
+def _grey_as_jpeg(found: re.Match[bytes]) -> bytes:
+    target = io.BytesIO()
+    try:
+        with Picture.open(io.BytesIO(base64.b64decode(found[1])), formats=("PNG",)) as picture:
+            if picture.mode != "L" or "transparency" in picture.info:
+                return found[0]
+            picture.save(target, "JPEG", quality=100)
+    except (OSError, ValueError, SyntaxError, Picture.DecompressionBombError):  # no sound PNG: the browser sees for itself
+        return found[0]
+    return b"data:image/jpeg;base64," + base64.b64encode(target.getvalue())
