@@ -17,8 +17,6 @@ from typing import Any, get_type_hints
 
 from storyxai.progress import Progress
 
-__all__ = ["answer", "fail", "quiet_others", "say", "shown_progress", "taking_options"]
-
 QUIET_SECONDS = 1.0
 
 

@@ -22,11 +22,6 @@ try:
 except ImportError:  # Windows: two processes that append to one log are told apart nowhere
     fcntl = None  # type: ignore[assignment]
 
-__all__ = [
-    "append_durably", "claim", "cut_to", "flush_tree", "fresh_file", "fresh_folder", "locked", "move_durably", "replace_files",
-    "require_writable", "save_durably", "write_whole",
-]  # fmt: skip
-
 MORE_ROOM = "free some space or name another place"
 _PREFIX = ".storyxai-"
 

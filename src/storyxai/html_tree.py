@@ -8,8 +8,6 @@ from functools import cached_property, lru_cache
 from html.parser import HTMLParser
 from typing import Final
 
-__all__ = ["Element", "parse_html"]
-
 _VOID: Final = frozenset({
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr",
 })  # fmt: skip
@@ -122,4 +120,3 @@ def parse_html(page: bytes) -> Element:
     builder.feed(page.decode("utf-8", errors="replace"))
     builder.close()
     return builder.tree()
-

@@ -19,8 +19,6 @@ from storyxai.errors import ArchiveError, InputError
 from storyxai.files import append_durably, cut_to, locked, write_whole
 from storyxai.provenance import canonical_json, sha256_bytes
 
-__all__ = ["START", "Entry", "LogVerified", "Logbook", "broken_links", "head_path", "link_of", "verify_log"]
-
 FORMAT: Final = "storyxai-log/1"
 START: Final = "0" * 64
 """What the first line of a chain follows."""

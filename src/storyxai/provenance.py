@@ -16,11 +16,6 @@ import numpy as np
 
 from storyxai.errors import ArchiveError, TableError
 
-__all__ = [
-    "Provenance", "ProvenanceSettings", "canonical_json", "read_as", "read_provenance", "sha256_bytes", "sha256_file",
-    "software_versions",
-]
-
 Read = TypeVar("Read")
 
 

@@ -21,8 +21,6 @@ from storyxai.metrics.classification import average_precision_statistic, mean_au
 from storyxai.metrics.text import finding_f1_statistic
 from storyxai.types import RESEARCH_USE
 
-__all__ = ["ARMS", "FORMAT", "METRICS", "Answers", "References", "ablation_record", "conclusions"]
-
 FORMAT = "storyxai-ablation/1"
 BLOCK = 250  # resamples computed at once
 WORTH_NAMING = 0.0005  # a smaller difference prints as 0.000

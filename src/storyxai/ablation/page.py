@@ -20,8 +20,6 @@ from storyxai.pages.charts import chart_svg
 from storyxai.pages.layout import data_uri, render_document
 from storyxai.pages.views import Cell, Chapter, Document, Fold, Listing, Plot, Row, Table, Text, cell
 
-__all__ = ["render_ablation"]
-
 Line = tuple[str, Sequence[Cell], str]
 """A row: its name, its cells, its look."""
 _COLOURS = ("#1f5f8b", "#c4681c", "#4f7d3a", "#8a4f8f", "#7a6a55", "#4c8a8a", "#9a3b3b")

@@ -8,11 +8,6 @@ from dataclasses import dataclass, field
 from storyxai.metrics import bootstrap
 from storyxai.provenance import read_as
 
-__all__ = [
-    "AblationRead", "CellFigures", "Comparison", "Estimate", "Metric", "Taught", "Transfer", "read_ablation",
-    "signed", "tasks_words",
-]
-
 
 @dataclass(frozen=True)
 class Metric:

@@ -44,8 +44,6 @@ from storyxai.training.rounds import Answers as TeachersSaid
 from storyxai.training.rounds import Lesson
 from storyxai.training.soft_targets import AskOptions, TeacherTargets, cache_targets
 
-__all__ = ["Cell", "plan_cells", "run_ablation"]
-
 Clock = Callable[[], float]
 # Seconds of an image in training, roughly, for the time left: a report costs as much as the rest together.
 _COST = {"findings": 1.0, "masks": 1.0, "report": 2.5}

@@ -25,8 +25,6 @@ from storyxai.phantoms.generate import generate_phantom
 from storyxai.progress import Progress
 from storyxai.training.outputs import network_outputs
 
-__all__ = ["NAMES", "Ground", "answers_of", "floors_of", "ground_of", "map_figures", "place_shares"]
-
 Floats = NDArray[np.float32]
 STRIDE = 16
 KIND = modality_named()

@@ -22,8 +22,6 @@ from storyxai.catalogue.language import Language, Template
 from storyxai.catalogue.page_words import page_words
 from storyxai.errors import InputError, UnknownNameError
 
-__all__ = ["ENTRY_POINTS", "FOLDERS", "Catalogue", "Source", "known_languages", "load_catalogue"]
-
 ENTRY_POINTS, FOLDERS = "storyxai.languages", "STORYXAI_LANGUAGES"
 _SUFFIX = ".json"
 _OURS = "en"

@@ -8,8 +8,6 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["MARK", "NAMED_HOW", "Joins", "Language", "Marks", "Readability", "Template", "format_kind"]
-
 MARK: Final = re.compile(r"\[([^\]|]+)\|([^\]]+)\]|\{(\w+)\}")
 """A mark of a template: what it prints and by which format, or a slot."""
 NAMED_HOW: Final = ("name", "within", "case")

@@ -9,8 +9,6 @@ from importlib import resources
 
 import msgspec
 
-__all__ = ["CompareWords", "GalleryWords", "IndexWords", "PageWords", "PlotWords", "page_words"]
-
 _ROOM = "page."
 """How keys of a modality begin that stand for words of pages."""
 

@@ -22,8 +22,6 @@ from storyxai.phantoms.registry import phantom_maker
 from storyxai.progress import Progress
 from storyxai.types import Box, Mask
 
-__all__ = ["examples_from_phantoms", "examples_from_table"]
-
 Encode = Callable[[Sequence[str]], NDArray[np.int64]]
 
 

@@ -29,8 +29,6 @@ from storyxai.files import write_whole
 from storyxai.progress import Progress
 from storyxai.provenance import sha256_file
 
-__all__ = ["CheckReport", "Problem", "check_table", "extent"]
-
 SIDE = 16
 FLAT = 0.02  # standard deviation of a 16 x 16 thumbnail, as a share of the full range
 FEWEST_FOR_COMPARISON = 20

@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from storyxai.errors import TableError
 
-__all__ = ["check_folds", "deal_folds"]
-
 
 def deal_folds(patient_ids: Sequence[str], labels: ArrayLike, *, folds: int = 5, seed: int = 0) -> dict[str, int]:
     """The fold of each patient, 0 to `folds` - 1. The order of the rows changes nothing.

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 
 from storyxai.modalities.registry import modality_named
 
-__all__ = ["labels_from_codes", "labels_from_list"]
-
 
 def labels_from_list(names: Iterable[str]) -> tuple[dict[str, float], tuple[str, ...]]:
     """Labels where a list names everything that is present, and the names that are no finding of the default modality.

@@ -15,8 +15,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-__all__ = ["Layout", "encoding_of", "layout_of", "with_points"]
-
 _HEAD_BYTES = 1 << 20
 # Longer marks first: that of UTF-16 begins that of UTF-32.
 _MARKS = {

@@ -13,8 +13,6 @@ from storyxai.errors import TableError
 from storyxai.modalities.masks import filled_window, runs_of
 from storyxai.types import Mask
 
-__all__ = ["RUNS_PREFIX", "decode_runs", "encode_runs", "fill_runs", "read_grey_mask", "resized", "runs_size", "split_pair"]
-
 RUNS_PREFIX = "runs:"
 RUNS_MEND = "write it as runs:<height>x<width>:<start> <length> ..., row by row from 0"
 LARGEST_MASK_PIXELS = 64_000_000

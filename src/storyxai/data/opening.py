@@ -14,8 +14,6 @@ from storyxai.imaging.views import view_of
 from storyxai.modalities.contract import Acquisition
 from storyxai.types import Image, Mask
 
-__all__ = ["NOT_FRONTAL", "OpenedRow", "frontal_rows", "open_row", "unreadable"]
-
 NOT_FRONTAL = {
     "LATERAL": "is a lateral view, which this model was not made for",
     "OTHER": "is neither a frontal nor a lateral view, which this model was not made for",

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 from storyxai.data.table import StudyTable
 
-__all__ = ["join_people", "suspect_patients"]
-
 MOST_STUDIES = 3
 LARGEST_SHARE = 0.5
 

@@ -17,11 +17,6 @@ import pandas as pd
 from storyxai.data.layout import Layout, encoding_of, layout_of, with_points
 from storyxai.errors import TableError
 
-__all__ = [
-    "NOT_STATED", "age_of", "code_of", "image_files", "is_there", "number", "picture_size", "read_csv", "read_json",
-    "read_lines", "refuse_rounded_id", "report_text", "require_folder", "shown", "whole_id",
-]
-
 LARGEST_TEXT_BYTES = 2_000_000_000
 OLDEST_YEARS = 120
 LONGEST_SHOWN = 60

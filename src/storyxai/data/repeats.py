@@ -16,8 +16,6 @@ from storyxai.errors import StoryxaiError
 from storyxai.metrics.segmentation import dice
 from storyxai.types import Mask
 
-__all__ = ["Repeat", "compare_repeats", "say_repeats"]
-
 COPY = 0.99
 """Outlines that overlap so much are one drawing, copied or brought to another size: nobody draws a structure twice so alike."""
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from storyxai.data.table import Skipped
 
-__all__ = ["ReportSections", "report_sections", "unsectioned"]
-
 _FINDINGS = ("FINDINGS AND IMPRESSION", "FINDINGS/IMPRESSION", "FINDINGS & IMPRESSION", "FINDINGS", "FINDING", "OBSERVATIONS")
 _IMPRESSION = ("IMPRESSIONS", "IMPRESSION", "CONCLUSIONS", "CONCLUSION", "OPINION", "INTERPRETATION", "SUMMARY")
 _OTHER = (

@@ -11,8 +11,6 @@ from pathlib import Path
 from storyxai.data.table import Skipped
 from storyxai.files import write_whole
 
-__all__ = ["skipped_lines", "write_skipped"]
-
 MOST_REASONS = 5
 MOST_NAMES = 3
 

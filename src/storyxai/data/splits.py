@@ -16,8 +16,6 @@ from storyxai.errors import StoryxaiError, TableError
 from storyxai.imaging.read import read_image
 from storyxai.progress import Progress
 
-__all__ = ["DuplicatePair", "check_no_leak", "grey_of", "near_duplicates", "perceptual_hash", "split_by_patient", "thumbnail"]
-
 PARTS = ("train", "test", "val")  # the order of dealing: of two patients one reaches the test part
 HASH_SIDE = 16  # 256 bits: images of one kind share most of an 8 x 8 hash
 NEAR_BITS = 12

@@ -13,8 +13,6 @@ from storyxai.imaging.geometry import ModelFrame, mix_rows
 from storyxai.modalities.masks import connected
 from storyxai.types import Array, Box
 
-__all__ = ["boxes_at_half_height", "evidence_boxes"]
-
 _Places: TypeAlias = NDArray[np.intp]
 
 
@@ -121,4 +119,3 @@ def _parts(bands: _Bands) -> _Parts:
     values, edges = bands.ends.T.ravel(), columns * places + changes
     strongest = np.maximum.reduceat(values, edges[edges < values.size])[::2]
     return _Parts(starts, ends, connected(starts, ends, height + 1), strongest)
-

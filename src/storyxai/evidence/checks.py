@@ -19,11 +19,6 @@ from storyxai.explain.superpixels import segment_means
 from storyxai.modalities.contract import Place
 from storyxai.types import Array, Check, Heatmap, Mask, Remark
 
-__all__ = [
-    "LIMITS", "Limits", "Superpixels", "decide_by_hits", "decide_shown", "fine_enough", "in_place", "label_specific",
-    "methods_agree", "not_empty", "rank_correlation", "repeatable", "stable_over_seeds",
-]
-
 
 @dataclass(frozen=True)
 class Limits:

@@ -16,8 +16,6 @@ from storyxai.evidence.schema import ConceptRecord, EvidenceRecord
 from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.types import Evidence, Tier
 
-__all__ = ["Comparison", "FindingPair", "Kind", "MeasurePair", "PlacePair", "Reading", "Side", "Told", "compare"]
-
 Kind: TypeAlias = Literal["models", "images"]
 Reading: TypeAlias = Literal["same", "within", "higher", "lower", "untold", "one_sided"]
 """What may be said of a pair of numbers: they print alike; they differ within their intervals; they differ beyond both; one

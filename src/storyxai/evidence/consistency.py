@@ -18,8 +18,6 @@ from storyxai.evidence.trust import cell_agreement, coarse_cells, strongest_cell
 from storyxai.explain.contract import ExplainedModel, Method
 from storyxai.types import Array, Image, MapConsistency
 
-__all__ = ["COMPANIONS", "TURNED_DEGREES", "consistency_of"]
-
 TURNED_DEGREES = 3.0
 """How far the turned copy is turned: as much as patients lie askew, about a third of a cell at the edge of 8 by 8."""
 COMPANIONS = ("teacher", "twin")

@@ -12,9 +12,6 @@ from storyxai.explain.perturbation import hidden_image
 from storyxai.modalities.contract import Modality
 from storyxai.types import Array, Mask
 
-__all__ = ["Painted", "neutral_filling", "scene_of"]
-
-
 RING = (0.08, 0.3)
 """Where the tone around a region is taken, as shares of the region's size (the root of its area)."""
 

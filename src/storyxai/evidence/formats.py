@@ -10,8 +10,6 @@ import msgspec
 from storyxai.modalities.registry import with_outlines
 from storyxai.types import Remark
 
-__all__ = ["BOXED", "FORMAT", "NOTICES", "OLD_FORMATS", "upgraded"]
-
 FORMAT = "storyxai-evidence/4"
 OLD_FORMATS = ("storyxai-evidence/1", "storyxai-evidence/2", "storyxai-evidence/3")
 """What is written, and what is read beside it."""

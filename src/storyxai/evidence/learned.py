@@ -20,11 +20,6 @@ from storyxai.explain.tcav import pooled_gradients
 from storyxai.provenance import canonical_json
 from storyxai.types import LearnedConcept
 
-__all__ = [
-    "CONCEPTS_NAME", "ConceptFigures", "LearnedConcepts", "StoredConcept", "as_bytes", "learned_here", "read_concepts",
-    "verdict_of",
-]
-
 CONCEPTS_NAME = "concepts.json"
 FORMAT = "storyxai-concepts/1"
 LEVEL: Final = 0.05

@@ -25,8 +25,6 @@ from storyxai.imaging.geometry import model_frame
 from storyxai.modalities.contract import Modality, Place, Survey
 from storyxai.types import Array, Check, Heatmap, Mask, Remark
 
-__all__ = ["CHECKS", "Drawing", "Drawings", "Wanted", "draw", "maps_of", "values_of"]
-
 MARGIN_SHARE = 0.03
 """Margin around the drawn structures, as a share of the model frame's side, within which two methods are compared."""
 SUPERPIXELS = 60

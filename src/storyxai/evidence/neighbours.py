@@ -20,9 +20,6 @@ from storyxai.explain.contract import ExplainedModel, Look
 from storyxai.explain.tcav import pooled_features
 from storyxai.types import FindingNear, Image, Neighbours
 
-__all__ = ["ABSENT", "NOT_STATED", "PRESENT", "NeighbourIndex", "build_index", "image_key", "index_bytes", "neighbours_of",
-           "read_index"]
-
 FORMAT = "storyxai-neighbours/1"
 ABSENT, PRESENT, NOT_STATED = 0, 1, 255
 BLOCK: Final = 8192

@@ -50,8 +50,6 @@ from storyxai.types import (
     named_findings,
 )
 
-__all__ = ["arrays_of", "as_record", "digits_apart", "from_record", "plain_record", "record_sha256", "typed_record"]
-
 _AGAIN = "write the folder again with `storyxai tell`"
 MOST_DIGITS = 6
 """Decimals that are printed at most: the record keeps six significant digits."""

@@ -15,12 +15,6 @@ from storyxai.model_facts import ModelFacts
 from storyxai.provenance import Provenance, read_provenance
 from storyxai.types import NO_REMARK, Remark, Tier, Value
 
-__all__ = [
-    "BesideRecord", "BoxRecord", "CheckRecord", "ConceptRecord", "ConsistencyRecord", "Counts", "EvidenceRecord",
-    "FindingRecord", "HeatmapRecord", "ImageRecord", "LearnedRecord", "MaskRecord", "NearRecord", "NeighboursRecord", "Order",
-    "ReportRecord", "SmallestChangeRecord", "StudyRecord", "TermRecord", "WhatIfRecord", "unknown_part",
-]
-
 
 @dataclass(frozen=True)
 class ImageRecord:

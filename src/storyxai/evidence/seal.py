@@ -16,8 +16,6 @@ from typing import Any
 from storyxai.errors import InputError
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 
-__all__ = ["SEAL_NAME", "check_seal", "read_key", "seal_of"]
-
 SEAL_NAME, FORMAT = "seal.json", "storyxai-seal/1"
 FEWEST_KEY_BYTES = 32
 _KEY_ID = b"storyxai seal key id"

@@ -15,8 +15,6 @@ from storyxai.explain.perturbation import HiddenSuperpixels
 from storyxai.modalities.contract import Modality
 from storyxai.types import LIKELY, Finding, SmallestChange
 
-__all__ = ["BATCH", "decision_limit", "smallest_changes"]
-
 BATCH = 64
 
 

@@ -9,8 +9,6 @@ import msgspec
 
 from storyxai.types import Section, Story
 
-__all__ = ["story_as_record", "story_from_record"]
-
 
 @dataclass(frozen=True)
 class _StoryRecord:

@@ -22,11 +22,6 @@ from storyxai.evidence.predict import card_of
 from storyxai.explain.contract import ExplainedModel
 from storyxai.types import Array
 
-__all__ = [
-    "MAP_VALUES", "TRUST_NAME", "MapView", "MethodTrust", "Trust", "ValueWorth", "cell_agreement", "coarse_cells",
-    "map_values", "read_trust", "strongest_cell", "trust_of",
-]
-
 TRUST_NAME = "trust.json"
 FORMAT = "storyxai-trust/1"
 MAP_VALUES: Final = (

@@ -14,8 +14,6 @@ from storyxai.explain.perturbation import occlude
 from storyxai.modalities.contract import Modality
 from storyxai.types import Counterfactual, Mask
 
-__all__ = ["hide_regions"]
-
 
 class _Region(NamedTuple):
     """A region of the original frame; `finding` is "" for one that is hidden for every finding."""

@@ -20,12 +20,6 @@ from storyxai.explain.contract import (
 from storyxai.explain.inputs import Asked, OwnMethod, look_into
 from storyxai.types import Array, Value
 
-__all__ = [
-    "CAMS", "OUTSIDE", "CamMethod", "cell_shares", "eigen_cam", "grad_cam", "grad_cam_plus_plus", "grid_head_gradients",
-    "hires_cam", "layer_cam", "resize_maps", "xgrad_cam",
-]
-
-
 OUTSIDE = 0.01
 """What a cell outside the structure counts beside one inside, where findings are pooled within a structure.
 

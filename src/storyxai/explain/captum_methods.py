@@ -22,8 +22,6 @@ from storyxai.explain.inputs import Asked, OwnMethod
 from storyxai.explain.perturbation import fill_for, hidden_image
 from storyxai.types import Array, Value
 
-__all__ = ["CAPTUM", "CaptumMethod"]
-
 
 @dataclass(frozen=True)
 class CaptumMethod(OwnMethod):

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 
-__all__ = ["Margin", "Turn", "TurnSearch", "turn_decisions"]
-
 Logits: TypeAlias = NDArray[np.float64]
 Margin: TypeAlias = Callable[[Logits], NDArray[np.float64]]
 """How far a decision stands: logits [N, F] -> [N], above zero or zero where it stands, below zero where it is turned."""

@@ -16,8 +16,6 @@ from storyxai.explain.inputs import Asked, OwnMethod, logits_of, pixel_gradients
 from storyxai.explain.perturbation import Fill, fill_for, hidden_image
 from storyxai.types import Array, Value
 
-__all__ = ["IntegratedGradients", "Saliency", "SmoothGrad"]
-
 Float64 = NDArray[np.float64]
 PER_GREY = "logit per unit of grey"
 

@@ -13,10 +13,6 @@ from storyxai.errors import InputError, UnknownNameError, UnsupportedMethodError
 from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Look, Scene
 from storyxai.types import Array
 
-__all__ = [
-    "Asked", "OwnMethod", "Predict", "checked_image", "columns_of", "image_for", "logits_of", "look_into", "pixel_gradients",
-]
-
 # A model as perturbation sees it: float32 [B, C, H, W] in [0, 1] -> logits float32 [B, F].
 Predict: TypeAlias = Callable[[Array], Array]
 ASK_LOGITS_ONLY = "use a method that asks for logits alone: lime, kernel_shap, occlusion, rise"

@@ -20,8 +20,6 @@ from storyxai.explain.ridge import inverse_of
 from storyxai.explain.superpixels import check_segments, slic_segments
 from storyxai.types import Array, Value
 
-__all__ = ["KernelShap", "kernel_shap"]
-
 Float64 = NDArray[np.float64]
 DEFAULT_SAMPLES = 1000
 

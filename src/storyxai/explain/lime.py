@@ -25,11 +25,6 @@ from storyxai.explain.ridge import BLOCK, RidgeFit, weighted_ridge, weighted_sum
 from storyxai.explain.superpixels import check_segments, slic_segments
 from storyxai.types import Array, Value
 
-__all__ = [
-    "Design", "Lime", "LimeFit", "LimeResult", "foldover_vectors", "kernel_weights", "lime", "lime_map", "sample_vectors",
-    "unsettled_error",
-]
-
 Float64 = NDArray[np.float64]
 Design: TypeAlias = Literal["foldover", "independent"]
 # Two-sided 95 % of the normal distribution.

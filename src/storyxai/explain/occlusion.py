@@ -12,8 +12,6 @@ from storyxai.explain.inputs import Asked, OwnMethod, Predict, checked_image, lo
 from storyxai.explain.perturbation import Fill, fill_for, hidden_image
 from storyxai.types import Array, Value
 
-__all__ = ["Occlusion", "occlusion_map"]
-
 
 @dataclass(frozen=True)
 class Occlusion(OwnMethod):

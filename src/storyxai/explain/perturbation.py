@@ -14,8 +14,6 @@ from storyxai.explain.contract import Scene
 from storyxai.explain.inputs import Predict, checked_image, logits_of
 from storyxai.types import Array, Mask
 
-__all__ = ["BLUR_SHARE", "Fill", "HiddenSuperpixels", "fill_for", "fill_words", "hidden_image", "occlude"]
-
 Fill: TypeAlias = Literal["blur", "mean"] | float | Array  # float: a constant grey value; an array: that image
 # Gaussian sigma of the "blur" fill, as a share of the longer side: wide enough to remove a sign of one superpixel.
 BLUR_SHARE = 1 / 8

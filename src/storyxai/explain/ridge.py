@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError
 
-__all__ = ["BLOCK", "RidgeFit", "inverse_of", "weighted_ridge", "weighted_sums"]
-
 Float64 = NDArray[np.float64]
 BLOCK = 1024
 

@@ -15,8 +15,6 @@ from storyxai.explain.contract import (
 from storyxai.explain.inputs import Asked, OwnMethod
 from storyxai.types import Array, Value
 
-__all__ = ["AttentionRollout", "rollout"]
-
 
 @dataclass(frozen=True)
 class AttentionRollout(OwnMethod):

@@ -12,8 +12,6 @@ from storyxai.explain.contract import Explanation, explanations
 from storyxai.explain.inputs import Asked, OwnMethod, logits_of, look_into
 from storyxai.types import Array, Value
 
-__all__ = ["ScoreCam"]
-
 
 @dataclass(frozen=True)
 class ScoreCam(OwnMethod):

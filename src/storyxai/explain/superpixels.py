@@ -9,8 +9,6 @@ from storyxai.errors import InputError
 from storyxai.explain.inputs import checked_image
 from storyxai.types import Array
 
-__all__ = ["check_segments", "grid_segments", "segment_means", "slic_segments"]
-
 COMPACTNESS = 0.3
 SMALLEST_PART_SHARE = 0.15
 """A part that a structure's border cuts from a superpixel stands alone from this share of a mean superpixel's size."""

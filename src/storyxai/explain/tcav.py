@@ -23,11 +23,6 @@ from storyxai.errors import InputError
 from storyxai.explain.contract import Look
 from storyxai.explain.ridge import inverse_of
 
-__all__ = [
-    "FEWEST_IMAGES", "ConceptScores", "TcavSettings", "concept_vector", "derivatives", "pooled_features", "pooled_gradients",
-    "tcav",
-]
-
 Float64 = NDArray[np.float64]
 FEWEST_IMAGES = 10
 """A concept of fewer images is an anecdote: its vector follows whatever else these share."""

@@ -9,8 +9,6 @@ from typing import Final
 
 from storyxai.errors import InputError
 
-__all__ = ["BROWSERS", "PATIENCE_SECONDS", "QUIET", "VARIABLE", "browser_command", "find_browser", "pdf_failure", "print_mend"]
-
 BROWSERS: Final = (
     "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge", "msedge",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",

@@ -34,8 +34,6 @@ from storyxai.pages.figures import Pairs, map_limit
 from storyxai.provenance import sha256_bytes
 from storyxai.types import METHOD_NAMES, RESEARCH_USE, Array, Box, Mask
 
-__all__ = ["MAP_SIDE_PX", "dicom_files", "lies_on_film", "outline", "read_source", "settle_chance"]
-
 NO_DATE, NO_TIME = "19700101", "000000"
 """Stands for a date that no source states; the description of the series says so."""
 _RANDOM_UIDS = "1.2.826.0.1.3680043.10.511.3."

@@ -18,8 +18,6 @@ from storyxai.export.hospital import Export, Named
 from storyxai.modalities.contract import Code
 from storyxai.types import RESEARCH_USE, Array, Box, Finding
 
-__all__ = ["box_line", "coded", "evaluations", "figures", "report_content"]
-
 _SIX_DIGITS = "{:.6g}"
 NO_UNITS = Named(Code("1", "UCUM"), "no units")
 

@@ -29,8 +29,6 @@ from storyxai.export.hospital import (
 from storyxai.provenance import canonical_json
 from storyxai.types import METHOD_NAMES, RESEARCH_USE, Box, Finding, Heatmap
 
-__all__ = ["SYSTEMS", "fhir_bundle"]
-
 SYSTEMS: Final = {
     "SCT": "http://snomed.info/sct", "RADLEX": "http://www.radlex.org", "DCM": "http://dicom.nema.org/resources/ontology/DCM",
     OWN_SCHEME: "urn:storyxai:codes", "LN": "http://loinc.org",

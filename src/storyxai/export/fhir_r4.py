@@ -12,8 +12,6 @@ from typing import TypeAlias
 
 import msgspec
 
-__all__ = ["as_r4"]
-
 _Resource: TypeAlias = dict[str, object]
 _Named: TypeAlias = tuple[str, _Resource]
 _Reference: TypeAlias = Callable[[str], _Resource]

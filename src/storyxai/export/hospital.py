@@ -21,12 +21,6 @@ from storyxai.provenance import read_provenance, sha256_bytes
 from storyxai.story.words import Words, load_words
 from storyxai.types import METHOD_NAMES, Evidence, Finding, Heatmap, Release
 
-__all__ = [
-    "ABNORMAL", "ANATOMY", "ARTIFICIAL", "BOX_SCORE", "COMMENT", "HIGH", "IMAGING", "LATERALITY", "LOW",
-    "OWN_SCHEME", "PROBABILITY", "SIDES", "STATES", "THRESHOLD", "UNCALIBRATED", "VISUAL_EXPLANATION", "ZONE",
-    "Export", "Named", "Source", "derive_uid", "own_code", "require_package",
-]  # fmt: skip
-
 FORMAT = "storyxai-hospital/2"
 """Part of every identifier: objects of another form are other objects."""
 OWN_SCHEME = "99STORYXAI"

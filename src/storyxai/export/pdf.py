@@ -13,8 +13,6 @@ from storyxai.errors import InputError
 from storyxai.export.browser import PATIENCE_SECONDS, browser_command, find_browser, print_mend
 from storyxai.export.printer import Printer, settled_pdf, sized_page
 
-__all__ = ["render_pdf", "render_png"]
-
 
 def render_pdf(page: bytes, *, paper: Literal["A4", "letter"] = "A4") -> bytes:
     """The HTML `page` as a tagged PDF; the same page and browser give the same bytes. Raises: InputError.

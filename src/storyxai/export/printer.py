@@ -28,8 +28,6 @@ try:
 except ImportError:  # Windows, where a browser is called for each page
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Printer", "remove_folder", "settled_pdf", "sized_page"]
-
 END_SECONDS: Final = 5.0
 PAGES: Final = 200
 """After so many pages a new browser takes its place: what it gathers in memory stays bounded."""

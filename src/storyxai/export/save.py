@@ -15,8 +15,6 @@ from storyxai.files import write_whole
 from storyxai.pages.story import render_html
 from storyxai.types import Evidence, Story
 
-__all__ = ["FORMS", "render"]
-
 FORMS: Final[Mapping[str, Callable[[Story, Evidence], bytes]]] = {
     ".html": render_html,
     ".pdf": lambda story, evidence: render_pdf(render_html(story, evidence)),

@@ -14,8 +14,6 @@ from storyxai.pages.layout import Labels, labels_of
 from storyxai.provenance import canonical_json
 from storyxai.types import Evidence, Release, Story
 
-__all__ = ["FORMAT", "render_json", "story_schema"]
-
 FORMAT = "storyxai-story/1"
 
 

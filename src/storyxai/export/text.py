@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from storyxai.pages.layout import labels_of
 from storyxai.types import Release, Story
 
-__all__ = ["render_markdown", "render_text"]
-
 COLUMNS = 72
 """Width of plain text: what every e-mail program shows without breaking lines anew."""
 _MARKS = re.compile(r"([\\`*_\[\]<>#|~])")

@@ -12,8 +12,6 @@ from storyxai.imaging.notes import note
 from storyxai.imaging.values import check_size, robust_table
 from storyxai.types import Array, Image
 
-__all__ = ["image_of_array", "of_bytes"]
-
 SOURCE = "array"
 
 

@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["Box", "blank_boxes", "find_text"]
-
 Box: TypeAlias = tuple[int, int, int, int]
 """Left, top, width and height in pixels."""
 

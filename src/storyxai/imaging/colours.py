@@ -11,8 +11,6 @@ from storyxai.imaging.decode import DecodeError, decode_apart
 from storyxai.imaging.dicom_file import DicomFile, find_pixels
 from storyxai.imaging.tags import text, whole
 
-__all__ = ["COLOURS", "stored_colours"]
-
 COLOURS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 """Photometric interpretations that are read; the last two stand in compressed frames alone."""
 _FROM_YBR: Final = np.array([[1, 0, 1.402], [1, -0.114 * 1.772 / 0.587, -0.299 * 1.402 / 0.587], [1, 1.772, 0]])

@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DecodeError", "decode_apart", "unpack_tiff_apart"]
-
 MEMORY_LIMIT_BYTES = 3 << 29
 # On top of what the pixels need. A hanging codec burns its processor time first; the wall time is generous, since a
 # sound file must not be refused because the machine is busy.

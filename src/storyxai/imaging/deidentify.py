@@ -26,8 +26,6 @@ from storyxai.imaging.burnt_in import Box, blank_boxes, find_text
 from storyxai.imaging.dicom import read_stored
 from storyxai.imaging.tags import PART_WORDS, age_years, items, numbers, text
 
-__all__ = ["Cleaned", "Identity", "burnt_in_doubt", "deidentify", "identity_of"]
-
 _UNKNOWN_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture
 _STANDARD_UIDS = "1.2.840.10008."
 # What an element of few words may hold (PS3.3; published files also write the views in the last line).
@@ -324,4 +322,3 @@ def _keyword(tag: Any) -> str:
     if 0x6000 <= tag.group <= 0x601E:
         return "overlay"
     return str(keyword_for_tag(tag)) or "unknown"
-

@@ -16,8 +16,6 @@ from storyxai.errors import ReadError
 from storyxai.imaging.decode import DecodeError
 from storyxai.imaging.notes import note
 
-__all__ = ["DicomFile", "PixelData", "find_pixels", "is_dicom", "parse", "refuse_floats"]
-
 IMPLICIT, LITTLE, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 RLE = "1.2.840.10008.1.2.5"
 _JPEG = "1.2.840.10008.1.2.4."

@@ -20,8 +20,6 @@ from storyxai.errors import WeightsError
 from storyxai.imaging.geometry import model_frame
 from storyxai.types import Array, Mask
 
-__all__ = ["DISTANCE_NAME", "GateDistance", "Nearness", "calibrate_distance", "fit_distance", "read_distance", "summary"]
-
 DISTANCE_NAME = "distance.safetensors"
 SHRINKAGE = 0.1
 PASSED_SHARE = 0.99

@@ -9,8 +9,6 @@ from typing import Any, Final
 
 from storyxai.imaging.tags import items
 
-__all__ = ["bring_up_frame"]
-
 _GROUPS: Final = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _MACROS: Final = (
     "PixelValueTransformationSequence", "FrameVOILUTSequence", "PixelMeasuresSequence", "FramePixelDataPropertiesSequence",

@@ -10,7 +10,6 @@ from storyxai.modalities.any_image import ANY_IMAGE_GATE
 from storyxai.modalities.contract import GateRule, Modality
 from storyxai.types import AGE, DISTANCE, TAUGHT, Check, Image, Mask, Remark
 
-__all__ = ["judge", "refuse"]
 
 def judge(
     image: Image, modality: Modality, *, masks: Mapping[str, Mask] | None = None, near: Nearness | None = None

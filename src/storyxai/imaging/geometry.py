@@ -17,8 +17,6 @@ from PIL import Image as PillowImage
 
 from storyxai.types import Array, Box, Mask
 
-__all__ = ["ModelFrame", "mix_rows", "model_frame", "model_view"]
-
 _ROWS_AT_ONCE = 16
 _SMALL_PIXELS = 1 << 17
 

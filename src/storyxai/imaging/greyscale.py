@@ -16,8 +16,6 @@ from storyxai.imaging.tags import as_number, items, number, text
 from storyxai.imaging.values import robust_range
 from storyxai.types import Array, Mask
 
-__all__ = ["Stored", "grey_table", "word_values"]
-
 Values = NDArray[np.float64]
 
 _MAX_LUT_BYTES = 1 << 18

@@ -10,8 +10,6 @@ from storyxai.imaging.notes import note
 from storyxai.provenance import sha256_bytes
 from storyxai.types import Image
 
-__all__ = ["is_jsrt_film", "jsrt_words", "read_jsrt_film"]
-
 SIDE = 2048
 BRIGHTEST = 4095
 MM_PER_PIXEL = 0.175

@@ -7,8 +7,6 @@ from typing import Final
 
 from storyxai.types import Note, Remark, Value
 
-__all__ = ["NOTES", "note", "noted"]
-
 NOTES: Final[Mapping[str, str]] = {
     "note_high_bits": "pixel values are in bits {low} to {high} of their words",
     "note_modality": "modality {modality}: the file does not say that this is a {kind}",

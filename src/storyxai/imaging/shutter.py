@@ -12,8 +12,6 @@ from storyxai.imaging.notes import note
 from storyxai.imaging.tags import numbers, pixel_aspect, text, whole
 from storyxai.types import Mask
 
-__all__ = ["covered", "covered_grey", "overlay_groups"]
-
 _EDGES = ("ShutterLeftVerticalEdge", "ShutterRightVerticalEdge", "ShutterUpperHorizontalEdge", "ShutterLowerHorizontalEdge")
 # A shutter that leaves less of the picture open (a radius of 0) is no field that anybody exposed.
 _LEAST_OPEN = 0.01

@@ -17,11 +17,6 @@ import numpy as np
 from storyxai.imaging.notes import note
 from storyxai.imaging.views import FRONTAL, LATERAL_ALONE, RANKED, SIDES_ALONE, speaks_of_both, views_in, words_in
 
-__all__ = [
-    "PART_WORDS", "age_years", "as_number", "body_part", "items", "letters", "number", "numbers", "pixel_aspect", "spacing",
-    "text", "view", "whole",
-]  # fmt: skip
-
 # Codes of views and of the patient's position: SNOMED CT, and SNOMED RT as older files write it (PS3.16 CID 4010, 20).
 _VIEW_CODES = {
     "AP": "399348003 R-10206",

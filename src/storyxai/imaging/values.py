@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from storyxai.errors import ReadError
 from storyxai.types import Array
 
-__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "MIN_SIDE_PIXELS", "check_size", "robust_range", "robust_table"]
-
 # The largest detectors in use give about 20 megapixels of 16 bits.
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 << 20

@@ -13,10 +13,6 @@ from typing import Final
 
 from storyxai.modalities.registry import modality_named
 
-__all__ = [
-    "FRONTAL", "LATERAL_ALONE", "RANKED", "SIDES_ALONE", "known_view", "speaks_of_both", "view_of", "views_in", "words_in",
-]  # fmt: skip
-
 FRONTAL: Final = frozenset({"PA", "AP"})
 RANKED: Final = ("DECUBITUS", "OBLIQUE", "LATERAL", "PA", "AP")
 """From a view that is certainly not frontal to one that is: the first that is stated counts."""

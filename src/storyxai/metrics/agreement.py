@@ -12,12 +12,6 @@ from scipy.special import expit, log_expit
 from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic, ratio, value_of
 
-__all__ = [
-    "bernoulli_kl", "bernoulli_kl_statistic", "correlation", "correlation_statistic", "decision_agreement", "decision_kappa",
-    "decision_kappa_statistic", "decision_statistic", "grid_cosines", "linear_cka_statistic", "map_cosine", "mean_difference",
-    "rank_correlation", "rank_correlation_statistic",
-]
-
 
 def correlation(teacher: ArrayLike, student: ArrayLike) -> float | None:
     """Pearson's correlation, in [-1, 1]; None where either side does not vary."""

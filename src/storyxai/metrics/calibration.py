@@ -16,13 +16,6 @@ from scipy.special import expit
 from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import Floats, Statistic, draw_resamples, mean_statistic, ratio, value_of
 
-__all__ = [
-    "ConformalLimits", "Coverage", "ReliabilityBin", "bootstrap_platt", "brier_statistic", "calibrated",
-    "conformal_coverage", "conformal_sets", "ece", "ece_floor", "ece_statistic", "fit_conformal", "fit_platt",
-    "reliability_curve", "reliability_points",
-]
-
-
 # The weak prior of the fit, in words: the logits are about right until the labels say otherwise.
 SCALE_PRIOR_MEAN, SCALE_PRIOR_DEVIATION = 1.0, 1.0
 BIAS_PRIOR_MEAN, BIAS_PRIOR_DEVIATION = 0.0, 5.0

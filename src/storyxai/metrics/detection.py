@@ -15,11 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import Floats, Statistic, ratio
 
-__all__ = [
-    "IOU_LIMITS", "Matches", "box_iou", "detection_ap_statistic", "free_response_statistic",
-    "hit_rows", "match_boxes", "top_box_iou_rows",
-]
-
 IOU_LIMITS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 

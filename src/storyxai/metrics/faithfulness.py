@@ -17,12 +17,6 @@ from numpy.typing import NDArray
 from storyxai.errors import InputError
 from storyxai.types import Array, Mask
 
-__all__ = [
-    "DEFAULT_MASKING", "POINTING_TOLERANCE", "Curve", "Faithfulness", "Localisation", "Masking", "baseline_maps", "centre_map",
-    "deletion_curve", "energy_inside", "faithfulness", "gini", "hit_share", "insertion_curve", "iou_of_top", "localisation",
-    "max_sensitivity", "noisy_imputation", "random_map", "road_curve", "widened",
-]
-
 Predict: TypeAlias = Callable[[Array], Array]
 Order: TypeAlias = Literal["most", "least"]
 _Float64: TypeAlias = NDArray[np.float64]

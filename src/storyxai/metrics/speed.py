@@ -11,8 +11,6 @@ from msgspec import UNSET, UnsetType
 
 from storyxai.errors import InputError
 
-__all__ = ["ModelSpeed", "Speed", "Speeds", "images_per_second"]
-
 Clock = Callable[[], float]
 
 

@@ -19,11 +19,6 @@ from storyxai.errors import InputError
 from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic, ratio
 from storyxai.modalities.contract import LabelReport
 
-__all__ = [
-    "bleu_statistic", "cider_rows", "claims", "constant_report", "finding_f1_statistic",
-    "nearest_neighbour_rows", "report_statistics", "rouge_l_rows", "tokens_of",
-]
-
 _ORDERS = 4
 
 

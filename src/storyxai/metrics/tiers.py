@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from storyxai.metrics.bootstrap import Floats, Statistic, mean_statistic, ratio
 from storyxai.types import TIERS, Tier, tier_of
 
-__all__ = ["NAMED", "QUESTIONS", "finding_statistics", "image_statistics", "tiers_of"]
-
 NAMED: tuple[Tier, ...] = ("likely", "possible")
 """The tiers that name a finding to a reader."""
 QUESTIONS = ("with", "without", "have")

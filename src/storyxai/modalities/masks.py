@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from storyxai.types import Mask
 
-__all__ = ["Runs", "connected", "filled_window", "largest_piece", "runs_of"]
-
 _Places: TypeAlias = NDArray[np.intp]
 
 

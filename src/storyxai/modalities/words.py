@@ -39,11 +39,6 @@ from storyxai.catalogue.language import Language
 from storyxai.errors import InputError
 from storyxai.modalities.contract import Modality
 
-__all__ = [
-    "ASKED_FIRST", "LIST_MARK", "MEASURED", "OF_A_PART", "SIDE_RULES", "WORD_ROOMS", "LanguageFiles", "english_words",
-    "flat_words", "is_own_sentence", "with_own_tables", "words_in",
-]
-
 LIST_MARK = "; "
 WORD_ROOMS = ("findings", "structures", "gate", "remarks", "quotes", "tables", "page")
 """Rooms of keys that stand for no template."""

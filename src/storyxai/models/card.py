@@ -17,11 +17,6 @@ from storyxai.modalities.registry import DEFAULT_MODALITY, with_outlines
 from storyxai.model_facts import DataSet, FindingFigures, MeasuredFigures, ModelFacts
 from storyxai.provenance import canonical_json, sha256_file
 
-__all__ = [
-    "CARD_NAME", "FORMAT", "Calibration", "CardFigures", "ModelCard", "at_prevalence", "card_figures", "read_card",
-    "write_card",
-]
-
 FORMAT = "storyxai-model/1"
 """Keys of a card that this storyxai does not know are passed over, so that a later one may add some."""
 CARD_NAME = "card.json"

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ReportDecoder"]
-
 
 class _Attention(nn.Module):
     """Multi-head attention written out, so that it exports to a plain graph and can be read."""

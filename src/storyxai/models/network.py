@@ -19,8 +19,6 @@ from storyxai.explain.cam import OUTSIDE
 from storyxai.modalities.registry import modality_named
 from storyxai.models.decoder import ReportDecoder
 
-__all__ = ["INPUT_MEAN", "INPUT_STD", "MASKS", "TASKS", "Network", "NetworkSpec", "Outputs", "count_parameters"]
-
 TASKS = ("findings", "masks", "report")
 MASKS = modality_named().structure_names
 """What masks draw where nobody says otherwise: the structures of the default modality."""

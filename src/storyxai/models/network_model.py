@@ -20,8 +20,6 @@ from storyxai.models.network import Network
 from storyxai.models.runtime import LAYER, Student
 from storyxai.types import Array
 
-__all__ = ["NetworkModel", "network_of"]
-
 USUAL = modality_named(DEFAULT_MODALITY)
 NO_CARD = ModelCard("network", "0", {}, {}, {}, (), (), ())
 

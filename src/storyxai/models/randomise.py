@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from storyxai.models.network_model import NetworkModel
 
-__all__ = ["STAGES", "randomised_models"]
-
 STAGES = (0.0, 1.0)
 """Shares of the layers that are shuffled, from the last one: the last layer alone, and all."""
 _NOT_OF_FINDINGS = ("decoder", "mask_head", "down_16", "from_8", "fuse_8", "from_4", "fuse_4")

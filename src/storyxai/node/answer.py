@@ -17,8 +17,6 @@ from storyxai.node.receive import quiet_pynetdicom
 from storyxai.node.settings import AnswerSettings, DicomPlace, Settings
 from storyxai.node.tls import client_context
 
-__all__ = ["NotDelivered", "Sender", "send_objects", "sender_of"]
-
 Sender = Callable[[Sequence[Path]], None]
 """Delivers objects, all of them. Raises: NotDelivered; it may then be asked again, for the same objects have the same UIDs."""
 MOST_CONTEXTS = 128

@@ -26,8 +26,6 @@ from storyxai.node.receive import quiet_pynetdicom
 from storyxai.node.reports import Reports
 from storyxai.node.settings import Peer
 
-__all__ = ["Commitments"]
-
 SUCCESS, NO_SUCH_ACTION, INVALID_ARGUMENT, RESOURCES, UNKNOWN_PEER = 0x0000, 0x0123, 0x0115, 0x0213, 0x0124
 ALL_SAFE, SOME_FAILED = 1, 2
 """Types of the event (PS3.4 J.3.3)."""

@@ -22,8 +22,6 @@ from urllib.parse import quote, urlencode, urlsplit
 from storyxai.errors import InputError, printable
 from storyxai.files import replace_files
 
-__all__ = ["LOOPBACK", "DicomWeb", "fetch_into", "find_lines", "multipart_parts"]
-
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MOST_BYTES = 512 << 20
 MOST_JSON_BYTES = 16 << 20

@@ -14,8 +14,6 @@ from storyxai.errors import InputError, ReadError, StoryxaiError
 from storyxai.imaging.dicom_file import is_dicom, parse
 from storyxai.node.queue import Film
 
-__all__ = ["MOST_HEAD_BYTES", "SOP_CLASSES", "SYNTAXES", "Unfit", "data_set_start", "film_of_file", "film_of_object"]
-
 SOP_CLASSES: Final = {
     "1.2.840.10008.5.1.4.1.1.1": "Computed Radiography Image Storage",
     "1.2.840.10008.5.1.4.1.1.1.1": "Digital X-Ray Image Storage - For Presentation",

@@ -22,8 +22,6 @@ from storyxai.node.reports import Reports, utc
 from storyxai.node.settings import AnswerSettings, TellSettings
 from storyxai.node.workers import Outcome, Teller, Worker, WorkerLost
 
-__all__ = ["Desk", "Node"]
-
 RESULT, ATTEMPTS = "result.json", "attempts"
 LOOK_SECONDS, STOP_SECONDS = 0.2, 20.0
 HOUSEKEEPING_SECONDS = 3600.0

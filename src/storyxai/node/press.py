@@ -16,8 +16,6 @@ from storyxai.errors import InputError
 from storyxai.export.browser import pdf_failure
 from storyxai.export.printer import Printer
 
-__all__ = ["Browsers", "Page", "Press", "Printed"]
-
 TELLERS_EACH = 3
 """One browser prints for so many processes: a page costs it a sixth of what telling and exporting a study costs them."""
 TRIES = 2

@@ -30,8 +30,6 @@ from pathlib import Path
 from storyxai.errors import InputError, OutputError
 from storyxai.files import claim, fresh_file, move_durably, require_writable, save_durably
 
-__all__ = ["Conflict", "DiskQueue", "Film", "NoRoom", "QueueLimits", "Received", "key_of"]
-
 ENDED = ("answered", "refused", "failed")
 STATES = ("queued", "telling", "told", *ENDED)
 DAY_SECONDS = 86400.0

@@ -32,8 +32,6 @@ from storyxai.node.queue import Conflict, DiskQueue, NoRoom, Received
 from storyxai.node.reports import Reports
 from storyxai.node.settings import ReceiveSettings
 
-__all__ = ["Receiver", "quiet_pynetdicom"]
-
 PDU_BYTES = 1 << 18
 """The longest PDU that we negotiate, in bytes; negotiation itself stays far below it."""
 _SLACK = 1 << 20

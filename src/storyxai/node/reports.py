@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-__all__ = ["Reports", "utc"]
-
 MOST_LINES_A_MINUTE = 600
 """Lines beyond it are counted and not printed: whoever knocks without end shall not fill the disk with lines."""
 

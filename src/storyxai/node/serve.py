@@ -29,8 +29,6 @@ from storyxai.programs.log import LogChoice, open_log
 from storyxai.programs.models import ModelChoice, open_model
 from storyxai.programs.tell import TellOptions
 
-__all__ = ["Running", "running_node", "serve_dicom", "tell_options", "threads_each", "watch_folder"]
-
 Say = Callable[[str], None]
 
 
@@ -152,4 +150,3 @@ def tell_options(settings: Settings) -> TellOptions:
 def threads_each(workers: int) -> int:
     """In how many threads each process that tells runs its model: they share the cores, and more would only get in the way."""
     return max(1, (os.cpu_count() or 1) // workers)
-

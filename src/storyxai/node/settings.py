@@ -13,11 +13,6 @@ import msgspec
 
 from storyxai.errors import InputError, nearest_name
 
-__all__ = [
-    "AnswerSettings", "DicomPlace", "LogSettings", "Peer", "QueueSettings", "ReceiveSettings", "Settings", "StatusSettings",
-    "TellSettings", "TlsSettings", "WatchSettings", "WebPlace", "read_settings",
-]  # fmt: skip
-
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]

@@ -11,8 +11,6 @@ from storyxai.errors import InputError
 from storyxai.node.queue import DiskQueue
 from storyxai.node.reports import HELP, Reports, utc
 
-__all__ = ["StatusServer", "metrics_text", "status_text"]
-
 
 def status_text(reports: Reports, queue: DiskQueue) -> str:
     """The page for people."""

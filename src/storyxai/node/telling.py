@@ -16,8 +16,6 @@ from storyxai.programs.log import subject_in
 from storyxai.programs.models import open_model
 from storyxai.programs.tell import TellOptions, tell_held
 
-__all__ = ["StudyTeller"]
-
 PAGE = "clinician.html"
 """The page that goes out as PDF too."""
 

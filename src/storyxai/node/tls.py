@@ -7,8 +7,6 @@ import ssl
 from storyxai.errors import InputError
 from storyxai.node.settings import Settings, TlsSettings
 
-__all__ = ["client_context", "server_context"]
-
 
 def server_context(settings: Settings, tls: TlsSettings) -> ssl.SSLContext:
     """For those who call us; with `authorities` they must show a certificate that one of them signed. Raises: InputError."""

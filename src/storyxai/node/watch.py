@@ -15,8 +15,6 @@ from storyxai.node.intake import Unfit, film_of_file
 from storyxai.node.queue import Conflict, DiskQueue, NoRoom, Received
 from storyxai.node.reports import Reports
 
-__all__ = ["Watcher"]
-
 Look = tuple[int, int]
 """A file's size and time of change."""
 

@@ -22,8 +22,6 @@ from storyxai.errors import OutputError, StoryxaiError
 from storyxai.files import MORE_ROOM
 from storyxai.node.press import Page, Press, Printed
 
-__all__ = ["Outcome", "Prints", "RefusedFilm", "Teller", "ToldFilm", "Worker", "WorkerLost", "import_ahead"]
-
 FORKED, SPAWNED = "forkserver", "spawn"
 
 

@@ -6,8 +6,6 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["chart_svg"]
-
 _LOOK = {
     "svg.hashsalt": "storyxai", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
     "axes.axisbelow": True, "axes.edgecolor": "#56616f", "xtick.color": "#56616f", "ytick.color": "#1e2733",

@@ -14,8 +14,6 @@ from storyxai.pages.layout import Labels, data_uri, labels_of, render_document
 from storyxai.pages.views import Block, Cell, Chapter, Document, Fold, Listing, Part, Picture, Pictures, Row, Table, cell
 from storyxai.types import RESEARCH_USE, Evidence
 
-__all__ = ["render_comparison", "say_comparison"]
-
 PICTURE_SIDE_PX = 560
 COLUMNS = 100
 """Width of plain text."""

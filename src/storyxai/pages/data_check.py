@@ -23,8 +23,6 @@ from storyxai.pages.layout import data_uri, render_document
 from storyxai.pages.views import Block, Cell, Chapter, Document, Fold, Part, Pictures, Row, Table, Tables, Text, cell
 from storyxai.pages.views import Picture as Shown
 
-__all__ = ["render_data_check"]
-
 PICTURE_SIDE = 300
 MOST_PROBLEMS = 500
 FEW_PROBLEMS = 20

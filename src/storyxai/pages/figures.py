@@ -20,11 +20,6 @@ from PIL import ImageDraw, ImageFont
 
 from storyxai.types import METHOD_NAMES, RESEARCH_USE, Array, Heatmap, Image, Mask
 
-__all__ = [
-    "LONG_SIDE_PX", "Pairs", "display_size", "image_png", "is_signed", "layer_png", "main_outlines", "map_limit", "map_png",
-    "outlines_png", "page_image_png", "pair_png", "scale_colours", "scale_png", "thumbnail_jpeg",
-]
-
 LONG_SIDE_PX = 900
 PAGE_SIDES_PX = (1024, 896, 768, 640, 512)
 """Long sides to try for the one image that a page holds, until it fits `PAGE_IMAGE_BYTES`."""

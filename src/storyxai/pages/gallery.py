@@ -11,8 +11,6 @@ from storyxai.pages.figures import image_png, layer_png, map_limit, scale_png
 from storyxai.pages.layout import Labels, data_uri, labels_of, render_template
 from storyxai.types import Evidence, Heatmap
 
-__all__ = ["MOST_FILMS", "Exhibit", "exhibit_of", "render_gallery"]
-
 MOST_FILMS = 12
 """More films on one slide are too small to be seen."""
 FILM_PX = 460

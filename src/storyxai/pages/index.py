@@ -14,8 +14,6 @@ from functools import cached_property
 from storyxai.pages.layout import Labels, labels_of, render_template
 from storyxai.types import TIERS
 
-__all__ = ["INDEX_MARK", "LinkedPage", "Listed", "render_index"]
-
 INDEX_MARK = b'<meta name="storyxai-index"'
 """What a page of ours holds, so that nobody's own index.html is written over."""
 ABSENT = "-"

@@ -26,8 +26,6 @@ from storyxai.pages.views import Document
 from storyxai.story.words import Words, load_words
 from storyxai.types import RESEARCH_USE
 
-__all__ = ["Labels", "data_uri", "labels_of", "render_document", "render_fragment", "render_template"]
-
 
 @dataclass(frozen=True)
 class _Assets:

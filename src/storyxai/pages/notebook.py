@@ -9,8 +9,6 @@ from storyxai.pages.tables import PrintedRecord, table_of
 from storyxai.pages.views import Block, Chapter, Document, Fold, Listing, Picture, Pictures
 from storyxai.types import Evidence, Story
 
-__all__ = ["evidence_html", "story_html"]
-
 MOST_MAPS = 3
 """A notebook keeps what it shows: no more than so many pictures."""
 PICTURE_SIDE_PX = 360

@@ -18,8 +18,6 @@ from storyxai.pages.layout import Labels
 from storyxai.pages.tables import PrintedRecord, format_value, value_part
 from storyxai.pages.views import Part
 
-__all__ = ["PLOTS", "Forest", "Mark", "Panel", "Panels", "Plane", "plot_of"]
-
 LABEL_PX, AXIS_PX, ROW_PX, HEAD_PX = 190, 370, 20, 30
 """Widths of the labels and of the axis; heights of a row and of the ticks above."""
 SIDE_PX = 290

@@ -29,8 +29,6 @@ from storyxai.pages.views import Part, Table
 from storyxai.provenance import sha256_bytes
 from storyxai.types import Box, Evidence, Heatmap, Mask, Release, Section, Sentence, Story
 
-__all__ = ["render_html"]
-
 SEAL_PLACE = "0" * 64
 """Stands in the page while its SHA-256 is taken; the digest then takes its place."""
 ONE_SCREEN = ("clinician",)

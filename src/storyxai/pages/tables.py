@@ -17,8 +17,6 @@ from storyxai.pages.layout import Labels
 from storyxai.pages.views import Cell, Part, Row, Table
 from storyxai.story.words import DRAFTED_IN
 
-__all__ = ["TABLES", "PrintedRecord", "format_value", "table_of", "value_part"]
-
 DIGITS = 3
 SMALLEST = 1e-6
 """Nearer to 0 than this is printed as 0.000: the digit would say nothing but how small."""

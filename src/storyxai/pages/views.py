@@ -8,24 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-__all__ = [
-    "Block",
-    "Cell",
-    "Chapter",
-    "Document",
-    "Fold",
-    "Listing",
-    "Part",
-    "Picture",
-    "Pictures",
-    "Plot",
-    "Row",
-    "Table",
-    "Tables",
-    "Text",
-    "cell",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Part:

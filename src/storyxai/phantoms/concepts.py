@@ -9,8 +9,6 @@ from typing import Final
 from storyxai.errors import UnknownNameError
 from storyxai.phantoms.generate import Phantom, generate_phantom, planned
 
-__all__ = ["CONCEPTS", "FIRST_SEED", "concept_phantoms", "films_of_all_kinds"]
-
 CONCEPTS: Final[Mapping[str, Callable[[frozenset[str], tuple[str, ...]], bool]]] = {
     "dense_focus": lambda findings, devices: bool(findings & {"Nodule", "Mass", "Consolidation"}),
     "line": lambda findings, devices: bool(devices),

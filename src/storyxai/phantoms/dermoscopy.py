@@ -23,8 +23,6 @@ from storyxai.phantoms.registry import AnyPhantom, box_around, refuse_unmade
 from storyxai.provenance import sha256_bytes
 from storyxai.types import Array, Image, Mask, Note, Remark
 
-__all__ = ["SkinPhantom", "generate_skin_phantom"]
-
 MELANIN = np.array([1.0, 1.5, 2.0], dtype=np.float32)
 """Absorption of red, green and blue by one unit of pigment."""
 KINDS = ("common naevus", "atypical naevus", "melanoma")

@@ -13,8 +13,6 @@ from storyxai.phantoms.findings import Shadow, aerated
 from storyxai.phantoms.thorax import SIDES, Anatomy, Grid
 from storyxai.types import Array
 
-__all__ = ["develop", "devices_mm", "line_integral"]
-
 # Linear attenuation per millimetre at about 70 keV effective.
 SOFT, LUNG, BONE_EXCESS = 0.0182, 0.0046, 0.024
 _STROKES: Mapping[str, tuple[tuple[tuple[float, float], ...], ...]] = {

@@ -12,8 +12,6 @@ from scipy import ndimage
 from storyxai.phantoms.thorax import SIDES, Anatomy, smooth_field
 from storyxai.types import Array, Mask
 
-__all__ = ["INSERTED", "Insertion", "Shadow", "aerated", "insert"]
-
 VISIBLE_MM = 6.0  # tissue thinner than this does not count as lesion
 
 

@@ -12,9 +12,6 @@ import numpy as np
 from storyxai.errors import InputError, UnknownNameError
 from storyxai.types import Box, Image, Mask
 
-__all__ = ["AnyPhantom", "PhantomMaker", "box_around", "phantom_keys", "phantom_maker", "refuse_unmade"]
-
-
 SMALLEST_SIZE = 64
 
 

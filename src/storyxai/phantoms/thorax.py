@@ -16,8 +16,6 @@ from scipy import fft, ndimage
 
 from storyxai.types import Array, Mask
 
-__all__ = ["SIDES", "Anatomy", "Body", "Grid", "Outline", "build_anatomy", "smooth_field", "splat"]
-
 SIDES: Mapping[str, float] = {"right": -1.0, "left": 1.0}
 
 

@@ -12,8 +12,6 @@ from storyxai.imaging.read import read_image
 from storyxai.models.card import CARD_NAME
 from storyxai.models.runtime import Student, load_student, shipped_students
 
-__all__ = ["known_students", "student_for"]
-
 
 @dataclass(frozen=True)
 class _Opinion:

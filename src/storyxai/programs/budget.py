@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from storyxai.errors import InputError
 
-__all__ = ["FEWEST_SAMPLES", "Allowance", "read_samples"]
-
 FEWEST_SAMPLES = 100
 AUTO = "auto"
 

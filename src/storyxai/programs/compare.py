@@ -16,8 +16,6 @@ from storyxai.files import write_whole
 from storyxai.pages.comparison import render_comparison, say_comparison
 from storyxai.types import RESEARCH_USE, Evidence
 
-__all__ = ["FORMS", "compare"]
-
 FORMAT = "storyxai-comparison/1"
 ENDINGS: Final = {".html": "html", ".json": "json", ".txt": "text"}
 

@@ -21,8 +21,6 @@ from storyxai.training.config import PROBE, TEACHER_TABLES, Recipe
 from storyxai.training.crossvalidation import out_of_fold_answers
 from storyxai.training.fold_answers import FoldAnswers, calibration_out_of_fold, read_fold_answers
 
-__all__ = ["CrossValidated", "crossvalidate"]
-
 HEADS = (
     "Finding", "Images", "Positives", "AUROC", "View position alone", "Teachers", "Threshold", "Sensitivity", "Specificity",
 )

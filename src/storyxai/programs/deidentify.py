@@ -18,8 +18,6 @@ from storyxai.programs.places import output_folder
 from storyxai.progress import Progress
 from storyxai.provenance import canonical_json
 
-__all__ = ["REPORT_NAME", "Deidentified", "LeftOut", "deidentify_files"]
-
 REPORT_NAME, FORMAT = "report.json", "storyxai-deidentified/1"
 STILL_THERE = (
     "a face, a device's shape or text that was not found may still tell who somebody is: look at the pixels before you pass "
@@ -122,4 +120,3 @@ def _report(notes: Sequence[_Note], removed: Counter[str], left_out: Sequence[Le
         "files": [asdict(note) for note in notes], "removed": dict(sorted(removed.items())),
         "left_out": [{"number": one.number} for one in left_out], "still_there": STILL_THERE,
     })
-

@@ -21,8 +21,6 @@ from storyxai.programs.places import output_folder
 from storyxai.story.words import Words, words_of
 from storyxai.types import METHOD_NAMES, Check, Heatmap
 
-__all__ = ["ExplainOptions", "Explained", "explain"]
-
 
 @dataclass(frozen=True)
 class ExplainOptions:

@@ -28,8 +28,6 @@ from storyxai.story.audiences.registry import find_audience
 from storyxai.story.documents import DOCUMENTS, fill_document, render_document_json, render_document_markdown
 from storyxai.types import Evidence
 
-__all__ = ["ALL", "FORMS", "Exported", "Making", "export_held", "export_study"]
-
 ALL: Final = "all"
 """Asks for every form, each in a folder of its name."""
 PRINTED: Final = "clinician"

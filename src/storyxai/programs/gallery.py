@@ -15,8 +15,6 @@ from storyxai.files import write_whole
 from storyxai.pages.gallery import MOST_FILMS, exhibit_of, render_gallery
 from storyxai.programs.index import find_studies
 
-__all__ = ["Gallery", "GalleryOptions", "gallery"]
-
 ENDINGS: Final = (".html", ".png", ".pdf")
 
 

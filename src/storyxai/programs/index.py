@@ -21,8 +21,6 @@ from storyxai.progress import Progress
 from storyxai.story.audiences.registry import known_audiences
 from storyxai.story.words import Words, load_words
 
-__all__ = ["INDEX_NAME", "Indexed", "find_studies", "index", "is_ours"]
-
 INDEX_NAME = "index.html"
 
 

@@ -21,9 +21,6 @@ from storyxai.programs.verify import Verified
 from storyxai.provenance import sha256_file
 from storyxai.types import Evidence
 
-__all__ = ["LogChoice", "log_exported", "log_refusal", "log_released", "log_told", "log_verified", "look_at_log", "open_log",
-           "subject_in", "subject_of"]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class LogChoice:

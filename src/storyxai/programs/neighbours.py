@@ -20,8 +20,6 @@ from storyxai.programs.models import SHIPPED_MODEL, ModelChoice, open_model
 from storyxai.progress import Progress
 from storyxai.provenance import sha256_bytes
 
-__all__ = ["IndexBuilt", "build_neighbours"]
-
 PARTS = ("train", "val", "test", "all")
 
 

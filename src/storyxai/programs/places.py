@@ -10,8 +10,6 @@ from pathlib import Path
 from storyxai.errors import OutputError
 from storyxai.files import MORE_ROOM, require_writable
 
-__all__ = ["name_full_disk", "output_folder"]
-
 DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """What an operating system calls a disk that takes no more, whichever file it was met at."""
 

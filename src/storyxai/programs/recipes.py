@@ -30,8 +30,6 @@ from storyxai.training.recipe_file import read_recipe
 if TYPE_CHECKING:
     from storyxai.programs.crossvalidate import CrossValidated
 
-__all__ = ["Ablated", "Piped", "Taught", "ablate", "convert_weights", "crossvalidate", "distil", "pipeline", "teach"]
-
 
 @dataclass(frozen=True)
 class WeightsFile:

@@ -23,8 +23,6 @@ from storyxai.story.citations import story_of_page
 from storyxai.story.tell import tell as tell_story
 from storyxai.types import Evidence, Release, Story
 
-__all__ = ["RELEASE_NAME", "Released", "check_release", "release", "released_as"]
-
 RELEASE_NAME, FORMAT = "release.json", "storyxai-release/1"
 PAGE = "patient.html"
 

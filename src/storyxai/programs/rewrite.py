@@ -28,8 +28,6 @@ from storyxai.story.audiences.registry import find_audience
 from storyxai.story.citations import check_story
 from storyxai.types import Evidence, Section, Story
 
-__all__ = ["PROMPT", "PROMPT_SHA256", "LanguageModel", "reword"]
-
 PROMPT: Final = (
     "You reword numbered sentences of a medical imaging research page so that they read well together. Keep every name, "
     "number, unit, side and zone, in the same order. Keep every word of doubt and every negation. Add nothing, leave nothing "

@@ -9,8 +9,6 @@ from storyxai.files import require_writable, write_whole
 from storyxai.training.config import Recipe
 from storyxai.training.recipe_file import read_recipe
 
-__all__ = ["open_run"]
-
 
 def open_run(recipe_path: Path, out: Path) -> Recipe:
     """The recipe, a copy of it laid into the run's folder. Raises: RecipeError, also for a folder of another run."""

@@ -14,8 +14,6 @@ from storyxai.provenance import canonical_json
 from storyxai.scorecard.page import render_scorecard
 from storyxai.scorecard.record import FindingScores, ModelScores, ScoresRead, read_scores
 
-__all__ = ["figures_of", "write_scorecard"]
-
 
 def write_scorecard(
     record: Mapping[str, object], out: Path, *, speed: Mapping[str, object] | None = None,

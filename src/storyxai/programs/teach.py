@@ -26,8 +26,6 @@ from storyxai.training.config import TASKS, TEACHER_TABLES, Recipe
 from storyxai.training.distil import Parts, check_parts, gather_examples, train_teachers, with_outlines
 from storyxai.training.outputs import network_outputs
 
-__all__ = ["TEACHER_FORMAT", "judge_teacher", "teach_to_folder"]
-
 TEACHER_FORMAT = "storyxai-teacher/1"
 
 

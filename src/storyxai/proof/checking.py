@@ -20,8 +20,6 @@ from storyxai.proof.surroundings import surrounding_problems
 from storyxai.proof.templates import Form, Reading, forms_of, readings
 from storyxai.types import Evidence, Release
 
-__all__ = ["Facts", "Proof", "Reader", "check_page", "check_read", "contradictions"]
-
 
 @dataclass
 class Facts:

@@ -9,8 +9,6 @@ from typing import Any, Final
 
 from storyxai.proof.page import Page, Said
 
-__all__ = ["FORMS", "read_form", "text_problems"]
-
 FORMS: Final = (".md", ".json")
 """Forms that say what each sentence rests on."""
 _FOOTNOTE: Final = re.compile(r"\[\^(\d+)\]: (.*)")

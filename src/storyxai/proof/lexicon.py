@@ -19,8 +19,6 @@ from storyxai.evidence.schema import EvidenceRecord
 from storyxai.modalities.registry import words_on_record
 from storyxai.modalities.words import ASKED_FIRST, LIST_MARK, SIDE_RULES, with_own_tables
 
-__all__ = ["Found", "Lexicon", "Number", "bare_text", "find_phrases", "strings_in", "words_of"]
-
 _MARK: Final = re.compile(r"\{\w*\}|\[[^\]|]+\|[^\]]+\]")
 
 

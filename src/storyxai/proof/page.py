@@ -12,8 +12,6 @@ from typing import Final
 
 from storyxai.html_tree import Element, parse_html
 
-__all__ = ["Chip", "Gauge", "Page", "Row", "Said", "Tile", "read_page"]
-
 _UNSEEN: Final = frozenset({"script", "style", "template", "noscript"})
 _LABELS: Final = frozenset({"b", "strong", "small", "code"})
 """What sets a text of its own apart within a line."""

@@ -18,8 +18,6 @@ from typing import Any, Final
 
 from storyxai.proof.lexicon import Found, Lexicon, find_phrases, words_of
 
-__all__ = ["PlainWords", "difference", "plain_words"]
-
 LONGEST: Final = 1.6
 """A reworded sentence is at most so many times as long, and 40 signs more."""
 _MARKS: Final = re.compile(r"[<>{}\[\]|\\`*_#]|https?:|www\.|[\x00-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")

@@ -16,8 +16,6 @@ from storyxai.proof.page import Page
 from storyxai.proof.surroundings import map_of
 from storyxai.types import Evidence
 
-__all__ = ["picture_problems"]
-
 Pixels = NDArray[np.float64]
 FILM: Final = "film"
 SIDE: Final = 48

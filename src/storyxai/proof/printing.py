@@ -12,8 +12,6 @@ from storyxai.proof.lexicon import Lexicon, Number, words_of
 from storyxai.proof.remarks import is_remark, is_remarks, says_remarks
 from storyxai.types import Remark
 
-__all__ = ["is_frequency", "prints", "prints_bounded", "prints_cell", "prints_number"]
-
 _EPSILON: Final = 1e-9
 _WORDED: Final = frozenset({"text", "short", "data", "zones", "list", "either", "table"})
 

@@ -9,8 +9,6 @@ from typing import Any, Final, TypeAlias
 from storyxai.proof.lexicon import Lexicon
 from storyxai.types import Remark
 
-__all__ = ["is_remark", "is_remarks", "says_remarks"]
-
 _MARK: Final = re.compile(r"\[([^\]|]+)\|([^\]]+)\]|\{(\w+)\}")
 Prints: TypeAlias = Callable[[str, Any, str], bool]
 

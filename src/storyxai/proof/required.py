@@ -8,8 +8,6 @@ from typing import Final
 from storyxai.evidence.schema import EvidenceRecord
 from storyxai.proof.lexicon import Lexicon
 
-__all__ = ["FIXED", "dropped", "refused"]
-
 FIXED: Final[Mapping[str, tuple[str, ...]]] = {
     "clinician": ("next",),
     "patient": ("looked", "no_old", "tool", "mean_1", "mean_2", "next_1", "next_2", "help_1", "help_2", "ask_1", "ask_2",

@@ -15,8 +15,6 @@ from storyxai.proof.lexicon import Lexicon
 from storyxai.proof.paraphrase import difference
 from storyxai.types import Section, Sentence, Story
 
-__all__ = ["REWORDING_NAME", "PageRewording", "Paragraph", "Rewording", "read_rewording", "reworded_story", "rewording_of"]
-
 REWORDING_NAME, FORMAT = "rewording.json", "storyxai-rewording/1"
 MOST_BYTES: Final = 4 << 20
 

@@ -8,8 +8,6 @@ from typing import TypeAlias
 from storyxai.metrics.bootstrap import Estimate
 from storyxai.pages.views import Cell, Part, Row, Table, cell
 
-__all__ = ["Entry", "Line", "beside", "estimate_cell", "gap_cell", "plain_words", "signed", "table"]
-
 Entry: TypeAlias = Cell | str | int
 Line: TypeAlias = tuple[str, Sequence[Entry], str]
 """A row: its name, its cells, its look."""

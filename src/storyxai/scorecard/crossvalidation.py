@@ -18,10 +18,6 @@ from storyxai.metrics.bootstrap import Estimate, Floats, Resamples, Statistic, d
 from storyxai.metrics.classification import auroc_statistic, mean_judged
 from storyxai.models.card import Calibration
 
-__all__ = [
-    "CrossValidation", "FindingFigures", "Judged", "SetFigures", "judge_sets", "match_rows", "operating_point", "view_scores",
-]
-
 
 @dataclass(frozen=True)
 class FindingFigures:

@@ -9,8 +9,6 @@ from storyxai.scorecard.cells import Entry, Line, beside, estimate_cell, gap_cel
 from storyxai.scorecard.plots import words
 from storyxai.scorecard.record_maps import MapFigure, MapsRead
 
-__all__ = ["explanation_chapters", "explanation_facts"]
-
 _NAMES: Mapping[str, str] = {
     "hit": "Strongest point in a reader's box",
     "energy": "Positive map inside the box",

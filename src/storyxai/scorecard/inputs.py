@@ -20,8 +20,6 @@ from storyxai.modalities.registry import modality_named
 from storyxai.scorecard.record import MeanFigure, NumberedFigure
 from storyxai.types import Value
 
-__all__ = ["DISTANCES", "Bench", "Counts", "References", "Spoken", "TaskOutputs", "aligned", "bench_of", "column_of"]
-
 Role: TypeAlias = Literal["student", "teacher", "control"]
 DISTANCES = ("average_px", "hausdorff_95_px", "average_mm", "hausdorff_95_mm")
 """How far two outlines lie apart: on average over both, and the 95th percentile of the worse direction."""

@@ -32,10 +32,6 @@ from storyxai.scorecard.build import age_bands, build_scorecard
 from storyxai.scorecard.inputs import DISTANCES, References, TaskOutputs
 from storyxai.scorecard.rows import BLIND_MAPS, JudgedRow, judge_rows
 
-__all__ = [
-    "SPLITS", "JudgeOptions", "conformal_of", "evaluate_student", "patient_mark", "student_speed", "told_tiers", "unseen_rows",
-]
-
 Numbers = NDArray[np.float64]
 Cell = TypeVar("Cell")
 IMAGES_AT_ONCE = 2_000
@@ -279,6 +275,7 @@ def student_speed(
 
 
 def beside_name(other: Student) -> str:
+    """What speeds call a model that was timed beside the student."""
     return f"beside: {other.card.name} {other.card.model_id[-8:]}"
 
 

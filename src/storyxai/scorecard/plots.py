@@ -10,8 +10,6 @@ from storyxai.model_facts import FindingCurves
 from storyxai.pages.charts import chart_svg
 from storyxai.scorecard.record import NOT_KNOWN, FindingScores, MaskScores, MeanFigure, ModelScores, ScoresRead
 
-__all__ = ["dice_plot", "drawn_findings", "forest", "looks", "reliability", "reliability_by_finding", "roc", "unique", "words"]
-
 Item = TypeVar("Item")
 Points = Literal["roc", "reliability"]
 _STUDENT, _OTHERS = "#1f5f8b", ("#c4681c", "#4f7d3a", "#8a4f8f", "#7a6a55", "#4c8a8a", "#9a3b3b")

@@ -14,13 +14,6 @@ from storyxai.model_facts import FindingCurves
 from storyxai.provenance import read_as
 from storyxai.types import RESEARCH_USE
 
-__all__ = [
-    "FORMAT", "NOT_KNOWN", "Baseline", "BoxGap", "BoxPrecision", "BoxScores", "Conformal", "DiceQuantile", "Difference",
-    "FindingCounts", "FindingGap", "FindingPair", "FindingScores", "FreeResponse", "GroupCounts", "GroupScores", "JudgedOn",
-    "LeftOut", "MaskGap", "MaskScores", "MeanFigure", "ModelScores", "NumberedFigure", "OwnFigure", "Pair", "ReportFigures",
-    "ReportScores", "ScoresRead", "Settings", "TeacherFigures", "TierScores", "ToldFinding", "ToldScores", "read_scores",
-]
-
 FORMAT = "storyxai-scorecard/1"
 
 

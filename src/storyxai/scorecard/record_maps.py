@@ -11,11 +11,6 @@ from storyxai.data.table import Skipped
 from storyxai.metrics.bootstrap import Estimate
 from storyxai.provenance import read_as
 
-__all__ = [
-    "EXPLANATIONS_FORMAT", "BlindFigures", "ExplainedOn", "FindingMaps", "JudgedModel", "MapFigure", "MapSettings", "MapsRead",
-    "MethodMaps", "read_maps",
-]
-
 EXPLANATIONS_FORMAT = "storyxai-explanations/1"
 
 

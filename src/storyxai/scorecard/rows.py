@@ -28,11 +28,6 @@ from storyxai.models.runtime import Student
 from storyxai.progress import Progress
 from storyxai.types import Array, Box, Mask
 
-__all__ = [
-    "BLIND_MAPS", "JudgedRow", "Row", "blind_boxes", "boxed_findings", "is_searched", "judge_masks", "judge_rows", "parts_of",
-    "scored_boxes", "with_pair",
-]
-
 Row: TypeAlias = Mapping[str, object]
 Numbers: TypeAlias = NDArray[np.float64]
 Spacing: TypeAlias = tuple[float, float]

@@ -7,11 +7,6 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final
 
-__all__ = [
-    "MEASURES", "count_german_syllables", "count_syllables", "flesch_kincaid_grade", "split_sentences", "split_words",
-    "wiener_sachtext_grade", "words_per_sentence",
-]
-
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|\d+(?:[.,]\d+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"”’)]*\s+")
 _VOWELS = re.compile(r"[aeiouy]+")

@@ -25,8 +25,6 @@ from storyxai.modalities.words import SIDE_RULES
 from storyxai.story.words import Words
 from storyxai.types import Section, Sentence
 
-__all__ = ["Teller"]
-
 _NAME = re.compile(r"<(\w+)>")
 
 

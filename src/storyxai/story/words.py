@@ -32,8 +32,6 @@ from storyxai.modalities.words import (
 from storyxai.story.readability import MEASURES
 from storyxai.types import Remark
 
-__all__ = ["Words", "check_template", "load_words", "words_of"]
-
 _SLOT = re.compile(r"\{\w*\}")
 DRAFTED_IN = "en"
 """The language in which models write drafts."""

@@ -10,8 +10,6 @@ from storyxai.errors import InputError, UnknownNameError, UnsupportedMethodError
 from storyxai.explain.contract import Budget, ExplainedModel, Explanation, Look, Method, WrittenReport
 from storyxai.types import Array
 
-__all__ = ["check_method"]
-
 FEW = Budget(samples=96, batch=16)
 
 

@@ -8,8 +8,6 @@ from storyxai.errors import InputError
 from storyxai.explain.contract import ExplainedModel, Look
 from storyxai.types import Array
 
-__all__ = ["check_model"]
-
 
 def check_model(model: ExplainedModel, image: Array) -> None:
     """Hold a model to `ExplainedModel` on an image [C, H, W] that it takes.

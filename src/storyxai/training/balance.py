@@ -17,8 +17,6 @@ from torch import Tensor, nn
 
 from storyxai.errors import OutputError, RecipeError, UnknownNameError
 
-__all__ = ["BALANCES", "Balancer", "conflict_plot", "conflict_row", "gradient_conflict", "make_balancer", "shared_parameters"]
-
 Weighting: TypeAlias = Callable[[Tensor], Tensor]
 GRADIENT_BALANCES = ("upgrad", "pcgrad", "mgda", "dualproj", "imtl-g", "aligned-mtl", "cagrad")
 BALANCES = (

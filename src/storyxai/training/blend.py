@@ -12,8 +12,6 @@ from torch import Tensor
 
 from storyxai.data.batches import Batch
 
-__all__ = ["blend_answers", "blend_batch", "draw_blend"]
-
 
 def draw_blend(count: int, *, seed: int, step: int) -> tuple[float, NDArray[np.int64]]:
     """How much of each of `count` images stays (0.5 to 1), and which image it is laid over."""

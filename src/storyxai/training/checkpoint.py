@@ -25,8 +25,6 @@ from storyxai.training.balance import Balancer
 from storyxai.training.config import FitConfig
 from storyxai.training.soft_targets import ShardRows, TeacherTargets, network_hash
 
-__all__ = ["TrainingState", "read_checkpoint", "training_mark", "write_checkpoint"]
-
 FORMAT = 1
 
 

@@ -9,12 +9,6 @@ from storyxai.data.augmentation import ViewSettings
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_of
 
-__all__ = [
-    "ITSELF", "LEARNING_PARTS", "PROBE", "AblationRecipe", "CalibrationRecipe", "DataRecipe", "DesignRecipe",
-    "DistillationRecipe", "EvaluationRecipe", "FitConfig", "ForeignTeacherRecipe", "OutlinesRecipe", "Recipe", "RoundRecipe",
-    "StudentRecipe", "TeacherRecipe", "TrainingRecipe",
-]
-
 FINDING_LOSSES = ("cross_entropy", "focal", "asymmetric")
 PRECISIONS = ("32-true", "bf16-mixed")
 DEVICES = ("cpu", "cuda")

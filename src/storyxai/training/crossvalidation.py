@@ -26,8 +26,6 @@ from storyxai.training.fold_answers import ANSWERS_NAME, FoldAnswers
 from storyxai.training.outputs import network_outputs
 from storyxai.training.rounds import only_findings
 
-__all__ = ["FOLDS_NAME", "out_of_fold_answers", "patient_hash"]
-
 FOLDS_NAME = "folds.json"
 _EXAMPLES = "examples.npz"
 

@@ -44,11 +44,6 @@ from storyxai.training.soft_targets import AskOptions, TeacherTargets, cache_tar
 from storyxai.training.weights import freeze_early_stages, load_encoder_weights
 from storyxai.types import SoftTargets
 
-__all__ = [
-    "DistilledRun", "Parts", "distil", "gather_examples", "member_names", "train_student", "train_teacher", "train_teachers",
-    "with_outlines",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class Parts:

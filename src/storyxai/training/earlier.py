@@ -18,8 +18,6 @@ from storyxai.models.teachers import OwnTeacher
 from storyxai.progress import Progress
 from storyxai.training.config import LEARNING_PARTS, TEACHER_TABLES, OutlinesRecipe
 
-__all__ = ["draw_outlines", "earlier_student", "start_parts"]
-
 WEIGHTS = "student.safetensors"
 AT_ONCE = 64
 

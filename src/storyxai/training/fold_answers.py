@@ -13,8 +13,6 @@ from storyxai.models.card import Calibration
 from storyxai.training.calibrate import Resampling, ThresholdRule, calibrate
 from storyxai.training.config import Recipe
 
-__all__ = ["ANSWERS_NAME", "FoldAnswers", "calibration_out_of_fold", "read_fold_answers"]
-
 ANSWERS_NAME = "answers.npz"
 
 

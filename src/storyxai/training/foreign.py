@@ -28,10 +28,6 @@ from storyxai.progress import Progress
 from storyxai.training.config import PROBE, ForeignTeacherRecipe, Recipe
 from storyxai.training.probe import fit_probe
 
-__all__ = [
-    "Foreign", "fit_probes", "joined_teachers", "members_of", "open_foreign_teachers", "replaced", "with_foreign_reports",
-]
-
 Foreign = tuple[tuple[ForeignTeacherRecipe, Teacher], ...]
 
 

@@ -20,8 +20,6 @@ from storyxai.models.network import Network
 from storyxai.progress import Progress
 from storyxai.training.config import FitConfig
 
-__all__ = ["hidden_loss", "hide_cells", "start_from_films"]
-
 CELL, FINE = 16, 4  # pixels of a cell of the grid, and of a block whose mean is to be told
 GREY = 0.5
 

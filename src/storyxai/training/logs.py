@@ -15,8 +15,6 @@ from storyxai.files import write_whole
 if TYPE_CHECKING:
     from tensorboardX.event_file_writer import EventsWriter  # type: ignore[import-untyped]
 
-__all__ = ["RunLog", "duration", "plot_curves"]
-
 
 class RunLog:
     """The log of one training in `folder`: log.csv (a row an epoch), events/ for TensorBoard, curves.png at the end.

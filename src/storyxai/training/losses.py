@@ -11,11 +11,6 @@ from torch.nn import functional as F
 
 from storyxai.models.tokens import PAD
 
-__all__ = [
-    "asymmetric_loss", "attention_map", "bernoulli_kl", "box_loss", "dice_loss", "finding_loss", "focal_loss", "hint_loss",
-    "mask_loss", "token_kl", "token_loss", "union_loss",
-]
-
 
 def bernoulli_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(teacher || student) of Bernoulli variables with logits divided by `temperature`, mean over known entries.

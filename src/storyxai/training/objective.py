@@ -15,8 +15,6 @@ from storyxai.training.config import FitConfig
 from storyxai.training.reasons import finding_maps, present_findings, reasons_loss
 from storyxai.training.soft_targets import TeacherTargets
 
-__all__ = ["task_losses", "task_weights"]
-
 FINDING_LOSSES = {
     "cross_entropy": losses.finding_loss, "focal": losses.focal_loss, "asymmetric": losses.asymmetric_loss,
 }  # fmt: skip

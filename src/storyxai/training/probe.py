@@ -29,8 +29,6 @@ from storyxai.progress import Progress
 from storyxai.training.config import PROBE, ForeignTeacherRecipe, Recipe
 from storyxai.training.weights import load_encoder_weights
 
-__all__ = ["colour_histogram", "fit_logistic", "fit_probe"]
-
 STRENGTH, VARIANCE = 0.02, 100.0
 """Inverse strength of the penalty; the columns of the encoder and those of colour have a summed variance of `VARIANCE` each.
 

@@ -17,8 +17,6 @@ from storyxai.errors import RecipeError
 from storyxai.training.soft_targets import TeacherTargets, join_findings
 from storyxai.types import SoftTargets
 
-__all__ = ["fit_answers_to_labels", "read_published_answers", "unknown_targets", "with_published_answers"]
-
 FEWEST = 5
 """With fewer positives (or negatives) than this, nothing can be said about what a teacher's log-odds mean."""
 RIDGE = 0.1

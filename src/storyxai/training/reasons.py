@@ -12,8 +12,6 @@ from torch.nn import functional as F
 from storyxai.errors import RecipeError, UnknownNameError
 from storyxai.models.network import FindingHead
 
-__all__ = ["MAP_KINDS", "evidence_maps", "finding_maps", "maps_of", "present_findings", "reasons_loss"]
-
 MAP_KINDS = ("grid", "grad-cam")
 PRESENT_FROM = 0.5
 

@@ -17,8 +17,6 @@ from storyxai.phantoms.registry import phantom_keys
 from storyxai.training import config
 from storyxai.training.config import Recipe, StudentRecipe, TeacherRecipe
 
-__all__ = ["read_recipe"]
-
 
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a TOML file. Raises: RecipeError naming the file, the key and the nearest known key."""

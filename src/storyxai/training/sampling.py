@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["epoch_order", "image_chances", "shown_rows"]
-
 
 def image_chances(labels: NDArray[np.float32], *, rare_share: float) -> NDArray[np.float64]:
     """The chance of each image at one draw, raised for those that show a finding rarer than `rare_share`.

@@ -15,8 +15,6 @@ from storyxai.models.tokens import PAD, encode_tokens
 from storyxai.progress import Progress
 from storyxai.training.outputs import network_outputs
 
-__all__ = ["teacher_sentences", "with_sentences"]
-
 
 def teacher_sentences(
     teacher: Network, examples: Examples, *, batch_size: int = 64, progress: Progress | None = None

@@ -14,8 +14,6 @@ from storyxai.models.network import Network
 from storyxai.training.config import METRICS, FitConfig
 from storyxai.training.objective import task_losses, task_weights
 
-__all__ = ["best_epoch", "check_metric", "validate"]
-
 BATCH_SIZE = 64
 
 

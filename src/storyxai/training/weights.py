@@ -14,8 +14,6 @@ from storyxai.errors import WeightsError
 from storyxai.files import fresh_file
 from storyxai.models.network import INPUT_MEAN, INPUT_STD, Network
 
-__all__ = ["average_networks", "convert_encoder_weights", "freeze_early_stages", "load_encoder_weights", "positive_weights"]
-
 
 def load_encoder_weights(network: Network, path: Path) -> int:
     """The number of encoder tensors taken from the safetensors file at `path` (timm's names for `spec.encoder`).

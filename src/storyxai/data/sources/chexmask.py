@@ -11,8 +11,6 @@ from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 
-__all__ = ["read_chexmask"]
-
 NAME_COLUMNS = ("Image Index", "dicom_id", "image_id", "ImageID", "Path", "SOPInstanceUID")
 STRUCTURES: Mapping[str, str] = {"left_lung": "Left Lung", "right_lung": "Right Lung", "heart": "Heart"}
 SMALLEST_QUALITY = 0.7

@@ -14,8 +14,6 @@ from storyxai.errors import TableError
 from storyxai.imaging.views import view_of
 from storyxai.modalities.chest_radiograph.findings import match_name
 
-__all__ = ["read_chexpert"]
-
 ABOUT = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
 PARTS: Mapping[str, str] = {"train.csv": "train", "valid.csv": "val", "test.csv": "test"}
 

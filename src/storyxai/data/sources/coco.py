@@ -14,14 +14,15 @@ from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.modalities.chest_radiograph.findings import match_name
 
-__all__ = ["read_coco"]
-
 Mark: TypeAlias = tuple[str, list[float]]
 """A category's name and its box."""
+
+
 class Runs(TypedDict):
+    """A mask as run lengths."""
+
     size: list[int]
     counts: str | bytes | list[int]
-"""A mask as run lengths."""
 
 
 class Picture(TypedDict):

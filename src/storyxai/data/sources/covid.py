@@ -14,8 +14,6 @@ from storyxai.data.sources import SOURCES, may_be_passed_on
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.imaging.views import view_of
 
-__all__ = ["read_covid", "read_covid_cc_by"]
-
 # Names of older releases; newer ones say "Pneumonia/Viral/COVID-19". ARDS and lipoid changes are no pneumonia by name.
 PNEUMONIAS = frozenset({
     "COVID-19", "SARS", "MERS", "Streptococcus", "Pneumocystis", "Klebsiella", "E.Coli", "Legionella", "Varicella",

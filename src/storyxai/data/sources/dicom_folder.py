@@ -17,8 +17,6 @@ from storyxai.imaging.read import dicom_header, read_image
 from storyxai.progress import Progress
 from storyxai.provenance import sha256_bytes
 
-__all__ = ["read_dicom_folder"]
-
 NAME_DIGITS = 16
 KEPT = ("study_id", "patient_id", "image", "source", "image_id", "view", "sex", "age_years", "notes")
 

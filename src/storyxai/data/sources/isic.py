@@ -12,8 +12,6 @@ from storyxai.data.table import Skipped, StudyRow, StudyTable, TableSchema
 from storyxai.errors import TableError
 from storyxai.modalities.registry import modality_named
 
-__all__ = ["read_ham10000", "read_isic"]
-
 _SEX = {"male": "M", "female": "F"}
 
 

@@ -12,8 +12,6 @@ from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.imaging.jsrt_film import MM_PER_PIXEL, SIDE
 
-__all__ = ["read_jsrt"]
-
 LARGEST_NODULE_MM = 30.0
 SCR: Mapping[str, str] = {"left_lung": "left lung", "right_lung": "right lung", "heart": "heart"}
 

@@ -10,8 +10,6 @@ from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable, join_by_name
 from storyxai.errors import TableError
 
-__all__ = ["read_kermany"]
-
 PEDIATRIC = "paediatric, one hospital"
 
 

@@ -22,8 +22,6 @@ from storyxai.imaging.views import known_view
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import modality_named
 
-__all__ = ["read_manifest"]
-
 TEXTS = ("origin", "view", "sex", "license", "findings_text", "impression_text")
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 MOST_NAMED = 60

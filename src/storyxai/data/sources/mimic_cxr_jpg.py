@@ -16,8 +16,6 @@ from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.imaging.views import view_of
 
-__all__ = ["read_mimic_cxr_jpg"]
-
 LARGEST_REPORT_BYTES = 1_000_000
 SPLITS: Mapping[str, str] = {"train": "train", "validate": "val", "test": "test"}
 

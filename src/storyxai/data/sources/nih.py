@@ -16,8 +16,6 @@ from storyxai.imaging.views import view_of
 from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 from storyxai.types import SoftTargets
 
-__all__ = ["read_densenet_targets", "read_nih"]
-
 FRAME = 1024.0
 SETS = ("pneumonia-set", "balanced-set")
 

@@ -14,8 +14,6 @@ from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.modalities.chest_radiograph.findings import NAMES
 
-__all__ = ["read_openi"]
-
 LARGEST_REPORT_BYTES = 1_000_000
 MOST_REPORTS = 100_000
 HEADINGS: Mapping[str, tuple[str, ...]] = {

@@ -13,8 +13,6 @@ from storyxai.errors import TableError
 from storyxai.imaging.views import view_of
 from storyxai.modalities.chest_radiograph.findings import NAMES, match_name
 
-__all__ = ["read_padchest"]
-
 NAMED: Mapping[str, str] = {
     "laminar atelectasis": "Atelectasis", "lobar atelectasis": "Atelectasis", "segmental atelectasis": "Atelectasis",
     "round atelectasis": "Atelectasis", "total atelectasis": "Atelectasis", "atypical pneumonia": "Pneumonia",

@@ -13,8 +13,6 @@ from storyxai.errors import TableError
 from storyxai.modalities.dermoscopy.findings import NAMES
 from storyxai.modalities.registry import modality_named
 
-__all__ = ["read_ph2"]
-
 _CRITERIA: Mapping[str, tuple[str, frozenset[str]]] = {
     "Atypical_Network": ("pigment_network", frozenset({"AT"})),
     "Dots_Globules": ("dots_globules", frozenset({"T", "AT"})),

@@ -13,8 +13,6 @@ from storyxai.modalities.chest_radiograph.findings import NAMES
 from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_named
 
-__all__ = ["read_phantom"]
-
 
 class PhantomBox(TypedDict):
     """A finding's box on a phantom, in its pixels."""

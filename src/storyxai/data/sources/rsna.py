@@ -10,8 +10,6 @@ from storyxai.data.sources import SOURCES
 from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 
-__all__ = ["read_rsna"]
-
 FRAME = 1024.0
 
 

@@ -14,8 +14,6 @@ from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.types import Mask
 
-__all__ = ["read_siim", "relative_runs"]
-
 SIDE = 1024
 
 

@@ -11,8 +11,6 @@ from storyxai.data.sources import SOURCES
 from storyxai.data.table import Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 
-__all__ = ["read_montgomery", "read_shenzhen"]
-
 LARGEST_READING_BYTES = 100_000
 PER_YEAR: Mapping[str, float] = {"y": 1, "m": 12, "d": 365.25}
 Reading = tuple[str, float, str]  # sex, age_years, text

@@ -12,8 +12,6 @@ from storyxai.data.table import BoxNote, Skipped, StudyRow, StudyTable
 from storyxai.errors import TableError
 from storyxai.modalities.chest_radiograph.findings import match_name
 
-__all__ = ["read_vindr"]
-
 JOINT = "Nodule/Mass"
 BOX = ("x_min", "y_min", "x_max", "y_max")
 Votes = dict[str, dict[str, dict[str, float]]]  # image -> reader -> class -> 1 or 0

@@ -17,11 +17,6 @@ from storyxai.modalities.contract import Place
 from storyxai.modalities.masks import filled_window, largest_piece
 from storyxai.types import NO_REMARK, Array, Concept, Mask, Remark
 
-__all__ = [
-    "Thorax", "cardiothoracic_ratio", "costophrenic", "extent", "heart_problem", "hull_area_px", "image_concepts",
-    "inside_share", "lung_area_asymmetry", "map_concepts", "perihilar", "side", "survey_chest", "thorax_from_masks", "zones",
-]
-
 # Work on at most this many pixels along the longer side: maps come from far coarser grids.
 WORKING_SIDE_PX = 512
 # A lung smaller than this share of the picture is no lung; two lungs whose areas differ more than this are not a pair.

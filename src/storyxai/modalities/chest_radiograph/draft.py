@@ -11,8 +11,6 @@ from storyxai.modalities.chest_radiograph import grammar
 from storyxai.modalities.sentences import plain
 from storyxai.types import NO_REMARK, Remark
 
-__all__ = ["MOST_ABSENT", "read_draft"]
-
 MOST_ABSENT: Final = 4
 """Findings that one sentence may call absent; one with more is quoted as it stands."""
 _FIXED: Final = {

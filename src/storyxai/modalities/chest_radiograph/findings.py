@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from storyxai.errors import UnknownNameError
 from storyxai.modalities.contract import Code, FindingTerm, folded_name
 
-__all__ = ["CHEST", "NAMES", "SNOMED", "find_term", "match_name"]
-
-
 SNOMED: Mapping[str, str] = {
     "46621007": "Atelectasis", "8186001": "Cardiomegaly", "60046008": "Pleural effusion",
     "409609008": "Radiologic infiltrate of lung", "309529002": "Lung mass", "786838002": "Nodule of lung",

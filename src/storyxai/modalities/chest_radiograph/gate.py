@@ -26,8 +26,6 @@ from storyxai.modalities.chest_radiograph.gate_weights import BIASES, SCALES, WE
 from storyxai.modalities.contract import Gate, GateRule
 from storyxai.types import Array, Image, Mask
 
-__all__ = ["CHEST_GATE", "POSES", "RULES", "THUMBNAIL_SIDE", "thumbnail"]
-
 THUMBNAIL_SIDE = 16
 SHARPNESS_SIDE = 112
 POSES = ("upright", "inverted", "down", "left", "right", "cropped")

@@ -12,8 +12,6 @@ from PIL import Image as PillowImage
 
 from storyxai.types import Array
 
-__all__ = ["bright_frame"]
-
 _SIDE = 160
 _BAND = 3
 _DEEPEST = 48

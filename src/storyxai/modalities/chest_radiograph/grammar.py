@@ -11,8 +11,6 @@ import numpy as np
 from storyxai.modalities.chest_radiograph.findings import NAMES, find_term
 from storyxai.modalities.sentences import Grammar, either, pick, sentence_of, tokenize
 
-__all__ = ["DEVICES", "GRAMMAR", "MAX_TOKENS", "Fact", "StatedSentence", "compose_report", "write_report"]
-
 MAX_TOKENS = 60
 SIDE_WORDS = ("right", "left", "bilateral", "")
 ZONE_WORDS = ("upper", "mid", "lower", "")

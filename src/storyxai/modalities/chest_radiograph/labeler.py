@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 
 from storyxai.modalities.chest_radiograph.findings import NAMES
 
-__all__ = ["label_report"]
-
 _HEART = (
     r"(?:heart(?: size)?|cardi(?:ac|omediastinal|ovascular)(?: (?:and mediastinal|mediastinal))?"
     r"(?: (?:silhouettes?|contours?|size|shadow))+)"

@@ -10,8 +10,6 @@ from storyxai.modalities.dermoscopy.grammar import ABSENT, BENIGN, COMMON, NEGAT
 from storyxai.modalities.sentences import tokenize
 from storyxai.types import NO_REMARK, Remark
 
-__all__ = ["read_draft"]
-
 _FIXED: Final[Mapping[str, tuple[str, ...]]] = {
     "draft_asymmetric": PRESENT["Asymmetry"],
     "draft_symmetric": ABSENT["Asymmetry"],

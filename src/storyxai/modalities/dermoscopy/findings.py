@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from storyxai.modalities.contract import Code, FindingTerm
 
-__all__ = ["DERMOSCOPY", "NAMES"]
-
 DERMOSCOPY: tuple[FindingTerm, ...] = (
     FindingTerm(
         "Melanoma",

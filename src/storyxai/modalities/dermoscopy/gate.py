@@ -17,8 +17,6 @@ from storyxai.modalities.dermoscopy.lesion import border_irregularity
 from storyxai.modalities.masks import largest_piece
 from storyxai.types import Array, Image, Mask
 
-__all__ = ["DERMOSCOPY_GATE", "RULES"]
-
 SIDE_PX = 192
 """Sharpness, hair and colour are measured at this size, so that a large picture is not held to another measure."""
 DARK = 0.18

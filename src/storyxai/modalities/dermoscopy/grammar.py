@@ -14,8 +14,6 @@ import numpy as np
 from storyxai.modalities.dermoscopy.findings import NAMES
 from storyxai.modalities.sentences import Grammar, either, pick
 
-__all__ = ["GRAMMAR", "MAX_TOKENS", "label_report", "write_report"]
-
 MAX_TOKENS = 63
 ORDER = (
     "Asymmetry",

@@ -19,11 +19,6 @@ from storyxai.modalities.contract import Place
 from storyxai.modalities.masks import largest_piece
 from storyxai.types import NO_REMARK, Array, Concept, Image, Mask, Remark
 
-__all__ = [
-    "COLOURS", "Lesion", "border_irregularity", "colours_of", "fold_asymmetry", "largest_extent", "measure_colours",
-    "measure_outline", "surrounding_skin", "survey_lesion",
-]
-
 WORKING_SIDE_PX = 256
 """Everything is measured on at most so many pixels along the longer side."""
 LEAST_SHARE = 0.005

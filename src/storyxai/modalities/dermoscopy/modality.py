@@ -10,8 +10,6 @@ from storyxai.modalities.dermoscopy.grammar import GRAMMAR, label_report
 from storyxai.modalities.dermoscopy.lesion import measure_colours, survey_lesion
 from storyxai.modalities.words import LanguageFiles
 
-__all__ = ["DERMOSCOPY"]
-
 DERMOSCOPY = Modality(
     key="dermoscopy",
     name="dermoscopic picture",

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-__all__ = ["PooledHead", "pooled_head", "with_output"]
-
 SAME_NUMBERS = frozenset({"Flatten", "Reshape", "Squeeze", "Identity", "Dropout", "Cast"})
 """Steps between pooling and linear layer that leave the numbers as they are."""
 

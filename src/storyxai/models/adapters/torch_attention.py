@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Watching", "as_network"]
-
 
 class Watching(TorchFunctionMode):
     """While it is entered, every self-attention of a network leaves its weights [B, heads, T, T] in `weights`, in order.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Grid", "find_layer", "grid_of", "layer_named"]
-
 MOST_PREFIX_TOKENS = 16
 ASPECT_TOLERANCE = 0.2
 """How far a grid's height / width may lie from the image's, relative: grids round, tokens of other meaning do not fit."""

@@ -17,11 +17,6 @@ from storyxai.modalities.contract import Modality
 from storyxai.modalities.registry import modality_named
 from storyxai.models.network import Network
 
-__all__ = [
-    "OwnTeacher", "ReportWriter", "Teacher", "TeacherAnswers", "check_images", "columns_by_name", "join_by_name",
-    "network_hash", "resized",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class TeacherAnswers:

@@ -15,11 +15,6 @@ from storyxai.errors import RecipeError, WeightsError
 from storyxai.models.teachers.contract import resized
 from storyxai.provenance import canonical_json, sha256_file
 
-__all__ = [
-    "CLIP", "IMAGENET_MEAN", "IMAGENET_STD", "SPACES", "InputForm", "check_file", "fit_state", "form_of", "read_state",
-    "teacher_hash", "to_logits",
-]
-
 CLIP = 1e-6
 """Probabilities are held to [CLIP, 1 - CLIP] before their logit is taken, so that no logit is over 13.8 in size."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

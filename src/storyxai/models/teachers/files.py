@@ -28,8 +28,6 @@ from storyxai.models.teachers.conversion import (
 )
 from storyxai.models.teachers.function import CallableTeacher
 
-__all__ = ["onnx_teacher", "timm_teacher", "torch_program_teacher", "torchvision_teacher"]
-
 
 def timm_teacher(
     path: Path, model: str, *, findings: tuple[str, ...], size: int = 0, space: str = "logits"

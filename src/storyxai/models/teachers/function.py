@@ -17,8 +17,6 @@ from storyxai.models.network import MASKS
 from storyxai.models.teachers.contract import Teacher, TeacherAnswers, check_images, columns_by_name, join_by_name
 from storyxai.models.teachers.conversion import SPACES, InputForm, to_logits
 
-__all__ = ["CallableTeacher", "MirroredTeacher", "TeacherAverage", "mask_columns"]
-
 FUNCTION_TASKS = ("findings", "masks")
 
 

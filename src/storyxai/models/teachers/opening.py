@@ -12,8 +12,6 @@ from storyxai.models.teachers.conversion import form_of
 from storyxai.models.teachers.files import onnx_teacher, timm_teacher, torch_program_teacher, torchvision_teacher
 from storyxai.models.teachers.packages import huggingface_writer, xrv_anatomy, xrv_classifier
 
-__all__ = ["KINDS", "NamedTeacher", "open_teacher"]
-
 KINDS = ("huggingface", "onnx", "timm", "torch_program", "torchvision", "torchxrayvision", "torchxrayvision_anatomy")
 
 

@@ -20,8 +20,6 @@ from storyxai.models.teachers.conversion import InputForm, fit_state, read_state
 from storyxai.models.teachers.function import CallableTeacher
 from storyxai.models.tokens import UNKNOWN, encode_tokens
 
-__all__ = ["HuggingFaceWriter", "huggingface_writer", "retokenize", "undo_op_norm", "xrv_anatomy", "xrv_classifier"]
-
 XRV_FOLDER = Path("~/.torchxrayvision/models_data")
 XRV_FORM = InputForm(low=-1024.0, high=1024.0)
 PSPNET_FILE = "pspnet_chestxray_best_model_4.pth"

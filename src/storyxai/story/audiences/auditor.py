@@ -7,8 +7,6 @@ from storyxai.story.audiences.practitioner import failed_checks, gaps, tiers, wi
 from storyxai.story.teller import Teller
 from storyxai.types import Section, Sentence
 
-__all__ = ["auditor_sections"]
-
 
 def auditor_sections(t: Teller) -> tuple[Section, ...]:
     """The sections of the auditor's story."""

@@ -16,8 +16,6 @@ from storyxai.story.teller import Teller
 from storyxai.story.words import DRAFTED_IN
 from storyxai.types import Section, Sentence
 
-__all__ = ["BLOCKS", "clinician_sections"]
-
 COUNTERFACTUALS_TOLD = 2
 FEW_POSITIVES = 20
 """Measured on fewer images with the finding, sensitivity says little."""

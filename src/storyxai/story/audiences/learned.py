@@ -5,8 +5,6 @@ from __future__ import annotations
 from storyxai.story.teller import Teller
 from storyxai.types import Section, Sentence
 
-__all__ = ["learned_in_words", "learned_section", "learned_tested"]
-
 VERDICTS = ("rests_on", "speaks_against", "chance", "unseen")
 IN_WORDS = ("rests_on", "chance")
 """What a clinician is told, and only where the finding rests on something."""

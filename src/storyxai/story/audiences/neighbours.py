@@ -5,8 +5,6 @@ from __future__ import annotations
 from storyxai.story.teller import Teller
 from storyxai.types import Section, Sentence
 
-__all__ = ["near_section", "near_sentence"]
-
 
 def near_sentence(t: Teller, finding: str, audience: str) -> list[Sentence]:
     """How many of the most similar images had the finding, against all; empty where nobody knows of either."""

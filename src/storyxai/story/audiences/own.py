@@ -44,9 +44,6 @@ from storyxai.story.teller import Teller
 from storyxai.story.words import Words, check_template, load_words
 from storyxai.types import Section, Sentence
 
-__all__ = ["own_words", "read_audience"]
-
-
 ALL_MAPS = "maps/<F>"
 
 

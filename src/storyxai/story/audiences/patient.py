@@ -12,8 +12,6 @@ from storyxai.story.teller import Teller
 from storyxai.story.words import load_words
 from storyxai.types import Section, Sentence, Story
 
-__all__ = ["GRADE_REFUSED", "WORDS_REFUSED", "check_readability", "patient_sections"]
-
 GRADE_REFUSED, WORDS_REFUSED = 8.0, 15.0
 FEWER_THAN_HALF = 0.45
 """Below it "about 4 in 10" or fewer is printed, and most people with such a result do not have the finding."""

@@ -7,11 +7,6 @@ from storyxai.story.audiences.neighbours import near_section
 from storyxai.story.teller import Teller
 from storyxai.types import TIERS, Section, Sentence
 
-__all__ = [
-    "failed_checks", "gaps", "map_trust", "only_synthetic", "practitioner_sections", "smallest_change", "tiers",
-    "withheld_maps",
-]
-
 
 def practitioner_sections(t: Teller) -> tuple[Section, ...]:
     """The sections of the practitioner's story, in the order of what a reviewer of a model asks."""

@@ -19,8 +19,6 @@ from storyxai.story.audiences.own import read_audience
 from storyxai.story.audiences.patient import GRADE_REFUSED, WORDS_REFUSED, patient_sections
 from storyxai.story.audiences.practitioner import practitioner_sections
 
-__all__ = ["BUILT_IN", "ENTRY_POINTS", "EXAMPLES", "FOLDERS", "find_audience", "known_audiences"]
-
 ENTRY_POINTS, FOLDERS = "storyxai.audiences", "STORYXAI_AUDIENCES"
 EXAMPLES: Final = Path(__file__).parent / "examples"
 """Readers made as anyone would make their own: a file each."""

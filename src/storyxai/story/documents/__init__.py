@@ -25,8 +25,6 @@ from storyxai.story.teller import Teller
 from storyxai.story.words import check_template, load_words
 from storyxai.types import RESEARCH_USE, Evidence, Section, Sentence, Story
 
-__all__ = ["DOCUMENTS", "Document", "Field", "Part", "fill_document", "render_document_json", "render_document_markdown"]
-
 FORMAT: Final = "storyxai-document/1"
 FOLDER: Final = Path(__file__).parent
 DOCUMENTS: Final = ("applied-model-card", "eu-ai-act")
