@@ -21,7 +21,7 @@ __all__ = [
     "AGE", "DISTANCE", "GAPS", "HAIR", "LIKELY", "METHOD_NAMES", "MOST_NAMED", "NO_REMARK", "RESEARCH_USE", "TAUGHT", "TIERS",
     "UNKNOWN_KIND", "Array", "Box", "Check", "Concept", "Counterfactual", "Evidence", "Finding", "FindingNear", "Heatmap",
     "Image", "Labels", "LearnedConcept", "Neighbours", "Prediction", "Release", "Remark", "Section", "Sentence",
-    "SmallestChange", "SoftTargets", "Story", "Tier", "doubts_of", "named_findings", "tier_of",
+    "SmallestChange", "SoftTargets", "Story", "Tier", "doubts_of", "named_findings", "of_unknown_kind", "tier_of",
 ]
 
 RESEARCH_USE = "Research use only - not for diagnostic use"
@@ -276,6 +276,11 @@ def doubts_of(gate: Iterable[Check]) -> tuple[str, ...]:
     Not those that only warn, but for an image of a kind from which the model learned no findings.
     """
     return tuple(check.name for check in gate if check.passed is False and (check.name in UNKNOWN_KIND or not check.warns))
+
+
+def of_unknown_kind(doubts: Iterable[str]) -> bool:
+    """Whether the image is of a kind from which the model learned no findings: then nothing is named, and no draft shown."""
+    return not frozenset(UNKNOWN_KIND).isdisjoint(doubts)
 
 
 @dataclass(frozen=True)

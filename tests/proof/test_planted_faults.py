@@ -52,7 +52,8 @@ def drop(*words: str) -> Edit:
 
 
 def _first(study: Study) -> str:
-    return str(study.record["named"][0])
+    """The first finding that is named; where nothing is, the first of all, whose tier no page then tells."""
+    return str((*study.record["named"], *study.record["findings"])[0])
 
 
 def _unnamed(study: Study) -> str:
@@ -79,6 +80,8 @@ def _without_last(page: str, study: Study) -> str:
 
 
 def _without_section(page: str, study: Study) -> str:
+    if not study.record["named"]:
+        return page
     return re.sub(r'<details class="fold" id="s1">.*?</div></details>\n', "", page, count=1, flags=re.DOTALL)
 
 

@@ -11,12 +11,14 @@ import pytest
 
 from evidence_example import example_evidence, gate_check, normal_evidence
 from storyxai.evidence.record import as_record
+from storyxai.pages.story import render_html
+from storyxai.proof.checking import check_page
 from storyxai.story.audiences import patient
 from storyxai.story.audiences.patient import MOST_WORDS
 from storyxai.story.citations import check_story, contradictions
 from storyxai.story.readability import flesch_kincaid_grade
 from storyxai.story.tell import AUDIENCES, tell
-from storyxai.types import MOST_NAMED, Check, Evidence, Finding, Story
+from storyxai.types import MOST_NAMED, UNKNOWN_KIND, Check, Evidence, Finding, Story
 
 FINDINGS = tuple(f.name for f in example_evidence().prediction.findings)
 FAR = gate_check("gate.distance", 9.0, 1.0, failed="gate_warned")
@@ -203,8 +205,22 @@ def test_a_long_patient_page_leaves_out_what_is_missed_least(monkeypatch: pytest
 def test_where_nothing_is_to_be_relied_on_the_draft_is_held_against_no_number() -> None:
     """"Cannot tell about any of its findings" and "the numbers agree" on one page would contradict each other."""
     sure = example_evidence()
-    gate = tuple(dataclasses.replace(one, passed=one.name != "gate.distance") for one in sure.gate)
+    gate = tuple(dataclasses.replace(one, passed=one.name != "gate.inverted") for one in sure.gate)
     plain, doubted = (tell(one, "clinician") for one in (sure, dataclasses.replace(sure, gate=gate)))
     said = [[one.text for part in story.sections for one in part.sentences] for story in (plain, doubted)]
     assert [sum("The numbers agree" in text for text in texts) > 0 for texts in said] == [True, False]
     assert any("no person wrote or checked it" in text for text in said[1])
+
+
+@pytest.mark.parametrize("rule", UNKNOWN_KIND)
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_of_an_image_of_an_unknown_kind_no_finding_is_named_and_no_draft_is_shown(rule: str, language: str) -> None:
+    """"No acute abnormality" and a fold named pneumothorax stood under "cannot tell about any of its findings"."""
+    sure = example_evidence()
+    doubted = dataclasses.replace(sure, gate=(*sure.gate[:-1], gate_check(rule, 9.0, 1.0, failed="gate_warned")))
+    named = as_record(sure)["named"]
+    assert named and as_record(doubted)["named"] == []
+    story = tell(doubted, "clinician", language)
+    told = {path for part in story.sections for sentence in part.sentences for path in sentence.cites}
+    assert not any(path.startswith(("report.", "heatmaps.")) or path.endswith(".probability") for path in told)
+    assert check_page(render_html(story, doubted), doubted, None).problems == ()

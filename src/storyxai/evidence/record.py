@@ -48,6 +48,7 @@ from storyxai.types import (
     SmallestChange,
     doubts_of,
     named_findings,
+    of_unknown_kind,
 )
 
 _AGAIN = "write the folder again with `storyxai tell`"
@@ -190,7 +191,7 @@ def _record(evidence: Evidence) -> EvidenceRecord:
         ),
         counterfactuals=_listed((c.finding, _as(schema.WhatIfRecord, c)) for c in evidence.counterfactuals),
         counts=_counts(evidence),
-        named=named_findings(judged),
+        named=() if of_unknown_kind(doubts) else named_findings(judged),
         doubts=doubts,
         gaps=tuple(sorted(evidence.gaps)),
         card_gaps=tuple(name for name in MODEL_FIGURES if not getattr(evidence.model, name, None)),

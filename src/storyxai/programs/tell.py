@@ -34,7 +34,7 @@ from storyxai.story.citations import contradictions, story_of_page
 from storyxai.story.tell import AUDIENCES
 from storyxai.story.tell import tell as tell_story
 from storyxai.story.words import load_words
-from storyxai.types import Evidence, Finding, Story, named_findings
+from storyxai.types import Evidence, Story
 
 __all__ = ["NotTold", "TellOptions", "Told", "tell", "tell_held", "tell_one"]
 
@@ -273,7 +273,8 @@ def _told(evidence: Evidence, folder: Path, pages: Sequence[str]) -> Told:
     rewording = read_rewording(folder)
     record, findings = as_record(evidence), evidence.prediction.findings
     words, tiers = load_words("en", record), {name: item["tier"] for name, item in record["findings"].items()}
-    named = [f"{f.name.replace('_', ' ')} {tiers[f.name].replace('_', ' ')} ({f.probability:.2f})" for f in _named(findings)]
+    known = {finding.name: finding.probability for finding in findings}
+    named = [f"{name.replace('_', ' ')} {tiers[name].replace('_', ' ')} ({known[name]:.2f})" for name in record["named"]]
     summary = ", ".join(named) or "no finding reached its threshold"
     if doubts := [words.say(check.about) for check in evidence.gate if check.name in record["doubts"]]:
         summary = " ".join(("the model cannot tell.", *doubts))  # numbers beside that would be believed all the same
@@ -284,9 +285,3 @@ def _told(evidence: Evidence, folder: Path, pages: Sequence[str]) -> Told:
         evidence.prediction.model_id,
         {} if rewording is None else {audience: page.summary for audience, page in rewording.pages.items()},
     )
-
-
-def _named(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings that the stories name, in their order."""
-    known = {finding.name: finding for finding in findings}
-    return [known[name] for name in named_findings(findings)]

@@ -7,6 +7,7 @@ from typing import Final
 
 from storyxai.evidence.schema import EvidenceRecord
 from storyxai.proof.lexicon import Lexicon
+from storyxai.types import of_unknown_kind
 
 FIXED: Final[Mapping[str, tuple[str, ...]]] = {
     "clinician": ("next",),
@@ -86,7 +87,8 @@ def _of_clinician(facts: EvidenceRecord) -> Iterator[tuple[str, str]]:
             if not item.shown:
                 yield f"heatmaps.{name}.{method}.shown", f"that the {method} map of {name} is withheld"
     yield "notices.research_use", "that it is for research use only"
-    for place in range(len(facts.report.sentences)):
+    drafted = () if of_unknown_kind(facts.doubts) else facts.report.sentences
+    for place in range(len(drafted)):
         yield f"report.sentences.{place}", f"sentence {place + 1} of the draft report"
 
 

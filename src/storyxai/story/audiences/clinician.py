@@ -14,7 +14,7 @@ from storyxai.story.audiences.neighbours import near_sentence
 from storyxai.story.audiences.practitioner import map_trust, only_synthetic, smallest_change
 from storyxai.story.teller import Teller
 from storyxai.story.words import DRAFTED_IN
-from storyxai.types import Section, Sentence
+from storyxai.types import Section, Sentence, of_unknown_kind
 
 COUNTERFACTUALS_TOLD = 2
 FEW_POSITIVES = 20
@@ -298,7 +298,7 @@ def _others(t: Teller) -> list[Section]:
 
 def _report(t: Teller) -> list[list[Sentence]]:
     sentences = t.value("report.sentences") or []
-    if not sentences:
+    if not sentences or of_unknown_kind(t.facts.doubts):
         return []
     lines, told = [t.say("clinician.report_label")], set()
     for i, text in enumerate(sentences):
