@@ -166,7 +166,8 @@ def test_every_template_is_used_and_cites() -> None:
     indexed = {f"patient.{stem}_" for stem in ("next", "help", "ask", "back")}
     indexed |= {f"clinician.{stem}_" for stem in ("verdict", "also", "more", "report_line", "report_said", "smallest", "again")}
     indexed |= {"practitioner.beside_", "practitioner.smallest_", "practitioner.learned_", "practitioner.near"}
-    indexed |= {"clinician.learned_", "clinician.near"}
+    indexed |= {"clinician.learned_", "clinician.near", "clinician.only_synthetic", "patient.only_synthetic"}
+    indexed |= {"practitioner.gaps", "auditor.gaps"}
     parts = {"likely", "possible", "unlikely", "tell", "passed", "failed", "unasked", "score"}
     for audience in AUDIENCES:
         for key in words.file.templates[audience]:
