@@ -15,7 +15,8 @@ from storyxai.types import Image
 
 NAMES = [
     ("A", "B"), ("no", "yes"), ("Normal", "Abnormal"), ("None", "findings"), ("likely benign", "likely malignant"),
-    ("present", "absent"), ("The", "Der"), ("map", "model"),
+    ("present", "absent"), ("The", "Der"), ("map", "model"), ("score", "B"), ("not", "nicht"), ("below", "half"), ("probability", "threshold"),
+    ("of", "and"), ("a|b", "a,b"), ("a'b", 'a"b'), ("a.b", "a"), ("肺炎", "气胸"),
 ]  # fmt: skip
 
 
@@ -35,7 +36,8 @@ def image() -> Image:
 def test_names_that_sentences_use_too_are_told_and_verified(
     image: Image, findings: tuple[str, str], language: str, tmp_path: Path
 ) -> None:
-    """Stories of a finding called "A" or "no" ended in our own fault, and those of "possible" contradicted themselves."""
+    """Stories of a finding called "A", "no" or "score" ended in our own fault, and those of "possible" contradicted themselves;
+    "a|b" and "a,b" were told by one name, and so were any two names of an alphabet that is not ours."""
     model = sx.FunctionModel(answer, findings)
     evidence = sx.gather(model, image, methods=["occlusion"], settings=sx.GatherSettings(samples=100))
     sx.save_evidence(evidence, tmp_path / "study")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from storyxai.errors import CitationError
 
-__all__ = ["figure_name", "figure_parts", "resolve"]
+__all__ = ["figure_name", "figure_parts", "finding_in", "resolve"]
+
+
+_GROUPED = ("model", "neighbours")
+"""Rooms of a record that hold findings in groups."""
 
 
 def resolve(record: Mapping[str, object], path: str) -> Any:
@@ -21,6 +25,17 @@ def resolve(record: Mapping[str, object], path: str) -> Any:
                 raise CitationError(f"'{path}' is not known in this evidence (its value is null)")
             return value
     raise CitationError(f"'{path}' is not in this evidence")
+
+
+def finding_in(path: str, findings: Iterable[str]) -> str:
+    """That of `findings` which the path is about, "" where it is about none.
+
+    A finding stands behind its room ("findings.Mass.tier"), or behind a room and a group of it ("model.agreement.Mass.n"): what is
+    said of it ("probability") is no finding of that name. Of "a" and "a.b" the longer one is meant.
+    """
+    room, _, rest = path.partition(".")
+    inner = rest.partition(".")[2] if room in _GROUPED else rest
+    return max((name for name in findings if f"{inner}.".startswith(f"{name}.")), key=len, default="")
 
 
 def figure_name(kind: str, *names: str) -> str:

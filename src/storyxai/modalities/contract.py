@@ -337,8 +337,11 @@ class Modality:
         return tuple(structure.name for structure in self.structures)
 
     def match(self, text: str) -> str | None:
-        """The finding that `text` (a name or synonym, any case, spaces or underscores) stands for, or None."""
-        return self._by_folded.get(folded_name(text))
+        """The finding that `text` (a name or synonym, any case, spaces or underscores) stands for, or None.
+
+        A name as it stands is itself: "a|b" and "a,b" fold to one.
+        """
+        return text if text in self.names else self._by_folded.get(folded_name(text))
 
     def term(self, name: str) -> FindingTerm:
         """The term called `name`. Raises: UnknownNameError naming the nearest finding."""
@@ -358,7 +361,7 @@ class Modality:
 
 
 def folded_name(text: str) -> str:
-    """`text` in small letters and digits with single spaces: how names are compared."""
-    return re.sub(r"[^a-z0-9]+", " ", text.casefold()).strip()
+    """`text` in small letters of any alphabet and digits with single spaces: how names are compared."""
+    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, Final
 
 from storyxai.errors import CitationError
-from storyxai.evidence.paths import resolve
+from storyxai.evidence.paths import finding_in, resolve
 from storyxai.evidence.schema import EvidenceRecord
 from storyxai.proof.lexicon import Lexicon, find_phrases, strings_in, words_of
 from storyxai.proof.printing import is_frequency, prints, prints_bounded, prints_number
@@ -317,6 +317,8 @@ def _maps_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon
         found = re.fullmatch(r"(?:checks|heatmaps)\.(.+)\.(\w+)\.(?:shown|withheld_because|\w+\.passed)", path)
         if found:
             meant.add((found[1], found[2]))
+    # A finding called "of" or "and" is not meant wherever that word stands.
+    said = {(f, m) for f, m in said if (f, m) in meant or not lexicon.joins.issuperset(words_of(f))}
     yield from (f"names the {m} map of {f}, which it does not cite" for f, m in sorted(said - meant))
     yield from (f"cites the {m} map of {f} and does not name it" for f, m in sorted(meant - said))
     for finding, kind in sorted(meant):
@@ -393,9 +395,7 @@ def _counted(text: str, lexicon: Lexicon) -> int | None:
 
 
 def _findings_cited(cites: Iterable[str], facts: EvidenceRecord) -> list[str]:
-    # What stands first in a path is a room of the record, such as "findings", and no finding.
-    found = [name for path in cites for name in facts.terms if f".{name}." in f".{path.partition('.')[2]}."]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(name for path in cites if (name := finding_in(path, facts.terms))))
 
 
 def _of_tiers(facts: EvidenceRecord, tiers: Collection[str]) -> list[str]:

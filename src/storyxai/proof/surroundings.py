@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from storyxai.errors import CitationError
-from storyxai.evidence.paths import resolve
+from storyxai.evidence.paths import finding_in, resolve
 from storyxai.evidence.schema import BoxRecord
 from storyxai.proof.lexicon import Lexicon, bare_text, find_phrases
 from storyxai.proof.page import Chip, Gauge, Page, Row, Tile
@@ -95,7 +95,7 @@ def _row_problems(row: Row, lexicon: Lexicon) -> Iterator[str]:
     head = next((name for name, called in lexicon.findings.items() if row.head.casefold() in map(str.casefold, called)), "")
     for column, path in row.values:
         parts = path.split(".")
-        of = next((part for part in parts[1:] if part in lexicon.findings), "")
+        of = finding_in(path, lexicon.findings)
         if of and head and of != head:
             yield f"names {row.head} beside a value of {of} ({path})"
         heads = {lexicon.labels.column(part) for part in parts[-2:] if part in columns or parts[0] == "checks"}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Final
 
+from storyxai.evidence.paths import finding_in
 from storyxai.modalities.words import is_own_sentence
 from storyxai.proof.lexicon import Lexicon
 
@@ -149,7 +150,8 @@ def _bindings(form: Form, cites: Sequence[str] | None, lexicon: Lexicon) -> Iter
         if variables <= set(one):
             yield one
         elif variables - set(one) == {"F"}:
-            yield from ({**one, "F": name} for name in lexicon.facts.terms if any(f".{name}." in f".{path}." for path in known))
+            cited = {finding_in(path, lexicon.facts.terms) for path in known}
+            yield from ({**one, "F": name} for name in lexicon.facts.terms if name in cited)
 
 
 @lru_cache(maxsize=1024)

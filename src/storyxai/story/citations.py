@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from storyxai.errors import CitationError, StoryxaiError
-from storyxai.evidence.paths import figure_parts, resolve
+from storyxai.evidence.paths import figure_parts, finding_in, resolve
 from storyxai.evidence.record import record_sha256, typed_record
 from storyxai.evidence.schema import EvidenceRecord
 from storyxai.evidence.story_record import story_from_record
@@ -56,9 +56,8 @@ def claims(story: Story) -> dict[str, set[str]]:
     for section in story.sections:
         for sentence in section.sentences:
             findings = _tiers_cited(sentence)
-            # A finding called "likely benign" claims no tier by its name.
-            text = _cut(sentence.text, [called for one in findings for called in (one, one.replace("_", " "))])
-            for tier in _tiers_said(text, words):
+            names = [called for one in findings for called in (one, one.replace("_", " "))]
+            for tier in _tiers_said(sentence.text, names, words):
                 for finding in findings:
                     claimed.setdefault(finding, set()).add(tier)
     return claimed
@@ -120,11 +119,11 @@ def _check_sentence(
     if not sentence.cites:
         raise CitationError(f"“{sentence.text}” cites no evidence")
     quoted = _quoted(sentence, record, words)
-    within = [f".{path.partition('.')[2]}." for path in sentence.cites]
-    cited = {finding for finding in facts.terms if any(f".{finding}." in path for path in within)}
+    cited = {finding_in(path, facts.terms) for path in sentence.cites} - {""}
     named = [alias for finding in cited for alias in called[finding]]
     named += [name for path in sentence.cites if path.startswith(_GROUPS) for name in path.split(".")[2:4]]
-    rest = _cut(sentence.text, [*quoted, *named, *words.file.fixed_phrases])
+    no_claims = [*quoted, *named, *words.file.fixed_phrases]
+    rest = _cut(sentence.text, no_claims)
     _check_numbers(sentence, rest, [resolve(record, path) for path in sentence.cites], words)
     for side, spoken in words.file.sides.items():
         said = next((word for word in spoken if _holds(rest, word)), None)
@@ -136,11 +135,11 @@ def _check_sentence(
         meant = (alias for alias in called[finding] if _holds(rest, alias) and not words.is_ordinary(alias))
         if finding not in cited and next(meant, None) is not None:
             raise CitationError(f"“{sentence.text}” names {finding}, which it does not cite")
-    _check_tier(sentence, rest, facts, words)
+    _check_tier(sentence, _tiers_said(sentence.text, no_claims, words), facts)
 
 
-def _check_tier(sentence: Sentence, rest: str, facts: EvidenceRecord, words: Words) -> None:
-    said, cited = _tiers_said(rest, words), _tiers_cited(sentence)
+def _check_tier(sentence: Sentence, said: set[str], facts: EvidenceRecord) -> None:
+    cited = _tiers_cited(sentence)
     if said and not cited:
         raise CitationError(f"“{sentence.text}” claims a tier and cites none")
     if cited and len(said) != 1:
@@ -255,8 +254,16 @@ def _check_figure(figure: str, record: Mapping[str, object]) -> None:
         raise CitationError(f"figure '{figure}' is of no known kind")
 
 
-def _tiers_said(text: str, words: Words) -> set[str]:
-    return {tier for tier, phrases in words.file.tier_phrases.items() if any(_holds(text, one) for one in phrases)}
+def _tiers_said(text: str, names: Iterable[str], words: Words) -> set[str]:
+    """The tiers that `text` claims. A finding called "likely benign" claims none by its name, and one called "score" takes
+    nothing out of "a score below one half": of phrases that overlap the longest is meant."""
+    claimed = {phrase: tier for tier, phrases in words.file.tier_phrases.items() for phrase in phrases}
+    claimed |= dict.fromkeys(names, "")
+    said = set()
+    for phrase in sorted(claimed, key=lambda one: (-len(one), one)):
+        text, count = _whole(phrase).subn(" … ", text)
+        said |= {claimed[phrase]} if count else set()
+    return said - {""}
 
 
 def _tier_of(path: str) -> str:
