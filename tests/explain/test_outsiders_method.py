@@ -62,7 +62,7 @@ def test_an_outsiders_method_is_found_held_to_the_contract_and_gathered(
     def answer(x: np.ndarray) -> np.ndarray:
         return np.stack([x[:, 0, :, :32].mean(axis=(1, 2)), x[:, 0].mean(axis=(1, 2))], axis=1)
 
-    model = FunctionModel(answer, ("left", "all"), size=(64, 64))
+    model = FunctionModel(answer, ("left", "all"), size=(64, 64), probabilities=False)
     noise = np.random.default_rng(0).random((64, 64), dtype=np.float32)
     check_method(method_named("halves"), model, noise[None])
     evidence = gather(model, Image(noise, "0" * 64, "noise"), methods=["halves"])

@@ -100,7 +100,11 @@ def test_norms_that_learn_while_they_answer_get_their_means_back() -> None:
 
 
 @pytest.mark.parametrize(("function", "said"), [
-    (lambda images: [0.0, 1.0], "returns a list"), (lambda images: np.zeros((len(images), 2), int), "int64, which are classes"),
+    (lambda images: {"logits": [[0.0, 2.0]]}, "returns a dict"),
+    (lambda images: [0.0, 2.0], r"returns shape \(2,\) for 1 images"),
+    (lambda images: [[1.0], [1.0, 2.0]], "fails on images of shape"), (lambda images: 1 / 0, "ZeroDivisionError"),
+    (lambda images: images.mean((2, 3)) * np.array([0.2, 0.9]), "say which with probabilities=True"),
+    (lambda images: np.zeros((len(images), 2), int), "int64, which are classes"),
     (lambda images: np.full((len(images), 2), 0.5), "sum to 1: the probabilities of a softmax"),
 ])  # fmt: skip
 def test_a_function_whose_answers_are_no_logits_is_refused(function: Callable[..., Any], said: str) -> None:
@@ -108,12 +112,32 @@ def test_a_function_whose_answers_are_no_logits_is_refused(function: Callable[..
         FunctionModel(function, FINDINGS).logits(IMAGE[None])
 
 
+def test_a_function_may_answer_with_whatever_holds_its_numbers() -> None:
+    """Lists and tensors were refused as "a list"; a table and an answer [B] of one finding too."""
+    rows = [[-1.5, 2.5]]
+    array = np.array(rows)
+    for answer in (rows, tuple(rows), torch.tensor(rows, requires_grad=True), array[:, None], array[:, :, None]):
+        assert FunctionModel(lambda _, said=answer: said, FINDINGS).logits(IMAGE[None]).tolist() == rows
+    assert FunctionModel(lambda images: [3.0] * len(images), ["A"]).logits(np.stack([IMAGE] * 2)).tolist() == [[3], [3]]
+
+
+def test_probabilities_of_a_function_are_told_as_such() -> None:
+    """A probability of 0.02 was taken for a logit, and told as a score of 0.505."""
+    model = FunctionModel(lambda images: np.array([[0.02, 0.5]] * len(images)), FINDINGS, probabilities=True)
+    assert np.allclose(1 / (1 + np.exp(-model.logits(IMAGE[None]))), [[0.02, 0.5]])
+    with pytest.raises(InputError, match="leave probabilities=True out"):
+        FunctionModel(lambda images: np.array([[0.02, 1.5]]), FINDINGS, probabilities=True).logits(IMAGE[None])
+    # Logits that lie within [0, 1] on one image lie elsewhere on others.
+    steep = FunctionModel(lambda x: 9 * x.mean((2, 3)) - np.array([[4.0, 4.2]]), FINDINGS)
+    assert np.allclose(steep.logits(np.full_like(IMAGE[None], 0.5)), [[0.5, 0.3]])
+
+
 def test_a_function_may_change_what_it_is_given() -> None:
     images = IMAGE[None].copy()
 
     def darken(given: np.ndarray) -> np.ndarray:
         given -= 1
-        return given.mean((2, 3)) * np.array([1.0, 2.0])
+        return given.mean((2, 3)) * np.array([1.0, 2.0]) - 2
 
     FunctionModel(darken, FINDINGS).logits(images)
     assert np.array_equal(images, IMAGE[None])

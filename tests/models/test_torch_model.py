@@ -199,7 +199,9 @@ class Wrapped(nn.Module):
 @pytest.mark.parametrize(("make", "sentence"), [
     (lambda y: (y, y), "returns a tuple — wrap it so that it returns logits"),
     (lambda y: {"logits": y}, "returns a dict — wrap it so that it returns logits"),
-    (lambda y: y[:, 0], r"returns shape \(1,\) for 1 images"),
+    (lambda y: y[0], r"returns shape \(4,\) for 1 images"),
+    (lambda y: y.numpy(force=True), "returns a ndarray — wrap it so that it returns logits"),
+    (lambda y: y[:, 0], "4 names for 1 logits"),
     (lambda y: y * torch.nan, "logits that are not finite"),
     (lambda y: y[:, :3], "4 names for 3 logits"),
 ])
@@ -211,6 +213,24 @@ def test_answers_that_are_no_logits_are_one_sentence(make: Callable[[Any], Any],
         model.look(IMAGE)
 
 
+@pytest.mark.parametrize(("make", "count"), [
+    (lambda y: y[:, 0], 1), (lambda y: y[:, :, None, None], 4), (lambda y: y[:, None], 4),
+])  # fmt: skip
+def test_axes_of_length_one_are_dropped(make: Callable[[Any], Any], count: int) -> None:
+    """A network that ends in squeeze(1) answers [B], one without a flattening [B, F, 1, 1]."""
+    model = TorchModel(Wrapped(make), None, FINDINGS[:count])
+    assert model.logits(np.stack([IMAGE] * 2)).shape == (2, count)
+    look = model.look(IMAGE)
+    assert look is not None and look.gradients is not None and len(look.gradients) == count
+
+
+@pytest.mark.parametrize("shape", [lambda p: p.squeeze(1), lambda p: p[:, 0], lambda p: p.T.flatten(), lambda p: p.double()])
+def test_a_sigmoid_is_seen_through_what_only_shapes_its_answer(shape: Callable[[Any], Any]) -> None:
+    model = TorchModel(Wrapped(lambda y: shape(torch.sigmoid(y[:, :1]))), None, FINDINGS[:1])
+    with pytest.raises(InputError, match="ends in a sigmoid"):
+        model.look(IMAGE)
+
+
 def test_settings_that_cannot_be_are_refused_at_once() -> None:
     net = network()
     net.add_module("classifier", nn.Identity())
@@ -218,7 +238,7 @@ def test_settings_that_cannot_be_are_refused_at_once() -> None:
         TorchModel(net, "clasifier", FINDINGS)
     with pytest.raises(InputError, match="no part of the network"):
         TorchModel(net, nn.Conv2d(1, 1, 1), FINDINGS)
-    for findings in ((), "Effusion", ("a", "a"), ("a", " ")):
+    for findings in ((), "Effusion", ("a", "a"), ("a", " "), None, (1, 2, 3, 4), (None,)):
         with pytest.raises(InputError, match="findings"):
             TorchModel(net, None, findings)
     with pytest.raises(InputError, match="channels"):

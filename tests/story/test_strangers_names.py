@@ -15,8 +15,8 @@ from storyxai.types import Image
 
 NAMES = [
     ("A", "B"), ("no", "yes"), ("Normal", "Abnormal"), ("None", "findings"), ("likely benign", "likely malignant"),
-    ("present", "absent"), ("The", "Der"), ("map", "model"), ("score", "B"), ("not", "nicht"), ("below", "half"), ("probability", "threshold"),
-    ("of", "and"), ("a|b", "a,b"), ("a'b", 'a"b'), ("a.b", "a"), ("肺炎", "气胸"),
+    ("present", "absent"), ("The", "Der"), ("map", "model"), ("score", "B"), ("not", "nicht"), ("below", "half"),
+    ("probability", "threshold"), ("of", "and"), ("a|b", "a,b"), ("a'b", 'a"b'), ("a.b", "a"), ("肺炎", "气胸"),
 ]  # fmt: skip
 
 

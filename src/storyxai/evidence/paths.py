@@ -30,8 +30,8 @@ def resolve(record: Mapping[str, object], path: str) -> Any:
 def finding_in(path: str, findings: Iterable[str]) -> str:
     """That of `findings` which the path is about, "" where it is about none.
 
-    A finding stands behind its room ("findings.Mass.tier"), or behind a room and a group of it ("model.agreement.Mass.n"): what is
-    said of it ("probability") is no finding of that name. Of "a" and "a.b" the longer one is meant.
+    A finding stands behind its room ("findings.Mass.tier"), or behind a room and a group of it ("model.agreement.Mass.n"):
+    what is said of it ("probability") is no finding of that name. Of "a" and "a.b" the longer one is meant.
     """
     room, _, rest = path.partition(".")
     inner = rest.partition(".")[2] if room in _GROUPED else rest

@@ -134,7 +134,8 @@ def view_of(model: ExplainedModel, image: Image) -> tuple[Array, ModelFrame]:
     height, width = image.pixels.shape[:2]
     rows, columns = model.input_size or (min(max(height, width), LARGEST_VIEW),) * 2
     if rows != columns:
-        raise InputError("model", f"takes images of {rows} x {columns}", mend="give one that takes square images")
+        mend = "wrap it so that it takes square images and brings them to that shape itself (transform= of a TorchModel)"
+        raise InputError("model", f"takes images of {rows} x {columns}", mend=mend)
     frame = model_frame(height, width, size=rows)
     return model_view(image.pixels, frame, channels=model.channels), frame
 

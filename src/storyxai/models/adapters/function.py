@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,17 +12,21 @@ from storyxai.explain.contract import Look, WrittenReport
 from storyxai.models.adapters.settings import checked_findings, checked_size
 from storyxai.types import Array
 
-__all__ = ["FunctionModel", "checked_answer"]
+__all__ = ["FunctionModel", "checked_answer", "logits_shape"]
 
 PROBABILITIES_MEND = "leave its last step out, or give of each p its log-odds log(p / (1 - p))"
 """What makes logits of probabilities."""
+_SUREST = 1e-7
+"""A probability of 1 has no log-odds: this far from it at most."""
 
 
 @dataclass(frozen=True, eq=False)
 class FunctionModel:
     """A function from images float32 [B, C, H, W] in [0, 1] to logits [B, F]; methods that ask for logits alone serve it.
 
-    `size` None: any size. `name` stands in records: change it when the function changes.
+    Its answer may be an array, a list of lists, a tensor or a table. `probabilities` True: it gives those in the place of
+    logits; None: a function whose answers all lie within [0, 1] is not told before somebody said which they are. `size` None:
+    any size. `name` stands in records: change it when the function changes.
     """
 
     function: Callable[[Array], Array]
@@ -30,6 +34,8 @@ class FunctionModel:
     channels: int = 1
     size: tuple[int, int] | None = None
     name: str = "function"
+    probabilities: bool | None = None
+    _are_logits: list[bool] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         given: object = self.function
@@ -53,8 +59,33 @@ class FunctionModel:
         """The logits [B, F]. Raises: InputError where the function does not answer with one finite number per finding."""
         if images.ndim != 4 or images.shape[1] != self.channels or len(images) == 0:
             raise InputError("images", f"have shape {images.shape}", mend=f"give float32 [B, {self.channels}, H, W] in [0, 1]")
-        # A copy goes in: a function may change what it is given.
-        return checked_answer(self.function(images.copy()), images=len(images), findings=self.findings)
+        answer = self._said(images)
+        logits = checked_answer(_log_odds(answer) if self.probabilities else answer, images=len(images), findings=self.findings)
+        if self.probabilities is None and not self._are_logits and _within(answer):
+            self._refuse_unclear(images)
+        return logits
+
+    def _refuse_unclear(self, images: Array) -> None:
+        """Raises InputError where answers on noise of every brightness lie within [0, 1] too: they may be probabilities."""
+        noise = np.random.default_rng(0).random((8, *images.shape[1:]), dtype=np.float32)
+        if _within(self._said(noise * np.linspace(0, 1, 8, dtype=np.float32)[:, None, None, None])):
+            why = "answers within [0, 1], and nothing here can tell whether these are logits or probabilities"
+            raise InputError("model", why, mend="say which with probabilities=True or probabilities=False")
+        self._are_logits.append(True)
+
+    def _said(self, images: Array) -> object:
+        """What the function answers, lists, tensors and tables as an array. Raises: InputError for whatever it raises."""
+        try:
+            # A copy goes in: a function may change what it is given.
+            answer: object = self.function(images.copy())
+            answer = answer.detach().cpu() if hasattr(answer, "detach") else answer
+            return np.asarray(answer) if isinstance(answer, list | tuple) or hasattr(answer, "__array__") else answer
+        except InputError:
+            raise
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            mend = "mend it, or what it is asked for: size= and channels="
+            raise InputError("function", f"fails on images of shape {images.shape} ({reason})", mend=mend) from error
 
     def look(self, image: Array, columns: Sequence[int] | None = None) -> Look | None:
         """None: a function cannot be looked into."""
@@ -73,8 +104,25 @@ class FunctionModel:
         return None
 
 
+def _within(answer: object) -> bool:
+    """Whether the answer is of numbers from 0 to 1."""
+    if not isinstance(answer, np.ndarray) or answer.dtype.kind != "f" or answer.size == 0:
+        return False
+    return bool(answer.min() >= 0 and answer.max() <= 1)
+
+
+def _log_odds(answer: object) -> object:
+    """Logits of probabilities. Raises: InputError for numbers that are none."""
+    if not isinstance(answer, np.ndarray):
+        return answer
+    if not _within(answer):
+        raise InputError("model", "does not answer with numbers from 0 to 1", mend="leave probabilities=True out")
+    sure = np.clip(answer.astype(np.float64), _SUREST, 1 - _SUREST)
+    return np.log(sure / (1 - sure))
+
+
 def checked_answer(answer: object, *, images: int, findings: Sequence[str]) -> Array:
-    """A model's answer as logits float32 [B, F].
+    """A model's answer as logits float32 [B, F]; axes of length one between and behind these are dropped.
 
     Raises: InputError for a tuple, a dict, another shape, as many columns as there are no findings, whole numbers, numbers
     that are not finite, or probabilities that sum to one.
@@ -82,8 +130,7 @@ def checked_answer(answer: object, *, images: int, findings: Sequence[str]) -> A
     if not isinstance(answer, np.ndarray):
         kind = type(answer).__name__
         raise InputError("model", f"returns a {kind}", mend="wrap it so that it returns logits [B, F] alone")
-    if answer.ndim != 2 or len(answer) != images:
-        raise InputError("model", f"returns shape {answer.shape} for {images} images", mend="return logits [B, F]")
+    answer = answer.reshape(logits_shape(answer.shape, images=images))
     if answer.shape[1] != len(findings):
         why = f"{len(findings)} names for {answer.shape[1]} logits"
         raise InputError("findings", why, mend="name every logit of the model in order")
@@ -97,6 +144,17 @@ def checked_answer(answer: object, *, images: int, findings: Sequence[str]) -> A
         why = "returns numbers from 0 to 1 that sum to 1: the probabilities of a softmax, no logits"
         raise InputError("model", why, mend=PROBABILITIES_MEND)
     return logits
+
+
+def logits_shape(shape: Sequence[int], *, images: int) -> tuple[int, int]:
+    """[B, F] for an answer of this shape: [B] of one finding, [B, F, 1, 1] of a network without a last flattening too.
+
+    Raises: InputError for any other shape.
+    """
+    wide = [side for side in shape[1:] if side != 1]
+    if not shape or shape[0] != images or len(wide) > 1 or 0 in wide:
+        raise InputError("model", f"returns shape {tuple(shape)} for {images} images", mend="return logits [B, F]")
+    return images, wide[0] if wide else 1
 
 
 def _sum_to_one(logits: Array) -> bool:

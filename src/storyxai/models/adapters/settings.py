@@ -16,10 +16,15 @@ def checked_findings(findings: Sequence[str]) -> tuple[str, ...]:
     Raises: InputError unless they are one or more names that stories can tell apart: each of letters, on one line, and none
     another's but for capitals and underscores.
     """
-    if isinstance(findings, str):
-        raise InputError("findings", f"is the text '{findings}'", mend="give a list of names, one for each logit in order")
-    names = tuple(name.strip() if isinstance(name, str) else name for name in findings)
-    if not names or any(not isinstance(name, str) or not name for name in names):
+    given: object = findings
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        why = f"is the text '{given}'" if isinstance(given, str) else f"is a {type(given).__name__}"
+        raise InputError("findings", why, mend="give a list of names, one for each logit in order")
+    for one in given:
+        if not isinstance(one, str):
+            raise InputError("findings", f"holds {one!r}, which is no text", mend=f"name it in words, such as 'class {one}'")
+    names = tuple(name.strip() for name in findings)
+    if not names or not all(names):
         raise InputError("findings", "has no names, or an empty one", mend="name every logit of the model in order")
     if twice := _twice(name.replace("_", " ").casefold() for name in names):
         said = next(name for name in names if name.replace("_", " ").casefold() == twice)

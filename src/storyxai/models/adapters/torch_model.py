@@ -17,7 +17,7 @@ import numpy as np
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import Attention, Look, WrittenReport
-from storyxai.models.adapters.function import PROBABILITIES_MEND, checked_answer
+from storyxai.models.adapters.function import PROBABILITIES_MEND, checked_answer, logits_shape
 from storyxai.models.adapters.settings import channel_numbers, checked_findings, checked_size
 from storyxai.models.adapters.torch_layers import find_layer, grid_of, layer_named
 from storyxai.types import Array
@@ -203,12 +203,12 @@ class TorchModel:
         import torch
 
         answer = self._said(images)
-        if isinstance(answer, torch.Tensor):
-            _refuse_probabilities(answer)
-        checked_answer(
-            _array(answer) if isinstance(answer, torch.Tensor) else answer, images=len(images), findings=self.findings
-        )
-        assert isinstance(answer, torch.Tensor)
+        if not isinstance(answer, torch.Tensor):
+            why = f"returns a {type(answer).__name__}"
+            raise InputError("model", why, mend="wrap it so that it returns logits [B, F] alone, as one tensor")
+        _refuse_probabilities(answer)
+        answer = answer.reshape(logits_shape(answer.shape, images=len(images)))
+        checked_answer(_array(answer), images=len(images), findings=self.findings)
         return answer
 
     def _said(self, images: torch.Tensor) -> object:
@@ -280,6 +280,11 @@ def _refuse_no_network(module: object) -> None:
 
 _LAST_STEPS = {"SigmoidBackward0": "sigmoid", "SoftmaxBackward0": "softmax", "LogSoftmaxBackward0": "log-softmax"}
 """What autograd calls the last step of a network that answers with probabilities."""
+_SHAPING = (
+    "Squeeze", "Unsqueeze", "View", "UnsafeView", "Reshape", "Select", "Slice", "Permute", "Transpose", "Clone", "ToCopy",
+    "Clamp", "Cat", "Expand",
+)  # fmt: skip
+"""How the names of steps begin that move or copy numbers and change none between 0 and 1."""
 
 
 def _refuse_probabilities(answer: torch.Tensor) -> None:
@@ -287,7 +292,10 @@ def _refuse_probabilities(answer: torch.Tensor) -> None:
     if not answer.is_floating_point():
         why = f"returns values of the type {answer.dtype}, which are classes and no logits"
         raise InputError("model", why, mend="return the logits as floating-point numbers")
-    step = _LAST_STEPS.get("" if answer.grad_fn is None else answer.grad_fn.name())
+    node = answer.grad_fn
+    while node is not None and node.name().startswith(_SHAPING) and node.next_functions:  # "sigmoid(y).squeeze(1)"
+        node = node.next_functions[0][0]
+    step = _LAST_STEPS.get("" if node is None else node.name())
     if step:
         raise InputError("model", f"ends in a {step}: it returns probabilities, no logits", mend=PROBABILITIES_MEND)
 
