@@ -336,6 +336,7 @@ def test_altered_weights_are_not_used(call: Call, film: Path, student: Path, tmp
 def test_a_usage_error_is_one_sentence_too(call: Call) -> None:
     _assert_refused(call("tel"), "'tell'")
     _assert_refused(call("tell"), "--help")
+    assert call("data").sentence == "storyxai: Missing command. (see --help)"
     _assert_refused(call("data", "phantom", "--count", "none", "--out", "x"), "--count")
 
 

@@ -60,6 +60,37 @@ def test_three_equal_channels_are_one_grey(ultrasound: Write, photometric: str, 
     assert np.array_equal(image.pixels, (GREY / np.float32(255)).astype(np.float32))
 
 
+def palette(table: np.ndarray, bits: int, first: int = 0) -> dict[str, object]:
+    """The tags of a palette. Shapes: entries [N, 3]."""
+    tags: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for channel, name in enumerate(("Red", "Green", "Blue")):
+        tags[f"{name}PaletteColorLookupTableDescriptor"] = [len(table) % 65536, first, bits]
+        tags[f"{name}PaletteColorLookupTableData"] = table[:, channel].astype("u1" if bits == 8 else "<u2").tobytes()
+    return tags
+
+
+@pytest.mark.parametrize("factor", [1, 256, 257])
+@pytest.mark.parametrize("modality", ["CR", "OT"])
+def test_a_palette_of_greys_is_read_as_grey(ultrasound: Write, modality: str, factor: int) -> None:
+    """Scanners and captures write grey films so, in tables of 16 bits: "has colour pixels, no grey ones" was untrue of them."""
+    greys = 255 - np.arange(256)
+    tags = palette(np.stack([greys * factor] * 3, axis=1), 16)
+    image = read_image(ultrasound(GREY, Modality=modality, SOPClassUID="1.2.840.10008.5.1.4.1.1.7", **tags))
+    assert np.array_equal(image.pixels, (greys[GREY] / np.float32(255)).astype(np.float32))
+
+
+def test_a_palette_of_colours_is_refused_or_read_in_colour(ultrasound: Write) -> None:
+    table = np.random.default_rng(2).integers(0, 65536, (200, 3))
+    path = ultrasound(GREY, **palette(table, 16, first=20))
+    with pytest.raises(ReadError, match="has colour in"):
+        read_image(path, acquisition=US)
+    meant = table[np.clip(GREY.astype(int) - 20, 0, 199)] >> 8
+    image = read_image(path, acquisition=IN_COLOUR)
+    assert np.array_equal(image.pixels, (meant / np.float32(255)).astype(np.float32))
+    with pytest.raises(ReadError, match="damaged"):
+        read_image(ultrasound(GREY, **{**palette(table, 16), "GreenPaletteColorLookupTableData": b"12"}), acquisition=US)
+
+
 @pytest.mark.parametrize("modality", ["CR", "DX", "OT", "SC", ""])
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
 def test_a_captured_film_in_three_equal_channels_is_one_grey(ultrasound: Write, modality: str, photometric: str) -> None:

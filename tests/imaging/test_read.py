@@ -217,6 +217,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "film.bmp": (saved(film, "BMP"), r"\(it is a BMP picture\)"),
         "film.webp": (saved(film, "WEBP"), r"\(it is a WebP picture\)"),
         "film.jp2": (saved(film, "JPEG2000"), r"\(it is a JPEG 2000 picture\)"),
+        "odd.tif": (b"II*\x00\x08\0\0\0\0\0", "TIFF of an unusual kind.* — save it as a plain TIFF"),
         "report.pdf": (b"%PDF-1.7 text", r"\(it is a PDF document\)"),
         "scans.jpg": (saved(film, "JPEG") + b"\xff\xda" * 100, "far too many scans"),
     }

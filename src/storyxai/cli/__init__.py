@@ -46,7 +46,7 @@ def main() -> None:
         usage = getattr(error, "format_message", None)  # click's usage errors, whatever package carries click
         if usage is None:
             raise
-        fail(f"{usage()} (see --help)", 2)
+        fail(f"{usage() or 'Missing command.'} (see --help)", 2)
     else:  # a command that ends in typer.Exit hands its status back here instead of raising
         sys.exit(status if isinstance(status, int) else 0)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.pixels import apply_color_lut
 
 from storyxai.imaging.decode import DecodeError, decode_apart
 from storyxai.imaging.dicom_file import DicomFile, find_pixels
@@ -36,6 +37,23 @@ def stored_colours(data: bytes, file: DicomFile, shape: tuple[int, int]) -> NDAr
     planes = whole(header, "PlanarConfiguration") == 1
     stored = np.moveaxis(words.reshape(3, rows, columns), 0, 2) if planes else words.reshape(rows, columns, 3)
     return stored.copy() if photometric == "RGB" else _rgb(stored)
+
+
+def has_palette(header: Any) -> bool:
+    """Whether the values of the picture are entries of a palette that the file holds."""
+    return text(header, "PhotometricInterpretation") == "PALETTE COLOR" and "RedPaletteColorLookupTableDescriptor" in header
+
+
+def palette_colours(entries: NDArray[Any], header: Any) -> NDArray[np.uint8]:
+    """Red, green and blue by the file's palette, of 16 bits the upper 8. Shapes: entries [H, W] -> [H, W, 3].
+
+    Raises: what pydicom raises for a palette that does not hold together. Source: PS3.3 C.7.9.
+    """
+    colours: NDArray[Any] = apply_color_lut(entries, header)
+    # Some writers put 8 bits into words of 16: the upper half is empty then.
+    shift = 8 if colours.dtype.itemsize == 2 and colours.max() > 255 else 0
+    upper: NDArray[np.uint8] = np.right_shift(colours, shift).astype(np.uint8)
+    return upper
 
 
 def _rgb(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storyxai.errors import ReadError
-from storyxai.imaging.colours import COLOURS, stored_colours
+from storyxai.imaging.colours import COLOURS, has_palette, palette_colours, stored_colours
 from storyxai.imaging.decode import DecodeError, decode_apart
 from storyxai.imaging.dicom_file import DicomFile, find_pixels, is_dicom, parse, refuse_floats
 from storyxai.imaging.frames import bring_up_frame
@@ -170,6 +170,8 @@ def _checked_shape(header: Any, modality: str, source: str, taken: _Taken) -> tu
 
 
 def _in_colour(header: Any) -> bool:
+    if (whole(header, "SamplesPerPixel") or 1) == 1:
+        return has_palette(header)
     return whole(header, "SamplesPerPixel") == 3 and text(header, "PhotometricInterpretation") in COLOURS
 
 
@@ -178,7 +180,11 @@ def _colours(data: bytes, file: DicomFile, shape: tuple[int, int], source: str, 
 
     Raises: ReadError for colours where grey is read; DecodeError.
     """
-    colours = stored_colours(data, file, shape)
+    if has_palette(file.header):
+        stored, _ = _stored(data, file, *shape)
+        colours = palette_colours(stored.values[stored.words].astype(np.int32), file.header)
+    else:
+        colours = stored_colours(data, file, shape)
     if taken.colour:
         return np.divide(colours, np.float32(255), dtype=np.float32)
     spread = colours.max(axis=2) - colours.min(axis=2)

@@ -178,7 +178,9 @@ def _read_picture(data: bytes, source: str, *, colour: bool) -> Image:
         if data.startswith((b"\x89PNG", b"\xff\xd8\xff")):
             raise ReadError(source, "is damaged in its first bytes", mend="export or copy the file again") from unknown
         why = f"is not an image this program reads ({_looks_like(data)})"
-        raise ReadError(source, why, mend="give DICOM, PNG, JPEG or TIFF") from unknown
+        is_tiff = data.startswith((b"II*\x00", b"II+\x00", b"MM\x00*"))
+        mend = "save it as a plain TIFF of 8 or 16 bits, or as PNG" if is_tiff else "give DICOM, PNG, JPEG or TIFF"
+        raise ReadError(source, why, mend=mend) from unknown
     except PillowImage.DecompressionBombError as bomb:
         mend = f"scale it to at most {MAX_PIXELS // 1_000_000} megapixels"
         raise ReadError(source, "is far larger than any image that a model reads", mend=mend) from bomb
