@@ -314,7 +314,8 @@ def conclusions(comparisons: Sequence[Comparison], *, level: float, synthetic: b
                 named = f"the other {len(other)} figures" if rest and words else _listed(other)
                 words.append(f"no difference shown in {named if not rest or words else f'any of {len(other)} figures'}")
             if words:
-                parts.append(f"{_where(item)}: {'; '.join(words)}")
+                taught = f"taught by {item.first.arm.replace('_', ' ')}"
+                parts.append(f"{tasks_words(item.first.tasks) if item.kind == 'arms' else taught}: {'; '.join(words)}")
         if parts:
             said.append(f"{question} {'. '.join(part[0].upper() + part[1:] for part in parts)}.")
     if asked:
@@ -347,7 +348,3 @@ def _sorted_differences(item: Comparison) -> tuple[list[str], list[str], list[st
 
 def _listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def _where(item: Comparison) -> str:
-    return tasks_words(item.first.tasks) if item.kind == "arms" else f"taught by {item.first.arm.replace('_', ' ')}"

@@ -83,9 +83,9 @@ def check_table(table: StudyTable, out: Path, *, progress: Progress | None = Non
     """
     problems: list[Problem] = []
     seen = _look_at_files(table, problems, progress)
-    _find_copies(seen, problems)
-    # Of files with the same bytes only the first is compared: a thousand copies would make half a million pairs.
     copies = _pairs_of_copies(seen)
+    problems += [Problem("exact duplicate", f"{one} and {other}", "have the same bytes") for one, other in copies]
+    # Of files with the same bytes only the first is compared: a thousand copies would make half a million pairs.
     again = {other for _, other in copies}
     pairs = near_duplicates(table.select(rows=(~table.frame["image_id"].isin(again)).to_numpy()), progress=progress)
     problems += [
@@ -224,12 +224,6 @@ def _across_parts(
         others = standing.get(pair.second, {"": pair.second}).values()
         found += [replace(pair, first=one, second=other) for one in ones for other in others]
     return found
-
-
-def _find_copies(seen: _Seen, problems: list[Problem]) -> None:
-    problems += [
-        Problem("exact duplicate", f"{one} and {other}", "have the same bytes") for one, other in _pairs_of_copies(seen)
-    ]
 
 
 def _find_odd_images(seen: _Seen, problems: list[Problem]) -> None:

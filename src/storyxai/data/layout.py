@@ -69,7 +69,7 @@ def layout_of(path: Path, *, columns: Sequence[str]) -> Layout:
 
 def _separator(head: str, columns: Sequence[str]) -> str:
     """The comma, unless the head holds the columns, or more than one cell, with another sign alone."""
-    cells = {sign: _cells(head, sign) for sign in ("," + _OTHERS)}
+    cells = {sign: [cell.strip() for cell in next(csv.reader([head], delimiter=sign), [])] for sign in ("," + _OTHERS)}
     if columns:
         return next((sign for sign, names in cells.items() if set(columns) <= set(names)), _most(cells))
     return _most(cells)
@@ -77,10 +77,6 @@ def _separator(head: str, columns: Sequence[str]) -> str:
 
 def _most(cells: dict[str, list[str]]) -> str:
     return "," if len(cells[","]) > 1 else max(cells, key=lambda sign: len(cells[sign]))
-
-
-def _cells(head: str, sign: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([head], delimiter=sign), [])]
 
 
 def with_points(frame: pd.DataFrame) -> pd.DataFrame:

@@ -63,18 +63,14 @@ def say_repeats(repeats: Iterable[Repeat]) -> tuple[str, ...]:
     if overlaps:
         outlined = next(item.outlined for item in given if item.dice is not None)
         lines.append(
-            f"{outlined} outlined twice on {_images(len(overlaps))} agree at Dice {np.mean(overlaps):.3f} "
-            f"({min(overlaps):.3f} to {max(overlaps):.3f}): expect no more of a model"
+            f"{outlined} outlined twice on {len(overlaps)} image{'s' * (len(overlaps) > 1)} agree at Dice "
+            f"{np.mean(overlaps):.3f} ({min(overlaps):.3f} to {max(overlaps):.3f}): expect no more of a model"
         )
     stated = sum(len(item.stated) for item in given)
     if stated:
         differing = sum(len(item.differing) for item in given)
         lines.append(f"findings stated twice on the same image: {stated}, of which {differing} contradict each other")
     return tuple(lines)
-
-
-def _images(count: int) -> str:
-    return f"{count} image" if count == 1 else f"{count} images"
 
 
 def _overlap(table: StudyTable, first: int, second: int) -> float | None:

@@ -136,11 +136,12 @@ def compare(a: Evidence, b: Evidence) -> Comparison:
     first, second = map(typed_record, records)
     kind = _kind(first, second)
     names = list(dict.fromkeys((*first.findings, *second.findings)))
+    measured = sorted({*first.concepts.get("image", {}), *second.concepts.get("image", {})})
     findings = sorted((_finding(name, first, second) for name in names), key=_order)
     return Comparison(
         kind, _side(first, record_sha256(records[0])), _side(second, record_sha256(records[1])), tuple(findings),
         tuple(pair for found in findings if found.told for pair in _places(found.name, first, second)),
-        tuple(pair for name in _measured_names(first, second) for pair in _measure(name, first, second)),
+        tuple(pair for name in measured for pair in _measure(name, first, second)),
         tuple(_remarks(kind, first, second)),
     )
 
@@ -202,11 +203,6 @@ def _places(finding: str, a: EvidenceRecord, b: EvidenceRecord) -> Iterator[Plac
         first, second = (found and found.value for found in (_concept(record, finding, what) for record in (a, b)))
         if first is not None or second is not None:
             yield PlacePair(finding, what, *(None if value is None else str(value) for value in (first, second)))
-
-
-def _measured_names(a: EvidenceRecord, b: EvidenceRecord) -> list[str]:
-    """What the modality measures of an image as a whole, in either study."""
-    return sorted({*a.concepts.get("image", {}), *b.concepts.get("image", {})})
 
 
 def _measure(name: str, a: EvidenceRecord, b: EvidenceRecord) -> Iterator[MeasurePair]:

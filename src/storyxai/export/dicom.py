@@ -32,7 +32,7 @@ from storyxai.export.hospital import (
 from storyxai.imaging.dicom_file import is_dicom, parse
 from storyxai.pages.figures import Pairs, map_limit
 from storyxai.provenance import sha256_bytes
-from storyxai.types import METHOD_NAMES, RESEARCH_USE, Array, Box, Mask
+from storyxai.types import METHOD_NAMES, RESEARCH_USE, Array, Mask
 
 NO_DATE, NO_TIME = "19700101", "000000"
 """Stands for a date that no source states; the description of the series says so."""
@@ -326,7 +326,8 @@ def _marks(desk: _Desk, masks: Mapping[str, Mask]) -> Any:
     layers: list[Any] = []
     notes: list[Any] = []
     boxes = desk.export.evidence.prediction.boxes
-    drawn: list[tuple[str, list[tuple[str, Array]]]] = [("BOXES", [(_box_words(box), box_line(box)) for box in boxes])]
+    named = (f"{box.finding.replace('_', ' ')} {box.score:.2f}. {RESEARCH_USE}" for box in boxes)
+    drawn: list[tuple[str, list[tuple[str, Array]]]] = [("BOXES", list(zip(named, map(box_line, boxes), strict=True)))]
     outlines = [(name.replace("_", " "), outline(mask)) for name, mask in masks.items()]
     drawn.append(("OUTLINES", [(name, line) for name, line in outlines if len(line) > 3]))
     for name, lines in drawn:
@@ -349,10 +350,6 @@ def _marks(desk: _Desk, masks: Mapping[str, Mask]) -> Any:
 def _srgb() -> bytes:
     """The ICC profile of sRGB that comes with highdicom."""
     return resources.files("highdicom").joinpath("_icc_profiles", "sRGB_v4_ICC_preference.icc").read_bytes()
-
-
-def _box_words(box: Box) -> str:
-    return f"{box.finding.replace('_', ' ')} {box.score:.2f}. {RESEARCH_USE}"
 
 
 def outline(mask: Mask, *, tolerance: float = 0.75) -> Array:

@@ -73,11 +73,6 @@ def _row(stem: str, image: str, fields: list[str], *, nodule: bool, masks: Mappi
         if all(math.isfinite(value) for value in (size_mm, x, y)):
             boxes = (BoxNote(finding, x - side / 2, y - side / 2, side, side, SIDE, SIDE, source="jsrt"),)
     return StudyRow(
-        f"jsrt-{stem}", f"jsrt-{stem}", image, "jsrt", view="PA", sex=_sex(sex), age_years=age_of(age),
-        license=SOURCES["jsrt"].licence,
-        labels=labels, boxes=boxes, notes=notes, masks=masks,
+        f"jsrt-{stem}", f"jsrt-{stem}", image, "jsrt", view="PA", sex={"male": "M", "female": "F"}.get(sex.casefold(), ""),
+        age_years=age_of(age), license=SOURCES["jsrt"].licence, labels=labels, boxes=boxes, notes=notes, masks=masks,
     )
-
-
-def _sex(text: str) -> str:
-    return {"male": "M", "female": "F"}.get(text.casefold(), "")

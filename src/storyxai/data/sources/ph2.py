@@ -41,17 +41,14 @@ def read_ph2(folder: Path) -> StudyTable:
     rows, skipped = [], []
     for line in lines:
         cells = {str(key): str(cell).strip() for key, cell in line.items()}
-        image = next((path for path in _images(cells["image"]) if is_there(folder / path)), "")
+        pictures = (f"images/{cells['image']}{suffix}" for suffix in (".jpg", ".png"))
+        image = next((path for path in pictures if is_there(folder / path)), "")
         if image:
             rows.append(_row(folder, cells, image))
         else:
             skipped.append(Skipped(cells["image"], "is in PH2_dataset.csv but not in the folder"))
     schema = TableSchema.of(modality_named("dermoscopy"))
     return StudyTable.from_rows(rows, root=folder, skipped=skipped, schema=schema)
-
-
-def _images(name: str) -> tuple[str, ...]:
-    return tuple(f"images/{name}{suffix}" for suffix in (".jpg", ".png"))
 
 
 def _row(folder: Path, cells: Mapping[str, str], image: str) -> StudyRow:
