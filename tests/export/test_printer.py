@@ -62,6 +62,19 @@ def test_it_prints_the_same_bytes_again_and_outlives_a_dead_browser(tmp_path: Pa
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+@needs_browser
+def test_a_new_tab_takes_the_place_of_one_that_drew_many_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tab's process keeps what it drew: after forty studies a node's browser held 700 MiB."""
+    monkeypatch.setattr("storyxai.export.printer.TAB_PAGES", 2)
+    printer, tabs, printed = Printer(tmp_path / "scratch"), [], set()
+    for _ in range(5):
+        printed.add(printer.pdf(PAGE % b"this page"))
+        assert printer._browser is not None
+        tabs.append(printer._browser._target)
+    printer.close()
+    assert len(printed) == 1 and tabs[1] == tabs[3] == "" and len({*tabs} - {""}) == 3
+
+
 def test_a_program_that_is_no_browser_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, shutil.which("false") or "false")
     with pytest.raises(InputError, match="did not draw the page"):
