@@ -21,11 +21,12 @@ from skimage.draw import polygon
 
 hd = pytest.importorskip("highdicom", reason="highdicom absent: install storyxai[hospital]")
 
-from evidence_example import example_evidence, normal_evidence  # noqa: E402
+from evidence_example import example_evidence, gate_check, normal_evidence  # noqa: E402
 from storyxai.errors import InputError  # noqa: E402
 from storyxai.evidence.record import as_record  # noqa: E402
 from storyxai.export import hospital  # noqa: E402
 from storyxai.export.dicom import MAP_SIDE_PX, dicom_files, outline, read_source  # noqa: E402
+from storyxai.export.fhir import fhir_bundle  # noqa: E402
 from storyxai.export.hospital import STATES, Export, Source, require_package  # noqa: E402
 from storyxai.modalities.chest_radiograph.findings import CHEST, SNOMED  # noqa: E402
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH  # noqa: E402
@@ -132,6 +133,19 @@ def test_shown_maps_alone_are_exported_with_the_notice_in_their_pixels(objects: 
         png = pair_png(EVIDENCE.image, heatmap, limit=limit, masks=EVIDENCE.prediction.masks, long_side=MAP_SIDE_PX)
         expected = np.asarray(Picture.open(io.BytesIO(png)).convert("RGB"))
         assert np.array_equal(read(objects[f"map-{number}.dcm"]).pixel_array, expected)
+
+
+def test_of_an_image_of_an_unknown_kind_no_map_and_no_box_leaves() -> None:
+    """A viewer drew "Pneumothorax" on films of children, of which the pages said that the model cannot tell."""
+    far = gate_check("gate.taught", 1.0, 0.0, failed="gate_warned")
+    export = Export(replace(EVIDENCE, gate=(*EVIDENCE.gate, far)), {})
+    assert EVIDENCE.prediction.boxes and any(one.shown for one in EVIDENCE.heatmaps)
+    made = {name: read(data) for name, data in dicom_files(export).items()}
+    assert set(made) == {"image.dcm", "segmentation.dcm", "report.dcm", "marks.dcm"}
+    assert [layer.GraphicLayer for layer in made["marks.dcm"].GraphicLayerSequence] == ["OUTLINES"]
+    states = [item for item in items(made["report.dcm"]) if item.ValueType == "CODE" and "Indeterminate" in str(item)]
+    assert len(states) == len(EVIDENCE.prediction.findings) and not named(made["report.dcm"], "130401")
+    assert b"ImagingSelection" in fhir_bundle(Export(EVIDENCE, {})) and b"ImagingSelection" not in fhir_bundle(export)
 
 
 def test_the_report_says_of_each_finding_what_the_evidence_says(objects: Mapping[str, bytes]) -> None:

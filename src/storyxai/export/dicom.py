@@ -120,7 +120,7 @@ def _objects(export: Export, page_pdf: Callable[[], bytes] | None) -> Iterator[t
     maps = [desk.settled(_map(desk, number)) for number, _ in export.shown]
     yield from ((f"map-{number}.dcm", dataset) for number, dataset in enumerate(maps, start=1))
     yield "report.dcm", desk.settled(_report(desk, maps))
-    if export.evidence.prediction.boxes or masks:
+    if export.boxes or masks:
         yield "marks.dcm", desk.settled(_marks(desk, masks))
     if page_pdf is not None:
         yield "clinician.dcm", desk.settled(_encapsulated(desk, page_pdf()))
@@ -325,7 +325,7 @@ def _marks(desk: _Desk, masks: Mapping[str, Mask]) -> Any:
 
     layers: list[Any] = []
     notes: list[Any] = []
-    boxes = desk.export.evidence.prediction.boxes
+    boxes = desk.export.boxes
     named = (f"{box.finding.replace('_', ' ')} {box.score:.2f}. {RESEARCH_USE}" for box in boxes)
     drawn: list[tuple[str, list[tuple[str, Array]]]] = [("BOXES", list(zip(named, map(box_line, boxes), strict=True)))]
     outlines = [(name.replace("_", " "), outline(mask)) for name, mask in masks.items()]

@@ -28,7 +28,7 @@ def report_content(export: Export, reference: Any, maps: Sequence[Any]) -> Any:
 
     by_number = dict(enumerate(maps, start=1))
     groups = [_finding_group(export, finding, reference, by_number) for finding in export.evidence.prediction.findings]
-    boxes = export.evidence.prediction.boxes
+    boxes = export.boxes
     groups += [_box_group(export, number, box, reference, by_number) for number, box in enumerate(boxes, start=1)]
     report = hd.sr.MeasurementReport(
         observation_context=_observer(export), procedure_reported=coded(hospital.IMAGING), imaging_measurements=groups,

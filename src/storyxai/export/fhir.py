@@ -96,7 +96,7 @@ def _resources(export: Export, names: _Names) -> Iterator[tuple[str, _Resource]]
     if export.release is not None:
         made.append(("clinician", {"resourceType": "Practitioner", "name": [{"text": export.release.by}]}))
     made += [(f"map {number}", _map(export, names, number, one)) for number, one in export.shown]
-    made += [(f"box {number}", _box(export, names, box)) for number, box in enumerate(prediction.boxes, start=1)]
+    made += [(f"box {number}", _box(export, names, box)) for number, box in enumerate(export.boxes, start=1)]
     made += [(f"finding {one.name}", _observation(export, names, one)) for one in prediction.findings]
     made += [(f"page {audience}", _page(names, audience, page)) for audience, page in sorted(export.pages.items())]
     made.append(("report", _report(export, names)))
@@ -143,7 +143,7 @@ def _observation(export: Export, names: _Names, finding: Finding) -> _Resource:
     components = [{"code": _concept([name]), "valueQuantity": _quantity(value)} for name, value in figures(export, finding)]
     components += [{"code": _concept([name]), "valueCodeableConcept": _concept([value])} for name, value in places]
     maps = [names.to(f"map {number}") for number, _ in export.maps_of(finding.name)]
-    boxes = enumerate(export.evidence.prediction.boxes, start=1)
+    boxes = enumerate(export.boxes, start=1)
     marked = [names.to(f"box {number}") for number, box in boxes if box.finding == finding.name]
     return _filled({
         "resourceType": "Observation", "status": names.status, "code": _concept(export.codes(finding.name)),

@@ -19,7 +19,7 @@ from storyxai.modalities.contract import Code, Modality
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_keys, modality_named
 from storyxai.provenance import read_provenance, sha256_bytes
 from storyxai.story.words import Words, load_words
-from storyxai.types import METHOD_NAMES, Evidence, Finding, Heatmap, Release
+from storyxai.types import METHOD_NAMES, Box, Evidence, Finding, Heatmap, Release, of_unknown_kind
 
 FORMAT = "storyxai-hospital/2"
 """Part of every identifier: objects of another form are other objects."""
@@ -148,9 +148,19 @@ class Export:
         return str(self.source.header.get("PatientID") or "") if self.source else pseudonym
 
     @property
+    def of_known_kind(self) -> bool:
+        """Whether findings of such an image can be told at all; else none of their places leaves, for it would be believed."""
+        return not of_unknown_kind(self.record["doubts"])
+
+    @property
     def shown(self) -> tuple[tuple[int, Heatmap], ...]:
         """The maps that passed their checks, numbered from 1. A withheld map leaves in no form."""
-        return tuple(enumerate((one for one in self.evidence.heatmaps if one.shown), start=1))
+        return tuple(enumerate((one for one in self.evidence.heatmaps if one.shown and self.of_known_kind), start=1))
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """The model's boxes."""
+        return self.evidence.prediction.boxes if self.of_known_kind else ()
 
     @property
     def model_name(self) -> str:

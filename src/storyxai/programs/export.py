@@ -176,6 +176,8 @@ def _remarks(export: Export) -> tuple[str, ...]:
     made_up = "patient and study are pseudonyms, dates are not known: name the film with --source"
     which = "1 map that failed its checks was" if withheld == 1 else f"{withheld} maps that failed their checks were"
     left = f"{which} not exported"
+    if not export.of_known_kind:
+        left, withheld = "no map and no box is exported: the model learnt no findings from images like this one", 1
     return (*([] if export.source else [made_up]), *([left] if withheld else []))
 
 
