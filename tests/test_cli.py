@@ -365,6 +365,15 @@ def test_an_image_that_is_no_chest_is_refused_with_status_3(call: Call, student:
     assert not list(out.rglob("*"))
 
 
+@pytest.mark.parametrize("words", [("tell", "", "--out", "stories"), ("tell", "film.png", "--out", ""), ("verify", "")])
+def test_an_empty_word_is_not_the_current_folder(call: Call, words: tuple[str, ...], tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _write_png(tmp_path / "film.png", generate_phantom(7, size=128).image.pixels)
+    _assert_refused(call(*words), "an argument is empty", "not set")
+    assert [path.name for path in tmp_path.iterdir()] == ["film.png"]
+
+
 def test_of_a_young_childs_film_nothing_is_told(call: Call, student: Path, tmp_path: Path) -> None:
     """The student learned no finding from children under eleven, and told of one whose header says three years all the same."""
     levels = np.round(generate_phantom(7, size=256).image.pixels * 4095).astype(np.uint16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import itertools
 import sys
 
 import typer
@@ -23,6 +24,7 @@ __all__ = ["app", "main", "models", "nodes", "studies", "tables"]
 def main() -> None:
     """Run the command line; every error of ours becomes one sentence and its exit status."""
     quiet_others()
+    _refuse_empty(sys.argv[1:])
     try:
         status = _typed(sys.argv[1:])(standalone_mode=False)
     except GateRefusal as refusal:
@@ -49,6 +51,12 @@ def main() -> None:
         fail(f"{usage() or 'Missing command.'} (see --help)", 2)
     else:  # a command that ends in typer.Exit hands its status back here instead of raising
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """An empty path is the current folder to Python: a shell variable that nobody set had every image in it told."""
+    if any(not word and before != "--indication" for before, word in itertools.pairwise(["", *words])):
+        fail("an argument is empty — was a variable of the shell not set?", 2)
 
 
 def _typed(words: list[str]) -> typer.Typer:
