@@ -133,6 +133,8 @@ def test_deep_tiffs_of_every_kind_of_number(tmp_path: Path, dtype: str, white_is
     image = read_image(tmp_path / "film.tif")
     assert image.pixels == pytest.approx(np.clip((steps - 0.005) / 0.99, 0, 1), abs=2e-3)
     assert any("inverted" in note for note in image.notes) == white_is_zero
+    # 32 bits were called 16.
+    assert any(note.startswith("16-bit values") for note in image.notes) == dtype.endswith("int16")
 
 
 @pytest.mark.parametrize(("values", "planes", "said"), [

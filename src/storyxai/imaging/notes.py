@@ -50,6 +50,7 @@ NOTES: Final[Mapping[str, str]] = {
     "note_tinted": "tinted: a picture with a cast of colour may be a photograph of a screen or of a film",
     "note_deep_colours": "16-bit colours: the upper 8 bits of each were read",
     "note_16_bits": "16-bit values were scaled by their robust range",
+    "note_deep": "values of more than 8 bits were scaled by their robust range",
     "note_white_zero": "inverted: white was stored as zero",
     "note_jsrt": "raw film of the JSRT set: 12 bits, inverted",
     "note_synthetic": "synthetic: made by storyxai, shows nobody",

@@ -287,11 +287,11 @@ def _deep(values: NDArray[np.generic], *, white_is_zero: bool) -> tuple[Array, l
         if not np.isfinite(numbers).all():
             raise ValueError("pixel values that are not numbers")
         low, high = np.quantile(numbers, [0.005, 0.995])
-        pixels = np.clip((numbers - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+        pixels, said = np.clip((numbers - low) / max(high - low, 1e-12), 0, 1).astype(np.float32), "note_deep"
     else:
         words = values.astype(np.uint16)
-        pixels = robust_table(words, np.arange(65536, dtype=np.float64))[words]
-    notes: list[str] = [note("note_16_bits")]
+        pixels, said = robust_table(words, np.arange(65536, dtype=np.float64))[words], "note_16_bits"
+    notes: list[str] = [note(said)]
     if white_is_zero:
         pixels = np.subtract(np.float32(1), pixels, dtype=np.float32)
         notes.append(note("note_white_zero"))
