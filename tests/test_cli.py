@@ -330,6 +330,8 @@ def test_altered_weights_are_not_used(call: Call, film: Path, student: Path, tmp
         _assert_refused(call("tell", film, "--out", out, "--model", model), path.name, "SHA-256")
         path.write_bytes(data)
     _assert_refused(call("tell", film, "--out", out, "--model", tmp_path), "card.json")
+    (tmp_path / "net.onnx").mkdir()
+    _assert_refused(call("tell", film, "--out", out, "--model", tmp_path / "net.onnx"), "net.onnx", "no file")
     assert not list(out.rglob("*"))
 
 

@@ -101,7 +101,8 @@ def open_model(choice: ModelChoice) -> ExplainedModel:
     if choice.prevalence:
         raise InputError("prevalence", "is given for a model without a calibration", mend="leave it out, or name a student")
     if not path.is_file():
-        raise InputError(str(path), "is not there", mend="look at the path")
+        why = "is a folder or a device, and no file" if path.exists() else "is not there"
+        raise InputError(str(path), why, mend="look at the path")
     if not findings:
         raise InputError("findings", "are not named", mend=f"add --findings A,B: a name for each output of {path.name}")
     return OnnxModel(path, findings=findings)
