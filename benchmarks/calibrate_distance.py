@@ -15,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from storyxai.data.importing import read_source
+from storyxai.data.table import StudyTable
 from storyxai.imaging.distance import DISTANCE_NAME, calibrate_distance
 from storyxai.imaging.read import read_image
 from storyxai.models.card import write_card
@@ -35,11 +37,16 @@ pneumothorax on 22."""
 PHANTOM_SEED = 15_000_000  # far from those that students are trained on
 
 
+def frontal(table: StudyTable) -> pd.DataFrame:
+    """The rows that have an image which is no lateral view."""
+    return table.frame[(table.frame["image"] != "") & (table.frame["view"] != "LATERAL")]
+
+
 def trained_films(data: Path, source: str, marks: set[str], count: int) -> list[Path]:
     """Frontal films of the set whose patients bear a mark of the card, `count` drawn by seed."""
     table, digits = read_source(SOURCES[source], data / source), len(next(iter(marks), ""))
-    frame = table.frame[(table.frame["image"] != "") & (table.frame["view"] != "LATERAL")]
-    known = [table.root / row["image"] for row in frame.to_dict("records") if patient_mark(row["patient_id"], digits) in marks]
+    rows = frontal(table).to_dict("records")
+    known = [table.root / row["image"] for row in rows if patient_mark(row["patient_id"], digits) in marks]
     order = np.random.default_rng(0).permutation(len(known))[:count]
     return [known[place] for place in sorted(order)]
 

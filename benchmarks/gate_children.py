@@ -14,11 +14,14 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from calibrate_distance import SOURCES, frontal
+from shipped_figures import text_of
 from storyxai.data.folds import deal_folds
 from storyxai.data.importing import read_source
 from storyxai.errors import StoryxaiError
@@ -32,14 +35,14 @@ from storyxai.models.runtime import Student, load_student
 from storyxai.provenance import canonical_json
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = {"nih": "nih", "nih128": "nih", "nih64": "nih", "kermany": "kermany", "covid": "covid"}
+SETS = {**SOURCES, "covid": "covid"}
 UNTAUGHT, MOST, FOLDS, REPLICATES = "kermany", 1200, 5, 1000
 
 
 def looked_at(student: Student, data: Path, name: str) -> pd.DataFrame:
     """Up to `MOST` frontal films of a set, drawn by seed: patient, label of pneumonia, summary, what reaches its threshold."""
-    table = read_source(SOURCES[name], data / name)
-    frame = table.frame[(table.frame["image"] != "") & (table.frame["view"] != "LATERAL")]
+    table = read_source(SETS[name], data / name)
+    frame = frontal(table)
     frame = frame.iloc[np.sort(np.random.default_rng(0).permutation(len(frame))[:MOST])]
     rows, scales = [], [student.card.calibration[finding] for finding in student.findings]
     for row in frame.to_dict("records"):
@@ -72,7 +75,7 @@ def share(told: pd.Series, patients: pd.Series) -> str:
     """A share with its 95 % interval by patient, and on how much it rests."""
     resamples, people = draw_resamples(patients.tolist(), count=REPLICATES, seed=0), patients.nunique()
     one = estimate_share(mean_statistic(told.to_numpy(float)), resamples, patients=people)
-    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}], {len(told)} films of {people} patients"
+    return f"{text_of(asdict(one))}, {len(told)} films of {people} patients"
 
 
 def main() -> None:
@@ -83,7 +86,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
     student = load_student()
-    films = pd.concat([looked_at(student, chosen.data, name) for name in SOURCES], ignore_index=True)
+    films = pd.concat([looked_at(student, chosen.data, name) for name in SETS], ignore_index=True)
     films["taken"] = taken_for(films)
     figures: dict[str, str] = {}
     for name, group in films.groupby("set"):

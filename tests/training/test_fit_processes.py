@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -151,10 +152,14 @@ def test_weights_do_not_depend_on_whether_memory_is_kept(monkeypatch: pytest.Mon
 
 def test_elsewhere_than_on_glibc_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apart.sys, "platform", "darwin")
-    monkeypatch.setattr(apart.ctypes, "CDLL", None)  # would raise if it were called
+    asked: list[object] = []
+    monkeypatch.setattr(apart.ctypes, "CDLL", asked.append)
     with memory_kept():
         pass
+    assert not asked
     monkeypatch.setattr(apart.sys, "platform", "linux")
-    monkeypatch.setattr(apart.ctypes, "CDLL", lambda _name: object())  # musl: no mallopt
+    musl = SimpleNamespace(malloc_trim=asked.append)  # it has no mallopt
+    monkeypatch.setattr(apart.ctypes, "CDLL", lambda _name: musl)
     with memory_kept():
         pass
+    assert not asked

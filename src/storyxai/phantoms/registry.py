@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,7 +17,7 @@ SMALLEST_SIZE = 64
 
 
 @dataclass(frozen=True, eq=False)
-class AnyPhantom:
+class AnyPhantom(ABC):
     """A synthetic image and its truth, whatever it is of. Shapes: masks bool [H, W]; these and boxes in the picture's frame.
 
     `masks` are the modality's structures, `sign_masks` the places of findings, `severity` in (0, 1] of those present.
@@ -32,9 +33,9 @@ class AnyPhantom:
     masks: Mapping[str, Mask]
     report: tuple[str, ...]
 
+    @abstractmethod
     def known(self) -> dict[str, object]:
         """What else is known of it, as plain values."""
-        raise NotImplementedError
 
 
 class PhantomMaker(Protocol):
