@@ -132,6 +132,28 @@ def test_ended_folds_are_not_trained_again_and_nothing_changes(
     assert trained == [1] and (found.out / "crossvalidation.json").read_bytes() == before
 
 
+def test_folds_can_be_trained_one_at_a_time_and_the_record_says_which_have_been(
+    run: tuple[Path, CrossValidated], tmp_path: Path
+) -> None:
+    recipe, found = run
+    out = tmp_path / "apart"
+    first = crossvalidate(recipe, out, folds=2, only=[1])
+    assert not (out / "fold-0").exists() and first.record.folds == 2
+    folds = json.loads((out / "folds.json").read_bytes())["patients"]
+    mine = {patient for patient, fold in folds.items() if fold == 1}
+    with np.load(out / "answers.npz") as kept:
+        assert {patient_hash(patient, salt="toy") for patient in kept["patient_ids"].tolist()} == mine
+        assert not np.isnan(kept["student"]).any() and set(kept["fold"].tolist()) == {1}
+    (one,) = first.record.sets
+    assert (one.images, one.patients) == (2 * len(mine), len(mine))
+    assert first.record.notes[0].endswith("only their images are judged: 1")
+    assert "Of the 2 folds only these" in (out / "crossvalidation.html").read_text(encoding="utf-8")
+    crossvalidate(recipe, out, folds=2, only=[0])  # now all have ended: the record is that of one run
+    assert (out / "crossvalidation.json").read_bytes() == (found.out / "crossvalidation.json").read_bytes()
+    with pytest.raises(InputError, match="fold 2 of 2"):
+        crossvalidate(recipe, out, folds=2, only=[2])
+
+
 def test_another_recipe_is_compared_on_the_same_images(run: tuple[Path, CrossValidated], tmp_path: Path) -> None:
     recipe, found = run
     again = crossvalidate(recipe, found.out, folds=2, beside=found.out)

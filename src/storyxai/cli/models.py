@@ -231,6 +231,9 @@ def crossvalidate(
     out: Out,
     folds: Annotated[int, typer.Option(help="Into how many folds patients are dealt.", min=2, max=100)] = 5,
     at_once: Annotated[int, typer.Option("--at-once", help="How many folds are trained side by side.", min=1, max=64)] = 1,
+    only: Annotated[
+        list[int] | None, typer.Option(help="Train this fold alone, now; may be repeated. Figures: of the ended folds.")
+    ] = None,
     beside: Annotated[
         Path | None, typer.Option(help="OUT of another recipe's cross-validation of the same tables, to compare with.")
     ] = None,
@@ -244,5 +247,7 @@ def crossvalidate(
     Example:  storyxai crossvalidate recipes/shipped.toml --out runs/folds
     """
     with shown_progress() as progress:
-        result = recipes.crossvalidate(recipe, out, folds=folds, at_once=at_once, beside=beside, progress=progress)
+        result = recipes.crossvalidate(
+            recipe, out, folds=folds, at_once=at_once, only=only or (), beside=beside, progress=progress
+        )
     answer(asdict(result), [*result.lines, f"{out}/crossvalidation.html"], as_json)

@@ -47,7 +47,7 @@ def check_folds(
         why = f"name no fold for {len(strangers)} patients of the table, first '{strangers[0]}'"
         raise TableError("folds", why, mend="deal the folds again from this table")
     fold = np.array([fold_of[patient] for patient in patient_ids])
-    used = range(max(fold_of.values()) + 1)
+    used = sorted(set(fold_of.values()))
     empty = [place for place in used if not (fold == place).any()]
     if empty:
         raise TableError("folds", f"leave fold {empty[0]} without an image", mend="deal the folds again from this table")

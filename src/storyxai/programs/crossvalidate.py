@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,28 +37,31 @@ class CrossValidated:
 
 
 def crossvalidate(
-    recipe_path: Path, out: Path, *, folds: int = 5, at_once: int = 1, beside: Path | None = None,
-    progress: Progress | None = None,
+    recipe_path: Path, out: Path, *, folds: int = 5, at_once: int = 1, only: Sequence[int] = (),
+    beside: Path | None = None, progress: Progress | None = None,
 ) -> CrossValidated:
     """The recipe's figures on patients that its students never saw: crossvalidation.json and .html in `out`.
 
     `at_once` folds are trained side by side, each on its share of the cores. `beside` is the folder of another recipe's
     cross-validation of the same tables: its students are compared with ours, patient by patient. A run that was cut goes on
-    from the folds that had ended. Raises: RecipeError, TableError, OutputError; InputError for folds that cannot be.
+    from the folds that had ended. With `only`, these folds alone are trained now, and the figures are those of all that have
+    ended, which the record says. Raises: RecipeError, TableError, OutputError; InputError for folds that cannot be.
     """
     if folds < 2 or at_once < 1:
         raise InputError("folds", f"{folds} folds, {at_once} at once", mend="2 folds or more, at least one at a time")
+    if wrong := [number for number in only if not 0 <= number < folds]:
+        raise InputError("only", f"asks for fold {wrong[0]} of {folds}", mend=f"folds are 0 to {folds - 1}")
     recipe = open_run(recipe_path, out)
     other = None if beside is None else read_fold_answers(beside)  # before anything is trained
-    answers = out_of_fold_answers(recipe, out, folds=folds, at_once=at_once, progress=progress)
-    record = _judge(recipe, sha256_file(out / "recipe.toml"), answers, other, beside)
+    answers = out_of_fold_answers(recipe, out, folds=folds, at_once=at_once, only=only, progress=progress)
+    record = _judge(recipe, sha256_file(out / "recipe.toml"), answers, folds, other, beside)
     write_whole(canonical_json(asdict(record)), out / "crossvalidation.json")
     write_whole(render_page(record), out / "crossvalidation.html")
     return CrossValidated(out, record, tuple(_line(one) for one in record.sets))
 
 
 def _judge(
-    recipe: Recipe, recipe_hash: str, answers: FoldAnswers, other: FoldAnswers | None, beside: Path | None
+    recipe: Recipe, recipe_hash: str, answers: FoldAnswers, folds: int, other: FoldAnswers | None, beside: Path | None
 ) -> CrossValidation:
     scores = {
         "student": answers.student.astype(np.float64), "view alone": view_scores(answers.labels, answers.view, answers.fold),
@@ -70,11 +74,20 @@ def _judge(
     judged = Judged(answers.domain, answers.patient_ids, answers.fold, answers.labels, scores)
     fold_of = dict(zip(answers.patient_ids.tolist(), answers.fold.tolist(), strict=True))
     return CrossValidation(
-        recipe.name, recipe_hash, len(set(answers.fold.tolist())), len(answers.ids), len(fold_of),
-        "" if beside is None else beside.name, _notes(recipe, fold_of, answers),
+        recipe.name, recipe_hash, folds, len(answers.ids), len(fold_of),
+        "" if beside is None else beside.name, (*_untrained(answers, folds), *_notes(recipe, fold_of, answers)),
         judge_sets(judged, recipe.kind().names, calibration, replicates=recipe.evaluation.bootstrap, seed=recipe.seed),
         calibration,
     )
+
+
+def _untrained(answers: FoldAnswers, folds: int) -> tuple[str, ...]:
+    """A note where some of the folds have not been trained."""
+    ended = sorted(set(answers.fold.tolist()))
+    if len(ended) == folds:
+        return ()
+    named = ", ".join(map(str, ended))
+    return (f"of the {folds} folds only these have been trained so far, and only their images are judged: {named}",)
 
 
 def _notes(recipe: Recipe, fold_of: dict[str, int], answers: FoldAnswers) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ in the functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,13 +139,16 @@ def pipeline(recipe: Path, out: Path, *, progress: Progress | None = None) -> Pi
 
 
 def crossvalidate(
-    recipe: Path, out: Path, *, folds: int = 5, at_once: int = 1, beside: Path | None = None, progress: Progress | None = None
+    recipe: Path, out: Path, *, folds: int = 5, at_once: int = 1, only: Sequence[int] = (), beside: Path | None = None,
+    progress: Progress | None = None,
 ) -> CrossValidated:
     """The recipe's figures on patients that its students never saw, as `programs.crossvalidate` says."""
     read_recipe(recipe)
     from storyxai.programs import crossvalidate as program
 
-    return program.crossvalidate(recipe, out, folds=folds, at_once=at_once, beside=beside, progress=progress)
+    return program.crossvalidate(
+        recipe, out, folds=folds, at_once=at_once, only=only, beside=beside, progress=progress
+    )
 
 
 def _teacher(card: Mapping[str, object], out: Path) -> Mapping[str, object]:

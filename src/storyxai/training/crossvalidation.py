@@ -31,9 +31,11 @@ _EXAMPLES = "examples.npz"
 
 
 def out_of_fold_answers(
-    recipe: Recipe, out: Path, *, folds: int, at_once: int, progress: Progress | None = None
+    recipe: Recipe, out: Path, *, folds: int, at_once: int, only: Sequence[int] = (), progress: Progress | None = None
 ) -> FoldAnswers:
     """The answers of `folds` students, each about the patients of its own fold, whom it and its teachers never saw.
+
+    With `only`, no other fold is trained now, and the answers are those of the folds that have ended by then.
 
     Patients of all tables are dealt once (`out`/folds.json, ids hashed), whatever part the tables put them in; phantoms are
     learnt from in every fold and judged in none. A fold that has ended is not trained again. Raises: RecipeError when the
@@ -45,14 +47,15 @@ def out_of_fold_answers(
     fold = np.array([fold_of[patient] for patient in real.patient_ids], dtype=np.int64)
     for number in range(folds):
         check_labels(recipe, _without(real, phantoms, fold != number).labels)
-    missing = [number for number in range(folds) if not (out / f"fold-{number}" / ANSWERS_NAME).exists()]
+    missing = [number for number in only or range(folds) if not (out / f"fold-{number}" / ANSWERS_NAME).exists()]
     work = {f"fold {number}": partial(_run_fold, recipe, out, number, fold) for number in missing}
     if at_once > 1 and len(work) > 1:
         side_by_side(work, at_once=at_once, progress=progress)
     else:
         for one in work.values():
             one(progress)
-    return _collect(recipe, real, fold, out, folds)
+    ended = [number for number in range(folds) if (out / f"fold-{number}" / ANSWERS_NAME).exists()]
+    return _collect(recipe, real, fold, out, ended)
 
 
 def patient_hash(patient: str, *, salt: str) -> str:
@@ -137,11 +140,11 @@ def _finding_logits(network: Network, examples: Examples) -> NDArray[np.float32]
     return logits
 
 
-def _collect(recipe: Recipe, real: Examples, fold: NDArray[np.int64], out: Path, folds: int) -> FoldAnswers:
-    """The folds' answers in the order of the images, also left in `out`."""
+def _collect(recipe: Recipe, real: Examples, fold: NDArray[np.int64], out: Path, ended: Sequence[int]) -> FoldAnswers:
+    """The answers of the folds that have ended, in the order of the images, also left in `out`."""
     student, teachers = (np.full_like(real.labels, np.nan) for _ in range(2))
     place = {name: row for row, name in enumerate(real.ids)}
-    for number in range(folds):
+    for number in ended:
         path = out / f"fold-{number}" / ANSWERS_NAME
         try:
             with np.load(path, allow_pickle=False) as kept:
@@ -149,10 +152,12 @@ def _collect(recipe: Recipe, real: Examples, fold: NDArray[np.int64], out: Path,
                 student[rows], teachers[rows] = kept["student"], kept["teachers"]
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise ArchiveError(str(path), "is cut short or of other images", mend="delete it: it is made again") from error
-    answers = FoldAnswers(
-        ids=np.array(real.ids), patient_ids=np.array(real.patient_ids), domain=np.array(real.domain),
-        view=_views(recipe, real.ids), fold=fold, labels=real.labels, student=student, teachers=teachers,
-    )
+    columns = {
+        "ids": np.array(real.ids), "patient_ids": np.array(real.patient_ids), "domain": np.array(real.domain),
+        "view": _views(recipe, real.ids), "fold": fold, "labels": real.labels, "student": student, "teachers": teachers,
+    }
+    judged = np.isin(fold, ended)
+    answers = FoldAnswers(**{name: column[judged] for name, column in columns.items()})
     with fresh_file(out / ANSWERS_NAME) as part:
         np.savez(part, **vars(answers))
     return answers
