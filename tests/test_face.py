@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
 import storyxai as sx
 from evidence_example import example_evidence, normal_evidence
@@ -42,6 +43,13 @@ def test_every_name_can_be_had(name: str) -> None:
 def test_the_command_says_its_help_without_numpy() -> None:
     code = "import sys, storyxai.cli; print([m for m in ('numpy', 'torch', 'onnxruntime') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_picture_that_is_no_dicom_is_read_without_pydicom(tmp_path: Path) -> None:
+    Picture.new("L", (64, 64)).save(tmp_path / "film.png")
+    code = "import sys; from storyxai.programs import tell; tell.read_image(sys.argv[1]); print('pydicom' in sys.modules)"
+    call = [sys.executable, "-c", code, tmp_path / "film.png"]
+    assert subprocess.run(call, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_the_face_alone_loads_nothing_not_even_numpy() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from storyxai.errors import InputError, WeightsError
 from storyxai.evidence.boxes import evidence_boxes
+from storyxai.explain.cam import product
 from storyxai.explain.contract import ExplainedModel, Look, WrittenReport
 from storyxai.imaging.distance import GateDistance
 from storyxai.imaging.geometry import ModelFrame, model_frame, model_view
@@ -27,8 +28,6 @@ INTERVAL = (5.0, 95.0)
 UNCALIBRATED_THRESHOLD = 0.5
 MOST_GRADIENTS = 64
 """A model of more findings than this is not asked for the gradients of all."""
-SMALL_PRODUCT = 1 << 18
-"""Multiplications that OpenBLAS leaves to one thread."""
 LARGEST_VIEW = 224
 """A model that takes any size and does not say which it learned from is shown the image with at most this many pixels a side:
 what most networks learned from, and a fifth of the work of 512."""
@@ -253,14 +252,8 @@ def _outline(probability: NDArray[np.float32], frame: ModelFrame) -> Mask:
     sure = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
     odds = np.log(sure / (1 - sure))
     rows, columns = (_cubic(length, frame.size / odds.shape[0]) for length in odds.shape)
-    fine = _product(_product(rows, odds), columns.T)
+    fine = product(product(rows, odds), columns.T)
     return np.asarray(frame.mask_to_original(fine.astype(np.float32), 0.0))
-
-
-def _product(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The product of two matrices, by strips so small that BLAS starts no threads: these would cost more than the sums."""
-    rows = max(1, SMALL_PRODUCT // other.size)
-    return np.concatenate([one[start : start + rows] @ other for start in range(0, len(one), rows)])
 
 
 @lru_cache(maxsize=8)

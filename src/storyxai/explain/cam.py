@@ -25,6 +25,8 @@ OUTSIDE = 0.01
 
 Above zero, so that a structure that is not found leaves the plain mean, and no image is without an answer.
 """
+SMALL_PRODUCT = 1 << 18
+"""Multiplications that OpenBLAS leaves to one thread."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,8 @@ def grid_head_gradients(
         raise InputError("sharpness", "must be above zero", mend="give the value that the head was trained with")
     cells = features.reshape(channels, -1).astype(np.float64)
     v, w = hidden_weight.astype(np.float64), out_weight.astype(np.float64)
-    before = v @ cells + hidden_bias[:, None]
-    grid = w @ np.maximum(before, 0) + out_bias[:, None]
+    before = product(v, cells) + hidden_bias[:, None]
+    grid = product(w, np.maximum(before, 0)) + out_bias[:, None]
     top = grid.max(axis=1, keepdims=True)
     powers = np.exp(r * (grid - top))
     if shares is not None:
@@ -180,8 +182,14 @@ def grid_head_gradients(
     gradients = np.empty((findings, channels, height * width), dtype=np.float32)
     passing = before > 0
     for f in range(findings):
-        gradients[f] = v.T @ (w[f][:, None] * passing * pooled[f][None, :])
+        gradients[f] = product(v.T, w[f][:, None] * passing * pooled[f][None, :])
     return logits.astype(np.float32), gradients.reshape(findings, channels, height, width)
+
+
+def product(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The product of two matrices, by strips so small that BLAS starts no threads: these would cost more than the sums."""
+    rows = max(1, SMALL_PRODUCT // other.size)
+    return np.concatenate([one[start : start + rows] @ other for start in range(0, len(one), rows)])
 
 
 def cell_shares(inside: Array, *, height: int, width: int) -> Array:

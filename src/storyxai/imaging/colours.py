@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.pixels import apply_color_lut
 
 from storyxai.imaging.decode import DecodeError, decode_apart
 from storyxai.imaging.dicom_file import DicomFile, find_pixels
@@ -49,6 +48,8 @@ def palette_colours(entries: NDArray[Any], header: Any) -> NDArray[np.uint8]:
 
     Raises: what pydicom raises for a palette that does not hold together. Source: PS3.3 C.7.9.
     """
+    from pydicom.pixels import apply_color_lut
+
     colours: NDArray[Any] = apply_color_lut(entries, header)
     # Some writers put 8 bits into words of 16: the upper half is empty then.
     shift = 8 if colours.dtype.itemsize == 2 and colours.max() > 255 else 0
