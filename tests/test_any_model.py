@@ -18,6 +18,7 @@ from torch import nn
 import storyxai as sx
 from storyxai import cli
 from storyxai.errors import InputError, UnknownNameError
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
 from storyxai.phantoms.generate import generate_phantom
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
@@ -167,6 +168,29 @@ def test_an_onnx_file_is_told_and_verified_on_the_command_line(
     assert out.is_file()
 
 
+def test_what_a_graph_does_not_say_of_itself_can_be_typed(
+    graph: Path, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*words: object) -> tuple[dict[str, float], str, str]:
+        audience = ("--audience", "auditor", "--samples", 100)
+        asked = ("tell", film, "--out", tmp_path, "--model", graph, "--findings", "Mass,Plaque", *audience, "--json", *words)
+        assert _run(monkeypatch, *asked) == 0
+        said = capsys.readouterr()
+        (one,) = json.loads(said.out)["told"]
+        record = json.loads((Path(one["folder"]) / "evidence.json").read_bytes())
+        told_of = {name: item["probability"] for name, item in one["findings"].items()}
+        return told_of, record["provenance"]["settings"]["modality"], said.err
+
+    plain, modality, doubt = told()
+    assert modality == "image" and "'Mass' says too little" in doubt and doubt.count("--modality chest_radiograph") == 1
+    other, modality, doubt = told("--modality", "chest_radiograph", "--mean", "0.5", "--std", "0.25", "--logits")
+    assert modality == "chest_radiograph" and "says too little" not in doubt
+    library = sx.OnnxModel(graph, findings=["Mass", "Plaque"], mean=[0.5], std=[0.25])
+    expected = sx.gather(library, sx.read(film), methods=["grad_cam"], settings=sx.GatherSettings(modality=CHEST_RADIOGRAPH))
+    assert other == pytest.approx({one.name: one.probability for one in expected.prediction.findings}, abs=1e-4)
+    assert plain != other
+
+
 def test_the_page_of_the_library_is_the_page_of_the_command(
     graph: Path, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +215,10 @@ def test_the_page_of_the_library_is_the_page_of_the_command(
     (("--method", "grad_cm"), "'grad_cam'"),
     (("--model", "net.onnx", "--findings", "Effusion"), "findings"),
     (("--model", "net.onnx", "--findings", "Effusion,Effusion"), "twice"),
+    (("--model", "net.onnx", "--findings", "Effusion,Edema", "--mean", "0.5;0.4"), "--mean 0.485,0.456,0.406"),
+    (("--model", "net.onnx", "--findings", "Effusion,Edema", "--std", "0"), "a std above zero"),
+    (("--model", "net.onnx", "--findings", "Effusion,Edema", "--modality", "chest_radiographs"), "'chest_radiograph'"),
+    (("--probabilities",), "is a student: --modality"),
 ])
 def test_a_choice_of_model_that_cannot_be_is_one_sentence(
     words: tuple[str, ...], said: str, graph: Path, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -13,7 +13,15 @@ from evidence_example import in_english
 from evidence_models import CalibratedReader, OpenReader, Reader, image_of
 from storyxai.errors import GateRefusal, InputError, UnknownNameError, UnsupportedMethodError
 from storyxai.evidence.filling import neutral_filling
-from storyxai.evidence.gather import MOST_TOLD, GatherSettings, explain_finding, gather, modality_for, told_findings
+from storyxai.evidence.gather import (
+    MOST_TOLD,
+    GatherSettings,
+    doubt_of_modality,
+    explain_finding,
+    gather,
+    modality_for,
+    told_findings,
+)
 from storyxai.evidence.predict import Seen, predict
 from storyxai.evidence.record import arrays_of, as_record
 from storyxai.explain.contract import BLANK_SCENE, DEFAULT_BUDGET, Budget, ExplainedModel, Explanation, Scene
@@ -175,6 +183,35 @@ def test_the_modality_is_the_models_or_follows_from_its_findings() -> None:
     assert modality_for(Reader(REGIONS)).names == ("Upper_spot", "Lower_spot") and not modality_for(Reader(REGIONS)).structures
     named = type("Named", (Reader,), {"modality": SPOTS})
     assert modality_for(named({"Effusion": UPPER})) is SPOTS
+
+
+@pytest.mark.parametrize(("names", "chest"), [
+    (("Effusion", "Edema"), True),
+    (("Pneumonia",), True),
+    (("Normal", "Pneumonia"), True),  # "Normal" says nothing
+    (("Lung mass",), True),
+    (("Mass",), False),  # of a breast, a skin, a liver
+    (("Mass", "Nodule"), False),
+    (("Mass", "Benign", "Malignant"), False),
+    (("Effusion", "Meniscal tear", "Bone marrow edema"), False),  # of a knee
+    (("Effusion", "Fracture"), False),
+    (("Mass", "Pneumothorax", "Rib fracture"), True),
+    (("Atelectasis", "Pneumonia", "Effusion", *(f"sign {one}" for one in range(170))), True),  # PadChest's long list
+])
+def test_a_chest_model_is_one_most_of_whose_findings_are_of_the_chest_alone(names: tuple[str, ...], chest: bool) -> None:
+    model = Reader(dict.fromkeys(names, UPPER))
+    assert (modality_for(model) is CHEST) == chest
+    doubt = doubt_of_modality(model)
+    assert not doubt if chest else "--modality chest_radiograph" in doubt
+
+
+def test_a_doubt_of_the_kind_of_image_is_said_once_and_not_where_it_is_named() -> None:
+    assert not doubt_of_modality(Reader(REGIONS))
+    model, image = Reader({"Mass": UPPER}), image_of(picture())
+    with pytest.warns(UserWarning, match="'Mass' says too little .*modality=\"chest_radiograph\""):
+        evidence = gather(model, image, methods=["lime"], settings=GatherSettings(100))
+    assert evidence.provenance["settings"]["modality"] == "image"
+    gather(model, image, methods=["lime"], settings=GatherSettings(100, modality=SPOTS))
 
 
 @pytest.fixture(scope="module")

@@ -209,7 +209,7 @@ def test_without_the_package_that_reads_graphs_logits_are_still_told(graphs: Any
     model = OnnxModel(path, FINDINGS)
     np.testing.assert_allclose(model.logits(IMAGE[None]), module(torch.tensor(IMAGE[None])).detach().numpy(), atol=1e-5)
     assert model.look(IMAGE) is None
-    with pytest.raises(InputError, match=r"scored\.onnx: answers within \[0, 1\].* — install the package onnx"):
+    with pytest.raises(InputError, match=r"answers within \[0, 1\].* — say which with probabilities=True"):
         OnnxModel(graphs["scored"][1], FINDINGS).logits(IMAGE[None])
 
 

@@ -8,16 +8,24 @@ from typing import Annotated
 
 import typer
 
-from storyxai.cli.options import Findings, Json, Model, Out, Recipe, Seed, app, chosen, listed, method_key, neighbours_app
+from storyxai.cli.options import (
+    Json,
+    ModelWords,
+    Out,
+    Recipe,
+    Seed,
+    app,
+    listed,
+    method_key,
+    neighbours_app,
+)
 from storyxai.cli.programs import conceiving, explaining, indexing_neighbours, judging, opening_budget, recipes
-from storyxai.console import answer, shown_progress, taking_options
+from storyxai.console import answer, say, shown_progress, taking_options
 
 
 @dataclass(frozen=True)
-class _ExplainWords:
+class _ExplainWords(ModelWords):
     method: Annotated[str, typer.Option(help="grad_cam (Grad-CAM), lime (LIME), occlusion, ...")] = "grad_cam"
-    model: Model = None
-    findings: Findings = ""
     samples: Annotated[str, typer.Option(help="LIME's perturbed images; auto: until stable, at most 1024.")] = "auto"
     seconds: Annotated[float | None, typer.Option(help="Time that a method that samples may take.")] = None
     memory: Annotated[float | None, typer.Option(help="Megabytes for perturbed images at once, beside the model's own.")] = None
@@ -39,7 +47,7 @@ def explain(
     Example:  storyxai explain film.png --method lime --finding Mass --out mass.png
     """
     options = explaining.ExplainOptions(
-        finding, method_key(words.method), chosen(words.model, words.findings),
+        finding, method_key(words.method), words.chosen(),
         opening_budget.read_samples(words.samples), words.seed, words.force, words.seconds, words.memory,
     )
     result = explaining.explain(image, out, options)
@@ -48,11 +56,13 @@ def explain(
     if not result.shown:
         lines.append(f"  tell would withhold this map: {result.withheld_because}")
     lines += [f"  {name.replace('_', ' ')}: {about}" for name, about in result.checks.items()]
+    if result.doubt:
+        say(f"storyxai: {result.doubt}")
     answer(asdict(result), lines, words.as_json)
 
 
 @dataclass(frozen=True)
-class _ConceptWords:
+class _ConceptWords(ModelWords):
     model: Annotated[Path | None, typer.Argument(help="A student's folder, or an ONNX file; ours where none is named.")] = None
     folder: Annotated[
         list[str] | None, typer.Option(help="NAME=DIR, or DIR, of images that show a concept; may be repeated.")
@@ -61,7 +71,6 @@ class _ConceptWords:
     films: Annotated[
         Path | None, typer.Option(help="Folder of images on which findings are judged. [default: the others]")
     ] = None
-    findings: Findings = ""
     phantoms: Annotated[int, typer.Option(help="Without folders: phantoms drawn for each of our own concepts.")] = 40
     any_size: Annotated[bool, typer.Option("--any-size", help="Take folders of images of several sizes.")] = False
     controls: Annotated[int, typer.Option(help="Sets of images without the concept, a vector each.")] = 20
@@ -86,7 +95,7 @@ def concepts(words: _ConceptWords) -> None:
     named = [(name, Path(folder)) if name else (Path(folder).name, Path(folder))
              for name, _, folder in (given.rpartition("=") for given in words.folder or ())]
     options = conceiving.ConceptOptions(
-        chosen(words.model, words.findings), dict(named), words.others, words.films, words.phantoms, words.any_size,
+        words.chosen(), dict(named), words.others, words.films, words.phantoms, words.any_size,
         conceiving.TcavSettings(words.controls, words.chance, seed=words.seed),
     )
     with shown_progress() as progress:
@@ -94,14 +103,18 @@ def concepts(words: _ConceptWords) -> None:
     answer(asdict(result), [f"{result.path}", *(f"  {line}" for line in result.lines)], words.as_json)
 
 
+@dataclass(frozen=True)
+class _NeighbourWords(ModelWords):
+    split: Annotated[str, typer.Option(help="Which part of the table: train, val, test or all.")] = "train"
+    as_json: Json = False
+
+
 @neighbours_app.command("build")
+@taking_options(_NeighbourWords)
 def neighbours_build(
     table: Annotated[Path, typer.Option("--table", help="A study table, as `data import` writes it.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
-    model: Model = None,
-    findings: Findings = "",
-    split: Annotated[str, typer.Option(help="Which part of the table: train, val, test or all.")] = "train",
-    as_json: Json = False,
+    words: _NeighbourWords,
 ) -> None:
     """Write an index of a model's features: `tell --neighbours` then says what was known of the most similar images.
 
@@ -110,14 +123,13 @@ def neighbours_build(
     Example:  storyxai neighbours build --table nih.parquet --out nih.index
     """
     with shown_progress() as progress:
-        built = indexing_neighbours.build_neighbours(table, out, chosen(model, findings), split=split, progress=progress)
+        built = indexing_neighbours.build_neighbours(table, out, words.chosen(), split=words.split, progress=progress)
     lines = [f"{built.path}: {built.images} images, {built.size / 1e6:.1f} MB"]
-    answer(asdict(built), [*lines, *(f"  left out: {one}" for one in built.left_out)], as_json)
+    answer(asdict(built), [*lines, *(f"  left out: {one}" for one in built.left_out)], words.as_json)
 
 
 @dataclass(frozen=True)
-class _EvaluateWords:
-    model: Model = None
+class _EvaluateWords(ModelWords):
     beside: Annotated[
         list[Path] | None, typer.Option(help="Folder of another student to judge on the same images; may be repeated.")
     ] = None
@@ -127,7 +139,6 @@ class _EvaluateWords:
     explanations: Annotated[
         bool, typer.Option("--explanations", help="Judge the maps too; of an ONNX file (--findings A,B) the maps alone.")
     ] = False
-    findings: Findings = ""
     images: Annotated[int, typer.Option(help="Images of which maps are judged, boxed ones first.")] = 24
     methods: Annotated[str, typer.Option(help="Methods whose maps are judged, with commas.")] = "grad_cam,lime"
     samples: Annotated[int, typer.Option(help="Perturbed images of a method that perturbs, a map.")] = 500
@@ -157,7 +168,7 @@ def evaluate(
     ) if words.explanations else None
     options = judging.EvaluateOptions(
         words.model, words.beside or (), words.split, bootstrap=words.bootstrap, seed=words.seed, laterals=words.laterals,
-        findings=listed(words.findings), explanations=plan, write_card=words.write_card,
+        findings=listed(words.findings), graph=words.graph(), explanations=plan, write_card=words.write_card,
     )
     with shown_progress() as progress:
         result = judging.evaluate(data_table, out, options, progress=progress)

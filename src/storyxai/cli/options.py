@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from storyxai.cli.programs import logging_to, opening
+from storyxai.errors import InputError
 
 if TYPE_CHECKING:
     from storyxai import logbook
@@ -55,6 +57,16 @@ Model = Annotated[
     Path | None, typer.Option("--model", help="A student's folder, or an ONNX file. [default: the student that comes along]")
 ]
 Findings = Annotated[str, typer.Option("--findings", help="Names of an ONNX file's outputs, in order, with commas.")]
+Modality = Annotated[
+    str, typer.Option("--modality", help="Kind of image that an ONNX file reads: the key of a modality, or a TOML file.")
+]
+Mean = Annotated[
+    str, typer.Option("--mean", help="What is taken from images in [0, 1] for an ONNX file: one number or three.")
+]
+Std = Annotated[str, typer.Option("--std", help="What they are divided by then.")]
+Probabilities = Annotated[
+    bool | None, typer.Option("--probabilities/--logits", help="What an ONNX file gives, where its graph does not show it.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random: same input and seed, same bytes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable result on standard output.")]
 SealKey = Annotated[Path | None, typer.Option(help="A file of 32 secret bytes or more that seals a study, or checks its seal.")]
@@ -89,6 +101,30 @@ def method_key(name: str) -> str:
     return name.casefold().replace("-", "_").replace(" ", "_")
 
 
-def chosen(path: Path | None, findings: str) -> opening.ModelChoice:
-    """The model that was named, and an ONNX file's findings."""
-    return opening.ModelChoice(path, listed(findings))
+@dataclass(frozen=True)
+class ModelWords:
+    """Options of verbs that one model speaks in: which, and what an ONNX file does not say of itself."""
+
+    model: Model = None
+    findings: Findings = ""
+    modality: Modality = ""
+    mean: Mean = ""
+    std: Std = ""
+    probabilities: Probabilities = None
+
+    def graph(self) -> opening.GraphWords:
+        """What was said of an ONNX file. Raises: InputError for a mean or std that is no numbers."""
+        mean, std = (_numbers(what, text) for what, text in (("mean", self.mean), ("std", self.std)))
+        return opening.GraphWords(self.modality, mean, std, self.probabilities)
+
+    def chosen(self) -> opening.ModelChoice:
+        """The model that was named, and what was said of it."""
+        return opening.ModelChoice(self.model, listed(self.findings), graph=self.graph())
+
+
+def _numbers(what: str, text: str) -> tuple[float, ...] | None:
+    """The numbers between commas, None where nothing is written. Raises: InputError."""
+    try:
+        return tuple(map(float, listed(text))) or None
+    except ValueError as error:
+        raise InputError(what, f"is '{text}', no numbers", mend=f"write them as in --{what} 0.485,0.456,0.406") from error

@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from storyxai.cli.options import (
-    Findings,
     Images,
     Json,
     Log,
     LogKey,
+    ModelWords,
     Out,
     SealKey,
     Seed,
@@ -39,11 +39,11 @@ from storyxai.cli.programs import (
     telling,
     verifying,
 )
-from storyxai.console import answer, shown_progress, taking_options
+from storyxai.console import answer, say, shown_progress, taking_options
 
 
 @dataclass(frozen=True)
-class _TellWords:
+class _TellWords(ModelWords):
     audience: Annotated[
         str, typer.Option(help="Who reads: clinician, practitioner, patient, auditor, emergency, student, or a TOML file.")
     ] = "clinician,practitioner,patient,auditor"
@@ -53,7 +53,6 @@ class _TellWords:
         typer.Option(help="A student's folder, an ONNX file, or 'auto' (whose gate accepts). [default: the shipped student]"),
     ] = None
     models: Annotated[str, typer.Option(help="For --model auto: folders of further students, with commas.")] = ""
-    findings: Findings = ""
     method: Annotated[
         str, typer.Option(help="Methods that draw maps, such as grad_cam, lime, occlusion; several with commas.")
     ] = "grad_cam,lime"
@@ -101,7 +100,7 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
 
     Example:  storyxai tell film.dcm --out stories --audience clinician,patient
 
-    Example:  storyxai tell film.dcm --out stories --model net.onnx --findings Mass,Fibrosis
+    Example:  storyxai tell film.dcm --out stories --model net.onnx --findings A,B
 
     Example:  storyxai tell FOLDER --out stories --model auto --models students/a,students/b
     """
@@ -109,7 +108,7 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
         audiences=listed(words.audience), language=words.language,
         model=opening.ModelChoice(
             words.model, listed(words.findings), opening.read_prevalence(words.prevalence),
-            tuple(map(Path, listed(words.models))),
+            tuple(map(Path, listed(words.models))), graph=words.graph(),
         ),
         methods=tuple(method_key(name) for name in listed(words.method)), samples=opening_budget.read_samples(words.samples),
         seconds=words.seconds, memory_mb=words.memory, seed=words.seed,
@@ -126,6 +125,8 @@ def tell(images: Images, out: Out, words: _TellWords) -> None:
     left_out = [item for item in answers if isinstance(item, telling.NotTold)]
     for item in left_out:
         sys.stderr.write(f"storyxai: {item.not_told}\n")
+    for doubt in sorted({item.doubt for item in told} - {""}):
+        say(f"storyxai: {doubt}")
     lines = [line for item in told for line in _told_lines(item, named=words.model == opening.AUTO)]
     if left_out:
         lines.append(f"{len(told)} of {len(answers)} images told, {len(left_out)} left out")

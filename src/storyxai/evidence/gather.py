@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import NoneType
@@ -42,7 +43,10 @@ from storyxai.types import (
     named_findings,
 )
 
-__all__ = ["METHODS", "MOST_TOLD", "GatherSettings", "explain_finding", "gather", "look_at", "modality_for", "told_findings"]
+__all__ = [
+    "METHODS", "MOST_TOLD", "GatherSettings", "doubt_of_modality", "explain_finding", "gather", "look_at", "modality_for",
+    "told_findings",
+]
 
 METHODS = ("grad_cam", "lime")
 MOST_TOLD = MOST_NAMED
@@ -50,6 +54,8 @@ USUAL_SAMPLES, USUAL_BATCH = 1000, 16
 SAID = 0.5
 """From this value on, what reads a report takes the finding as said to be there."""
 MOST_PIXELS_FOR_ALL_MAPS = 2_000_000
+UNNAMED = "image"
+"""The key of the modality of a model of which nobody said what it reads."""
 
 
 _KINDS: Final[tuple[tuple[str, tuple[type, ...], str], ...]] = (
@@ -117,6 +123,8 @@ def gather(
     """
     settings = _settings(settings)
     _refuse_others(model, image)
+    if settings.modality is None and (doubt := doubt_of_modality(model)):
+        warnings.warn(doubt, stacklevel=2)
     modality, asked = settings.modality or modality_for(model), _methods(methods)
     once = OneLook(model, view_of(model, image)[0], heard=_listener(settings))
     seen, gate = _look(once, image, modality, settings)
@@ -188,16 +196,28 @@ def explain_finding(
 
 
 def modality_for(model: ExplainedModel) -> Modality:
-    """The modality that the model names; else the default one where it knows one of the model's findings; else one of
-    nothing but these findings.
+    """The modality that the model names; else the default one where the model's findings are of it (`Modality.reads`); else
+    one of nothing but these findings.
     """
     named = getattr(model, "modality", None)
     if isinstance(named, Modality):
         return named
     usual = modality_named(DEFAULT_MODALITY)
-    if any(usual.match(finding) for finding in model.findings):
+    if usual.reads(model.findings):
         return usual
-    return Modality("image", tuple(FindingTerm(finding) for finding in model.findings))
+    return Modality(UNNAMED, tuple(FindingTerm(finding) for finding in model.findings))
+
+
+def doubt_of_modality(model: ExplainedModel) -> str:
+    """The sentence to say where a model names no modality and only some of its findings are known to the default one."""
+    usual = modality_named(DEFAULT_MODALITY)
+    known = [f"'{finding}'" for finding in model.findings if usual.match(finding)]
+    if not known or modality_for(model).key != UNNAMED:
+        return ""
+    return (
+        f"{', '.join(known)} {'says' if len(known) == 1 else 'say'} too little of what kind of image the model reads, and it is"
+        f" told as an image of no kind; name it (modality=\"{usual.key}\", or --modality {usual.key}) if it is a {usual.name}"
+    )
 
 
 def told_findings(findings: tuple[Finding, ...], *, calibrated: bool = True) -> tuple[str, ...]:

@@ -23,6 +23,13 @@ __all__ = [
     "WhatIf", "folded_name",
 ]
 
+SAY_NOTHING = frozenset({
+    "normal", "abnormal", "no finding", "no findings", "none", "nothing", "healthy", "negative", "positive", "other", "others",
+})
+"""Names of findings that any model may have: they say of no kind of image that it reads it."""
+MANY = 3
+"""So many findings of one kind of image are no chance."""
+
 
 @dataclass(frozen=True)
 class Code:
@@ -280,7 +287,8 @@ class Modality:
     them; `searched` are the findings whose absence is stated by a reader
     who marked everything that data sets of this kind mark and found nothing (`boxes_complete`). `normal_report` is what is
     written of an image that shows nothing: what a writer earns who looks at none. `asked_first` are the findings that a reader
-    asks for before all others: that the first of them is unlikely is said even where others are named.
+    asks for before all others: that the first of them is unlikely is said even where others are named. `shared_names` are names
+    and synonyms that images of other kinds use too, and that therefore say of no model what it reads.
     """
 
     key: str
@@ -304,6 +312,7 @@ class Modality:
     cannot_see: tuple[str, ...] = ()
     normal_report: str = ""
     asked_first: tuple[str, ...] = ()
+    shared_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.key.replace("_", " "))
@@ -342,6 +351,18 @@ class Modality:
         A name as it stands is itself: "a|b" and "a,b" fold to one.
         """
         return text if text in self.names else self._by_folded.get(folded_name(text))
+
+    def reads(self, names: Sequence[str]) -> bool:
+        """Whether a model of findings with these names reads images of this kind.
+
+        It does where it knows three or more of them, or more than half, by names that no other kind of image uses; names that
+        say that nothing was found do not count.
+        """
+        said = [name for name in names if folded_name(name) not in SAY_NOTHING]
+        shared = {folded_name(name) for name in self.shared_names}
+        known = [name for name in said if self.match(name) is not None]
+        own = [name for name in known if folded_name(name) not in shared]
+        return len(own) >= MANY or (bool(own) and 2 * len(known) > len(said))
 
     def term(self, name: str) -> FindingTerm:
         """The term called `name`. Raises: UnknownNameError naming the nearest finding."""

@@ -94,6 +94,8 @@ def _why_closed(graph: Path | bytes, error: Exception) -> tuple[str, str]:
     if "pset" in said or "IR version" in said or "is not a registered function/op" in said:
         why = "asks for operators or a version that this onnxruntime does not know"
         return why, "export it with an older opset, and without operators of its own"
+    if "NOT_IMPLEMENTED" in said or "ould not find an implementation" in said:
+        return "asks for a type of numbers in which onnxruntime cannot run it", "export it in float32"
     return "is not a graph that onnxruntime can open", again
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from storyxai.data.skipped import skipped_lines
@@ -19,7 +19,7 @@ from storyxai.files import replace_files, require_writable
 from storyxai.metrics.bootstrap import Estimate
 from storyxai.models.card import ModelCard, card_figures, read_card, write_card
 from storyxai.models.runtime import load_student
-from storyxai.programs.models import ModelChoice, open_model
+from storyxai.programs.models import GraphWords, ModelChoice, open_model
 from storyxai.programs.places import name_full_disk
 from storyxai.programs.scorecards import write_scorecard
 from storyxai.progress import Progress
@@ -41,8 +41,8 @@ class EvaluateOptions:
     """How a student is judged: on which part of the table, with how many bootstrap replicates, `beside` which others.
 
     Views that are not frontal are left out, but with `laterals`. `explanations` asks what the maps are worth; of an ONNX file,
-    whose outputs `findings` name, that alone is judged. With `write_card` faithfulness and robustness of the maps go into the
-    card in the folder `model`, from where stories cite them.
+    whose outputs `findings` name, that alone is judged; `graph` is what else is said of it. With `write_card` faithfulness and
+    robustness of the maps go into the card in the folder `model`, from where stories cite them.
     """
 
     model: Path | None = None
@@ -54,6 +54,7 @@ class EvaluateOptions:
     findings: Sequence[str] = ()
     explanations: ExplanationPlan | None = None
     write_card: bool = False
+    graph: GraphWords = field(default_factory=GraphWords)
 
     @property
     def of_file(self) -> bool:
@@ -100,7 +101,7 @@ def evaluate(
     options.check()
     plan = _plan_of(options)
     if options.of_file and plan is not None:
-        model = open_model(ModelChoice(options.model, options.findings))
+        model = open_model(ModelChoice(options.model, options.findings, graph=options.graph))
         return evaluate_explanations(model, table, out, plan, progress=progress)
     require_writable(out)
     student, others = load_student(options.model), [load_student(one) for one in options.beside]

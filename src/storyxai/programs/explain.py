@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from storyxai.errors import InputError, OutputError, UnknownNameError
-from storyxai.evidence.gather import GatherSettings, explain_finding, modality_for
+from storyxai.evidence.gather import GatherSettings, doubt_of_modality, explain_finding, modality_for
 from storyxai.explain.contract import ExplainedModel
 from storyxai.explain.registry import known_methods
 from storyxai.files import MORE_ROOM, replace_files
@@ -59,6 +59,7 @@ class Explained:
     shown: bool
     withheld_because: str
     checks: dict[str, str]
+    doubt: str = ""
 
     @property
     def method_name(self) -> str:
@@ -89,7 +90,7 @@ def explain(path: Path, out: Path, options: ExplainOptions) -> Explained:
     values = heatmap.values
     return Explained(
         name, method, heatmap.unit, float(values.min()), float(values.max()), heatmap.shown, withheld,
-        {check.name: _outcome(check, words) for check in checks},
+        {check.name: _outcome(check, words) for check in checks}, doubt_of_modality(model),
     )
 
 

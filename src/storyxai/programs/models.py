@@ -14,10 +14,24 @@ from storyxai.models.adapters.onnx_model import OnnxModel
 from storyxai.models.card import at_prevalence
 from storyxai.models.runtime import load_student, shipped_students
 
-__all__ = ["AUTO", "SHIPPED_MODEL", "ModelChoice", "open_model", "read_prevalence"]
+__all__ = ["AUTO", "SHIPPED_MODEL", "GraphWords", "ModelChoice", "open_model", "read_prevalence"]
 
 AUTO = Path("auto")
 """Stands for the one of the known students whose gate accepts an image; a folder of that name is "./auto"."""
+
+
+@dataclass(frozen=True)
+class GraphWords:
+    """What an ONNX file does not say of itself.
+
+    `modality` is the kind of image that it reads (a key or a TOML file; "": as its findings say), `mean` and `std` bring images
+    in [0, 1] to it, `probabilities` says whether it gives these (None: nothing was said).
+    """
+
+    modality: str = ""
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    probabilities: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -28,7 +42,7 @@ class ModelChoice:
 
     `prevalence` is the share of the reader's own patients with a finding, for those findings that it names. With the path
     `AUTO` a telling chooses for each image among the student that comes along and those in the folders `known`. A student runs
-    in so many `threads` (None: all cores'), which changes no byte of what is told.
+    in so many `threads` (None: all cores'), which changes no byte of what is told. `graph` says more of an ONNX file.
     """
 
     path: Path | None = None
@@ -36,6 +50,7 @@ class ModelChoice:
     prevalence: Mapping[str, float] = field(default_factory=dict)
     known: Sequence[Path] = ()
     threads: int | None = None
+    graph: GraphWords = field(default_factory=GraphWords)
 
 
 SHIPPED_MODEL = ModelChoice()
@@ -96,6 +111,9 @@ def open_model(choice: ModelChoice) -> ExplainedModel:
             _refuse_file(path)
         if findings:
             raise InputError("findings", "are named, but a student names its own", mend="leave --findings out")
+        if choice.graph != GraphWords():
+            why = "is a student: --modality, --mean, --std, --probabilities and --logits speak of an ONNX file"
+            raise InputError("model", why, mend="leave them out, or name an ONNX file")
         student = replace(load_student(path), threads=choice.threads)
         return replace(student, card=at_prevalence(student.card, choice.prevalence)) if choice.prevalence else student
     if choice.prevalence:
@@ -105,4 +123,7 @@ def open_model(choice: ModelChoice) -> ExplainedModel:
         raise InputError(str(path), why, mend="look at the path")
     if not findings:
         raise InputError("findings", "are not named", mend=f"add --findings A,B: a name for each output of {path.name}")
-    return OnnxModel(path, findings=findings)
+    said = choice.graph
+    return OnnxModel(
+        path, findings=findings, mean=said.mean, std=said.std, probabilities=said.probabilities, modality=said.modality or None
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 from storyxai.errors import ArchiveError, GateRefusal, InputError, OutputError, StoryxaiError
 from storyxai.evidence.archive import archive_files, as_archived
 from storyxai.evidence.consistency import COMPANIONS
-from storyxai.evidence.gather import METHODS, GatherSettings, gather, modality_for
+from storyxai.evidence.gather import METHODS, GatherSettings, doubt_of_modality, gather, modality_for
 from storyxai.evidence.learned import CONCEPTS_NAME, LearnedConcepts, read_concepts
 from storyxai.evidence.neighbours import NeighbourIndex, read_index
 from storyxai.evidence.record import as_record, record_sha256
@@ -72,7 +72,10 @@ class TellOptions:
     def companions(self) -> Mapping[str, ExplainedModel]:
         """The models that maps are held against, opened once, by the names of `consistency.COMPANIONS`."""
         named = zip(COMPANIONS, (self.teacher, self.twin), strict=True)
-        choices = {key: ModelChoice(path, () if path.is_dir() else self.model.findings) for key, path in named if path}
+        of_file = replace(self.model, known=(), prevalence={})
+        choices = {
+            key: ModelChoice(path) if path.is_dir() else replace(of_file, path=path) for key, path in named if path
+        }
         return {key: open_model(choice) for key, choice in choices.items()}
 
     @cached_property
@@ -104,8 +107,8 @@ class TellOptions:
 
 @dataclass(frozen=True)
 class Told:
-    """One told study: where it lies, its pages, its findings, a line of summary, which model spoke, what was reworded, and the
-    SHA-256 of each file that was written."""
+    """One told study: where it lies, its pages, its findings, a line of summary, which model spoke, what was reworded, the
+    SHA-256 of each file that was written, and what is in doubt of the kind of image."""
 
     source: str
     folder: Path
@@ -116,6 +119,7 @@ class Told:
     model: str = ""
     rewording: Mapping[str, str] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict)
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,8 @@ def tell_held(
     except OutputError as error:
         raise OutputError(str(out), error.why, mend=MORE_ROOM) from error
     told = _told(evidence, folder, [f"{find_audience(audience).key}.html" for audience in options.audiences])
-    return replace(told, written={name: sha256_bytes(data) for name, data in files.items()}), kept
+    written = {name: sha256_bytes(data) for name, data in files.items()}
+    return replace(told, written=written, doubt=doubt_of_modality(model)), kept
 
 
 def _concepts_of(options: TellOptions) -> LearnedConcepts | None:

@@ -50,4 +50,8 @@ CHEST_RADIOGRAPH = Modality(
         "No pleural effusion. No pneumothorax."
     ),
     asked_first=("Pneumothorax",),
+    shared_names=(
+        "Mass", "Nodule", "Nodule/Mass", "Infiltration", "Infiltrate", "Infiltrates", "Edema", "Oedema", "Fibrosis", "Hernia",
+        "Collapse", "Volume loss",
+    ),
 )

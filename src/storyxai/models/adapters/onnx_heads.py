@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-SAME_NUMBERS = frozenset({"Flatten", "Reshape", "Squeeze", "Identity", "Dropout", "Cast"})
-"""Steps between pooling and linear layer that leave the numbers as they are."""
+SAME_NUMBERS = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast"})
+"""Steps behind pooling and behind the linear layer that leave the numbers as they are."""
+SQUASHES = ("Sigmoid", "Softmax", "LogSoftmax")
+"""Steps that make probabilities, or their logarithms, of logits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +24,14 @@ class PooledHead:
     """The names of the tensors of logits and of features [B, K, h, w]; weights [F, K] of the layer on the pooled features.
 
     `features` and `weights` are None where the head is another one. `softmax`: the graph goes on with one over the logits.
+    `sure`: these are logits, since such a step follows or a linear layer makes them.
     """
 
     logits: str
     features: str | None = None
     weights: NDArray[np.float32] | None = None
     softmax: bool = False
+    sure: bool = False
 
 
 def pooled_head(path: Path) -> PooledHead | None:
@@ -39,12 +43,28 @@ def pooled_head(path: Path) -> PooledHead | None:
     graph = onnx.load(str(path)).graph
     makers = {name: node for node in graph.node for name in node.output}
     constants = _constants(graph)
-    logits, softmax = graph.output[0].name, False
-    while (last := makers.get(logits)) is not None and last.op_type in ("Sigmoid", "Softmax", "Identity"):
-        logits, softmax = last.input[0], softmax or last.op_type == "Softmax"
-    linear = _linear(logits, makers, constants)
+    logits, squash = _before_squash(graph.output[0].name, makers)
+    linear = _linear(_unshaped(logits, makers), makers, constants)
     features = None if linear is None else _pooled_from(linear[0], makers, constants)
-    return PooledHead(logits, features, None if linear is None or features is None else linear[1], softmax)
+    weights = None if linear is None or features is None else linear[1]
+    return PooledHead(logits, features, weights, squash.endswith("Softmax"), bool(squash) or linear is not None)
+
+
+def _before_squash(name: str, makers: Mapping[str, NodeProto]) -> tuple[str, str]:
+    """The tensor before the graph's last Sigmoid, Softmax or LogSoftmax, and which of these it is; else `name`, and ""."""
+    last = makers.get(_unshaped(name, makers, SAME_NUMBERS | {"Clip"}))
+    if last is None or last.op_type not in SQUASHES:
+        return name, ""
+    axis = next((part.i for part in last.attribute if part.name == "axis"), -1)
+    # One over the images is no softmax over findings.
+    return (last.input[0], last.op_type) if axis in (1, -1) else (name, "")
+
+
+def _unshaped(name: str, makers: Mapping[str, NodeProto], steps: frozenset[str] = SAME_NUMBERS) -> str:
+    """The tensor whose numbers `name` holds, behind none of `steps`."""
+    while (node := makers.get(name)) is not None and node.op_type in steps:
+        name = node.input[0]
+    return name
 
 
 def one_against_others(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -110,9 +130,7 @@ def _linear(
 
 def _pooled_from(name: str, makers: Mapping[str, NodeProto], constants: Mapping[str, NDArray[Any]]) -> str | None:
     """The tensor whose mean over the cells is `name`, up to its shape."""
-    node = makers.get(name)
-    while node is not None and node.op_type in SAME_NUMBERS:
-        node = makers.get(node.input[0])
+    node = makers.get(_unshaped(name, makers))
     if node is None:
         return None
     if node.op_type == "GlobalAveragePool" or (node.op_type == "ReduceMean" and _over_cells(node, constants)):

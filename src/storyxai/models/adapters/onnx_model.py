@@ -8,7 +8,7 @@ the graph for this takes the package onnx, and without it, or with another head,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +17,10 @@ import numpy as np
 
 from storyxai.errors import InputError
 from storyxai.explain.contract import Look, WrittenReport
-from storyxai.models.adapters.function import checked_answer
+from storyxai.modalities.contract import Modality
+from storyxai.models.adapters.answers import Answers, checked_answer
 from storyxai.models.adapters.onnx_heads import PooledHead, one_against_others, pooled_head, slopes_against_others, with_output
-from storyxai.models.adapters.settings import channel_numbers, checked_findings, checked_size
+from storyxai.models.adapters.settings import channel_numbers, checked_findings, checked_modality, checked_size
 from storyxai.models.runtime import open_graph
 from storyxai.provenance import sha256_file
 from storyxai.types import Array
@@ -30,6 +31,8 @@ FEEDS: Final[Mapping[str, type[np.generic]]] = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8,
 }
 """What images are given as, by what the graph says that it takes."""
+FLOATS: Final = ("tensor(float)", "tensor(float16)", "tensor(double)")
+"""What logits can be given as."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,9 @@ class OnnxModel:
     `findings` names the logits in order. `channels` 0 and `size` None are read from the graph where it states them. `mean`
     and `std` (one number a channel) bring images in [0, 1] to what the graph was trained on. A graph that takes channels last
     is given them so, one that takes bytes 0 to 255. A last Sigmoid or Softmax is left out where the graph can be read: what
-    is explained is the logit, of a Softmax the log-odds of one finding against all others.
+    is explained is the logit, of a Softmax the log-odds of one finding against all others. `probabilities` True: the graph
+    gives these by another end; None: a graph of such an end whose answers all lie within [0, 1] is not told before somebody
+    said which they are. `modality` is the kind of image that it reads, or its key; None: it follows from the findings.
     Raises: WeightsError when the file is no graph; InputError for a graph or settings that do not fit.
     """
 
@@ -49,6 +54,9 @@ class OnnxModel:
     size: int | tuple[int, int] | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
+    probabilities: bool | None = None
+    modality: Modality | str | None = None
+    _answers: Answers = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
@@ -66,6 +74,27 @@ class OnnxModel:
         for what, numbers in (("mean", self.mean), ("std", self.std)):
             object.__setattr__(self, what, channel_numbers(what, numbers, self.channels))
         object.__setattr__(self, "size", checked_size(self.size))
+        object.__setattr__(self, "modality", checked_modality(self.modality))
+        self._refuse_output()
+        object.__setattr__(self, "_answers", self._listening())
+
+    def _refuse_output(self) -> None:
+        """Raises InputError where the graph's first output holds no logits, whatever its numbers."""
+        first, *others = self._session.get_outputs()
+        if first.type not in FLOATS:
+            why = f"gives {first.type} as its first output '{first.name}', which are no logits"
+            beside = f" (it has '{others[0].name}' too)" if others else ""
+            mend = f"export it with its logits [B, F] first{beside}, and without a ZipMap or an ArgMax behind them"
+            raise InputError(str(self.path), why, mend=mend)
+
+    def _listening(self) -> Answers:
+        """How the graph is asked: for the logits before a last Sigmoid or Softmax, where that is seen."""
+        head = self._head
+        name = self._session.get_outputs()[0].name if head is None else head.logits
+        sure = head is not None and head.sure
+        return Answers(
+            lambda images: self._run([name], images)[0], self.findings, None if sure else self.probabilities, surely_logits=sure
+        )
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -83,13 +112,8 @@ class OnnxModel:
 
     def logits(self, images: Array) -> Array:
         """The logits [B, F]. Raises: InputError where the graph does not answer with one finite number per finding."""
-        head = self._head
-        name = self._session.get_outputs()[0].name if head is None else head.logits
-        answer = checked_answer(self._run([name], images)[0], images=len(images), findings=self.findings)
-        if head is None and answer.min() >= 0 and answer.max() <= 1:
-            why = "answers within [0, 1], and nothing here can tell whether that are logits or probabilities"
-            raise InputError(str(self.path), why, mend="install the package onnx, which reads the graph's end")
-        return one_against_others(answer) if head is not None and head.softmax else answer
+        answer = self._answers.logits(images)
+        return one_against_others(answer) if self._head is not None and self._head.softmax else answer
 
     def look(self, image: Array, columns: Sequence[int] | None = None) -> Look | None:
         """Features before the pooling and the gradients of the logits in `columns` (None: all); None for another head.
@@ -100,9 +124,8 @@ class OnnxModel:
         if head is None or head.features is None or head.weights is None:
             return None
         logits, features = self._run([head.logits, head.features], image[None])
-        checked_answer(logits, images=1, findings=self.findings)
+        answer = checked_answer(logits, images=1, findings=self.findings)
         maps = np.asarray(features[0], dtype=np.float32)
-        answer = np.asarray(logits, dtype=np.float32)
         weights = head.weights
         if head.softmax:
             weights = slopes_against_others(answer[0]) @ weights

@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 
 from storyxai.errors import InputError
+from storyxai.modalities.contract import Modality
+from storyxai.modalities.registry import modality_keys, modality_of
 
-__all__ = ["channel_numbers", "checked_findings", "checked_size"]
+__all__ = ["channel_numbers", "checked_findings", "checked_modality", "checked_size"]
 
 
 def checked_findings(findings: Sequence[str]) -> tuple[str, ...]:
@@ -70,6 +72,16 @@ def channel_numbers(what: str, given: object, channels: int) -> tuple[float, ...
     if not all(map(math.isfinite, numbers)) or (what == "std" and min(numbers) <= 0):
         raise InputError(what, f"holds {min(numbers):g}", mend="give finite numbers, and a std above zero")
     return numbers
+
+
+def checked_modality(given: object) -> Modality | None:
+    """The modality that was given, or that its key or its TOML file names; None for none. Raises: InputError for another."""
+    if given is None or isinstance(given, Modality):
+        return given
+    if not isinstance(given, str) or not given:
+        why = f"is {given!r}"
+        raise InputError("modality", why, mend=f"give a Modality, a TOML file, or a key: {', '.join(modality_keys())}")
+    return modality_of(given)
 
 
 def checked_size(size: object) -> tuple[int, int] | None:

@@ -63,21 +63,22 @@ def _fused_weights(
 
 
 class _Prepared(nn.Module):
-    """A network behind its preprocessing."""
+    """A network behind its preprocessing, and before what makes logits [B, F] of its answer."""
 
-    def __init__(self, inner: nn.Module, prepare: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, inner: nn.Module, prepare: Callable[[Tensor], Tensor], finish: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.inner, self._prepare = inner, prepare
+        self.inner, self._prepare, self._finish = inner, prepare, finish
 
     def forward(self, images: Tensor) -> Tensor:
-        answer: Tensor = self.inner(self._prepare(images))
-        return answer
+        return self._finish(self.inner(self._prepare(images)))
 
 
-def as_network(module: nn.Module, prepare: Callable[[Tensor], Tensor]) -> nn.Module:
-    """A copy of the network behind `prepare`, in evaluation mode; operations in place are switched off, as hooks need."""
+def as_network(
+    module: nn.Module, prepare: Callable[[Tensor], Tensor], finish: Callable[[Tensor], Tensor]
+) -> nn.Module:
+    """A copy of the network between `prepare` and `finish`, in evaluation mode, no operation in place, as hooks need it."""
     inner = copy.deepcopy(module).eval()
     for part in inner.modules():
         if getattr(part, "inplace", False) is True:
             part.inplace = False  # type: ignore[assignment]
-    return _Prepared(inner, prepare).eval()
+    return _Prepared(inner, prepare, finish).eval()

@@ -113,12 +113,15 @@ def _keeper(outputs: dict[str, list[torch.Tensor]], name: str) -> Callable[..., 
 
 
 def _candidates(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Every layer but the network itself and the parts of attention, whose heads and tokens may look like a grid."""
+    """Every layer that can be watched but the network itself and the parts of attention, whose heads may look like a grid."""
+    import torch
+
     inside = [name for name, part in module.named_modules() if name and _is_attention(part)]
     return [
         (name, part)
         for name, part in module.named_modules()
-        if name and not any(name == other or name.startswith(f"{other}.") for other in inside)
+        if name and not isinstance(part, torch.jit.ScriptModule)
+        and not any(name == other or name.startswith(f"{other}.") for other in inside)
     ]
 
 
