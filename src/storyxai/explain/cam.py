@@ -189,7 +189,7 @@ def grid_head_gradients(
 def product(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
     """The product of two matrices, by strips so small that BLAS starts no threads: these would cost more than the sums."""
     rows = max(1, SMALL_PRODUCT // other.size)
-    return np.concatenate([one[start : start + rows] @ other for start in range(0, len(one), rows)])
+    return np.concatenate([one[start : start + rows] @ other for start in range(0, max(1, len(one)), rows)])
 
 
 def cell_shares(inside: Array, *, height: int, width: int) -> Array:
