@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import cache
 from typing import Final
 
 from storyxai.modalities.registry import modality_named
@@ -21,18 +22,15 @@ SIDES_ALONE: Final = frozenset({"L", "R", "LT", "RT", "LEFT", "RIGHT"})
 LATERAL_ALONE: Final = frozenset({"PERF", "PROF", "SIDE", "SEIT", "BOK", "YAN"})
 """Short for a side view, where a view is asked for; in the name of a series they may be anything (a Prof., say)."""
 _SIDE = "(?:L|R|LT|RT|LEFT|RIGHT|LINKS|RECHTS)?"
-_PATTERNS: Final = {
-    name: re.compile(words)
-    for name, words in {
-        "DECUBITUS": rf"DECUB\w*|{_SIDE}DEC(?:UB)?|LLD|RLD|HFD[LR]|FFD[LR]",
-        "OBLIQUE": rf"{_SIDE}OBL(?:I[CQ]\w*)?|[LR][AP]O|LLO|RLO|MLO|LMO|SCHRAEG\w*|SCHRAG\w*",
-        "LATERAL": rf"(?:{_SIDE}|X|XT|XTABLE|CROSSTABLE)LAT(?:S|ERAL(?:E|ES|IS|S)?|ERAAL|ERO\w*)?{_SIDE}"
-        r"|LL|RL|LLL|RLL|XTL|XTLAT|XTABLE|CROSSTABLE|HBL|PROFILE?|PERFIL|SEITL(?:ICH\w*)?|SEITENAUFNAHME|SAGITTAL|SWIMMERS?"
-        r"|ZIJ(?:DELINGS\w*)?|DWARS|SEITE|SIVUKUVA|SIDEBIL\w*|SIDOBILD\w*|BOCZN\w*|BOCN\w*|OLDALIRANY\w*|YANGRAFI"
-        r"|[^\W正]*[侧側][位面]|[^\W정]*측면|БОК(?:ОВ\w*)?|ΠΛΑΓΙΑ",
-        "PA": r"PA(?:ERECT|UPRIGHT|STANDING|STEHEND)?|POSTEROANTERI\w*|POSTERIORANTERIOR|DORSOVENTRAL",
-        "AP": r"AP(?:SUP\w*|PORT\w*|ERECT|UPRIGHT|SITTING|BED\w*)?|ANTEROPOSTERI\w*|ANTERIORPOSTERIOR|VENTRODORSAL",
-    }.items()
+_WORDS: Final = {
+    "DECUBITUS": rf"DECUB\w*|{_SIDE}DEC(?:UB)?|LLD|RLD|HFD[LR]|FFD[LR]",
+    "OBLIQUE": rf"{_SIDE}OBL(?:I[CQ]\w*)?|[LR][AP]O|LLO|RLO|MLO|LMO|SCHRAEG\w*|SCHRAG\w*",
+    "LATERAL": rf"(?:{_SIDE}|X|XT|XTABLE|CROSSTABLE)LAT(?:S|ERAL(?:E|ES|IS|S)?|ERAAL|ERO\w*)?{_SIDE}"
+    r"|LL|RL|LLL|RLL|XTL|XTLAT|XTABLE|CROSSTABLE|HBL|PROFILE?|PERFIL|SEITL(?:ICH\w*)?|SEITENAUFNAHME|SAGITTAL|SWIMMERS?"
+    r"|ZIJ(?:DELINGS\w*)?|DWARS|SEITE|SIVUKUVA|SIDEBIL\w*|SIDOBILD\w*|BOCZN\w*|BOCN\w*|OLDALIRANY\w*|YANGRAFI"
+    r"|[^\W正]*[侧側][位面]|[^\W정]*측면|БОК(?:ОВ\w*)?|ΠΛΑΓΙΑ",
+    "PA": r"PA(?:ERECT|UPRIGHT|STANDING|STEHEND)?|POSTEROANTERI\w*|POSTERIORANTERIOR|DORSOVENTRAL",
+    "AP": r"AP(?:SUP\w*|PORT\w*|ERECT|UPRIGHT|SITTING|BED\w*)?|ANTEROPOSTERI\w*|ANTERIORPOSTERIOR|VENTRODORSAL",
 }
 _OTHER_SCRIPTS: Final = "一-鿿가-힣А-ЯЁΑ-Ω"
 _BEAM: Final = {"PA": "BACKTOFRONT", "AP": "FRONTTOBACK"}
@@ -106,8 +104,14 @@ def known_view(cell: str) -> str | None:
     return "unknown" if said & (_FRONTAL_WORDS | set(modality_named().acquisition.body_parts)) else None
 
 
+@cache
+def _patterns() -> dict[str, re.Pattern[str]]:
+    """The words of each view, made patterns when they are first asked for: most images that are told are no DICOM."""
+    return {view: re.compile(words) for view, words in _WORDS.items()}
+
+
 def _views_of(words: Iterable[str]) -> set[str]:
     # Names of protocols run the part and the view together.
     parts = "|".join(modality_named().acquisition.body_parts)
     bare = [re.sub(f"^(?:{parts})(?=[A-Z])", "", word) if parts else word for word in words]
-    return {name for name, pattern in _PATTERNS.items() if any(pattern.fullmatch(word) for word in bare)}
+    return {name for name, pattern in _patterns().items() if any(pattern.fullmatch(word) for word in bare)}
