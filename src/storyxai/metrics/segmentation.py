@@ -52,14 +52,13 @@ def surface_distances(
     """
     if min(spacing) <= 0:
         raise InputError("spacing", f"{spacing} is not a pair of lengths", mend="give millimetres per row and column")
-    unsure = None if ignore is None or not np.any(ignore) else np.asarray(ignore, dtype=bool)
-    drawn, true = _counted(predicted, reference, ignore if unsure is None else unsure)
+    drawn, true = _counted(predicted, reference, ignore)
     # What lies outside both masks bounds them as the picture's edge does: outlines are those of the window that holds both.
     window = filled_window(drawn | true)
     outline, true_outline = _places(drawn[window]), _places(true[window])
     if not len(outline) or not len(true_outline):
         return SurfaceDistances(None, None) if len(outline) or len(true_outline) else SurfaceDistances(0.0, 0.0)
-    beside = None if unsure is None else _beside(unsure)[window]
+    beside = None if ignore is None or not np.any(ignore) else _beside(np.asarray(ignore, dtype=bool))[window]
     there = _distances(_measured(outline, beside), true_outline, spacing)
     back = _distances(_measured(true_outline, beside), outline, spacing)
     if not len(there) or not len(back):
@@ -109,7 +108,7 @@ def _counted(predicted: Mask, reference: Mask, ignore: Mask | None) -> tuple[Mas
     for other in (true,) if ignore is None else (true, np.asarray(ignore)):
         if other.shape != drawn.shape:
             raise InputError("mask", f"shape {other.shape} does not fit {drawn.shape}", mend="bring both to one frame")
-    if ignore is None:
+    if ignore is None or not np.any(ignore):
         return drawn, true
     counted = ~np.asarray(ignore, dtype=bool)
     return drawn & counted, true & counted
