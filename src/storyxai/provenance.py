@@ -115,19 +115,21 @@ def software_versions(*names: str) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
+    if value is None or type(value) in (str, int, bool):  # nearly all values, known by a look
+        return value
     if isinstance(value, float | np.floating):
         number = float(value)
         if not math.isfinite(number):
             raise ValueError(f"{number} cannot be written as JSON; use None for an unknown value")
         return float(f"{number:.6g}")
-    if value is None or isinstance(value, str):
-        return value
     if isinstance(value, dict) or hasattr(value, "items"):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
         return [_plain(item) for item in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, str):
+        return value
     raise TypeError(f"{type(value).__name__} has no plain JSON form")

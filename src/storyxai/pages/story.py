@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import groupby
 from weakref import WeakKeyDictionary
 
+import msgspec
 from markupsafe import Markup
 
 from storyxai.errors import CitationError
@@ -450,7 +451,8 @@ def _told_alone(story: Story) -> _StoryView:
 
 def _embedded(story: Story) -> Markup:
     """The story as JSON to stand in a script element."""
-    return _in_script(json.dumps(story_as_record(story), ensure_ascii=False, sort_keys=True, indent=1))
+    text = json.dumps(story_as_record(story), ensure_ascii=False, sort_keys=True)
+    return _in_script(msgspec.json.format(text, indent=1))  # as json would lay it out itself, but in C
 
 
 def _in_script(text: str) -> Markup:
