@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from storyxai import cli
+from storyxai.cli.options import app
 from storyxai.data.sources import OURS
 from storyxai.models.runtime import SHIPPED
 
@@ -58,6 +61,19 @@ def test_the_commands_of_the_tour_run_one_after_another(
     assert pages == {"clinician.html", "practitioner.html", "patient.html", "auditor.html"}
     assert (tmp_path / "effusion.png").is_file()
     assert (tmp_path / "score" / "scorecard.html").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_that_a_page_shows_can_be_typed(page: str) -> None:
+    """Verbs, arguments and options of every line of a block; what they do is tested where they are."""
+    shown = re.findall(r"^(?: {4}|\$ )?(storyxai .*)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    lines = [shlex.join(shlex.split(line, comments=True)) for line in shown if line[-1] not in ".,:;"]  # which ends prose
+    for typed in (part for line in lines for part in line.split(" '&&' ")):
+        command, words = get_command(app), shlex.split(typed)[1:]
+        while isinstance(command, TyperGroup):
+            command, words = command.commands.get(words[0]), words[1:]
+            assert command is not None, f"no verb of this name: {typed}"
+        command.make_context(str(command.name), words)  # raises for an option that is not there
 
 
 def test_the_readme_names_the_two_commands_and_research_use() -> None:

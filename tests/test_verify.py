@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as Picture
 
 from evidence_example import example_evidence
-from storyxai.evidence.archive import write_archive
+from storyxai.evidence.archive import read_archive, write_archive
 from storyxai.pages.story import render_html
 from storyxai.programs.verify import studies_in, verify
 from storyxai.provenance import software_versions
@@ -107,3 +107,18 @@ def test_a_page_that_nobody_told_is_named(study: Path) -> None:
     (study / "discharge.html").write_text("<p>All is well.</p>", encoding="utf-8")
     (problem,) = verify(study).problems
     assert problem == "discharge.html: was not written by tell; it is not checked"
+
+
+def test_a_page_for_a_reader_from_a_file_says_where_that_file_is_looked_for(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = tmp_path / "readers" / "nurse.toml"
+    reader.parent.mkdir()
+    lines = ('key = "nurse"', 'title = "For the nurse"', "[[sections]]", 'heading = "Found"', 'blocks = ["claim"]')
+    reader.write_text("\n".join(lines), "utf-8")
+    evidence = read_archive(study)
+    (study / "nurse.html").write_bytes(render_html(tell(evidence, str(reader)), evidence))
+    (problem,) = verify(study).problems
+    assert "for the reader 'nurse', who is not known here; let STORYXAI_AUDIENCES name the folder of nurse.toml" in problem
+    monkeypatch.setenv("STORYXAI_AUDIENCES", str(reader.parent))
+    assert verify(study).problems == ()

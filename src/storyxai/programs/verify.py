@@ -84,7 +84,7 @@ def verify_held(folder: Path, *, seal_key: Path | None = None) -> Held:
     problems += [f"{name}: {problem}" for name, proof in proofs for problem in proof.problems]
     # A page that nobody told looks as if it had been checked with the others.
     strays = sorted({path.name for path in folder.glob("*.html")} - {page.name for page in pages})
-    problems += [f"{name}: was not written by tell; it is not checked" for name in strays]
+    problems += [f"{name}: {_why_unchecked(folder / name)}" for name in strays]
     if not pages:
         problems.append("no story stands beside the evidence")
     stories = [page.story for page in pages if page.story is not None]
@@ -95,6 +95,15 @@ def verify_held(folder: Path, *, seal_key: Path | None = None) -> Held:
     problems += [] if key is None else check_seal(folder, key)
     sentences = sum(len(section.sentences) for story in stories for section in story.sections)
     return Held(Verified(folder, tuple(page.name for page in pages), sentences, tuple(problems)), evidence)
+
+
+def _why_unchecked(page: Path) -> str:
+    """Why a page is of no reader that is known here: somebody else wrote it, or it was told for a reader from a file."""
+    try:
+        audience = story_of_page(page.read_bytes()).audience
+    except (StoryxaiError, OSError):
+        return "was not written by tell; it is not checked"
+    return f"is for the reader '{audience}', who is not known here; let STORYXAI_AUDIENCES name the folder of {audience}.toml"
 
 
 def verify_told(folder: Path, written: Mapping[str, str], evidence: Evidence | None = None) -> Held:

@@ -305,10 +305,15 @@ def _extremes(facts: EvidenceRecord, measure: str, both: bool) -> list[str]:
 def _maps_problems(claim: Claim, reading: Reading, cites: Sequence[str], lexicon: Lexicon) -> Iterator[str]:
     """Whether "Grad-CAM of A and B; LIME of A" names the maps that are cited."""
     phrases = {f"M:{key}": names for key, names in lexicon.methods.items()}
+    by_name = {name.casefold(): key for key, names in lexicon.methods.items() for name in names}
     phrases |= {f"F:{key}": names for key, names in lexicon.findings.items()}
     method, said = "", set()
     for hit in find_phrases(claim.text, phrases):
         kind, _, name = hit.what.partition(":")
+        # A finding may bear a method's name ("occlusion"): what a part begins with is the method.
+        written = claim.text[hit.start : hit.end].casefold()
+        if claim.text[: hit.start].rstrip()[-1:] in ("", ";") and written in by_name:
+            kind, name = "M", by_name[written]
         method = name if kind == "M" else method
         if kind == "F":
             said.add((name, method))

@@ -99,7 +99,8 @@ class Words:
         """What the language's templates say by themselves, without what is filled in."""
         file = self.file
         told = (template.text for room in file.templates.values() for template in room.values())
-        return tuple(_SLOT.sub("…", MARK.sub("…", text)) for text in (*told, *file.remarks.values(), *file.notices.values()))
+        texts = (*told, *file.remarks.values(), *file.notices.values(), *file.tables.get("method", {}).values())
+        return tuple(_SLOT.sub("…", MARK.sub("…", text)) for text in texts)
 
     def is_ordinary(self, phrase: str) -> bool:
         """Whether the language's sentences use `phrase` as a word of their own, in any case."""

@@ -158,12 +158,12 @@ _KINDS = {"F": "finding", "M": "method", "G": "check", "I": "entry"}
 
 
 def own_words(audience: Audience, language: str = "en") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The texts of the sentence templates that a reader from a file brings, its title and its headings; none of another's."""
+    """The texts of the sentence templates that a reader from a file brings, its key, title and headings; none of another's."""
     if not isinstance(audience.sections, _Sections):
         return (), ()
     told = audience.sections.in_language(language)
     sentences = tuple(template.text for section in told for template in section.sentences)
-    return sentences, (audience.titles.get(language, audience.title), *(section.heading for section in told))
+    return sentences, (audience.key, audience.titles.get(language, audience.title), *(section.heading for section in told))
 
 
 def _section(t: Teller, own: _OwnSection, said: set[Sentence]) -> list[Section]:
