@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
 import shlex
 import sys
@@ -74,6 +76,19 @@ def test_every_command_that_a_page_shows_can_be_typed(page: str) -> None:
             command, words = command.commands.get(words[0]), words[1:]
             assert command is not None, f"no verb of this name: {typed}"
         command.make_context(str(command.name), words)  # raises for an option that is not there
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_python_block_imports_what_is_there_and_names_what_it_has(page: str) -> None:
+    given = {"net", "my_function", "other", "images"}  # what readers bring
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL):
+        tree = ast.parse(block)
+        imports = [line for line in tree.body if isinstance(line, ast.Import | ast.ImportFrom)]
+        known: dict[str, object] = {}
+        exec(compile(ast.Module(imports, []), page, "exec"), known)
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        assert {node.id for node in names} - stored - set(known) - set(dir(builtins)) <= given, page
 
 
 def test_the_readme_names_the_two_commands_and_research_use() -> None:
