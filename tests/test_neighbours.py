@@ -25,6 +25,7 @@ from storyxai.evidence.neighbours import (
     similarities,
 )
 from storyxai.explain.contract import Look
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
 from storyxai.modalities.contract import FindingTerm, Modality
 from storyxai.phantoms.generate import generate_phantom
 from storyxai.programs import neighbours as program
@@ -136,7 +137,7 @@ def table_of(folder: Path, count: int) -> Path:
 
 
 def test_a_table_becomes_an_index_without_a_patient_and_gather_asks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = CalibratedReader({"Effusion": PLACE, "Unheard_of": ~PLACE})
+    model = type("Chest", (CalibratedReader,), {"modality": CHEST_RADIOGRAPH})({"Effusion": PLACE, "Unheard_of": ~PLACE})
     monkeypatch.setattr(program, "open_model", lambda choice: model)
     table = table_of(tmp_path, 7)
     built = build_neighbours(table, tmp_path / "index")
