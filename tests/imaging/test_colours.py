@@ -122,6 +122,14 @@ def test_colours_are_those_of_pydicom(ultrasound: Write) -> None:
         assert got.shape == (64, 80, 3) and np.abs(got * 255 - wanted).max() <= 1.01, tags
 
 
+def test_colours_that_are_said_to_be_halved_and_are_whole_are_read_whole(ultrasound: Write) -> None:
+    """As pydicom does, by the length of the pixel data: the picture came out stretched, in false colours."""
+    y = ybr(COLOURED)
+    whole, said = (read_image(ultrasound(y, PhotometricInterpretation=kind), acquisition=IN_COLOUR).pixels
+                   for kind in ("YBR_FULL", "YBR_FULL_422"))  # fmt: skip
+    assert np.array_equal(said, whole)
+
+
 def test_a_grey_jpeg_in_three_channels_is_grey(ultrasound: Write) -> None:
     buffer = io.BytesIO()
     smooth = np.asarray(Picture.fromarray(GREY).resize((8, 6)).resize((80, 64), Picture.Resampling.BICUBIC))

@@ -18,6 +18,7 @@ from tests.imaging.conftest import dicom_dataset, written
 from tests.imaging.test_dicom import packed_rle
 
 from storyxai.errors import ReadError
+from storyxai.imaging.decode import DecodeError
 from storyxai.imaging.dicom_file import find_pixels, is_dicom, parse
 from storyxai.imaging.read import find_images, read_image
 
@@ -128,6 +129,8 @@ def test_fragments_with_and_without_their_table(dicom_file: Write, codec: str) -
         "empty table": item(b"") + item(frame) + END, "no table": item(frame) + END,
         "table": item(b"\0\0\0\0") + item(frame) + END, "fragments": item(b"") + item(frame[:400]) + item(frame[400:]) + END,
         "no table, fragments": item(frame[:400]) + item(frame[400:]) + END, "no end": item(b"") + item(frame),
+        "wrong table": item(struct.pack("<I", 4711)) + item(frame[:400]) + item(frame[400:]) + END,
+        "table of three": item(struct.pack("<III", 7, 408, 816)) + item(frame) + END,
     }  # fmt: skip
     for name, pixel_data in ways.items():
         data = dicom_file(film(), syntax=syntax, PixelData=pixel_data, **WINDOW).read_bytes()
@@ -163,6 +166,15 @@ def test_fragments_that_hold_no_frame(dicom_file: Write, data: bytes, said: str)
     path.write_bytes(relabelled(path.read_bytes(), uid.ExplicitVRLittleEndian))
     with pytest.raises(ReadError, match=said):
         read_image(path)
+
+
+@pytest.mark.parametrize(("syntax", "start"), [(uid.JPEGBaseline8Bit, b"\xff\xc0"), (uid.JPEGLSLossless, b"\xff\xf7")])
+def test_a_jpeg_stream_that_was_cut_is_refused(dicom_file: Write, syntax: str, start: bytes) -> None:
+    """Decoders fill up what is missing: half a film was told as a whole one."""
+    whole = frames()["jpeg"][1].replace(b"\xff\xc0", start)
+    data = dicom_file(film(), syntax=syntax, PixelData=encapsulate([whole[: len(whole) // 2]]), **WINDOW).read_bytes()
+    with pytest.raises(DecodeError, match="cut short"):
+        find_pixels(data, parse(data, "film.dcm"), needed=film().size)
 
 
 def test_floating_point_pixels_are_named(dicom_file: Write) -> None:

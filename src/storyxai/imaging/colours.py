@@ -28,7 +28,7 @@ def stored_colours(data: bytes, file: DicomFile, shape: tuple[int, int]) -> NDAr
         return decode_apart(
             found.frame, syntax=found.syntax, rows=rows, columns=columns, bits=(8, 8), signed=False, colours=photometric
         )
-    if halved:
+    if halved and found.length < rows * columns * 3:  # some say so and store all of it
         words = np.frombuffer(data, np.uint8, rows * columns * 2, found.start).reshape(rows, columns // 2, 4)
         chroma = np.repeat(words[..., 2:], 2, axis=1)
         return _rgb(np.concatenate([words[..., :2].reshape(rows, columns, 1), chroma], axis=2))

@@ -84,8 +84,8 @@ def _served(data: bytes, *, rows: int, columns: int, about: dict[str, str | int]
     except subprocess.TimeoutExpired as late:
         raise DecodeError(f"its pixel data were not decoded within {limit_s:.0f} s") from late
     if done.returncode == 3:
-        said = " ".join(done.stderr.decode("utf-8", "replace").split())
-        raise DecodeError(f"its pixel data cannot be decoded ({said[-120:].strip()})")
+        said = " ".join(done.stderr.decode("utf-8", "replace").split()).rpartition("available plugins: ")[2]
+        raise DecodeError(f"its pixel data cannot be decoded ({said[:160].strip()})")
     if done.returncode != 0:
         raise DecodeError(f"its pixel data made the decoder stop (status {done.returncode})")
     name, _, body = done.stdout.partition(b"\n")

@@ -27,6 +27,8 @@ _DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1"})
 # The process of a JPEG stream by its start-of-frame marker: baseline, extended, lossless, JPEG-LS.
 _JPEG_FRAMES = {0xC0: "50", 0xC1: "51", 0xC2: "51", 0xC3: "70", 0xF7: "80"}
 
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"  # no coded pixels contain either
+
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _UNDEFINED = 0xFFFFFFFF
 _ITEM = 0xFFFEE000
@@ -220,17 +222,27 @@ def _joined_fragments(data: bytes, at: int) -> bytes:
             raise DecodeError("its pixel data are cut short")
         parts.append(data[at + 8 : at + 8 + length])
         at += 8 + length
-    # A table is empty or begins with the first frame's offset, 0; no compressed frame begins so.
-    if parts and parts[0][:4] in {b"", b"\0\0\0\0"}:
+    # A table is empty or begins with the first frame's offset, 0; one with wrong offsets does no harm to a single frame.
+    if parts and (parts[0][:4] in {b"", b"\0\0\0\0"} or (len(parts) > 1 and not _begins_frame(parts[0]))):
         del parts[0]
     if not parts:
         raise DecodeError("it has no pixel data")
     return b"".join(parts)
 
 
+def _begins_frame(data: bytes) -> bool:
+    """Whether a compressed frame of a known kind begins here."""
+    return data[:2] == b"\xff\xd8" or data[:4] == b"\xff\x4f\xff\x51" or data[4:8] in {b"jP  ", b"\x40\0\0\0"}
+
+
 def _frame_syntax(frame: bytes, stated: str) -> str:
-    """The transfer syntax that the frame's own first bytes speak for, the stated one where they agree with it."""
+    """The transfer syntax that the frame's own first bytes speak for, the stated one where they agree with it.
+
+    Raises: DecodeError for a JPEG stream whose last scan does not end: decoders fill up what is missing without a word.
+    """
     if frame[:2] == b"\xff\xd8":
+        if frame.rfind(_END_OF_IMAGE) < frame.rfind(_START_OF_SCAN):
+            raise DecodeError("its pixel data are cut short (a JPEG stream without its end)")
         return stated if stated in _JPEGS else _JPEG + _jpeg_process(frame)
     if frame[:4] == b"\xff\x4f\xff\x51" or frame[4:8] == b"jP  ":
         return stated if stated in _JPEG2000S else _JPEG + "91"
