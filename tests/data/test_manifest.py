@@ -10,6 +10,7 @@ import pytest
 from PIL import Image as Picture
 
 from checks.source_checks import check_source
+from storyxai.data.masks import read_grey_mask
 from storyxai.data.sources.manifest import read_manifest
 from storyxai.data.table import TableSchema, read_structures
 from storyxai.errors import TableError
@@ -56,13 +57,41 @@ def test_an_age_that_nobody_has_is_not_stated_and_said(folder: Path) -> None:
     assert math.isnan(row["age_years"]) and "411" in row["notes"]
 
 
-@pytest.mark.parametrize(("one", "other"), [("007", "7"), ("1.0", "1"), ("12.", "012"), ("0", "0.0")])
+@pytest.mark.parametrize(("one", "other"), [
+    ("007", "7"), ("1.0", "1"), ("12.", "012"), ("0", "0.0"), ("P1", "p1"), ("M\u00fcller", "Mu\u0308ller"),
+])
 def test_one_patient_written_in_two_ways_is_refused_not_torn(folder: Path, one: str, other: str) -> None:
     """Else the patient's films stand in train and in test, and no check sees it."""
     put(folder, f"image,patient_id,split\na.png,{one},train\nb.png,P7,train\nc.png,{other},test\n")
     with pytest.raises(TableError, match=rf"mine\.csv, line 4: has the patient '{other}', .* calls '{one}'") as refused:
         read_manifest(folder)
     assert "one way" in refused.value.mend
+
+
+def test_one_picture_of_two_patients_is_refused_whatever_its_path_is(folder: Path) -> None:
+    put(folder, "image,patient_id\na.png,1\nb.png,2\nsub/../a.png,3\n")
+    (folder / "sub").mkdir()
+    with pytest.raises(TableError, match=r"mine\.csv, line 4: has a picture of the patient '1' as one of '3'"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(("name", "sign"), [("mine.tsv", "\t"), ("MINE.CSV", ",")])
+def test_a_table_of_tabs_or_capitals_is_found_in_its_folder(folder: Path, name: str, sign: str) -> None:
+    (folder / name).write_text(f"image{sign}patient_id\na.png{sign}1\n")
+    assert len(read_manifest(folder)) == 1
+    (folder / "other.csv").write_text("image,patient_id\na.png,1\nb.png,2\n")  # comes before tabs, as it did
+    if name.endswith("tsv"):
+        assert len(read_manifest(folder)) == 2
+
+
+def test_what_nobody_drew_in_a_mask_is_no_part_of_it(folder: Path) -> None:
+    """The colour under a transparent pixel, and what a JPEG holds around an edge."""
+    drawn = np.zeros((64, 64), dtype=np.uint8)
+    drawn[13:51, 10:43] = 255
+    Picture.fromarray(np.dstack([np.full((64, 64, 3), 255, np.uint8), drawn])).save(folder / "clear.png")
+    Picture.fromarray(drawn).save(folder / "lossy.jpg", quality=60)
+    for name in ("clear.png", "lossy.jpg"):
+        assert np.array_equal(read_grey_mask(name, folder), drawn), name
 
 
 def test_ids_that_are_no_numbers_stay_apart(folder: Path) -> None:

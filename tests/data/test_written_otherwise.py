@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from storyxai.data.importing import read_source
+from storyxai.data.reading import report_text
 from storyxai.data.table import StudyTable
 from storyxai.errors import TableError
 
@@ -90,6 +91,12 @@ def test_mimic_with_ids_as_fractions_and_a_report_in_latin_1(tmp_path: Path) -> 
     assert (row["label_Edema"], row["findings_text"]) == (1, "Größe")
     with pytest.raises(TableError, match="the chexpert table, line 2: has 'yes' under 'Edema'"):
         read(tmp_path, "mimic-cxr-jpg", {"mimic-cxr-2.0.0-chexpert.csv": "subject_id,study_id,Edema\n10,50,yes\n"})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252"])
+def test_reports_in_other_encodings_keep_their_letters(encoding: str) -> None:
+    """UTF-16 was read as the letters of Western Europe, each followed by a NUL."""
+    assert report_text("FINDINGS: Gr\u00f6\u00dfe".encode(encoding)) == "FINDINGS: Gr\u00f6\u00dfe"
 
 
 def test_an_empty_cell_of_nih_is_no_normal_film(tmp_path: Path) -> None:

@@ -31,7 +31,13 @@ def read_grey_mask(cell: str, root: Path) -> NDArray[np.uint8]:
         with Picture.open(path) as picture:
             if picture.width * picture.height > LARGEST_MASK_PIXELS:
                 raise TableError(path.name, "is too large for a mask", mend="make it the size of its image")
-            return np.asarray(picture.convert("L"), dtype=np.uint8)
+            if "A" in picture.getbands() or "transparency" in picture.info:
+                seen = picture.convert("RGBA")
+                seen.paste((0, 0, 0, 255), mask=seen.getchannel("A").point(lambda alpha: 255 - alpha))
+                return np.asarray(seen.convert("L"), dtype=np.uint8)
+            grey = np.asarray(picture.convert("L"), dtype=np.uint8)
+            # Around an edge a JPEG holds faint values that nobody drew.
+            return grey if picture.format != "JPEG" else np.where(grey > grey.max() // 2, 255, 0).astype(np.uint8)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
         why = f"cannot be read as a mask ({error})"
         raise TableError(path.name, why, mend="put the mask back or clear its cell") from error

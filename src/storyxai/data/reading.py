@@ -152,9 +152,9 @@ def code_of(cell: str, where: str, column: str) -> float:
 
 
 def report_text(data: bytes) -> str:
-    """The text of a report: UTF-8, or else the letters of Western Europe."""
+    """The text of a report: UTF-8, UTF-16 or UTF-32, or else the letters of Western Europe."""
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(encoding_of(data))
     except UnicodeDecodeError:
         return data.decode("cp1252", errors="replace")
 

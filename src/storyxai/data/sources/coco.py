@@ -45,6 +45,8 @@ class Annotation(TypedDict):
     segmentation: NotRequired[list[list[float]] | Runs | None]
 
 
+_OUTSIDE = 0.05
+"""The share of a side by which a box may be drawn over the border of its image."""
 MEND = "export it again as COCO detection, with boxes"
 
 
@@ -112,7 +114,9 @@ def _marks(
             for noun, key, listed in (("image", image, images), ("category", category, names)):
                 if key not in listed:
                     raise _BadMarkError(f"is of the {noun} {shown(key)}, which is not listed")
-            marks[image].append((names[category], _box(mark)))
+            box = _box(mark)
+            _require_inside(box, images[image])
+            marks[image].append((names[category], box))
         except _BadMarkError as error:
             skipped.append(Skipped(what, str(error), "mend or remove it; the rest is read"))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
@@ -140,6 +144,18 @@ def _box(mark: Annotation) -> list[float]:
     if box[2] <= 0 or box[3] <= 0:
         raise _BadMarkError("has a box without an area")
     return box
+
+
+def _require_inside(box: list[float], image: Picture) -> None:
+    """Raises _BadMarkError for a box that cannot be x, y, width and height in pixels of its image."""
+    x, y, width, height = box
+    across, down = float(image.get("width") or 0), float(image.get("height") or 0)
+    if not (across > 0 and down > 0):
+        return  # `_require_shape` says so of the image
+    if max(x + width, y + height) <= 1 < min(across, down):
+        raise _BadMarkError("has a box within one pixel (fractions, where pixels belong?)")
+    if min(x / across, y / down, 1 - (x + width) / across, 1 - (y + height) / down) < -_OUTSIDE:
+        raise _BadMarkError("has a box outside its image (two corners, where width and height belong?)")
 
 
 def _box_of_runs(shape: Runs) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -25,7 +26,7 @@ from storyxai.modalities.registry import modality_named
 TEXTS = ("origin", "view", "sex", "license", "findings_text", "impression_text")
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 MOST_NAMED = 60
-TABLES = (".csv", ".gz", ".parquet")
+TABLES = (".csv", ".gz", ".parquet")  # or, where none of these lies there, one of tabs
 TRUTHS: Mapping[str, float] = {"true": 1.0, "false": 0.0}
 IDS = ("patient_id", "study_id", "image_id")
 # As people write them, in small letters.
@@ -59,6 +60,7 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
     images_of = Counter(str(cell).strip() for cell in frame.get("study_id", ()))
     patient_of: dict[str, str] = {}
     spelling_of: dict[str, str] = {}
+    owner_of: dict[str, str] = {}
     for line, cells in enumerate(frame.to_dict("records"), start=2):
         text = {str(key): str(cell).strip() for key, cell in cells.items()}
         if not any(text.values()):
@@ -79,12 +81,16 @@ def read_manifest(path: Path, *, modality: Modality | None = None) -> StudyTable
         written = spelling_of.setdefault(_as_counted(row.patient_id), row.patient_id)
         if written != row.patient_id:
             why = f"has the patient '{shown(row.patient_id)}', whom an earlier line calls '{shown(written)}'"
-            mend = "write one patient in one way (spreadsheets drop zeros in front and add '.0')"
+            mend = "write one patient in one way (spreadsheets drop zeros in front and add '.0'; capitals and accents count)"
             raise TableError(f"{path.name}, line {line}", why, mend=mend)
         first = patient_of.setdefault(row.study_id, row.patient_id)
         if first != row.patient_id:
             why = f"has the patients '{shown(first)}' and '{shown(row.patient_id)}'"
             raise TableError(f"{path.name}, study '{shown(row.study_id)}'", why, mend="a study belongs to one patient")
+        owner = owner_of.setdefault(os.path.normpath(path.parent / row.image), row.patient_id)
+        if owner != row.patient_id:
+            why = f"has a picture of the patient '{shown(owner)}' as one of '{shown(row.patient_id)}'"
+            raise TableError(f"{path.name}, line {line}", why, mend="a picture belongs to one patient")
         rows.append(row)
     return StudyTable.from_rows(rows, root=path.parent, skipped=skipped, schema=schema)
 
@@ -171,9 +177,10 @@ def _masks(text: Mapping[str, str], columns: Iterable[str], root: Path, skipped:
 
 
 def _as_counted(patient: str) -> str:
-    """The id without what a spreadsheet drops or adds: "007", "7" and "7.0" are one."""
-    digits = re.fullmatch(r"0*([0-9]+)(?:\.0*)?", patient)
-    return digits[1] if digits else patient
+    """The id without what spreadsheets, systems and hands write otherwise: "007", "7" and "7.0" are one, "P1" and "p1" too."""
+    plain = " ".join(unicodedata.normalize("NFKC", patient).casefold().split())
+    digits = re.fullmatch(r"0*([0-9]+)(?:\.0*)?", plain)
+    return digits[1] if digits else plain
 
 
 def _stem(image: str) -> str:
@@ -181,14 +188,16 @@ def _stem(image: str) -> str:
 
 
 def _only_table(folder: Path) -> Path:
-    tables = [path for path in sorted(folder.iterdir()) if path.suffix in TABLES and path.is_file()]
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    tables = [path for path in files if path.suffix.casefold() in TABLES]
+    tables = tables or [path for path in files if path.suffix.casefold() == ".tsv"]
     if len(tables) != 1:
         raise TableError(str(folder), f"holds {len(tables)} tables", mend="name the CSV or Parquet file itself")
     return tables[0]
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if path.suffix != ".parquet":
+    if path.suffix.casefold() != ".parquet":
         return read_csv(path, columns=("image", "patient_id"))
     import pyarrow as arrow
 
