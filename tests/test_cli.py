@@ -479,6 +479,16 @@ def test_a_failed_second_telling_leaves_the_first(
     assert _contents(study) == before
 
 
+def test_too_little_memory_is_one_sentence(call: Call, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ulimit -v` ended in a traceback."""
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(telling, "tell", full)
+    ended = call("tell", film, "--out", tmp_path / "out")
+    assert ended.status == 2 and "too little memory" in ended.sentence and "ulimit" in ended.sentence
+
+
 def test_only_our_own_lines_reach_the_console(
     call: Call, film: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -264,13 +264,15 @@ def test_find_images_lists_each_once_by_name(tmp_path: Path, dicom_file: Callabl
     for name in ("b.png", "deep/a.JPG", "deep/c.tiff", ".hidden/d.png", ".e.png"):
         (tmp_path / name).write_bytes(saved(film, "PNG"))
     (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "d.BMP").write_bytes(saved(film, "BMP"))  # left out without a word, it was missed by nobody
     (tmp_path / "IM0001").write_bytes(dicom_file(stepped()).read_bytes())
     (tmp_path / "1.2.840.7").write_bytes(dicom_file(stepped()).read_bytes())
     (tmp_path / "DICOMDIR").write_bytes(dicom_file(stepped()).read_bytes())
     (tmp_path / "README").write_text("no image either")
     os.mkfifo(tmp_path / "PIPE")
     found = find_images([tmp_path, tmp_path / "b.png", tmp_path / "notes.txt"])
-    assert [path.name for path in found] == ["1.2.840.7", "IM0001", "a.JPG", "b.png", "c.tiff", "film.dcm", "notes.txt"]
+    names = ["1.2.840.7", "IM0001", "a.JPG", "b.png", "c.tiff", "d.BMP", "film.dcm", "notes.txt"]
+    assert [path.name for path in found] == names
 
 
 def test_find_images_says_what_is_missing(tmp_path: Path) -> None:

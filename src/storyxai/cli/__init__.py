@@ -39,6 +39,8 @@ def main() -> None:
         fail("stopped", 1)
     except KeyboardInterrupt:
         fail("stopped; nothing half-written was left", 1)
+    except MemoryError:
+        fail("there is too little memory — close other programs, raise the limit (ulimit -v), or give smaller images", 2)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

@@ -37,10 +37,13 @@ __all__ = ["SUFFIXES", "dicom_header", "file_bytes", "find_images", "read_image"
 
 SUFFIXES = (".dcm", ".dicom", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
-# What damaged files make the libraries raise. MemoryError is here because the limits bound what an honest file needs.
+# Pictures that are not read: in a folder they are named with the reason, as one that is damaged is.
+_OTHER_SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".webp")
+
+# What damaged files make the libraries raise.
 _DAMAGE = (
     OSError, ValueError, SyntaxError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError,
-    EOFError, RuntimeError, MemoryError, struct.error, zlib.error, PillowImage.DecompressionBombError,
+    EOFError, RuntimeError, struct.error, zlib.error, PillowImage.DecompressionBombError,
 )  # fmt: skip
 _PILLOW_FORMATS = ("PNG", "JPEG", "TIFF")
 # A progressive JPEG repeats the whole picture per scan; real ones have about ten.
@@ -95,6 +98,9 @@ def read_image(
             if is_dicom(data):
                 return read_dicom(data, source=source, acquisition=acquisition)
             return _read_picture(data, source, colour=colour)
+        except MemoryError as full:
+            mend = "close other programs, raise the limit of memory, or give a smaller picture"
+            raise ReadError(path.name, "needs more memory than there is", mend=mend) from full
         except _DAMAGE as damage:
             raise ReadError(path.name, _what_is_wrong(damage), mend="export or copy the file again") from damage
 
@@ -110,8 +116,9 @@ def dicom_header(path: Path) -> Any | None:
 def find_images(paths: Sequence[Path]) -> tuple[Path, ...]:
     """The files given and the image files in the folders given (and below), sorted by name, each once.
 
-    A folder gives files with a suffix of SUFFIXES and, whatever they are called, files that start like DICOM, with a preamble
-    or without; hidden files and indexes (DICOMDIR) are left out. Raises: InputError when a path does not exist or nothing
+    A folder gives files with a suffix of SUFFIXES or of pictures that are not read (BMP, GIF, WebP, ...: who reads one says
+    so), and, whatever they are called, files that start like DICOM, with a preamble or without; hidden files and indexes
+    (DICOMDIR) are left out. Raises: InputError when a path does not exist or nothing
     was found.
     """
     found: list[Path] = []
@@ -134,7 +141,7 @@ def _images_below(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = [Path(parent) / name for name in names if not name.startswith(".") and name != "DICOMDIR"]
         # Archives name files by their UIDs, so that what follows the last dot is no suffix.
-        found += [p for p in paths if p.suffix.lower() in SUFFIXES or _starts_like_dicom(p)]
+        found += [p for p in paths if p.suffix.lower() in SUFFIXES + _OTHER_SUFFIXES or _starts_like_dicom(p)]
     return found
 
 
@@ -315,7 +322,5 @@ def _looks_like(data: bytes) -> str:
 
 
 def _what_is_wrong(damage: BaseException) -> str:
-    if isinstance(damage, MemoryError):
-        return "needs more memory than there is"
     said = " ".join(str(damage).split())[:120]
     return f"is damaged or cut short ({said})" if said else "is damaged or cut short"

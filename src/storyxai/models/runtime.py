@@ -89,6 +89,8 @@ def _why_closed(graph: Path | bytes, error: Exception) -> tuple[str, str]:
     if isinstance(graph, Path) and graph.stat().st_size == 0:
         return "is empty", again
     said = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or any(word in said.lower() for word in ("bad_alloc", "allocate", "out of memory")):
+        return "cannot be opened: there is too little memory", "close other programs or raise the limit (ulimit -v)"
     if "external data" in said.lower() or "model_path must not be empty" in said:
         return "keeps its weights in another file, which is not there", "copy that file beside it"
     if "pset" in said or "IR version" in said or "is not a registered function/op" in said:
