@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional
 
 from storyxai.errors import InputError
-from storyxai.explain.cam import OUTSIDE, cell_shares, grad_cam, grid_head_gradients, resize_maps
+from storyxai.explain.cam import OUTSIDE, cell_shares, fine_map, grad_cam, grid_head_gradients, resize_maps
 
 K, J, F, H, W = 5, 7, 3, 4, 6
 
@@ -145,6 +147,38 @@ def test_resize_bounds() -> None:
     large = resize_maps(maps, height=60, width=45)
     assert large.max() <= maps.max() + 1e-6
     assert large.min() >= maps.min() - 1e-6
+
+
+@pytest.mark.parametrize(("row", "column"), [(2.5, 5.5), (2.8, 5.1), (4.2, 1.9), (3.0, 3.0)])
+def test_the_strongest_point_of_a_map_lies_between_its_cells(row: float, column: float) -> None:
+    # Drawn by straight lines it lay on a cell's centre: up to half a cell beside what the map shows, 5 cm of a chest.
+    at = np.arange(8) + 0.5
+    cells = np.exp(-((at[:, None] - row) ** 2 + (at[None, :] - column) ** 2) / 2).astype(np.float32)
+    fine = fine_map(cells, height=128, width=128)
+    found = np.unravel_index(fine.argmax(), fine.shape)
+    assert (np.array(found) + 0.5) / 16 == pytest.approx((row, column), abs=0.1)
+    assert fine.dtype == np.float32 and fine.min() >= cells.min()
+
+
+def test_a_fine_map_is_torchs_but_for_what_swings_below_the_lowest_cell() -> None:
+    cells = np.maximum(np.random.default_rng(3).normal(size=(7, 9)), 0).astype(np.float32)
+    # torch's pieces are steeper (-0.75 for -0.5), which is left out by antialias=True.
+    other = functional.interpolate(torch.tensor(cells[None, None]), (28, 54), mode="bicubic", antialias=True)[0, 0].numpy()
+    assert other.min() < 0
+    np.testing.assert_allclose(fine_map(cells, height=28, width=54), np.maximum(other, 0), atol=1e-6)
+    assert fine_map(cells, height=7, width=9) is cells
+    flat = fine_map(np.full((7, 9), 0.3, dtype=np.float32), height=28, width=54)
+    assert flat == pytest.approx(0.3, abs=1e-6)
+
+
+def test_a_cell_reaches_two_cells_far_and_no_map_is_made_of_nothing() -> None:
+    cells = np.zeros((8, 8), dtype=np.float32)
+    assert not fine_map(cells, height=128, width=128).any()
+    cells[3, 4] = 1
+    fine = fine_map(cells, height=128, width=128)
+    rows, columns = np.nonzero(fine)
+    assert (rows.min() // 16, rows.max() // 16, columns.min() // 16, columns.max() // 16) == (1, 5, 2, 6)
+    assert fine.max() > 0.9
 
 
 def test_refusals() -> None:

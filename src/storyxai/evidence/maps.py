@@ -18,7 +18,7 @@ from storyxai.evidence import checks as check
 from storyxai.evidence.filling import scene_of
 from storyxai.evidence.predict import MOST_GRADIENTS, OneLook, Seen
 from storyxai.evidence.trust import MapView, MethodTrust, map_values, trust_of
-from storyxai.explain.cam import grad_cam, resize_maps
+from storyxai.explain.cam import fine_map, grad_cam
 from storyxai.explain.contract import Budget, ExplainedModel, Explanation, Look, Method, Scene
 from storyxai.explain.superpixels import slic_segments
 from storyxai.imaging.geometry import model_frame
@@ -88,9 +88,7 @@ class Drawings:
     def in_view(self, explanation: Explanation) -> Array:
         """A map in the model's frame, float32 [S, S]."""
         height, width = self.seen.pixels.shape[1:]
-        if explanation.values.shape == (height, width):
-            return explanation.values
-        return np.asarray(resize_maps(explanation.values[None], height=height, width=width)[0], dtype=np.float32)
+        return fine_map(explanation.values, height=height, width=width)
 
 
 def draw(
@@ -154,7 +152,7 @@ def _explained(
 
 def _checked(drawings: Drawings, drawing: Drawing, finding: str) -> tuple[Heatmap, list[Check]]:
     explanation = drawing.maps[finding]
-    values = drawings.seen.frame.grid_to_original(explanation.values)
+    values = drawings.seen.frame.grid_to_original(drawings.in_view(explanation))
     method = drawing.method.key
     found = [check.not_empty(values, finding=finding, method=method)]
     place = None if drawings.survey is None else drawings.survey.place(finding)

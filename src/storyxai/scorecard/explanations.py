@@ -21,7 +21,7 @@ from storyxai.evidence.checks import rank_correlation
 from storyxai.evidence.filling import scene_of
 from storyxai.evidence.gather import modality_for
 from storyxai.evidence.predict import OneLook, predict, view_of
-from storyxai.explain.cam import resize_maps
+from storyxai.explain.cam import fine_map
 from storyxai.explain.contract import Budget, ExplainedModel, Method, Scene
 from storyxai.explain.perturbation import hidden_image
 from storyxai.explain.registry import method_named
@@ -145,8 +145,7 @@ class _Judge:
         budget = Budget(samples=self.plan.samples, seed=self.plan.seed)
         found = method.explain(model, pixels, case.wanted, budget, case.scene)
         height, width = pixels.shape[1:]
-        maps = [np.asarray(resize_maps(one.values[None], height=height, width=width)[0], dtype=np.float32) for one in found]
-        return np.stack(maps)
+        return np.stack([fine_map(one.values, height=height, width=width) for one in found])
 
 
 def judge_explanations(
