@@ -208,6 +208,11 @@ def named(evidence: Evidence, found: Found, origin: str, normal: bool) -> None:
     for group in groups:
         found.values[f"{group}: named findings"].append(len(record["named"]))
         found.values[f"{group}: cannot tell, share"].append(tiers.count("cannot_tell") / len(tiers))
+        for one in evidence.heatmaps:
+            if one.finding in record["named"]:
+                maps = f"{group}: maps of named findings by {one.method}"
+                found.values[f"{maps}, shown, share"].append(float(one.shown))
+                found.values[f"{maps}, shown without doubt, share"].append(float(one.shown and not one.doubtful))
         if normal:
             found.values[f"{group}: normal films with nothing named, share"].append(float(not record["named"]))
 
