@@ -94,11 +94,11 @@ def test_lengths_below_ten_millimetres_are_told_to_a_tenth(evidence: Evidence, l
 
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_a_quadrant_that_a_bottom_line_names_is_read_back(student: Student, language: str) -> None:
-    """The veil of this phantom is planted in the lower left; the checker once read "lower left" as the left side."""
-    told = gather(student, generate_skin_phantom(950_000, size=256).image, settings=GatherSettings(samples=100))
+    """The veil of this phantom lies below and right of the middle; the checker once read "lower left" as the left side."""
+    told = gather(student, generate_skin_phantom(950_002, size=256).image, settings=GatherSettings(samples=100))
     story = tell_story(told, "clinician", language)
     first = " ".join(sentence.text for sentence in story.sections[0].sentences)
-    assert {"en": "lower left zone", "de": "links unten im Bild"}[language] in first
+    assert {"en": "lower right zone", "de": "rechts unten im Bild"}[language] in first
     assert not check_page(render_html(story, told), told).problems
 
 
