@@ -217,6 +217,16 @@ def test_one_failed_check_withholds_in_plain_words(name: str) -> None:
     assert not re.search(r"[0-9_]", in_english(*heatmap.withheld_because))
 
 
+def test_a_map_that_another_method_contradicts_is_shown_with_doubt_and_no_other() -> None:
+    apart = Check("methods_agree", "Effusion", "grad_cam", 0.1, 0.2, False)
+    doubted = shown(*PASSES, apart)
+    assert (doubted.shown, doubted.doubtful, doubted.withheld_because) == (True, True, ())
+    assert not shown(*PASSES, replace(apart, passed=True)).doubtful
+    unspecific = Check("label_specific", "Effusion", "grad_cam", 0.99, 0.98, False)
+    withheld = shown(*PASSES, apart, unspecific)
+    assert (withheld.shown, withheld.doubtful, withheld.withheld_because) == (False, False, (REASONS["label_specific"],))
+
+
 def test_checks_of_other_maps_do_not_count() -> None:
     other = Check("repeatable", "Mass", "grad_cam", 0.1, 0.0, False, "x")
     other_method = Check("repeatable", "Effusion", "lime", 0.1, 0.0, False, "x")

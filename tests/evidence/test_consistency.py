@@ -13,7 +13,9 @@ from storyxai.evidence.gather import GatherSettings, gather
 from storyxai.evidence.record import arrays_of, as_record, from_record
 from storyxai.explain.contract import Look
 from storyxai.modalities.contract import FindingTerm, Modality
+from storyxai.pages.story import render_html
 from storyxai.proof.judging import OUTCOMES
+from storyxai.story.citations import check_story
 from storyxai.story.tell import tell
 from storyxai.types import Evidence, MapConsistency
 
@@ -106,3 +108,21 @@ def test_a_map_that_is_shown_with_doubt_says_so() -> None:
     end, meant = OUTCOMES["map_doubtful"]
     assert doubted and all(any(path.endswith(f".{end}") for path in line.cites) for line in doubted) and meant is True
     assert not any("How far to trust" in line.text for line in lines if "Effusion" in " ".join(line.cites))
+
+
+@pytest.mark.parametrize(("language", "said"), [
+    ("en", "The Grad-CAM map of effusion is doubtful: another method points elsewhere"),
+    ("de", "Die Grad-CAM-Karte des Pleuraergusses ist zweifelhaft: Ein anderes Verfahren weist auf andere Stellen"),
+])
+def test_a_map_that_another_method_contradicts_says_so_in_words_and_over_itself(language: str, said: str) -> None:
+    base = example_evidence()
+    checks = tuple(
+        replace(c, value=0.1, passed=False) if c.passed and c.name == "methods_agree" else c for c in base.checks
+    )
+    maps = tuple(replace(one, doubtful=one.shown and one.finding == "Effusion") for one in base.heatmaps)
+    evidence = replace(base, checks=checks, heatmaps=maps)
+    story = tell(evidence, "clinician", language)
+    assert any(line.text.startswith(said) for part in story.sections for line in part.sentences)
+    page = render_html(story, evidence).decode()
+    assert ("Effusion: Grad-CAM, doubtful" if language == "en" else "Pleuraerguss: Grad-CAM, zweifelhaft") in page
+    check_story(story, as_record(evidence))

@@ -137,7 +137,7 @@ def test_a_method_of_ones_own_enters_as_a_value_and_meets_its_checks() -> None:
     evidence = spots(Reader(REGIONS), methods=["lime", right, wrong])
     passed = {c.method: c.passed for c in evidence.checks if c.name == "methods_agree" and c.finding == "Upper_spot"}
     assert passed == {"lime": True, "right": True, "wrong": False}
-    assert [h.method for h in evidence.heatmaps if h.finding == "Upper_spot" and not h.shown] == ["wrong"]
+    assert [h.method for h in evidence.heatmaps if h.finding == "Upper_spot" and h.doubtful] == ["wrong"]
     with pytest.raises(UnknownNameError, match="check 'method_agrees': is not known — did you mean 'methods_agree'"):
         spots(Reader(REGIONS), methods=[replace(right, checks=("method_agrees",))])
 

@@ -126,6 +126,7 @@ class PageWords(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     map_alt: str
     withheld_maps: str
     withheld_of: str
+    doubtful_of: str
     shared_scale: str
     this_map: str
     no_map: str

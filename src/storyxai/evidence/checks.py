@@ -50,7 +50,6 @@ LIMITS: Final = Limits()
 # Why a map is withheld, without numbers (these are in the check).
 REASONS: Final[Mapping[str, Remark]] = {
     "not_empty": Remark("empty"),
-    "methods_agree": Remark("methods_disagree"),
     "repeatable": Remark("not_repeatable"),
     "stable_over_seeds": Remark("unstable"),
     "label_specific": Remark("not_specific"),
@@ -59,7 +58,9 @@ REASONS: Final[Mapping[str, Remark]] = {
 BROKEN: Final = frozenset({"not_empty", "repeatable"})
 """Checks after which there is no map to speak of."""
 COARSE: Final = "fine_enough"
-"""The check after which a map is shown with doubt: it can say in which part of the image the finding lies, not where in it."""
+"""After it a map can say in which part of the image the finding lies, not where in it."""
+DOUBTED: Final = frozenset({COARSE, "methods_agree"})
+"""Checks after which a map is shown with doubt: where they fail, maps still hit far oftener than the middle of the image."""
 NO_BETTER: Final = Remark("no_better")
 _NO_POSITIVE = Remark("no_positive")
 
@@ -182,13 +183,13 @@ def decide_shown(heatmap: Heatmap, checks: Iterable[Check], *, place: Place | No
     """The heatmap with `shown` and `withheld_because` decided by its own checks (same finding and method).
 
     Shown when it is not empty, lies in its place where it has one, and failed no other check; others may be not applicable.
-    One whose cells are wider than the finding is shown with doubt.
+    One that failed nothing but checks in `DOUBTED` is shown with doubt.
     The reasons are in the order given.
     """
     own = [c for c in checks if c.finding == heatmap.finding and c.method == heatmap.method]
     known = REASONS if place is None else {**REASONS, place.check: place.away}
     failed = [c.name for c in own if c.passed is False]
-    reasons = [known.get(name, Remark("failed_check", {"check": name})) for name in failed if name != COARSE]
+    reasons = [known.get(name, Remark("failed_check", {"check": name})) for name in failed if name not in DOUBTED]
     by_name = {c.name: c for c in own}
     for name in ("not_empty",) if place is None else ("not_empty", place.check):
         check = by_name.get(name)
@@ -196,7 +197,8 @@ def decide_shown(heatmap: Heatmap, checks: Iterable[Check], *, place: Place | No
         if (check is None or check.passed is None) and REASONS["not_empty"] not in reasons:
             why = Remark("not_run") if check is None else check.about.parts.get("why", check.about)
             reasons.append(Remark("unchecked", {"check": name}, {"why": why}))
-    return replace(heatmap, shown=not reasons, withheld_because=tuple(reasons), doubtful=not reasons and COARSE in failed)
+    doubtful = not reasons and not DOUBTED.isdisjoint(failed)
+    return replace(heatmap, shown=not reasons, withheld_because=tuple(reasons), doubtful=doubtful)
 
 
 def decide_by_hits(

@@ -138,7 +138,8 @@ class Pairs:
         method = METHOD_NAMES.get(heatmap.method, heatmap.method)
         ends = "orange raised the model's score, blue lowered it" if signed else "yellow raised the model's score most"
         failed = f"FAILED ITS CHECKS, stories withhold it: {withheld}."
-        verdict = "It passed its checks." if heatmap.shown else failed
+        passed = "DOUBTFUL: shown with a warning." if heatmap.doubtful else "It passed its checks."
+        verdict = passed if heatmap.shown else failed
         right_lines = [f"{method} of {heatmap.finding.replace('_', ' ')}, {heatmap.unit}: {ends}.", verdict]
         left_lines = ["Untouched image", RESEARCH_USE]
         rows = [[part for line in lines for part in _wrapped(line, font, width)] for lines in (left_lines, right_lines)]

@@ -87,4 +87,6 @@ def _said(facts: EvidenceRecord, finding: str, labels: Labels) -> str:
 def _caption(heatmap: Heatmap | None, labels: Labels) -> str:
     if heatmap is None:
         return labels.no_map
-    return f"{labels.methods.get(heatmap.method, heatmap.method)}, {labels.words.word('unit', heatmap.unit)}"
+    method = labels.methods.get(heatmap.method, heatmap.method)
+    said = f"{method}, {labels.words.word('unit', heatmap.unit)}"
+    return labels.doubtful_of.format(finding=labels.words.finding(heatmap.finding), method=said) if heatmap.doubtful else said

@@ -23,7 +23,10 @@ def evidence_html(evidence: Evidence, *, language: str = "en") -> str:
     shown = [h for h in evidence.heatmaps if h.shown][:MOST_MAPS]
     masks = evidence.prediction.masks
     pictures = tuple(
-        Picture(data_uri(pair_png(evidence.image, h, masks=masks, long_side=PICTURE_SIDE_PX)), "", f"{h.finding}, {h.method}")
+        Picture(
+            data_uri(pair_png(evidence.image, h, masks=masks, long_side=PICTURE_SIDE_PX)), "",
+            labels.doubtful_of.format(finding=h.finding, method=h.method) if h.doubtful else f"{h.finding}, {h.method}",
+        )
         for h in shown
     )
     hidden = [h for h in evidence.heatmaps if not h.shown]

@@ -349,10 +349,11 @@ class _Builder:
         layers = [self._stored(name, "m", lambda: draw.layer_png(heatmap, limit=limit), limit)]
         layers += [self._outlines(main, "main")] if main else []
         path = f"heatmaps.{heatmap.finding}.{heatmap.method}"
+        called = (labels.doubtful_of if heatmap.doubtful else "{finding}: {method}").format(finding=finding, method=method)
         low, high = (format_value(end, labels) for end in ((-limit if signed else 0.0), limit))
         own = [value_part(self.printed, f"{path}.{leaf}", exact=False) for leaf in ("minimum", "maximum")]
         return _Tile(
-            alt=labels.map_alt.format(method=method, finding=finding), title=f"{finding}: {method}", layers=tuple(layers),
+            alt=labels.map_alt.format(method=method, finding=finding), title=called, layers=tuple(layers),
             boxes=boxes, unit=labels.words.word("unit", heatmap.unit),
             scale=_Scale(low, high, data_uri(draw.scale_png(signed=signed))),
             own=(own[0], own[1]), finding=heatmap.finding,

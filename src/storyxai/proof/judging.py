@@ -41,6 +41,7 @@ OUTCOMES: Final[Mapping[str, tuple[str, bool]]] = {
     "forced": ("settings.forced", True),
     "synthetic": ("synthetic", True),
     "map_doubtful": ("doubtful", True),
+    "map_apart": ("doubtful", True),
     "map_coarse": ("fine_enough.passed", False),
     "smallest_sure": ("smallest", True),
     "smallest_open": ("smallest", False),

@@ -43,6 +43,17 @@ def dropped(audience: str, cited: set[str], keys: Collection[str], lexicon: Lexi
                     if item.withheld_because == why]  # fmt: skip
             if not cited.intersection(same):
                 yield f"leaves out why maps of {finding} are withheld"
+        if (apart := _apart(finding, lexicon.facts)) and cited.isdisjoint(apart):
+            yield f"leaves out that the maps of {finding} point to different places"
+
+
+def _apart(finding: str, facts: EvidenceRecord) -> list[str]:
+    """Where a map is shown though another method points elsewhere: the paths of which one must be cited."""
+    maps, checks = facts.heatmaps.get(finding, {}), facts.checks.get(finding, {})
+    apart = [key for key, named in checks.items() if "methods_agree" in named and named["methods_agree"].passed is False]
+    if not any(key in maps and maps[key].shown and maps[key].doubtful for key in apart):
+        return []
+    return [f"checks.{finding}.{key}.methods_agree.passed" for key in apart]
 
 
 def refused(facts: EvidenceRecord) -> bool:

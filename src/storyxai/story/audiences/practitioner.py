@@ -112,7 +112,8 @@ def map_trust(t: Teller, name: str, audience: str) -> list[Sentence]:
         return []
     keys: tuple[str, ...] = ("map_trust", "map_hit", "map_steady")
     if t.value(f"heatmaps.{name}.{method}.doubtful"):
-        keys = ("map_coarse",) if t.value(f"checks.{name}.{method}.fine_enough.passed") is False else ("map_doubtful",)
+        coarse = t.value(f"checks.{name}.{method}.fine_enough.passed") is False
+        keys = ("map_coarse",) if coarse else ("map_doubtful", "map_apart")
     return next((said for key in keys if (said := t.say(f"{audience}.{key}", {"F": name, "M": method}))), [])
 
 
