@@ -18,6 +18,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from storyxai.errors import InputError
+from storyxai.evidence.checks import DOUBTED
 from storyxai.evidence.trust import FORMAT, MAP_VALUES, TRUST_NAME, MethodTrust, Trust, ValueWorth
 from storyxai.files import write_whole
 from storyxai.metrics.bootstrap import Estimate, bootstrap_interval, mean_statistic, paired_difference
@@ -118,8 +119,8 @@ def judged_method(cases: pd.DataFrame, rows: pd.DataFrame, by_finding: bool) -> 
         "groups": {name: grouped(group == name, hits, patients) for name in ("shown", "doubtful", "withheld")},
         "shown_minus_others": _gap(group == "shown", hits, patients),
         "not_withheld_minus_withheld": _gap(group != "withheld", hits, patients),
-        "uncalibrated": {"shown": grouped(cases["passed"].to_numpy(bool), hits, patients),
-                         "withheld": grouped(~cases["passed"].to_numpy(bool), hits, patients)},
+        "uncalibrated": {name: grouped(by_checks(cases) == name, hits, patients) for name in GROUPS},
+        "checks": worth_of_checks(cases),
         "empty": int((rows["peak"] <= 0).sum()), "auroc": ranking,
         "ece": trust.ece, "ece_floor": ece_floor(said, bins=BINS), "blind": blind, "shown_from": SHOWN_FROM,
         "worth": {k: {"auroc": w.auroc, "interval": w.interval, "kept": w.kept} for k, w in worth.items()},
@@ -213,14 +214,36 @@ def average_hits(cases: pd.DataFrame) -> NDArray[np.float64]:
     return found
 
 
+def by_checks(rows: pd.DataFrame) -> NDArray[np.str_]:
+    """"shown", "doubtful" or "withheld" for each map by the checks alone, as `decide_shown` has it.
+
+    By their names, as rows may have been drawn before a check came to mean doubt.
+    """
+    failed = [set(str(names).split()) for names in rows["failed"]]
+    open_ = rows["passed"].to_numpy(bool) | np.array([bool(names) and names <= DOUBTED for names in failed], dtype=bool)
+    doubted = np.array([not names.isdisjoint(DOUBTED) for names in failed], dtype=bool)
+    return np.where(open_, np.where(doubted, "doubtful", "shown"), "withheld")
+
+
+def worth_of_checks(cases: pd.DataFrame) -> dict[str, Any]:
+    """By check: how many of the maps that failed it hit, and how many of those that passed it or were not asked."""
+    failed = [set(str(names).split()) for names in cases["failed"]]
+    hits, patients = cases["hit"].to_numpy() >= 0.5, cases["patient"].to_numpy(dtype=str)
+    found = {}
+    for name in sorted(set().union(*failed)):
+        mine = np.array([name in names for names in failed])
+        found[name] = {"failed": grouped(mine, hits, patients), "others": grouped(~mine, hits, patients)}
+    return found
+
+
 def decided(rows: pd.DataFrame, trust: MethodTrust | None) -> NDArray[np.str_]:
     """"shown", "doubtful" or "withheld" for each map: by the trust where it speaks of the finding, else by the checks."""
     groups = []
-    for row in rows.to_dict("records"):
+    for row, checked in zip(rows.to_dict("records"), by_checks(rows), strict=True):
         values = {name: number_of(row[name]) for name in MAP_VALUES}
         chance = None if trust is None else trust.hit_probability(row["finding"], values)
         if chance is None or trust is None or row["peak"] <= 0:
-            groups.append("withheld" if not row["passed"] else "doubtful" if row["doubtful"] else "shown")
+            groups.append(str(checked))
         else:
             groups.append("shown" if chance >= trust.shown_from else "doubtful" if chance >= trust.blind else "withheld")
     return np.array(groups)
@@ -231,7 +254,7 @@ def told_shares(rows: pd.DataFrame, trust: MethodTrust) -> dict[str, Any]:
     told = rows[rows["told"].astype(bool)]
     group, spoken = decided(told, trust), told["finding"].isin(list(trust.findings)).to_numpy()
     return {
-        "maps": len(told), "spoken_of": int(spoken.sum()), "uncalibrated_shown": float(told["passed"].mean()),
+        "maps": len(told), "spoken_of": int(spoken.sum()), "uncalibrated_shown": float(np.mean(by_checks(told) != "withheld")),
         "all": {name: float((group == name).mean()) for name in ("shown", "doubtful", "withheld")},
         "spoken": {name: float((group[spoken] == name).mean()) for name in ("shown", "doubtful", "withheld")},
     }
@@ -258,10 +281,9 @@ def lime_worth(frame: pd.DataFrame) -> dict[str, Any] | None:
     patients = cases["patient"].to_numpy(dtype=str)
     ranking = bootstrap_interval(auroc_statistic(cases["hit"] >= 0.5, cases["lime"].astype(float)), patients, seed=0)
     who, hit = lime["patient"].to_numpy(dtype=str), lime["hit"].to_numpy()
-    passed = lime["passed"].to_numpy(bool)
     return {
         "n": len(cases), "auroc": _plain(ranking), "lime_hit_rate": mean_of(hit, who),
-        "lime_uncalibrated": {"shown": grouped(passed, hit >= 0.5, who), "withheld": grouped(~passed, hit >= 0.5, who)},
+        "lime_uncalibrated": {name: grouped(by_checks(lime) == name, hit >= 0.5, who) for name in GROUPS},
     }
 
 
@@ -391,6 +413,9 @@ what is likely to hit less often than the middle of the image:
 {groups}
 
 {_ranking(grad)}
+
+{_checks(record)}
+
 {_elsewhere(grad)}
 {_phantoms(record.get("phantoms"))}"""
 
@@ -426,7 +451,7 @@ def _group_rows(method: str, one: Mapping[str, Any]) -> str:
         for group in ("shown", "doubtful", "withheld") if (found := one["groups"][group])["maps"]
     ]
     rows.append(f"| {name}, shown minus all others | | {_words(one['shown_minus_others'])} |")
-    for group, found in old.items():
+    for group, found in ((group, found) for group, found in old.items() if found["maps"]):
         rows.append(f"| {name}, {group} by the checks without a calibration | {found['share']:.2f} "
                     f"| {_words(found['hit_rate'])} of {found['maps']} |")
     return "\n".join(rows)
@@ -442,6 +467,20 @@ def _ranking(grad: Mapping[str, Any]) -> str:
         f"error (ECE, five groups) is {grad['ece']:.3f}, where a perfect one would show {grad['ece_floor']:.3f} by chance.\n"
         f"What each value tells by itself (AUROC): {worth}.\nA value below one half points the wrong way and is dropped."
     )
+
+
+def _checks(record: Mapping[str, Any]) -> str:
+    """A table of the checks: how many of the maps that failed each hit, on films and on phantoms."""
+    told = {"films": record["methods"], "phantoms": record.get("phantoms") or {}}
+    rows = [
+        f"| {name} | {_NAMES[key].partition(',')[0]}, {where} | {_words(one['failed']['hit_rate'])} of {one['failed']['maps']} "
+        f"| {_words(one['others']['hit_rate'])} of {one['others']['maps']} |"
+        for where, methods in told.items() for key, found in methods.items() for name, one in found.get("checks", {}).items()
+    ]
+    return "\n".join([
+        "What each check tells by itself, in hits of the maps that failed it and of all others:", "",
+        "| check | maps | failed | others |", "|---|---|---|---|", *rows,
+    ])
 
 
 def _elsewhere(grad: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ fold; DATA holds nih/, nih128/, nih64/ (default: STORYXAI_REAL_DATA or ../shared
 has not met are asked. A hit is the pointing game of Zhang et al., ECCV 2016, without its tolerance; the rate with it, where the
 strongest point may lie beside the box by 3 % of the side, is given too. Intervals are 95 %, by patient. `--lime` and
 `--theirs` also draw LIME's and pytorch-grad-cam's maps of so many films a fold, `--phantoms` judges the shipped student's maps
-of so many phantoms with the fitted trust (LIME not asked).
+of so many phantoms with the fitted trust (LIME asked of as many as `--lime` says).
 The trust goes into --out; with --write the figures go into results/map-checks/figures.json and docs/figures.md, trust and hits
 into the shipped student's folder and card. --ready writes what an earlier run left in FOLDER, when the card was made anew.
 """
@@ -31,7 +31,19 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from hit_fit import GROUPS, decided, documented, grouped, hits_of, judged, lime_worth, lines, mean_of, write_trust
+from hit_fit import (
+    GROUPS,
+    decided,
+    documented,
+    grouped,
+    hits_of,
+    judged,
+    lime_worth,
+    lines,
+    mean_of,
+    worth_of_checks,
+    write_trust,
+)  # fmt: skip
 from storyxai.data.sources.nih import read_nih
 from storyxai.data.table import StudyTable
 from storyxai.evidence.gather import told_findings
@@ -99,7 +111,7 @@ def measured(given: argparse.Namespace) -> Row:
     trust, record = judged(frame, models=given.models)
     record["lime_agreement"] = lime_worth(frame)
     if given.phantoms:
-        record["phantoms"] = phantoms_judged(load_student(), trust, given.phantoms)
+        record["phantoms"] = phantoms_judged(load_student(), trust, given.phantoms, lime=given.lime)
     write_trust(trust, given.out)
     (given.out / "figures.json").write_bytes(canonical_json(record))
     return record
@@ -160,7 +172,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models", default=MODELS, help="what the networks are, in words that the trust and its page state")
     parser.add_argument("--ready", type=Path, help="FOLDER of an earlier run, of which nothing is measured again")
     parser.add_argument("--films", type=int, help="boxed films a fold at most, for a trial")
-    parser.add_argument("--lime", type=int, default=0, help="films of which LIME's maps are drawn too")
+    parser.add_argument("--lime", type=int, default=0, help="films a fold, and phantoms, of which LIME's maps are drawn too")
     parser.add_argument("--theirs", type=int, default=0, help="films a fold of which pytorch-grad-cam's maps are drawn too")
     parser.add_argument("--phantoms", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("map-checks"))
@@ -269,19 +281,20 @@ def region_of(boxes: Sequence[Box], shape: tuple[int, ...]) -> Mask:
     return region
 
 
-def phantoms_judged(student: Student, trust: Trust, count: int) -> dict[str, Any]:
-    """Shares and hit rates on phantoms, whose causes are known, all and by finding; LIME is not asked."""
+def phantoms_judged(student: Student, trust: Trust, count: int, *, lime: int = 0) -> dict[str, Any]:
+    """Shares and hit rates on phantoms, whose causes are known, all and by finding; LIME is asked of the first `lime`."""
     rows: list[Row] = []
     for done in range(count):
         phantom = generate_phantom(PHANTOM_SEED + done, size=PHANTOM_SIZE)
-        rows += rows_of_case(student, Case(str(done), phantom.image, tuple(phantom.boxes)))
+        rows += rows_of_case(student, Case(str(done), phantom.image, tuple(phantom.boxes)), lime=done < lime)
         note("phantoms", done)
     frame, found = pd.DataFrame(rows), {}
-    for method in METHODS:
+    for method in (*METHODS, *(("lime",) if lime else ())):
         mine = frame[(frame["method"] == method) & np.isfinite(frame["hit"]) & frame["told"].astype(bool)]
         group = decided(mine, trust.methods.get(method))
         hits, patients = mine["hit"].to_numpy() >= 0.5, mine["patient"].to_numpy(dtype=str)
         known = {name: mean_of(mine[key].astype(float), patients) for name, key in ALSO.items()}
+        known["checks"] = worth_of_checks(mine)
         known["near_shown"] = mean_of(mine["near"].where(group == "shown").astype(float), patients)
         found[method] = {"maps": len(mine), "hit_rate": mean_of(hits.astype(float), patients), **known} | {
             name: grouped(group == name, hits, patients) for name in GROUPS

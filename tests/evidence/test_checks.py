@@ -67,6 +67,14 @@ def test_superpixels_too_few_to_tell_agreement_from_chance_are_not_asked(count: 
     assert asked or check.about.parts["why"].values == {"superpixels": count}
 
 
+def test_agreement_and_its_limit_are_the_same_seen_from_either_map() -> None:
+    for seed in range(20):
+        first, second = noise_map(2 * seed), noise_map(2 * seed + 1)
+        one, other = (methods_agree(*pair, Superpixels(SEGMENTS, seed=seed), **WHO, other="lime")
+                      for pair in ((first, second), (second, first)))  # fmt: skip
+        assert (one.value, one.limit) == pytest.approx((other.value, other.limit), abs=1e-12) and one.passed == other.passed
+
+
 def test_inside_lungs_passes_in_and_fails_out_and_even() -> None:
     inside = in_place(at(np.s_[40:60, 30:50]), PLACE, **WHO)
     assert (inside.value, inside.passed) == (1.0, True)
@@ -222,9 +230,9 @@ def test_a_map_that_another_method_contradicts_is_shown_with_doubt_and_no_other(
     doubted = shown(*PASSES, apart)
     assert (doubted.shown, doubted.doubtful, doubted.withheld_because) == (True, True, ())
     assert not shown(*PASSES, replace(apart, passed=True)).doubtful
-    unspecific = Check("label_specific", "Effusion", "grad_cam", 0.99, 0.98, False)
-    withheld = shown(*PASSES, apart, unspecific)
-    assert (withheld.shown, withheld.doubtful, withheld.withheld_because) == (False, False, (REASONS["label_specific"],))
+    assert shown(*PASSES, Check("label_specific", "Effusion", "grad_cam", 0.99, 0.98, False)).doubtful
+    broken = shown(*PASSES, apart, Check("repeatable", "Effusion", "grad_cam", 0.1, 0.0, False))
+    assert (broken.shown, broken.doubtful, broken.withheld_because) == (False, False, (REASONS["repeatable"],))
 
 
 def test_checks_of_other_maps_do_not_count() -> None:

@@ -126,3 +126,17 @@ def test_a_map_that_another_method_contradicts_says_so_in_words_and_over_itself(
     page = render_html(story, evidence).decode()
     assert ("Effusion: Grad-CAM, doubtful" if language == "en" else "Pleuraerguss: Grad-CAM, zweifelhaft") in page
     check_story(story, as_record(evidence))
+
+
+def test_a_map_that_is_nearly_another_findings_says_so() -> None:
+    base = example_evidence()
+    checks = tuple(
+        replace(c, value=0.99, passed=False) if (c.name, c.finding) == ("label_specific", "Effusion") else c
+        for c in base.checks
+    )
+    maps = tuple(replace(one, doubtful=one.shown and one.finding == "Effusion") for one in base.heatmaps)
+    evidence = replace(base, checks=checks, heatmaps=maps)
+    for language, said in (("en", "does not tell the two apart"), ("de", "trennt die beiden nicht")):
+        story = tell(evidence, "clinician", language)
+        assert any(said in line.text for part in story.sections for line in part.sentences)
+        check_story(story, as_record(evidence))

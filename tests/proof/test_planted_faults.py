@@ -295,7 +295,10 @@ FAULTS: Mapping[str, Fault] = {
     "warning dropped": Fault("clinician", drop("Warning:"), "leaves out the warning"),
     "withheld map passed over": Fault("clinician", drop("map of", "is withheld"), "withheld"),
     "agreement turned round": Fault(
-        "clinician", sub(r"do not point to the same parts", "point to the same parts"), "says the opposite"
+        "clinician",
+        sub(r"No other method points to the same parts of the image as the (.*?) \(",
+            r"The \1 and that of another method point to the same parts of the image ("),
+        "says the opposite",
     ),
     "report said to agree": Fault(
         "clinician", exchanged("The numbers, which count, speak against", "The numbers agree on"), "says the opposite"
@@ -313,7 +316,7 @@ FAULTS: Mapping[str, Fault] = {
         "clinician", sub(r">[\w ]+(, [\w ]+ or [\w ]+ can look like)", r">Nothing\1"), "look_alikes"
     ),
     "methods apart passed over": Fault(
-        "clinician", silenced("do not point to the same parts", "disagree on the place"), "leaves out that the maps",
+        "clinician", silenced("No other method points to", "disagree on the place"), "leaves out that the maps",
     ),
     "limit dropped": Fault("clinician", drop("films are of children"), "limit"),
     "what it cannot see dropped": Fault("auditor", drop("Not made to find"), "not made to find"),

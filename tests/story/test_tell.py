@@ -259,7 +259,8 @@ def test_agreement_of_methods_and_its_limit_print_apart() -> None:
         for c in base.checks
     )
     text = text_of(tell(dataclasses.replace(base, checks=checks), "clinician"))
-    assert "do not point to the same parts of the image (agreement 0.218, limit 0.222)." in text
+    assert "No other method points to the same parts of the image as the Grad-CAM map" in text
+    assert "of effusion (agreement 0.218, limit 0.222)." in text
     assert "The maps for effusion disagree on the place." in text
 
 
@@ -448,3 +449,17 @@ def test_a_record_that_lacks_a_field_is_refused_and_no_sentence_is_left_out_for_
     record["doubtz"] = record.pop("doubts")
     with pytest.raises(ArchiveError, match="doubts"):
         Teller(record, load_words("en", record)).told()
+
+
+def test_no_method_is_named_that_drew_no_map() -> None:
+    """ "Grad-CAM and LIME agree" stood on pages of occlusion and saliency."""
+    base = example_evidence()
+    renamed = {"grad_cam": "occlusion", "lime": "saliency"}
+    told = dataclasses.replace(
+        base, checks=tuple(dataclasses.replace(c, method=renamed.get(c.method, c.method)) for c in base.checks),
+        heatmaps=tuple(dataclasses.replace(h, method=renamed[h.method]) for h in base.heatmaps),
+    )
+    for language, said in (("en", "The occlusion map of effusion and that of another method point"), ("de", "-Karte des")):
+        lines = [one.text for part in tell(told, "clinician", language).sections for one in part.sentences]
+        assert any(said in line for line in lines)
+        assert not [line for line in lines if "Grad-CAM" in line or "LIME" in line]

@@ -30,7 +30,7 @@ class Limits:
     inside_share: whatever the odds, at least half of the positive map must lie there.
     agreement_quantile: agreement of two methods must exceed this quantile of what shuffled superpixels reach.
         Neighbouring superpixels are alike, so chance is in truth somewhat higher: a low bar, and named so in `about`.
-    shuffles: shuffles for that quantile.
+    shuffles: shuffles for that quantile, half of them the others undone.
     repeat_difference: the same call twice must give the same numbers.
     seed_correlation: correlation of the superpixels between two seeds that is to be expected from their errors.
     highest_cosine: two findings whose maps are nearer than this are one map under two names.
@@ -52,14 +52,13 @@ REASONS: Final[Mapping[str, Remark]] = {
     "not_empty": Remark("empty"),
     "repeatable": Remark("not_repeatable"),
     "stable_over_seeds": Remark("unstable"),
-    "label_specific": Remark("not_specific"),
 }
 
 BROKEN: Final = frozenset({"not_empty", "repeatable"})
 """Checks after which there is no map to speak of."""
 COARSE: Final = "fine_enough"
 """After it a map can say in which part of the image the finding lies, not where in it."""
-DOUBTED: Final = frozenset({COARSE, "methods_agree"})
+DOUBTED: Final = frozenset({COARSE, "methods_agree", "label_specific"})
 """Checks after which a map is shown with doubt: where they fail, maps still hit far oftener than the middle of the image."""
 NO_BETTER: Final = Remark("no_better")
 _NO_POSITIVE = Remark("no_positive")
@@ -122,7 +121,7 @@ def fine_enough(cells: tuple[int, ...], place: Place, *, finding: str, method: s
 def methods_agree(
     first: Array, second: Array, superpixels: Superpixels, *, finding: str, method: str, other: str, limits: Limits = LIMITS
 ) -> Check:
-    """Passed when two maps [H, W] rank the superpixels alike, better than shuffled superpixels do.
+    """Passed when two maps [H, W] rank the superpixels alike, better than shuffled superpixels do; the same seen from either.
 
     Value: Spearman's rank correlation of the positive parts' means over superpixels; limit: the stated quantile under
     shuffling. None when a map has no positive part, or when superpixels are too few for any order to be rarer than chance.
@@ -136,10 +135,11 @@ def methods_agree(
         too_few = Remark("too_few_superpixels", {"superpixels": len(a)})
         return Check(name, finding, method, None, None, None, _unmeasured(too_few))
     value = rank_correlation(a, b)
-    # With fixed ranks the correlation of a shuffle is one dot product.
+    # With fixed ranks the correlation of a shuffle is one dot product; to shuffle one map is to undo that in the other.
     ranks_a, ranks_b = _standard(_ranks(a)), _standard(_ranks(b))
-    shuffled = _shuffles(ranks_b, seed=superpixels.seed, count=limits.shuffles)
-    limit = float(np.quantile(np.einsum("ns,s->n", shuffled, ranks_a), limits.agreement_quantile))
+    orders = _orders(len(a), seed=superpixels.seed, count=limits.shuffles // 2)
+    chance = [np.einsum("ns,s->n", ranks_b[order], ranks_a) for order in (orders, np.argsort(orders, axis=1))]
+    limit = float(np.quantile(np.concatenate(chance), limits.agreement_quantile))
     about = Remark("rank_correlation", {"superpixels": len(a), "quantile": limits.agreement_quantile})
     return Check(name, finding, method, value, limit, value > limit, about)
 
@@ -256,8 +256,8 @@ def _standard(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(centred, norm) if norm > 0 else centred
 
 
-def _shuffles(values: NDArray[np.float64], *, seed: int, count: int) -> NDArray[np.float64]:
-    rows: NDArray[np.float64] = np.random.default_rng(seed).permuted(np.tile(values, (count, 1)), axis=1)
+def _orders(length: int, *, seed: int, count: int) -> NDArray[np.intp]:
+    rows: NDArray[np.intp] = np.random.default_rng(seed).permuted(np.tile(np.arange(length), (count, 1)), axis=1)
     return rows
 
 

@@ -42,6 +42,7 @@ OUTCOMES: Final[Mapping[str, tuple[str, bool]]] = {
     "synthetic": ("synthetic", True),
     "map_doubtful": ("doubtful", True),
     "map_apart": ("doubtful", True),
+    "map_shared": ("label_specific.passed", False),
     "map_coarse": ("fine_enough.passed", False),
     "smallest_sure": ("smallest", True),
     "smallest_open": ("smallest", False),

@@ -257,9 +257,11 @@ def _place(t: Teller, name: str) -> list[list[Sentence]]:
 
 
 def _agreed(t: Teller, name: str) -> str:
-    """Where it stands whether the methods agree, "" where nobody asked; the check is the same seen from either method."""
-    paths = (f"checks.{name}.{method}.methods_agree.passed" for method in t.names(f"checks.{name}"))
-    return next((path for path in paths if t.value(path) is not None), "")
+    """Where it stands whether another method agrees, "" where nobody asked: of a shown map, first of one that none backs."""
+    shown = t.maps(name, shown=True)
+    asked = {method: path for method in t.names(f"checks.{name}")
+             if t.value(path := f"checks.{name}.{method}.methods_agree.passed") is not None}  # fmt: skip
+    return next((asked[key] for key in sorted(asked, key=lambda key: (key not in shown, bool(t.value(asked[key]))))), "")
 
 
 def _what_if(t: Teller, name: str) -> list[list[Sentence]]:
