@@ -72,6 +72,20 @@ def test_every_resource_says_that_a_machine_asserted_it_for_research(bundle: dic
     assert {one["status"] for kind in ("DiagnosticReport", "Observation") for one in of_type(bundle, kind)} == {"preliminary"}
 
 
+def test_a_doubtful_map_leaves_with_its_doubt() -> None:
+    base = example_evidence()
+    checks = tuple(replace(one, passed=False) if one.name == "methods_agree" and one.passed else one for one in base.checks)
+    for hits, said in ((None, "Grad-CAM map doubtful, failed: agreement of methods"), (0.41, "at a rate of 0.41")):
+        maps = tuple(replace(one, doubtful=one.shown, hit_probability=hits) for one in base.heatmaps)
+        notes = _notes_of(Export(replace(base, checks=checks, heatmaps=maps), PAGES))
+        assert any(said in note for note in notes) and not any("doubtful" in text for text in _notes_of(EXPORT))
+
+
+def _notes_of(export: Export) -> list[str]:
+    made = json.loads(fhir_bundle(export))
+    return [note["text"] for one in of_type(made, "Observation") for note in one.get("note", ())]
+
+
 def test_observations_hold_what_the_evidence_holds(bundle: dict[str, Any]) -> None:
     findings, observations = EXPORT.evidence.prediction.findings, of_type(bundle, "Observation")
     report, = of_type(bundle, "DiagnosticReport")

@@ -62,7 +62,7 @@ def _finding_group(export: Export, finding: Finding, reference: Any, maps: dict[
         qualitative_evaluations=[hd.sr.QualitativeEvaluation(coded(a), coded(b)) for a, b in evaluations(export, finding)],
         source_images=[hd.sr.SourceImageForMeasurementGroup(str(reference.SOPClassUID), str(reference.SOPInstanceUID))],
     )
-    added = [*_explained(export, finding.name, maps), *map(_comment, export.withheld_words(finding))]
+    added = [*_explained(export, finding.name, maps), *map(_comment, export.map_warnings(finding))]
     group[0].ContentSequence.extend(added)
     return group
 

@@ -150,7 +150,7 @@ def _observation(export: Export, names: _Names, finding: Finding) -> _Resource:
         "category": [_coding("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging")],
         "subject": names.to("patient"), "device": names.to("device"), "effectiveDateTime": _taken(export),
         "valueCodeableConcept": _concept([export.tier(finding.name)]), "component": components, "derivedFrom": maps + marked,
-        "note": _notes(RESEARCH_USE, *export.withheld_words(finding)),
+        "note": _notes(RESEARCH_USE, *export.map_warnings(finding)),
     })  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from storyxai.provenance import read_provenance, sha256_bytes
 from storyxai.story.words import Words, load_words
 from storyxai.types import METHOD_NAMES, Box, Evidence, Finding, Heatmap, Release, of_unknown_kind
 
-FORMAT = "storyxai-hospital/2"
+FORMAT = "storyxai-hospital/3"
 """Part of every identifier: objects of another form are other objects."""
 OWN_SCHEME = "99STORYXAI"
 LONGEST_CODE, LONGEST_MEANING = 16, 64
@@ -218,9 +218,16 @@ class Export:
     def maps_of(self, finding: str) -> tuple[tuple[int, Heatmap], ...]:
         return tuple((number, one) for number, one in self.shown if one.finding == finding)
 
-    def withheld_words(self, finding: Finding) -> tuple[str, ...]:
-        """One sentence for each map of the finding that failed a check."""
-        return tuple(
-            f"{METHOD_NAMES.get(one.method, one.method)} map withheld: {self.words.say(*one.withheld_because)}"
-            for one in self.evidence.heatmaps if one.finding == finding.name and not one.shown
-        )  # fmt: skip
+    def map_warnings(self, finding: Finding) -> tuple[str, ...]:
+        """One sentence for each map of the finding that is withheld, or shown with doubt."""
+        maps = [one for one in self.evidence.heatmaps if one.finding == finding.name and (one.doubtful or not one.shown)]
+        return tuple(f"{METHOD_NAMES.get(one.method, one.method)} map {self._warning(one)}" for one in maps)
+
+    def _warning(self, heatmap: Heatmap) -> str:
+        if not heatmap.shown:
+            return f"withheld: {self.words.say(*heatmap.withheld_because)}"
+        if heatmap.hit_probability is not None:
+            return f"doubtful: maps like it point at a reader's box at a rate of {heatmap.hit_probability:.2f}"
+        failed = [one.name for one in self.evidence.checks
+                  if (one.finding, one.method, one.passed) == (heatmap.finding, heatmap.method, False)]  # fmt: skip
+        return f"doubtful, failed: {', '.join(self.words.word('check', name) for name in failed)}"
