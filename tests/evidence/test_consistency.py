@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -126,6 +127,13 @@ def test_a_map_that_another_method_contradicts_says_so_in_words_and_over_itself(
     page = render_html(story, evidence).decode()
     assert ("Effusion: Grad-CAM, doubtful" if language == "en" else "Pleuraerguss: Grad-CAM, zweifelhaft") in page
     check_story(story, as_record(evidence))
+    place = re.compile(r"the right|your right" if language == "en" else r"recht(s|en|er) ")
+    for reader, parts in (("clinician", 1), ("patient", None)):
+        sure, doubted = (
+            " ".join(line.text for part in tell(given, reader, language).sections[:parts] for line in part.sentences)
+            for given in (base, evidence)
+        )
+        assert place.search(sure) and not place.search(doubted), "no place is named on a map in doubt"
 
 
 def test_a_map_that_is_nearly_another_findings_says_so() -> None:

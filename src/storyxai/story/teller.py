@@ -154,6 +154,18 @@ class Teller:
         methods = self.facts.heatmaps.get(finding, {})
         return sorted(method for method, item in methods.items() if item.shown == shown)
 
+    def failed(self, finding: str, method: str) -> set[str]:
+        """The checks that the method's map of the finding failed."""
+        checks = self.facts.checks.get(finding, {}).get(method, {})
+        return {name for name, check in checks.items() if check.passed is False}
+
+    def placed(self, finding: str) -> bool:
+        """Whether the finding's first shown map says where it lies: it is not in doubt, or only as its cells are coarse."""
+        return any(
+            not self.facts.heatmaps[finding][method].doubtful or self.failed(finding, method) == {"fine_enough"}
+            for method in self.maps(finding, shown=True)[:1]
+        )
+
     def box_told(self, finding: str) -> bool:
         """Whether the finding's box may be drawn and spoken of: it rests on the grid of its Grad-CAM map, and falls with it."""
         cam = self.facts.heatmaps.get(finding, {}).get("grad_cam")

@@ -115,8 +115,8 @@ def _item(t: Teller, name: str, *, first: bool) -> tuple[str, list[str]]:
 
 
 def _short_place(t: Teller, name: str) -> tuple[str, list[str]]:
-    """Where a shown map says that the finding is, and the path that says so; nothing where nobody knows."""
-    if not t.maps(name, shown=True) or not t.value(f"terms.{name}.focal") or t.side_doubts():
+    """Where a map that is not in doubt says that the finding is, and the path that says so; nothing where nobody knows."""
+    if not t.placed(name) or not t.value(f"terms.{name}.focal") or t.side_doubts():
         return "", []
     zones, side = f"concepts.{name}.zones.value", f"concepts.{name}.side.value"
     joins = t.words.file.joins

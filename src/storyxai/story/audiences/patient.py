@@ -117,8 +117,8 @@ def _sign(t: Teller, name: str, *, first: bool) -> list[list[Sentence]]:
 
 
 def _placed(t: Teller, name: str) -> list[list[Sentence]]:
-    """Where it may be: told where a map passed its checks and the finding has a place, not of a film that may be mirrored."""
-    if not t.maps(name, shown=True) or not t.value(f"terms.{name}.focal") or t.side_doubts():
+    """Where it may be: told where a map is not in doubt and the finding has a place, not of a film that may be mirrored."""
+    if not t.placed(name) or not t.value(f"terms.{name}.focal") or t.side_doubts():
         return []
     both = t.value(f"concepts.{name}.side.value") == "bilateral"
     # "On both sides" would contradict a clinician who reads of zones of one side alone.
@@ -130,7 +130,7 @@ def _placed(t: Teller, name: str) -> list[list[Sentence]]:
 
 def _picture(t: Teller) -> tuple[str, ...]:
     """The picture that a page may show when it is released with one: a frame where the first sign has one."""
-    framed = [name for name in _signs(t)[:1] if t.box_told(name)]
+    framed = [name for name in _signs(t)[:1] if t.box_told(name) and t.placed(name)]
     return tuple(figure_name("boxes", name) for name in framed) or ("image",)
 
 

@@ -112,7 +112,7 @@ def map_trust(t: Teller, name: str, audience: str) -> list[Sentence]:
         return []
     keys: tuple[str, ...] = ("map_trust", "map_hit", "map_steady")
     if t.value(f"heatmaps.{name}.{method}.doubtful"):
-        failed = {key for key in t.names(f"checks.{name}.{method}") if t.value(f"checks.{name}.{method}.{key}.passed") is False}
+        failed = t.failed(name, method)
         keys = ("map_doubtful", "map_shared" if "label_specific" in failed else "map_apart")
         keys = ("map_coarse",) if "fine_enough" in failed else keys
     return next((said for key in keys if (said := t.say(f"{audience}.{key}", {"F": name, "M": method}))), [])
