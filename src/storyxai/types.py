@@ -25,7 +25,15 @@ __all__ = [
 ]
 
 RESEARCH_USE = "Research use only - not for diagnostic use"
-METHOD_NAMES: Mapping[str, str] = {"grad_cam": "Grad-CAM", "lime": "LIME", "occlusion": "Occlusion"}
+METHOD_NAMES: Mapping[str, str] = {
+    "grad_cam": "Grad-CAM", "lime": "LIME", "occlusion": "Occlusion", "evidence_grid": "Evidence grid",
+    "grad_cam_plus_plus": "Grad-CAM++", "hires_cam": "HiResCAM", "layer_cam": "LayerCAM", "xgrad_cam": "XGrad-CAM",
+    "eigen_cam": "Eigen-CAM", "score_cam": "Score-CAM", "smooth_grad": "SmoothGrad", "kernel_shap": "KernelSHAP",
+    "rise": "RISE", "deep_lift": "DeepLIFT", "gradient_shap": "GradientSHAP", "lrp": "LRP", "saliency": "Saliency",
+    "integrated_gradients": "Integrated gradients", "attention_rollout": "Attention rollout",
+    "input_x_gradient": "Input times gradient", "guided_backprop": "Guided backpropagation",
+    "deconvolution": "Deconvolution",
+}  # fmt: skip
 """What the field calls the methods, in text and pictures; records and options keep the names on the left."""
 GAPS = ("calibration", "card", "masks", "report", "gradients", "distance", "labeler", "input_size")
 """What a model may lack. Without "calibration" a finding's `probability` is the sigmoid of its logit, a score, its interval

@@ -15,8 +15,10 @@ from storyxai.errors import ArchiveError, EvidenceError, UnknownNameError
 from storyxai.evidence.archive import read_archive, write_archive
 from storyxai.evidence.record import as_record
 from storyxai.evidence.story_record import story_as_record
+from storyxai.explain.registry import known_methods
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH
 from storyxai.model_facts import FindingFigures
+from storyxai.pages.layout import labels_of
 from storyxai.proof.lexicon import Lexicon
 from storyxai.proof.printing import prints
 from storyxai.story.audiences.patient import check_readability
@@ -24,7 +26,7 @@ from storyxai.story.readability import flesch_kincaid_grade, words_per_sentence
 from storyxai.story.tell import AUDIENCES, tell
 from storyxai.story.teller import Teller
 from storyxai.story.words import load_words, words_of
-from storyxai.types import Counterfactual, Evidence, Finding, Section, Sentence, SmallestChange, Story
+from storyxai.types import METHOD_NAMES, Counterfactual, Evidence, Finding, Section, Sentence, SmallestChange, Story
 
 GOLD = Path(__file__).resolve().parents[1] / "gold"
 
@@ -463,3 +465,12 @@ def test_no_method_is_named_that_drew_no_map() -> None:
         lines = [one.text for part in tell(told, "clinician", language).sections for one in part.sentences]
         assert any(said in line for line in lines)
         assert not [line for line in lines if "Grad-CAM" in line or "LIME" in line]
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_every_method_bears_the_name_that_its_field_gives_it(language: str) -> None:
+    """ "The layer cam map" stood on pages, and "layer_cam" above the map."""
+    words, labels = words_of(CHEST_RADIOGRAPH, language), labels_of(language)
+    for key in known_methods():
+        assert key in METHOD_NAMES and key in labels.methods and key in words.file.tables["method"], key
+        assert METHOD_NAMES[key].casefold() == labels_of("en").methods[key].casefold()
