@@ -135,6 +135,19 @@ def test_shown_maps_alone_are_exported_with_the_notice_in_their_pixels(objects: 
         assert np.array_equal(read(objects[f"map-{number}.dcm"]).pixel_array, expected)
 
 
+def test_only_what_stories_draw_leaves() -> None:
+    """A PACS showed a coloured map of each of fourteen unlikely findings, and boxes that rest on maps which had failed."""
+    first = next(one for one in EVIDENCE.heatmaps if one.shown and one.method == "grad_cam")
+    unlikely = next(one.name for one in EVIDENCE.prediction.findings if one.name not in as_record(EVIDENCE)["named"])
+    more = Export(replace(EVIDENCE, heatmaps=(replace(first, finding=unlikely), *EVIDENCE.heatmaps)), {})
+    assert unlikely not in {one.finding for _, one in more.shown} and len(more.shown) == len(Export(EVIDENCE, {}).shown)
+    assert first.finding in {one.finding for one in Export(EVIDENCE, {}).boxes}
+    others = tuple(replace(one, shown=one.shown and one is not first) for one in EVIDENCE.heatmaps)
+    withheld = Export(replace(EVIDENCE, heatmaps=others), {})
+    assert first.finding not in {one.finding for one in withheld.boxes}
+    assert first.finding in {one.finding for _, one in withheld.shown}, "by LIME"
+
+
 def test_of_an_image_of_an_unknown_kind_no_map_and_no_box_leaves() -> None:
     """A viewer drew "Pneumothorax" on films of children, of which the pages said that the model cannot tell."""
     far = gate_check("gate.taught", 1.0, 0.0, failed="gate_warned")

@@ -235,9 +235,8 @@ def _picture(desk: _Desk) -> Any:
 
 def _map(desk: _Desk, number: int) -> Any:
     """One shown map over the image beside the untouched image, with its scale, its checks and the notice in the pixels."""
-    evidence = desk.export.evidence
     heatmap = dict(desk.export.shown)[number]
-    same = [one for one in evidence.heatmaps if one.method == heatmap.method and one.shown]
+    same = [one for _, one in desk.export.shown if one.method == heatmap.method]
     made = _captured(desk, desk.pairs.drawn(heatmap, limit=map_limit(same)), "RGB", "maps", number)
     method = METHOD_NAMES.get(heatmap.method, heatmap.method)
     made.ImageComments = f"Visual explanation: {method} of {heatmap.finding.replace('_', ' ')}. {RESEARCH_USE}"

@@ -154,13 +154,19 @@ class Export:
 
     @property
     def shown(self) -> tuple[tuple[int, Heatmap], ...]:
-        """The maps that passed their checks, numbered from 1. A withheld map leaves in no form."""
-        return tuple(enumerate((one for one in self.evidence.heatmaps if one.shown and self.of_known_kind), start=1))
+        """The shown maps of the findings that stories name, numbered from 1. A withheld map leaves in no form.
+
+        A coloured spot for each finding that is unlikely would be taken for the finding where nobody reads the story beside it.
+        """
+        named = self.record["named"] if self.of_known_kind else ()
+        return tuple(enumerate((one for one in self.evidence.heatmaps if one.shown and one.finding in named), start=1))
 
     @property
     def boxes(self) -> tuple[Box, ...]:
-        """The model's boxes."""
-        return self.evidence.prediction.boxes if self.of_known_kind else ()
+        """The boxes that stories draw: of named findings with a shown map, not where the Grad-CAM map beneath is withheld."""
+        drawn = {one.finding for _, one in self.shown}
+        hidden = {one.finding for one in self.evidence.heatmaps if one.method == "grad_cam" and not one.shown}
+        return tuple(one for one in self.evidence.prediction.boxes if one.finding in drawn - hidden)
 
     @property
     def model_name(self) -> str:
