@@ -283,7 +283,8 @@ def test_a_folder_is_written_without_the_people_in_it(
 
 
 @pytest.mark.parametrize(("spoil", "said"), [
-    ("short key", "too few for a key"), ("out inside", "apart from them"), ("no dicom", "export or copy the file again"),
+    ("short key", "too few for a key"), ("out inside", "apart from them"), ("no dicom", "is no DICOM file"),
+    ("picture", "is no DICOM file"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_said(
     original: Dataset, tmp_path: Path, spoil: str, said: str, capsys: pytest.CaptureFixture[str],
@@ -292,7 +293,10 @@ def test_what_cannot_be_done_is_said(
     films, out, key = tmp_path / "films", tmp_path / "out", tmp_path / "key"
     films.mkdir()
     key.write_bytes(KEY[: 5 if spoil == "short key" else 32])
-    (films / "a.dcm").write_bytes(b"nothing" if spoil == "no dicom" else sent(original))
+    if spoil == "picture":
+        PillowImage.new("L", (64, 64)).save(films / "a.jpg")
+    else:
+        (films / "a.dcm").write_bytes(b"nothing" if spoil == "no dicom" else sent(original))
     place = films.parent if spoil == "out inside" else out
     assert deidentify_by([str(films), "--out", str(place), "--key", str(key)], monkeypatch) == 2
     assert said in capsys.readouterr().err

@@ -83,6 +83,8 @@ def read_stored(data: bytes, *, source: str) -> tuple[Any, NDArray[Any], int]:
 
     Shapes: [H, W] of 8 or 16 bits, signed or not; nothing is left in unused bits. Any modality. Raises: as `read_dicom`.
     """
+    if not is_dicom(data):
+        raise ReadError(source, "is no DICOM file", mend="give the DICOM file that the picture was made from")
     with _damage_named(source):
         file = parse(data, source)
         rows, columns = _grey_shape(file.header, source)
