@@ -59,7 +59,8 @@ BROKEN: Final = frozenset({"not_empty", "repeatable"})
 COARSE: Final = "fine_enough"
 """After it a map can say in which part of the image the finding lies, not where in it."""
 DOUBTED: Final = frozenset({COARSE, "methods_agree", "label_specific"})
-"""Checks after which a map is shown with doubt: where they fail, maps still hit far oftener than the middle of the image."""
+"""Checks after which a map is shown with doubt. Maps that fail the last two still hit far oftener than the middle of the image;
+a coarse one seldom hits what is smaller than its cells, and still tells the part of it (docs/explanation/evidence.md)."""
 NO_BETTER: Final = Remark("no_better")
 _NO_POSITIVE = Remark("no_positive")
 
