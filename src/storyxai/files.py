@@ -23,12 +23,14 @@ except ImportError:  # Windows: two processes that append to one log are told ap
     fcntl = None  # type: ignore[assignment]
 
 MORE_ROOM = "free some space or name another place"
+NOT_YOURS = "name a place that you may write to"
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _PREFIX = ".storyxai-"
 
 
 def require_writable(folder: Path) -> None:
     """`folder` made where it was absent and seen to be writable. Raises: OutputError."""
-    with _told_of(folder, mend="name a folder that you may write to"):
+    with _told_of(folder, mend=NOT_YOURS):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -218,4 +220,5 @@ def _told_of(path: Path, *, mend: str) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror or str(error) or type(error).__name__
+        mend = NOT_YOURS if error.errno in _FORBIDDEN else mend
         raise OutputError(str(path), f"cannot be written ({why})", mend=mend) from error

@@ -14,7 +14,7 @@ from storyxai.data.skipped import skipped_lines, write_skipped
 from storyxai.data.sources import Source, may_be_passed_on, reader_of, source_named
 from storyxai.data.splits import DuplicatePair, check_no_leak, near_duplicates, split_by_patient
 from storyxai.data.table import Skipped, StudyTable
-from storyxai.errors import InputError, OutputError, StoryxaiError, TableError
+from storyxai.errors import InputError, StoryxaiError, TableError
 from storyxai.modalities.contract import Modality
 from storyxai.progress import Progress
 
@@ -138,8 +138,6 @@ def import_source(
     # Paths are kept absolute: the table may be moved, the images stay where they are.
     journal = out.with_name(f"{out.name}.journal")
     source = source_named(name)
-    if out.is_dir():
-        raise OutputError(str(out), "is a folder", mend="name the file of the table, such as table.parquet")
     folder = Path(folder).resolve()
     table = _read(source, folder, journal, progress, options.modality)
     if not len(table):

@@ -45,7 +45,7 @@ from storyxai.types import (
 
 __all__ = [
     "METHODS", "MOST_TOLD", "GatherSettings", "doubt_of_modality", "explain_finding", "gather", "look_at", "modality_for",
-    "told_findings",
+    "study_name", "told_findings",
 ]
 
 METHODS = ("grad_cam", "lime")
@@ -264,12 +264,17 @@ def _methods(methods: object) -> tuple[Method, ...]:
     return tuple(found.values())
 
 
+def study_name(image: Image) -> str:
+    """What the study of an image is called where nobody named it."""
+    return f"study-{image.sha256[:12]}"
+
+
 def _look(
     model: ExplainedModel, image: Image, modality: Modality, settings: GatherSettings
 ) -> tuple[Seen, tuple[Check, ...]]:
     if not settings.force:
         refuse(image, judge(image, modality), modality)
-    seen = predict(model, image, modality, study_id=settings.study_id or f"study-{image.sha256[:12]}")
+    seen = predict(model, image, modality, study_id=settings.study_id or study_name(image))
     if modality.read_draft is not None:
         stated = modality.read_draft(seen.prediction.report)
         seen = seen._replace(prediction=replace(seen.prediction, stated=stated))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,11 @@ def browser_command(folder: Path) -> list[str]:
     """What starts a browser that keeps its files in `folder` and asks nobody for anything. Raises: InputError."""
     root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as root it has no sandbox
     return [find_browser(), *QUIET, *root, f"--user-data-dir={folder}/profile"]
+
+
+def browser_environment() -> dict[str, str]:
+    """The environment of such a browser: TMPDIR is a folder that takes files, for without one it ends."""
+    return {**os.environ, "TMPDIR": tempfile.gettempdir()}
 
 
 def pdf_failure(why: str, cause: Exception | None = None) -> InputError:

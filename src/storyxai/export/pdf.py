@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from storyxai.errors import InputError
-from storyxai.export.browser import PATIENCE_SECONDS, browser_command, find_browser, print_mend
+from storyxai.export.browser import PATIENCE_SECONDS, browser_command, browser_environment, find_browser, print_mend
 from storyxai.export.printer import Printer, settled_pdf, sized_page
 
 
@@ -57,7 +57,9 @@ def _browsed(page: bytes, target: Path, how: tuple[str, ...]) -> bytes:
     command = [*browser_command(target.parent), *how, source.as_uri()]
     browser = command[0]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, timeout=PATIENCE_SECONDS, check=False, env=browser_environment()
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InputError(form, f"{browser} did not draw the page ({error})", mend=print_mend()) from error
     if not target.is_file():

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from PIL import Image as Picture
 
-from storyxai.export.browser import PATIENCE_SECONDS, browser_command, pdf_failure
+from storyxai.export.browser import PATIENCE_SECONDS, browser_command, browser_environment, pdf_failure
 
 try:
     import fcntl
@@ -88,7 +88,7 @@ class _Browser:
         ours, from_us = (_high(end) for end in reversed(os.pipe()))
         command = [*browser_command(folder), *LEAN, "--remote-debugging-pipe"]
         try:
-            self._process = os.posix_spawn(command[0], command, os.environ, file_actions=[
+            self._process = os.posix_spawn(command[0], command, browser_environment(), file_actions=[
                 (os.POSIX_SPAWN_DUP2, from_us, 3), (os.POSIX_SPAWN_DUP2, theirs, 4),
                 *((os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_WRONLY, 0) for stream in (1, 2)),
             ])  # fmt: skip

@@ -26,6 +26,7 @@ from storyxai.imaging.read import find_images, read_image
 from storyxai.modalities.registry import DEFAULT_MODALITY
 from storyxai.phantoms.concepts import CONCEPTS, concept_phantoms, films_of_all_kinds
 from storyxai.programs.models import SHIPPED_MODEL, ModelChoice, open_model
+from storyxai.programs.places import output_file
 from storyxai.progress import Progress
 from storyxai.provenance import sha256_bytes
 from storyxai.types import Image
@@ -92,14 +93,16 @@ def make_concepts(out: Path | None, options: ConceptOptions, *, progress: Progre
     of several sizes.
     """
     path = _place(out, options)
-    model = open_model(options.model)
-    if model.look(np.zeros((model.channels, *(model.input_size or (64, 64))), np.float32), (0,)) is None:
-        raise InputError("concepts", "need the inside of a model, which this one does not show", mend="open it as a TorchModel")
-    concepts, others, films = _given(model, options) if options.folders else _drawn(model, options)
-    _refuse_what_is_twice([*concepts.values()], others, films)
-    steps = _Steps(progress, sum(len(one.images) for one in (*concepts.values(), others, films)))
-    learned = _tested(model, concepts, others, films, options, steps)
-    write_whole(as_bytes(learned), path)
+    with output_file(path):
+        model = open_model(options.model)
+        if model.look(np.zeros((model.channels, *(model.input_size or (64, 64))), np.float32), (0,)) is None:
+            why = "need the inside of a model, which this one does not show"
+            raise InputError("concepts", why, mend="open it as a TorchModel")
+        concepts, others, films = _given(model, options) if options.folders else _drawn(model, options)
+        _refuse_what_is_twice([*concepts.values()], others, films)
+        steps = _Steps(progress, sum(len(one.images) for one in (*concepts.values(), others, films)))
+        learned = _tested(model, concepts, others, films, options, steps)
+        write_whole(as_bytes(learned), path)
     return ConceptsMade(path, tuple(sorted(learned.concepts)), tuple(_lines(learned)))
 
 

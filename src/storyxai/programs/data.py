@@ -13,7 +13,7 @@ from storyxai.files import write_whole
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_of
 from storyxai.pages.data_check import render_data_check
 from storyxai.phantoms.generate import write_phantoms
-from storyxai.programs.places import output_folder
+from storyxai.programs.places import output_file, output_folder
 from storyxai.progress import Progress
 
 __all__ = ["check_data", "import_data", "list_sources", "make_phantoms"]
@@ -36,7 +36,7 @@ def import_data(
     `own_split` leaves the publisher's lists aside; `modality` names the kind of image of a manifest.
     Raises: UnknownNameError, TableError, OutputError.
     """
-    with output_folder(out.parent, typed=out):  # a place that cannot be written is said before hours of reading
+    with output_file(out):  # a place that cannot be written is said before hours of reading
         kind = modality_of(modality) if modality else None
         options = ImportOptions(seed=seed, own_split=own_split, modality=kind)
         return import_source(source, path, out, options, progress=progress)
@@ -59,7 +59,8 @@ def _source_line(key: str) -> str:
 
 def check_data(table: Path, out: Path, *, progress: Progress | None = None) -> list[str]:
     """What is wrong with a study table, a line each, also as a page with pictures in `out`."""
-    known = read_table(table)
-    report = check_table(known, out, progress=progress)
-    write_whole(render_data_check(known, report), out / "index.html")
+    with output_folder(out):
+        known = read_table(table)
+        report = check_table(known, out, progress=progress)
+        write_whole(render_data_check(known, report), out / "index.html")
     return [*report.lines, f"{out}/index.html"]

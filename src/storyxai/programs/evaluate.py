@@ -104,6 +104,8 @@ def evaluate(
         model = open_model(ModelChoice(options.model, options.findings, graph=options.graph))
         return evaluate_explanations(model, table, out, plan, progress=progress)
     require_writable(out)
+    if options.write_card and options.model is not None:
+        require_writable(options.model)
     student, others = load_student(options.model), [load_student(one) for one in options.beside]
     with name_full_disk(out):
         record = evaluate_student(

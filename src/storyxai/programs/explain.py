@@ -12,7 +12,7 @@ from storyxai.errors import InputError, OutputError, UnknownNameError
 from storyxai.evidence.gather import GatherSettings, doubt_of_modality, explain_finding, modality_for
 from storyxai.explain.contract import ExplainedModel
 from storyxai.explain.registry import known_methods
-from storyxai.files import MORE_ROOM, replace_files
+from storyxai.files import replace_files
 from storyxai.imaging.read import read_image
 from storyxai.pages.figures import pair_png
 from storyxai.programs.budget import Allowance
@@ -118,7 +118,7 @@ def _write(files: dict[str, bytes], out: Path) -> None:
     try:
         replace_files(out.parent, files)
     except OutputError as error:
-        raise OutputError(str(out), error.why, mend=MORE_ROOM) from error
+        raise OutputError(str(out), error.why, mend=error.mend) from error
 
 
 def _npy(heatmap: Heatmap) -> bytes:

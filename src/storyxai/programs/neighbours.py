@@ -17,6 +17,7 @@ from storyxai.explain.contract import ExplainedModel
 from storyxai.explain.tcav import pooled_features
 from storyxai.files import write_whole
 from storyxai.programs.models import SHIPPED_MODEL, ModelChoice, open_model
+from storyxai.programs.places import output_file
 from storyxai.progress import Progress
 from storyxai.provenance import sha256_bytes
 
@@ -42,20 +43,21 @@ def build_neighbours(
     """
     if split not in PARTS:
         raise UnknownNameError("split", split, PARTS)
-    opened, rows = open_model(model), read_table(table)
-    chosen = rows if split == "all" else rows.select(split=split)
-    if len(chosen) < 2:
-        parts = ", ".join(sorted(set(map(str, rows.frame["split"])) - {""})) or "none"
-        why = f"has {len(chosen)} images in '{split}' (its parts: {parts})"
-        raise InputError(str(table), why, mend="choose another --split")
-    features, keys, kept, left_out = _looked(opened, chosen, progress)
-    labels = _labels(opened, chosen)[kept]
-    index = build_index(
-        opened, np.stack(features), labels, np.array(keys, dtype=np.uint64), part=split,
-        table_sha256=sha256_bytes(table.read_bytes()),
-    )
-    written = index_bytes(index)
-    write_whole(written, out)
+    with output_file(out):
+        opened, rows = open_model(model), read_table(table)
+        chosen = rows if split == "all" else rows.select(split=split)
+        if len(chosen) < 2:
+            parts = ", ".join(sorted(set(map(str, rows.frame["split"])) - {""})) or "none"
+            why = f"has {len(chosen)} images in '{split}' (its parts: {parts})"
+            raise InputError(str(table), why, mend="choose another --split")
+        features, keys, kept, left_out = _looked(opened, chosen, progress)
+        labels = _labels(opened, chosen)[kept]
+        index = build_index(
+            opened, np.stack(features), labels, np.array(keys, dtype=np.uint64), part=split,
+            table_sha256=sha256_bytes(table.read_bytes()),
+        )
+        written = index_bytes(index)
+        write_whole(written, out)
     return IndexBuilt(out, len(index), len(written), tuple(left_out))
 
 

@@ -36,6 +36,15 @@ def output_folder(folder: Path, *, typed: Path | None = None) -> Iterator[None]:
 
 
 @contextmanager
+def output_file(out: Path) -> Iterator[None]:
+    """The file `out` can be written: as `output_folder`, of the folder that it lies in. Raises: OutputError naming `out`."""
+    if out.is_dir():
+        raise OutputError(str(out), "is a folder", mend="name a file, which may lie in it")
+    with output_folder(out.parent, typed=out):
+        yield
+
+
+@contextmanager
 def name_full_disk(out: Path) -> Iterator[None]:
     """A disk that takes no more within the block is told in a sentence that names `out`. Raises: OutputError."""
     try:

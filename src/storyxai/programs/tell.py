@@ -10,14 +10,14 @@ from pathlib import Path
 from storyxai.errors import ArchiveError, GateRefusal, InputError, OutputError, StoryxaiError
 from storyxai.evidence.archive import archive_files, as_archived
 from storyxai.evidence.consistency import COMPANIONS
-from storyxai.evidence.gather import METHODS, GatherSettings, doubt_of_modality, gather, modality_for
+from storyxai.evidence.gather import METHODS, GatherSettings, doubt_of_modality, gather, modality_for, study_name
 from storyxai.evidence.learned import CONCEPTS_NAME, LearnedConcepts, read_concepts
 from storyxai.evidence.neighbours import NeighbourIndex, read_index
 from storyxai.evidence.record import as_record, record_sha256
 from storyxai.evidence.seal import SEAL_NAME, read_key, seal_of
 from storyxai.explain.contract import ExplainedModel
 from storyxai.explain.registry import known_methods, method_named
-from storyxai.files import MORE_ROOM, replace_files
+from storyxai.files import replace_files, require_writable
 from storyxai.imaging.read import find_images, read_image
 from storyxai.pages.story import render_html
 from storyxai.programs.auto import known_students, student_for
@@ -200,14 +200,16 @@ def tell_held(
     settings = replace(settings, seconds=options.seconds, memory_mb=options.memory_mb, progress=progress)
     settings = replace(settings, companions=options.companions)
     image = read_image(path, acquisition=modality_for(model).acquisition)
+    folder = out / study_name(image)
+    if folder.is_dir():
+        require_writable(folder)
     evidence = gather(model, image, methods=options.methods, settings=settings)
-    folder = out / evidence.prediction.study_id
     kept = as_archived(evidence)  # so that every story can be told and drawn again from the files, byte by byte
     files = _study_files(evidence, kept, folder, options)
     try:
         replace_files(folder, files)
     except OutputError as error:
-        raise OutputError(str(out), error.why, mend=MORE_ROOM) from error
+        raise OutputError(str(out), error.why, mend=error.mend) from error
     told = _told(evidence, folder, [f"{find_audience(audience).key}.html" for audience in options.audiences])
     written = {name: sha256_bytes(data) for name, data in files.items()}
     return replace(told, written=written, doubt=doubt_of_modality(model)), kept
