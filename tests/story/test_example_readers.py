@@ -71,6 +71,13 @@ def test_the_teaching_case_hides_every_answer() -> None:
     assert not re.search(r"<details[^>]* open", body)
 
 
+def test_the_teaching_case_tells_findings_with_its_claim_and_not_as_a_fault_of_the_model() -> None:
+    parts = {one.heading: [s.text for s in one.sentences] for one in tell(example_evidence(), "student").sections}
+    beside = "Pneumothorax is unlikely"
+    assert any(beside in text for text in parts["Answer: what the model claims"])
+    assert not any(beside in text for text in parts["Why the model may be wrong"])
+
+
 def test_a_block_that_is_not_there_is_refused_with_its_line(tmp_path: Path) -> None:
     text = (EXAMPLES / "emergency.toml").read_text(encoding="utf-8")
     (tmp_path / "emergency.toml").write_text(text.replace('["watch"]', '["wach"]'), encoding="utf-8")
@@ -79,10 +86,14 @@ def test_a_block_that_is_not_there_is_refused_with_its_line(tmp_path: Path) -> N
         find_audience(str(tmp_path / "emergency.toml"))
 
 
-@pytest.mark.parametrize(("say", "each", "why"), [
-    ("clinician.verdict_likely", "named", "has a place {names} that only a block fills"),
-    ("clinician.look_alikes", "", "is told of one finding"), ("clinician.withheld", "named", "is told of one method"),
-])
+@pytest.mark.parametrize(
+    ("say", "each", "why"),
+    [
+        ("clinician.verdict_likely", "named", "has a place {names} that only a block fills"),
+        ("clinician.look_alikes", "", "is told of one finding"),
+        ("clinician.withheld", "named", "is told of one method"),
+    ],
+)
 def test_a_template_that_the_section_cannot_fill_is_refused_when_the_file_is_read(
     say: str, each: str, why: str, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ OUTCOMES: Final[Mapping[str, tuple[str, bool]]] = {
     "gate_all": ("passed", True),
     "gate_failed": ("passed", False),
     "gate": ("passed", False),
+    "gate_untaught": ("passed", False),
     "check_failed": ("passed", False),
     "side_doubt": ("passed", False),
     "forced": ("settings.forced", True),

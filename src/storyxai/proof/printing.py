@@ -33,7 +33,10 @@ def prints(text: str, value: Any, how: str, lexicon: Lexicon, path: str = "") ->
     if kind in ("percent", "of_100"):
         return _prints_percent(text, float(value), lexicon)
     if kind not in _WORDED and _numeric(value):
-        return _prints_all(text, value if isinstance(value, list) else [value], lexicon)
+        values = value if isinstance(value, list) else [value]
+        if kind.startswith("interval") and len(lexicon.numbers(text)) == 1:  # both ends lie there: "above 0.99"
+            return all(_prints_all(text, [end], lexicon) for end in values)
+        return _prints_all(text, values, lexicon)
     if kind == "zones":
         return _prints_zones(text, str(value), lexicon)
     if isinstance(value, list):

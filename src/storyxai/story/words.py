@@ -326,6 +326,11 @@ def _number(words: Words, value: Any) -> str:
     return words.number(number, f".{decimals}f")
 
 
+def _whole(words: Words, value: float) -> str:
+    """A whole number, but to a tenth where it would be a 0 that it is not."""
+    return words.number(value, ".1f" if 0.05 <= value < 0.5 else ".0f")
+
+
 def _length(words: Words, value: Any) -> str:
     """Millimetres or pixels: whole, and to a tenth below ten where the length is no whole one."""
     length = float(value)
@@ -333,8 +338,10 @@ def _length(words: Words, value: Any) -> str:
 
 
 def _interval(words: Words, value: Any, digits: int) -> str:
-    low, high = value
-    return f"{_bounded(words, low, digits)} {words.file.joins.to} {_bounded(words, high, digits)}"
+    low, high = (_bounded(words, end, digits) for end in value)
+    if low == high != words.number(value[0], f".{digits}f"):  # "above 0.99 to above 0.99" says nothing twice
+        return low
+    return f"{low} {words.file.joins.to} {high}"
 
 
 def _zones(words: Words, value: Any) -> str:
@@ -372,7 +379,7 @@ _FORMATS: Final[Mapping[str, Callable[[Words, Any], str]]] = {
     "text": lambda words, value: str(value),
     "signed": lambda words, value: words.number(float(value), "+.2f"),
     "number": _number,
-    "percent": lambda words, value: words.file.joins.percent.format(words.number(100 * float(value), ".0f")),
+    "percent": lambda words, value: words.file.joins.percent.format(_whole(words, 100 * float(value))),
     "interval_3": lambda words, value: _interval(words, value, 3),
     "of_100": lambda words, value: f"{100 * float(value):.0f}",
     "in_10": lambda words, value: _frequency(words, value, 10),

@@ -49,7 +49,7 @@ def clinician_sections(t: Teller) -> tuple[Section, ...]:
 
 def _bottom_line(t: Teller) -> list[list[Sentence]]:
     """What a colleague would say: the claim, how sure, where, what else it may be, what speaks against it, what next."""
-    warnings = _warnings(t)[:WARNINGS_FIRST]
+    warnings, _ = _warnings(t)
     after = [only_synthetic(t, "clinician"), t.say("clinician.next")]
     if t.value("doubts"):
         return [*_not_to_be_relied_on(t, warnings), *after]
@@ -170,15 +170,23 @@ def _draft_differs(t: Teller) -> list[Sentence]:
     return t.say(f"clinician.{key}", cites=[_report_path(name) for name in against], slots=slots)
 
 
-def _warnings(t: Teller) -> list[list[Sentence]]:
-    """What is wrong with the image, first what the gate refuses it for."""
+def _warnings(t: Teller) -> tuple[list[list[Sentence]], list[list[Sentence]]]:
+    """What is wrong with the image, first what the gate refuses it for: what stands in the bottom line, and the others.
+
+    Of warnings that advise the same one stands in the bottom line.
+    """
     failed = [name for name, check in t.facts.gate.items() if check.passed is False]
-    return [t.say("clinician.gate_failed", {"G": name}) for name in sorted(failed, key=lambda name: t.facts.gate[name].warns)]
+    failed.sort(key=lambda name: t.facts.gate[name].warns)
+    advice = {t.words.own.get(f"{name}.mend", name): name for name in reversed(failed)}  # the first of each is kept
+    first = [name for name in failed if name in advice.values()][:WARNINGS_FIRST]
+    others = [name for name in failed if name not in first]
+    told = [[t.say("clinician.gate_failed", {"G": name}) for name in names] for names in (first, others)]
+    return told[0], told[1]
 
 
 def _quality(t: Teller) -> list[list[Sentence]]:
     person = next((line for key in ("patient", "patient_sex", "patient_age") if (line := t.say(f"clinician.{key}"))), [])
-    lines = [*_warnings(t)[WARNINGS_FIRST:], t.say("clinician.file"), person]
+    lines = [*_warnings(t)[1], t.say("clinician.file"), person]
     lines.append(t.say("clinician.indication") if t.value("study.indication") else [])
     view = t.value("study.image.view")
     lines.append(t.say("clinician.view_ap" if view == "AP" else "clinician.view_known" if view not in (None, "", "unknown")
@@ -221,7 +229,7 @@ def _finding(t: Teller, name: str) -> list[Section]:
     if agreed := _agreed(t, name):
         method = agreed.removeprefix(f"checks.{name}.").removesuffix(".methods_agree.passed")
         lines.append(t.say("clinician.agree" if t.value(agreed) else "clinician.disagree", {"F": name, "M": method}))
-    lines += [*_withheld(t, name), map_trust(t, name, "clinician")]
+    lines += [map_trust(t, name, "clinician"), *_withheld(t, name)]
     lines += [*_what_if(t, name), smallest_change(t, name, "clinician")]
     lines += [*learned_in_words(t, name), near_sentence(t, name, "clinician")]
     told = name == _lead(t) and not t.value("doubts") and t.tier(name) != "cannot_tell"
@@ -361,12 +369,17 @@ def _claim(t: Teller) -> list[list[Sentence]]:
 
 def _watch(t: Teller) -> list[list[Sentence]]:
     """What speaks against the claim or stands beside it: other readings, maps that failed, warnings about the image."""
+    first, others = _warnings(t)
     if t.value("doubts") or not t.told():
-        return _warnings(t)
-    return [*_warnings(t), *_doubt(t, _lead(t)), *_unnamed(t)]
+        return [*first, *others]
+    return [*first, *others, *_doubt(t, _lead(t)), *_unnamed(t)]
 
 
 BLOCKS: Final[Mapping[str, Callable[[Teller], list[list[Sentence]]]]] = {
-    "claim": _claim, "watch": _watch, "image": _quality, "report": _report,
+    "claim": _claim,
+    "watch": _watch,
+    "image": _quality,
+    "report": _report,
+    "others": _unnamed,
 }
 """Parts of this story that a reader's own file can take whole."""

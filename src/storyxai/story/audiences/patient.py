@@ -10,7 +10,7 @@ from storyxai.story.audiences.practitioner import only_synthetic
 from storyxai.story.readability import words_per_sentence
 from storyxai.story.teller import Teller
 from storyxai.story.words import load_words
-from storyxai.types import Section, Sentence, Story
+from storyxai.types import UNKNOWN_KIND, Section, Sentence, Story
 
 GRADE_REFUSED, WORDS_REFUSED = 8.0, 15.0
 FEWER_THAN_HALF = 0.45
@@ -37,8 +37,9 @@ def _sections(t: Teller) -> tuple[Section, ...]:
     """All that may be told."""
     said = t.words.heading
     looked = [t.say("patient.looked"), t.say("patient.no_old"), only_synthetic(t, "patient"), t.say("patient.tool")]
-    if failed := [f"gate.{name}.passed" for name, check in t.facts.gate.items() if check.passed is False]:
-        looked.append(t.say("patient.gate", cites=failed))
+    if failed := [name for name, check in t.facts.gate.items() if check.passed is False]:
+        key = "patient.gate_untaught" if set(failed) <= set(UNKNOWN_KIND) else "patient.gate"
+        looked.append(t.say(key, cites=[f"gate.{name}.passed" for name in failed]))
     sections = t.section(said("patient.what"), [*looked, *_lacks(t)])
     sections += t.section(said("patient.found"), _found(t), figures=_picture(t))
     meaning = [t.say("patient.mean_1"), t.say("patient.mean_2"), _limits(t)]
