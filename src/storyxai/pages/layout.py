@@ -9,14 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from importlib.machinery import SourceFileLoader
+from types import CodeType
+from typing import Any, Final
 
+import jinja2
 import msgspec
-from jinja2 import PackageLoader, StrictUndefined
+from jinja2.bccache import Bucket, BytecodeCache
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
@@ -99,13 +103,42 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 _PLAIN = frozenset({str, int, float, bool, tuple, Markup})
 _safe: dict[tuple[type, str], bool] = {}
+_SYNTAX: Final = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+
+
+class _Compiler(SourceFileLoader):
+    """Compiles a template once: its bytecode is kept where Python keeps that of modules, and as long as what it is made of."""
+
+    def __init__(self, environment: jinja2.Environment, name: str, path: str) -> None:
+        super().__init__(name, path)
+        self._environment = environment
+
+    def source_to_code(self, data: Any, path: Any, **_: Any) -> CodeType:  # type: ignore[override]
+        """The template's code."""
+        return self._environment.compile(bytes(data).decode("utf-8"), self.name, path)
+
+    def path_stats(self, path: Any) -> Mapping[str, int]:
+        """What bytecode must have been made of to be used: the template, and the jinja2 and the syntax that read it."""
+        source = self.get_data(path)
+        made_of = f"{jinja2.__version__} {sorted(_SYNTAX.items())}".encode()
+        return {"mtime": zlib.crc32(source, zlib.crc32(made_of)), "size": len(source)}
+
+
+class _Kept(BytecodeCache):
+    """Templates compiled in an earlier run, or now."""
+
+    def get_bucket(self, environment: jinja2.Environment, name: str, filename: str | None, source: str) -> Bucket:
+        """The template's code: what jinja2 keeps itself, it would read back by pickle."""
+        bucket = Bucket(environment, name, "")
+        bucket.code = _Compiler(environment, name, str(filename)).get_code(name)
+        return bucket
 
 
 @lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = _Environment(
-        loader=PackageLoader("storyxai.pages"), autoescape=True, undefined=StrictUndefined, auto_reload=False,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+        loader=jinja2.PackageLoader("storyxai.pages"), bytecode_cache=_Kept(), undefined=jinja2.StrictUndefined,
+        auto_reload=False, **_SYNTAX,
     )
     environment.globals.clear()
     return environment
