@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from storyxai.errors import StoryxaiError
-from storyxai.evidence.archive import as_archived
 from storyxai.evidence.gather import GatherSettings, gather
+from storyxai.evidence.record import as_archived
 from storyxai.imaging.read import find_images, read_image
 from storyxai.pages.story import render_html
 from storyxai.phantoms.generate import generate_phantom

@@ -19,7 +19,8 @@ import pytest
 
 from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import ArchiveError, OutputError
-from storyxai.evidence.archive import ARRAYS_NAME, EVIDENCE_NAME, as_archived, read_archive, verify_hashes, write_archive
+from storyxai.evidence.archive import ARRAYS_NAME, EVIDENCE_NAME, read_archive, verify_hashes, write_archive
+from storyxai.evidence.record import as_archived, as_record
 from storyxai.provenance import canonical_json
 from storyxai.types import Evidence
 from test_record import same
@@ -195,7 +196,8 @@ def test_a_pickle_in_the_arrays_is_never_run(written: Path, tmp_path: Path, monk
 
 
 def test_as_archived_is_what_the_archive_gives_back(written: Path) -> None:
-    assert same(as_archived(example_evidence()), read_archive(written))
+    kept, read = as_archived(example_evidence()), read_archive(written)
+    assert same(kept, read) and as_record(kept) == as_record(read)
 
 
 def test_canonical_json_is_that_of_the_json_module_laid_out_by_two_spaces() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from evidence_example import example_evidence
 from storyxai.errors import InputError
-from storyxai.evidence.archive import archive_files, as_archived
+from storyxai.evidence.archive import archive_files
+from storyxai.evidence.record import as_archived
 from storyxai.evidence.seal import SEAL_NAME, check_seal, read_key, seal_of
 from storyxai.pages.story import render_html
 from storyxai.programs.verify import verify

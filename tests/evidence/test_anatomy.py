@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 from evidence_example import in_english
 from storyxai.errors import InputError
 from storyxai.modalities.chest_radiograph.anatomy import (
+    _grow,
+    _inner,
+    _shrink,
     cardiothoracic_ratio,
     costophrenic,
     extent,
@@ -296,3 +300,17 @@ def test_fluid_is_looked_for_low_beside_and_beneath_the_lungs() -> None:
     assert place.region[beneath] and not others.region[beneath]
     assert place.region[beside] and not place.region[top] and others.region[top]
     assert not place.region[187:].any() and not place.region[:80].any() and not place.region[:, 90:120].any()
+
+
+@pytest.mark.parametrize("by_px", [1.0, 1.5, 4.0, 30.0])
+def test_regions_grow_and_shrink_as_distances_over_the_whole_picture_say(by_px: float) -> None:
+    chance = np.random.default_rng(3)
+    for _ in range(10):
+        mask = np.zeros((40, 56), dtype=np.bool_)
+        top, left = chance.integers(0, 30, 2)
+        mask[top : top + 14, left : left + 20] = chance.random((14, 20))[: 40 - top, : 56 - left] < 0.8
+        far = distance_transform_edt(~mask)
+        deep = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+        assert np.array_equal(_grow(mask, by_px), far <= by_px)
+        assert np.array_equal(_shrink(mask, by_px), deep > by_px)
+        assert np.array_equal(_inner(mask), deep > 1)

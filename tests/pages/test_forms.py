@@ -11,7 +11,7 @@ import pytest
 
 from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import CitationError, InputError, UnknownNameError
-from storyxai.evidence.archive import as_archived
+from storyxai.evidence.record import as_archived
 from storyxai.evidence.story_record import story_as_record
 from storyxai.export import browser, pdf
 from storyxai.export.save import render

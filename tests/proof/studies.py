@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from storyxai.evidence.archive import as_archived
 from storyxai.evidence.gather import GatherSettings, gather
-from storyxai.evidence.record import as_record
+from storyxai.evidence.record import as_archived, as_record
 from storyxai.explain.contract import ExplainedModel
 from storyxai.imaging.distance import GateDistance, read_distance
 from storyxai.models.runtime import SHIPPED

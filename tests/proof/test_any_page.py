@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evidence_example import example_evidence
-from storyxai.evidence.archive import as_archived
+from storyxai.evidence.record import as_archived
 from storyxai.html_tree import parse_html
 from storyxai.pages.story import render_html
 from storyxai.proof.checking import check_page

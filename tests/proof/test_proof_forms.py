@@ -11,8 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evidence_example import example_evidence
-from storyxai.evidence.archive import as_archived, write_archive
-from storyxai.evidence.record import as_record
+from storyxai.evidence.archive import write_archive
+from storyxai.evidence.record import as_archived, as_record
 from storyxai.export.save import render
 from storyxai.pages.story import render_html
 from storyxai.programs.verify import verify

@@ -21,8 +21,8 @@ from PIL import Image as Picture
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evidence_example import example_evidence
 from storyxai.errors import InputError
-from storyxai.evidence.archive import as_archived, write_archive
-from storyxai.evidence.record import as_record, record_sha256
+from storyxai.evidence.archive import write_archive
+from storyxai.evidence.record import as_archived, as_record, record_sha256
 from storyxai.pages.story import render_html
 from storyxai.phantoms.generate import generate_phantom
 from storyxai.programs import tell as telling

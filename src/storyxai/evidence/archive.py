@@ -26,7 +26,7 @@ from storyxai.files import replace_files
 from storyxai.provenance import canonical_json, sha256_bytes, sha256_file
 from storyxai.types import Evidence
 
-__all__ = ["ARRAYS_NAME", "EVIDENCE_NAME", "archive_files", "as_archived", "read_archive", "read_record",
+__all__ = ["ARRAYS_NAME", "EVIDENCE_NAME", "archive_files", "read_archive", "read_record",
            "stored_image", "verified_archive", "verify_hashes", "write_archive"]
 
 EVIDENCE_NAME, ARRAYS_NAME = "evidence.json", "arrays.npz"
@@ -68,11 +68,6 @@ def archive_files(evidence: Evidence) -> dict[str, bytes]:
     arrays_bytes = _npz(entries)
     record["arrays"] = {"file": ARRAYS_NAME, "sha256": sha256_bytes(arrays_bytes), "items": items}
     return {ARRAYS_NAME: arrays_bytes, EVIDENCE_NAME: canonical_json(record)}
-
-
-def as_archived(evidence: Evidence) -> Evidence:
-    """The evidence as its archive keeps it, numbers to six digits: stories told of it can be told again from the files."""
-    return from_record(as_record(evidence), arrays_of(evidence))
 
 
 def read_archive(folder: str | Path) -> Evidence:

@@ -65,6 +65,14 @@ class Drawings:
     seed: int
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     trust: Mapping[str, MethodTrust] = field(default_factory=dict)
+    _regions: dict[bytes, Array] = field(default_factory=dict)
+
+    def region_in_view(self, region: Mask) -> Array:
+        """The share of a region in each of the model's pixels; most findings are looked for in the same one."""
+        key = region.tobytes()
+        if key not in self._regions:
+            self._regions[key] = model_frame(*region.shape, size=self.seen.frame.size).mask_to_model(region)
+        return self._regions[key]
 
     @cached_property
     def around(self) -> Mask | None:
@@ -178,13 +186,12 @@ def values_of(
     seen, by_name = drawings.seen, {one.name: one.value for one in found}
     column = [one.name for one in seen.prediction.findings].index(finding)
     region = None if place is None else place.region
-    small = None if region is None else model_frame(*region.shape, size=seen.frame.size).mask_to_model(region)
     return map_values(MapView(
         values=drawing.maps[finding].values,
         logit=seen.prediction.logits[finding],
         inside=None if place is None else by_name.get(place.check),
         cosine=by_name.get("label_specific"),
-        place=small,
+        place=None if region is None else drawings.region_in_view(region),
         beside=_map_beside(seen.look, column, own_cells="cells" in drawing.method.needs),
     ))
 

@@ -8,12 +8,12 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from storyxai.errors import ArchiveError, GateRefusal, InputError, OutputError, StoryxaiError
-from storyxai.evidence.archive import archive_files, as_archived
+from storyxai.evidence.archive import archive_files
 from storyxai.evidence.consistency import COMPANIONS
 from storyxai.evidence.gather import METHODS, GatherSettings, doubt_of_modality, gather, modality_for, study_name
 from storyxai.evidence.learned import CONCEPTS_NAME, LearnedConcepts, read_concepts
 from storyxai.evidence.neighbours import NeighbourIndex, read_index
-from storyxai.evidence.record import as_record, record_sha256
+from storyxai.evidence.record import as_archived, as_record, record_sha256
 from storyxai.evidence.seal import SEAL_NAME, read_key, seal_of
 from storyxai.explain.contract import ExplainedModel
 from storyxai.explain.registry import known_methods, method_named

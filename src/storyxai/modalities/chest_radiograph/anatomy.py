@@ -128,14 +128,13 @@ def thorax_from_masks(
         margin = MARGIN_SHARE * float(np.ptp(columns) + 1)
         about = Remark("margin_share", {"share": MARGIN_SHARE})
     step = max(1.0, mask_pixel / stride)
-    beyond = _distance_to(right | left)
     heart = masks.get("heart")
     return Thorax(
         stride=stride,
         drawn=_regions(right, left),
-        grown=_regions(_distance_to(right) <= step, _distance_to(left) <= step),
+        grown=_regions(_grow(right, step), _grow(left, step)),
         shrunk=_regions(_shrink(right, step), _shrink(left, step)),
-        near_lungs=beyond <= margin,
+        near_lungs=_grow(right | left, margin),
         dependent=_dependent(right, margin) | _dependent(left, margin),
         between=_between(right, left),
         heart=None if heart is None or not heart.any() else np.asarray(heart[::stride, ::stride], dtype=bool),
@@ -233,8 +232,7 @@ def inside_share(values: Array, thorax: Thorax, *, finding: str) -> Concept:
     if total <= 0:
         return _unmeasured("inside_share", finding, "share", _NO_POSITIVE)
     share = _mass(positive, thorax.near_lungs) / total
-    rim = _shrink(thorax.near_lungs, 1.0)
-    error = share - _mass(positive, rim) / total
+    error = share - _mass(positive, _inner(thorax.near_lungs)) / total
     about = Remark("inside_share", {"even": float(thorax.near_lungs.mean())}, {"margin": thorax.margin})
     return Concept("inside_share", finding, share, "share", error, about)
 
@@ -479,28 +477,35 @@ def _mass(positive: Array, region: Mask) -> float:
     return float(positive[region].sum(dtype=np.float64))
 
 
-def _distance_to(mask: Mask) -> NDArray[np.float64]:
-    """Distance in pixels from each pixel to the mask, 0 inside."""
+def _grow(mask: Mask, by_px: float) -> Mask:
+    """The mask and the pixels at most `by_px` from it."""
     from scipy.ndimage import distance_transform_edt
 
-    distance: NDArray[np.float64] = distance_transform_edt(~mask)
-    return distance
+    reach = int(by_px)
+    window = tuple(slice(max(0, one.start - reach), one.stop + reach) for one in filled_window(mask))
+    grown = np.zeros(mask.shape, dtype=np.bool_)
+    grown[window] = distance_transform_edt(~mask[window]) <= by_px
+    return grown
 
 
 def _shrink(mask: Mask, by_px: float) -> Mask:
     """The mask without its outermost `by_px` pixels; the picture's border counts as outside."""
     from scipy.ndimage import distance_transform_edt
 
-    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    inner: Mask = depth > by_px
+    window, inner = filled_window(mask), np.zeros(mask.shape, dtype=np.bool_)
+    inner[window] = distance_transform_edt(np.pad(mask[window], 1))[1:-1, 1:-1] > by_px
     return inner
+
+
+def _inner(mask: Mask) -> Mask:
+    """The mask's pixels whose neighbours above, below, left and right are in it too."""
+    padded = np.pad(mask, 1)
+    return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
 
 
 def _outline_px(mask: Mask) -> float:
     """The number of pixels of the mask with a neighbour outside it, above, below, left or right."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return float(np.count_nonzero(mask & ~inner))
+    return float(np.count_nonzero(mask) - np.count_nonzero(_inner(mask)))
 
 
 def _between(right: Mask, left: Mask) -> Mask:

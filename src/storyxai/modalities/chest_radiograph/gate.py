@@ -14,6 +14,7 @@ import base64
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,6 +155,17 @@ _CHEST_PARTS = (
 
 def _measure(image: Image, masks: Mapping[str, Mask] | None) -> dict[str, float | None]:
     """The value of each rule. `masks` hold "left_lung" and "right_lung" (the patient's), as the student found them."""
+    if image not in _measured:
+        _measured[image] = _measure_picture(image)
+    return {**_measured[image], **_lung_values(masks, image.pixels.shape[:2])}
+
+
+_measured: WeakKeyDictionary[Image, Mapping[str, float | None]] = WeakKeyDictionary()
+"""The gate looks at a picture before its masks are drawn and after."""
+
+
+def _measure_picture(image: Image) -> dict[str, float | None]:
+    """The values of the rules that ask for no masks."""
     pixels = image.pixels if image.pixels.ndim == 2 else np.asarray(image.pixels.mean(axis=2), dtype=np.float32)
     ranks = thumbnail(pixels)
     poses, kinds = _pose_shares(ranks), view_odds(pixels)
@@ -179,7 +191,6 @@ def _measure(image: Image, masks: Mapping[str, Mask] | None) -> dict[str, float 
         "gate.blurred": _sharpness(pixels),
         "gate.faint": contrast,
         "gate.mirrored": float(1 / (1 + np.exp(-_rows()[-2] @ ranks))),
-        **_lung_values(masks, (height, width)),
     }
 
 
