@@ -86,14 +86,10 @@ def test_a_block_that_is_not_there_is_refused_with_its_line(tmp_path: Path) -> N
         find_audience(str(tmp_path / "emergency.toml"))
 
 
-@pytest.mark.parametrize(
-    ("say", "each", "why"),
-    [
-        ("clinician.verdict_likely", "named", "has a place {names} that only a block fills"),
-        ("clinician.look_alikes", "", "is told of one finding"),
-        ("clinician.withheld", "named", "is told of one method"),
-    ],
-)
+@pytest.mark.parametrize(("say", "each", "why"), [
+    ("clinician.verdict_likely", "named", "has a place {names} that only a block fills"),
+    ("clinician.look_alikes", "", "is told of one finding"), ("clinician.withheld", "named", "is told of one method"),
+])
 def test_a_template_that_the_section_cannot_fill_is_refused_when_the_file_is_read(
     say: str, each: str, why: str, tmp_path: Path
 ) -> None:

@@ -114,13 +114,10 @@ def test_a_reader_finishes_the_story(name: str) -> None:
     assert flesch_kincaid_grade(" ".join(sentences(patient))) <= 6
 
 
-@pytest.mark.parametrize(
-    ("language", "advice", "said", "unsaid"),
-    [
-        ("en", "read it without the model", "did not learn to read pictures like this one", "not be good enough"),
-        ("de", "ohne das Modell beurteilen", "hat nicht gelernt, solche Bilder zu beurteilen", "nicht gut genug"),
-    ],
-)
+@pytest.mark.parametrize(("language", "advice", "said", "unsaid"), [
+    ("en", "read it without the model", "did not learn to read pictures like this one", "not be good enough"),
+    ("de", "ohne das Modell beurteilen", "hat nicht gelernt, solche Bilder zu beurteilen", "nicht gut genug"),
+])
 def test_of_a_childs_film_the_advice_stands_once_in_front_and_the_picture_is_not_blamed(
     language: str, advice: str, said: str, unsaid: str
 ) -> None:
@@ -138,9 +135,8 @@ def test_of_a_childs_film_the_advice_stands_once_in_front_and_the_picture_is_not
 @pytest.mark.parametrize(("language", "elsewhere"), [("en", "another method"), ("de", "anderes Verfahren")])
 def test_that_another_method_points_elsewhere_is_said_once_of_a_finding(language: str, elsewhere: str) -> None:
     evidence = CASES["methods disagree"]
-    maps = tuple(
-        dataclasses.replace(one, doubtful=True, hit_probability=None) if one.shown else one for one in evidence.heatmaps
-    )
+    maps = tuple(dataclasses.replace(one, doubtful=True, hit_probability=None) if one.shown else one
+                 for one in evidence.heatmaps)  # fmt: skip
     evidence = dataclasses.replace(evidence, heatmaps=maps)
     (part,) = [one for one in tell(evidence, "clinician", language).sections if one.heading in ("Effusion", "Pleuraerguss")]
     texts = [s.text for s in part.sentences]
@@ -162,43 +158,31 @@ def test_at_most_five_findings_are_named_on_a_page(name: str) -> None:
         assert len(named) <= MOST_NAMED, named
 
 
-@pytest.mark.parametrize(
-    ("name", "start"),
-    [
-        ("normal", "Nothing stands out: all 14 findings that the model looks for are unlikely; this does not exclude disease."),
-        ("one possible", "Worth a second look: possible atelectasis (about 15 in 100 such images have it)."),
-        ("one likely", "Probably abnormal: likely atelectasis (about 80 in 100 such images have it)."),
-        ("one doubtful", "Hard to call: the model cannot tell about atelectasis."),
-        (
-            "normal with doubts",
-            "Nothing stands out: 11 of the 14 findings that the model looks for are unlikely; this does not "
-            "exclude disease. Of the others, the model cannot tell about 3 (see the table).",
-        ),
-        ("far from training", "Do not rely on this: the model cannot tell about any of its 14 findings on this image."),
-        (
-            "methods disagree",
-            "Probably abnormal: likely effusion in the right lower zone (about 80 in 100 such images have it).",
-        ),
-        ("stranger's model, high", "Scores, not probabilities: effusion in the right lower zone (0.70) and mass (0.70) scored"),
-        ("stranger's model, low", "Scores, not probabilities: 14 of 14 findings scored below one half;"),
-    ],
-)
+@pytest.mark.parametrize(("name", "start"), [
+    ("normal", "Nothing stands out: all 14 findings that the model looks for are unlikely; this does not exclude disease."),
+    ("one possible", "Worth a second look: possible atelectasis (about 15 in 100 such images have it)."),
+    ("one likely", "Probably abnormal: likely atelectasis (about 80 in 100 such images have it)."),
+    ("one doubtful", "Hard to call: the model cannot tell about atelectasis."),
+    ("normal with doubts", "Nothing stands out: 11 of the 14 findings that the model looks for are unlikely; this does not "
+                           "exclude disease. Of the others, the model cannot tell about 3 (see the table)."),
+    ("far from training", "Do not rely on this: the model cannot tell about any of its 14 findings on this image."),
+    ("methods disagree", "Probably abnormal: likely effusion in the right lower zone (about 80 in 100 such images have it)."),
+    ("stranger's model, high", "Scores, not probabilities: effusion in the right lower zone (0.70) and mass (0.70) scored"),
+    ("stranger's model, low", "Scores, not probabilities: 14 of 14 findings scored below one half;"),
+])
 def test_cases_read_differently(name: str, start: str) -> None:
     text = " ".join(s.text for s in tell(CASES[name], "clinician").sections[0].sentences)
     assert text.startswith(start), text
 
 
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        ("methods disagree", "The maps for effusion disagree on the place."),
-        ("report disagrees", "The draft report differs on "),
-        ("forced", "The image was refused and is told only because the caller forced it."),
-        ("poor image", "Warning: the chest may be cut off"),
-        ("one likely", "Pneumothorax is unlikely (about 2 in 100)."),
-        ("nine possible", "Of the others, 4 possible too (see the table)."),
-    ],
-)
+@pytest.mark.parametrize(("name", "part"), [
+    ("methods disagree", "The maps for effusion disagree on the place."),
+    ("report disagrees", "The draft report differs on "),
+    ("forced", "The image was refused and is told only because the caller forced it."),
+    ("poor image", "Warning: the chest may be cut off"),
+    ("one likely", "Pneumothorax is unlikely (about 2 in 100)."),
+    ("nine possible", "Of the others, 4 possible too (see the table)."),
+])
 def test_doubts_stand_in_the_bottom_line(name: str, part: str) -> None:
     assert part in [s.text[: len(part)] for s in tell(CASES[name], "clinician").sections[0].sentences]
 
@@ -209,11 +193,7 @@ def test_what_the_image_was_refused_for_stands_before_what_only_warns() -> None:
     evidence = case({0.8: 1}, gate=(FAR, lateral), provenance={"settings": {"forced": True}})
     bottom = [sentence.text for sentence in tell(evidence, "clinician").sections[0].sentences]
     assert [text.split(" ")[:2] for text in bottom] == [
-        ["Do", "not"],
-        ["The", "picture"],
-        ["Warning:", "the"],
-        ["The", "image"],
-        ["Next:", "read"],
+        ["Do", "not"], ["The", "picture"], ["Warning:", "the"], ["The", "image"], ["Next:", "read"],
     ]
     assert not any(character.isdigit() for text in bottom[1:] for character in text), bottom
 
@@ -231,13 +211,10 @@ def test_a_patient_page_is_bounded_by_construction(language: str) -> None:
     most, base, gate = 0, case({}), example_evidence().gate
     for first, second in itertools.combinations(FINDINGS, 2):
         chosen = {first: 0.4, second: 0.3, **{name: 0.2 for name in FINDINGS if name not in (first, second)}}
-        findings = tuple(
-            dataclasses.replace(one, probability=chosen[one.name], interval=(chosen[one.name],) * 2)
-            for one in base.prediction.findings
-        )
-        one = dataclasses.replace(
-            base, prediction=dataclasses.replace(base.prediction, findings=findings), gate=gate, gaps=("card",)
-        )
+        findings = tuple(dataclasses.replace(one, probability=chosen[one.name], interval=(chosen[one.name],) * 2)
+                         for one in base.prediction.findings)
+        one = dataclasses.replace(base, prediction=dataclasses.replace(base.prediction, findings=findings),
+                                  gate=gate, gaps=("card",))
         story = tell(one, "patient", language)
         signs = list(as_record(one)["named"])[:2]
         for name in signs:
@@ -259,7 +236,7 @@ def test_a_long_patient_page_leaves_out_what_is_missed_least(monkeypatch: pytest
 
 
 def test_where_nothing_is_to_be_relied_on_the_draft_is_held_against_no_number() -> None:
-    """ "Cannot tell about any of its findings" and "the numbers agree" on one page would contradict each other."""
+    """"Cannot tell about any of its findings" and "the numbers agree" on one page would contradict each other."""
     sure = example_evidence()
     gate = tuple(dataclasses.replace(one, passed=one.name != "gate.inverted") for one in sure.gate)
     plain, doubted = (tell(one, "clinician") for one in (sure, dataclasses.replace(sure, gate=gate)))
@@ -271,7 +248,7 @@ def test_where_nothing_is_to_be_relied_on_the_draft_is_held_against_no_number() 
 @pytest.mark.parametrize("rule", UNKNOWN_KIND)
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_of_an_image_of_an_unknown_kind_no_finding_is_named_and_no_draft_is_shown(rule: str, language: str) -> None:
-    """ "No acute abnormality" and a fold named pneumothorax stood under "cannot tell about any of its findings"."""
+    """"No acute abnormality" and a fold named pneumothorax stood under "cannot tell about any of its findings"."""
     sure = example_evidence()
     doubted = dataclasses.replace(sure, gate=(*sure.gate[:-1], gate_check(rule, 9.0, 1.0, failed="gate_warned")))
     named = as_record(sure)["named"]

@@ -328,7 +328,7 @@ def _number(words: Words, value: Any) -> str:
 
 def _whole(words: Words, value: float) -> str:
     """A whole number, but to a tenth where it would be a 0 that it is not."""
-    return words.number(value, ".1f" if 0.05 <= value < 0.5 else ".0f")
+    return words.number(value, ".1f" if 0.05 <= value <= 0.5 else ".0f")
 
 
 def _length(words: Words, value: Any) -> str:

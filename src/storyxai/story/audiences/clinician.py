@@ -376,10 +376,6 @@ def _watch(t: Teller) -> list[list[Sentence]]:
 
 
 BLOCKS: Final[Mapping[str, Callable[[Teller], list[list[Sentence]]]]] = {
-    "claim": _claim,
-    "watch": _watch,
-    "image": _quality,
-    "report": _report,
-    "others": _unnamed,
+    "claim": _claim, "watch": _watch, "image": _quality, "report": _report, "others": _unnamed,
 }
 """Parts of this story that a reader's own file can take whole."""
