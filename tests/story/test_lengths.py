@@ -145,6 +145,19 @@ def test_that_another_method_points_elsewhere_is_said_once_of_a_finding(language
     assert "ther method" in texts[doubt - 1] or "anderes Verfahren" in texts[doubt - 1], "the doubt follows its reason"
 
 
+@pytest.mark.parametrize(("language", "table", "rest"), [
+    ("en", "(see the table)", "Possible too: 4 more."), ("de", "(siehe Tabelle)", "Dazu möglich: 4."),
+])
+def test_where_the_others_stand_is_said_once(language: str, table: str, rest: str) -> None:
+    evidence = CASES["likely beyond five"]
+    bottom = [s.text for s in tell(evidence, "clinician", language).sections[0].sentences]
+    assert sum(table in text for text in bottom) == 1 and rest in bottom
+    page = render_html(tell(evidence, "clinician", language), evidence)
+    assert check_page(page, evidence).problems == ()
+    wrong = page.replace(rest.encode(), rest.replace("4", "5").encode())
+    assert any("counts 5" in one for one in check_page(wrong, evidence).problems)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_at_most_five_findings_are_named_on_a_page(name: str) -> None:
     """Named is what a sentence cites as this image's finding; of a look-alike nothing is claimed."""

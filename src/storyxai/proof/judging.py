@@ -75,6 +75,7 @@ COUNTS: Final[Mapping[str, str]] = {
 """Where the record counts what a sentence's slot counts."""
 UNNAMED: Final = {
     "more_likely": "likely", "more_possible": "possible", "more_cannot_tell": "cannot_tell", "more_scored": "likely",
+    "rest_possible": "possible", "rest_cannot_tell": "cannot_tell",
     "others_unlikely": "unlikely", "others_scored": "unlikely",
 }  # fmt: skip
 """Sentences that count the findings of a tier that are not named in text."""

@@ -128,11 +128,11 @@ def _short_place(t: Teller, name: str) -> tuple[str, list[str]]:
 
 
 def _unnamed(t: Teller) -> list[list[Sentence]]:
-    """How many findings of a tier that a reader acts on stand in the table alone."""
-    lines = []
+    """How many findings of a tier that a reader acts on stand in the table alone; where that is, is said once."""
+    lines: list[list[Sentence]] = []
     for tier in ("likely", "possible", "cannot_tell"):
         if rest := [name for name in t.findings_of(tier) if name not in t.told()]:
-            key = "more_scored" if tier == "likely" and not t.calibrated else f"more_{tier}"
+            key = "more_scored" if tier == "likely" and not t.calibrated else f"{'rest' if lines else 'more'}_{tier}"
             slots = {"count": t.words.counted(len(rest))}
             lines.append(t.say(f"clinician.{key}", cites=_tier_paths(rest), slots=slots))
     if t.told() and t.calibrated:
