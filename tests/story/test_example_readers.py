@@ -76,6 +76,8 @@ def test_the_teaching_case_tells_findings_with_its_claim_and_not_as_a_fault_of_t
     beside = "Pneumothorax is unlikely"
     assert any(beside in text for text in parts["Answer: what the model claims"])
     assert not any(beside in text for text in parts["Why the model may be wrong"])
+    claims = next(one for one in tell(doubted(), "student").sections if one.heading == "Answer: what the model claims")
+    assert [s.text[:18] for s in claims.sentences] == ["Do not rely on thi"], "there are no others, where all are left open"
 
 
 def test_a_block_that_is_not_there_is_refused_with_its_line(tmp_path: Path) -> None:

@@ -367,6 +367,11 @@ def _claim(t: Teller) -> list[list[Sentence]]:
     return _verdict(t) if t.told() else [*_verdict(t), *_unnamed(t)]
 
 
+def _others_counted(t: Teller) -> list[list[Sentence]]:
+    """How many more findings stand in the table; nothing where the claim has left all of them open."""
+    return [] if t.value("doubts") else _unnamed(t)
+
+
 def _watch(t: Teller) -> list[list[Sentence]]:
     """What speaks against the claim or stands beside it: other readings, maps that failed, warnings about the image."""
     first, others = _warnings(t)
@@ -376,6 +381,6 @@ def _watch(t: Teller) -> list[list[Sentence]]:
 
 
 BLOCKS: Final[Mapping[str, Callable[[Teller], list[list[Sentence]]]]] = {
-    "claim": _claim, "watch": _watch, "image": _quality, "report": _report, "others": _unnamed,
+    "claim": _claim, "watch": _watch, "image": _quality, "report": _report, "others": _others_counted,
 }
 """Parts of this story that a reader's own file can take whole."""
