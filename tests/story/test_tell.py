@@ -410,6 +410,11 @@ def test_languages_are_data() -> None:
     ]  # fmt: skip
 
 
+def test_a_column_that_is_named_in_german_is_named_in_english() -> None:
+    """ "limits" stood under its key, in small letters, beside "Licence"."""
+    assert labels_of("de").columns.keys() <= labels_of("en").columns.keys()
+
+
 def test_numbers_say_nothing_twice_and_no_small_share_is_none() -> None:
     english, german = load_words("en"), load_words("de")
     said = {(0.9951, 0.9999): "above 0.99", (0.0002, 0.004): "below 0.01", (0.1512, 0.1541): "0.15 to 0.15"}
