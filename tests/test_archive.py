@@ -19,7 +19,7 @@ import pytest
 
 from evidence_example import example_evidence, normal_evidence
 from storyxai.errors import ArchiveError, OutputError
-from storyxai.evidence.archive import ARRAYS_NAME, EVIDENCE_NAME, read_archive, verify_hashes, write_archive
+from storyxai.evidence.archive import ARRAYS_NAME, EVIDENCE_NAME, _npy, read_archive, verify_hashes, write_archive
 from storyxai.evidence.record import as_archived, as_record
 from storyxai.provenance import canonical_json
 from storyxai.types import Evidence
@@ -198,6 +198,14 @@ def test_a_pickle_in_the_arrays_is_never_run(written: Path, tmp_path: Path, monk
 def test_as_archived_is_what_the_archive_gives_back(written: Path) -> None:
     kept, read = as_archived(example_evidence()), read_archive(written)
     assert same(kept, read) and as_record(kept) == as_record(read)
+
+
+def test_arrays_are_written_as_numpy_writes_them() -> None:
+    drawn = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    for array in (drawn, np.asfortranarray(drawn), np.packbits(drawn > 5), np.zeros((0, 3), np.uint16), drawn[:1, :1]):
+        meant = io.BytesIO()
+        np.save(meant, array, allow_pickle=False)
+        assert _npy(array) == meant.getvalue()
 
 
 def test_canonical_json_is_that_of_the_json_module_laid_out_by_two_spaces() -> None:

@@ -183,9 +183,9 @@ def _from_levels(steps: NDArray[Any], levels: int) -> NDArray[Any]:
 
 
 def _npy(array: NDArray[Any]) -> bytes:
-    target = io.BytesIO()
-    np.lib.format.write_array(target, array, allow_pickle=False)
-    return target.getvalue()
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    return header.getvalue() + array.tobytes("A")  # as write_array writes it, which copies an array in pieces
 
 
 def _npz(entries: Mapping[str, bytes]) -> bytes:
