@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 from storyxai.modalities.chest_radiograph import grammar
@@ -47,8 +47,8 @@ def _absent(text: str) -> Remark:
 
 
 def _present(text: str) -> Remark:
-    for name, pattern in _patterns():
-        if found := pattern.fullmatch(f"{text} "):
+    for name, template in ((name, template) for name, templates in _longest_first() for template in templates):
+        if found := _pattern(template).fullmatch(f"{text} "):
             given = {slot: value for slot, value in found.groupdict().items() if value}
             grade = _grade(given)
             place = _place_of(given, bilateral=name.endswith("/bilateral"))
@@ -87,16 +87,12 @@ def _places() -> dict[str, str]:
     return found | {f"in the {zone} zone": zone for zone in grammar.ZONE_WORDS if zone}
 
 
-@lru_cache(maxsize=1)
-def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    return tuple((name, _pattern(template)) for name, templates in _longest_first() for template in templates)
-
-
 def _longest_first() -> Iterator[tuple[str, Sequence[str]]]:
     """What is said of both sides goes before what may be said of one."""
     yield from sorted(grammar.PRESENT.items(), key=lambda item: "/" not in item[0])
 
 
+@cache
 def _pattern(template: str) -> re.Pattern[str]:
     """The template's words, each with the space behind it, its slots filled or left out."""
     zones, sides = "|".join(filter(None, grammar.ZONE_WORDS)), "|".join(filter(None, grammar.SIDE_WORDS))
