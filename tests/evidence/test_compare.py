@@ -53,6 +53,16 @@ def test_a_difference_is_told_only_beyond_both_intervals() -> None:
     assert "no change can be claimed" in " ".join(line.split())
 
 
+def test_an_interval_below_its_end_is_said_once_and_a_view_that_nobody_stated_not_at_all() -> None:
+    findings = tuple(replace(one, probability=0.001, interval=(0.0005, 0.003)) if one.name == "Effusion" else one
+                     for one in ONE.prediction.findings)  # fmt: skip
+    small = replace(later(view="unknown"), prediction=replace(later().prediction, findings=findings))
+    found = compare(ONE, small)
+    assert "B unlikely < 0.01 (< 0.01)." in " ".join(say_comparison(found, ONE).split())
+    page = render_comparison(found, ONE, small).decode()
+    assert f"{ONE.image.source}, unknown" not in page and f"{ONE.image.source}, {ONE.image.view}, " in page
+
+
 @pytest.mark.parametrize("pair", [(ONE, other()), (ONE, later())], ids=["models", "images"])
 def test_nothing_speaks_of_the_course_of_a_disease(pair: tuple[Evidence, Evidence]) -> None:
     found = compare(*pair)

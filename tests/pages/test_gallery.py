@@ -28,6 +28,13 @@ def test_each_film_stands_beside_the_map_of_its_first_finding() -> None:
     assert page == render_gallery([FIRST, NORMAL]).decode()
 
 
+def test_no_finding_is_told_as_certain() -> None:
+    base = example_evidence()
+    findings = tuple(replace(one, probability=0.9991, interval=(0.996, 0.9999)) if one.name == "Effusion" else one
+                     for one in base.prediction.findings)  # fmt: skip
+    assert exhibit_of(replace(base, prediction=replace(base.prediction, findings=findings))).said == "above 0.99, likely"
+
+
 def test_a_map_that_failed_its_checks_is_never_shown() -> None:
     withheld = exhibit_of(example_evidence(), finding="Cardiomegaly")
     assert withheld.layer == "" and withheld.said == "0.44, cannot tell" and withheld.caption == "no map is shown"

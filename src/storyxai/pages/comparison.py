@@ -125,7 +125,8 @@ class _Says:
         if not calibrated:
             return f"{self.labels.scored[side.tier]} {self.bounded(side.probability)}"
         low, high = map(self.bounded, side.interval)
-        return f"{self.labels.tiers[side.tier]} {self.bounded(side.probability)} ({low} {self.labels.to} {high})"
+        between = low if low == high and low[0] in "<>" else f"{low} {self.labels.to} {high}"
+        return f"{self.labels.tiers[side.tier]} {self.bounded(side.probability)} ({between})"
 
     def both(self, pair: FindingPair) -> tuple[str, str]:
         """How each study tells the finding."""
@@ -162,8 +163,9 @@ class _Says:
 def _images(says: _Says, a: Evidence, b: Evidence) -> Pictures:
     def shown(letter: str, evidence: Evidence) -> Picture:
         image = evidence.image
-        words = f"{image.source}, {image.view}, {image.pixels.shape[1]} × {image.pixels.shape[0]}"
-        return Picture(data_uri(image_png(image, long_side=PICTURE_SIDE_PX)), letter, words)
+        view = image.view if image.view not in ("", "unknown") else ""
+        words = (image.source, view, f"{image.pixels.shape[1]} × {image.pixels.shape[0]}")
+        return Picture(data_uri(image_png(image, long_side=PICTURE_SIDE_PX)), letter, ", ".join(filter(None, words)))
 
     return Pictures((shown("A", a), shown("B", b)))
 

@@ -81,7 +81,7 @@ def _said(facts: EvidenceRecord, finding: str, labels: Labels) -> str:
         return labels.index.doubted if facts.doubts else labels.gallery.nothing
     item = facts.findings[finding]
     tier = labels.tier(item.tier, calibrated="calibration" not in facts.gaps)
-    return f"{labels.words.number(item.probability, '.2f')}, {tier}"
+    return f"{labels.words.printed(item.probability, 'decimal')}, {tier}"
 
 
 def _caption(heatmap: Heatmap | None, labels: Labels) -> str:
