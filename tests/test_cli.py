@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import gc
 import io
 import json
 import logging
@@ -18,6 +19,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -703,3 +705,14 @@ def test_lists_are_read_without_the_marks_that_shells_hand_on(typed: str) -> Non
 
 def test_marks_within_a_name_stay() -> None:
     assert options.listed("Crohn's,it's") == ("Crohn's", "it's")
+
+
+def test_objects_are_looked_through_at_the_end_where_torch_would_print_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen: list[bool] = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    cli._leave()
+    assert not frozen
+    monkeypatch.delitem(sys.modules, "torch")
+    cli._leave()
+    assert frozen

@@ -25,10 +25,9 @@ __all__ = ["app", "main", "models", "nodes", "studies", "tables"]
 
 def main() -> None:
     """Run the command line; every error of ours becomes one sentence and its exit status."""
-    # What a start makes stays nearly all: looking it through for garbage every 700 objects, and again at the end, when it goes
-    # with the process, took a tenth of a telling.
+    # What a start makes stays nearly all: looking it through for garbage every 700 objects took a twentieth of a telling.
     gc.set_threshold(50_000)
-    atexit.register(gc.freeze)
+    atexit.register(_leave)
     quiet_others()
     _refuse_empty(sys.argv[1:])
     try:
@@ -59,6 +58,14 @@ def main() -> None:
         fail(f"{usage() or 'Missing command.'} (see --help)", 2)
     else:  # a command that ends in typer.Exit hands its status back here instead of raising
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _leave() -> None:
+    """What goes with the process is not looked through for garbage once more, which took a twentieth of a telling; where torch
+    was loaded it is, for its libraries print which of their objects are left at the end.
+    """
+    if "torch" not in sys.modules:
+        gc.freeze()
 
 
 def _refuse_empty(words: list[str]) -> None:
