@@ -423,7 +423,7 @@ what is likely to hit less often than the middle of the image:
 _NAMES = {
     "evidence_grid": "the model's own evidence grid, where a cell is above zero", "lime": "LIME, strongest superpixel",
     "centre": "middle of the image", "random": "random smooth noise", "average": "average map of other patients",
-    "grad_cam": "Grad-CAM",
+    "grad_cam": "Grad-CAM", "fine_occlusion": "Fine occlusion of nodules", "leading": "The map that a story leads with",
 }
 
 
@@ -508,9 +508,10 @@ def _phantoms(found: Mapping[str, Any] | None) -> str:
     ]
     by_finding = "; ".join(
         f"{name} " + ", ".join(f"{part} {one[part][0]} of {one[part][1]}" for part in GROUPS if one[part][1])
-        for name, one in found["grad_cam"]["findings"].items()
+        for name, one in found["leading"]["findings"].items()
     )
-    return "\nOn fresh phantoms, findings told: " + ". ".join(parts) + f".\nGrad-CAM's hits by finding: {by_finding}.\n"
+    told = "\nOn fresh phantoms, findings told: " + ". ".join(parts)
+    return told + f".\nHits by finding of the map that a story leads with: {by_finding}.\n"
 
 
 def _words(found: Mapping[str, Any]) -> str:

@@ -56,6 +56,7 @@ from storyxai.imaging.geometry import model_frame
 from storyxai.imaging.read import read_image
 from storyxai.metrics.calibration import fit_platt
 from storyxai.metrics.faithfulness import POINTING_TOLERANCE, baseline_maps, energy_inside, hit_share
+from storyxai.modalities.chest_radiograph.anatomy import WIDEST
 from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
 from storyxai.modalities.contract import Modality
 from storyxai.models.card import Calibration, card_figures, read_card, write_card
@@ -76,6 +77,8 @@ CALIBRATING = 300
 LIME_SAMPLES = 500
 ARRAYS = ("grid", "cells")
 METHODS = ("grad_cam", "evidence_grid")
+FINE, LEADING = "fine_occlusion", "leading"
+"""The method of small findings, and the map that a story leads with: that one's where it drew the finding, else Grad-CAM's."""
 ALSO = {"near": "near", "centre": "centre_hit"}
 """Rates that stand beside that of hits, and the columns that they are of."""
 MODELS = "networks of the shipped student's architecture, each trained without the fold that it was asked about"
@@ -226,8 +229,10 @@ def platt(findings: Sequence[str], logits: Array, labels: NDArray[np.float64]) -
     return fitted
 
 
-def rows_of_case(student: NetworkModel | Student, case: Case, *, lime: bool = False, theirs: bool = False) -> list[Row]:
-    """One row a map of each finding that is boxed or told, by each method."""
+def rows_of_case(
+    student: NetworkModel | Student, case: Case, *, lime: bool = False, theirs: bool = False, fine: bool = False
+) -> list[Row]:
+    """One row a map of each finding that is boxed or told, by each method; `fine`: also of small findings that are told."""
     once = OneLook(student, view_of(student, case.image)[0])
     seen = predict(once, case.image, CHEST)
     boxed = {box.finding for box in case.boxes}
@@ -239,6 +244,12 @@ def rows_of_case(student: NetworkModel | Student, case: Case, *, lime: bool = Fa
         rows += [
             {"patient": case.patient, "image": case.image.source, "told": row["finding"] in told, **row}
             for row in drawn_rows(once, seen, keys, wanted, regions, case.image)
+        ]
+    small = tuple(name for name in told if name in WIDEST) if fine else ()
+    if small:
+        drawn = drawn_rows(once, seen, (METHODS[0], FINE), small, regions, case.image)
+        rows += [
+            {"patient": case.patient, "image": case.image.source, "told": True, **row} for row in drawn if row["method"] == FINE
         ]
     if theirs and isinstance(student, NetworkModel):
         maps = their_grad_cam(student.net, seen, student.findings, tuple(sorted(boxed)))
@@ -286,12 +297,18 @@ def phantoms_judged(student: Student, trust: Trust, count: int, *, lime: int = 0
     rows: list[Row] = []
     for done in range(count):
         phantom = generate_phantom(PHANTOM_SEED + done, size=PHANTOM_SIZE)
-        rows += rows_of_case(student, Case(str(done), phantom.image, tuple(phantom.boxes)), lime=done < lime)
+        rows += rows_of_case(student, Case(str(done), phantom.image, tuple(phantom.boxes)), lime=done < lime, fine=True)
         note("phantoms", done)
     frame, found = pd.DataFrame(rows), {}
-    for method in (*METHODS, *(("lime",) if lime else ())):
-        mine = frame[(frame["method"] == method) & np.isfinite(frame["hit"]) & frame["told"].astype(bool)]
-        group = decided(mine, trust.methods.get(method))
+    frame = frame[np.isfinite(frame["hit"]) & frame["told"].astype(bool)]
+    frame["group"] = ""
+    for method in (*METHODS, "lime", FINE):
+        frame.loc[frame["method"] == method, "group"] = decided(frame[frame["method"] == method], trust.methods.get(method))
+    either = frame[frame["method"].isin((FINE, "grad_cam"))].sort_values("method", kind="stable")  # FINE comes first
+    frame = pd.concat([frame, either.drop_duplicates(["patient", "finding"]).assign(method=LEADING)])
+    for method in (*METHODS, *(("lime",) if lime else ()), FINE, LEADING):
+        mine = frame[frame["method"] == method]
+        group = mine["group"].to_numpy(dtype=str)
         hits, patients = mine["hit"].to_numpy() >= 0.5, mine["patient"].to_numpy(dtype=str)
         known = {name: mean_of(mine[key].astype(float), patients) for name, key in ALSO.items()}
         known["checks"] = worth_of_checks(mine)

@@ -21,12 +21,14 @@ __all__ = [
     "AGE", "DISTANCE", "GAPS", "HAIR", "LIKELY", "METHOD_NAMES", "MOST_NAMED", "NO_REMARK", "RESEARCH_USE", "TAUGHT", "TIERS",
     "UNKNOWN_KIND", "Array", "Box", "Check", "Concept", "Counterfactual", "Evidence", "Finding", "FindingNear", "Heatmap",
     "Image", "Labels", "LearnedConcept", "Neighbours", "Prediction", "Release", "Remark", "Section", "Sentence",
-    "SmallestChange", "SoftTargets", "Story", "Tier", "doubts_of", "named_findings", "of_unknown_kind", "tier_of",
+    "SmallestChange", "SoftTargets", "Story", "Tier", "boxed_findings", "doubts_of", "named_findings",
+    "of_unknown_kind", "tier_of",
 ]
 
 RESEARCH_USE = "Research use only - not for diagnostic use"
 METHOD_NAMES: Mapping[str, str] = {
-    "grad_cam": "Grad-CAM", "lime": "LIME", "occlusion": "Occlusion", "evidence_grid": "Evidence grid",
+    "grad_cam": "Grad-CAM", "lime": "LIME", "occlusion": "Occlusion", "fine_occlusion": "Fine occlusion",
+    "evidence_grid": "Evidence grid",
     "grad_cam_plus_plus": "Grad-CAM++", "hires_cam": "HiResCAM", "layer_cam": "LayerCAM", "xgrad_cam": "XGrad-CAM",
     "eigen_cam": "Eigen-CAM", "score_cam": "Score-CAM", "smooth_grad": "SmoothGrad", "kernel_shap": "KernelSHAP",
     "rise": "RISE", "deep_lift": "DeepLIFT", "gradient_shap": "GradientSHAP", "lrp": "LRP", "saliency": "Saliency",
@@ -159,6 +161,15 @@ def tier_of(probability: float, interval: tuple[float, float], threshold: float)
     low, high = _as_recorded(min(probability, interval[0] + HAIR), max(probability, interval[1] - HAIR))
     found = {"likely" if one >= LIKELY else "possible" if one >= limit else "unlikely" for one in (low, value, high)}
     return next(tier for tier in TIERS if tier in found) if len(found) == 1 else "cannot_tell"
+
+
+def boxed_findings(evidence: Evidence) -> frozenset[str]:
+    """Findings whose box may be drawn: with a shown map, and with a Grad-CAM map, on whose grid a box rests, that is neither
+    withheld nor of cells wider than the finding."""
+    failed = ("fine_enough", "grad_cam", False)
+    coarse = {one.finding for one in evidence.checks if (one.name, one.method, one.passed) == failed}
+    hidden = {one.finding for one in evidence.heatmaps if one.method == "grad_cam" and not one.shown}
+    return frozenset(one.finding for one in evidence.heatmaps if one.shown) - hidden - coarse
 
 
 def named_findings(findings: Iterable[Finding]) -> tuple[str, ...]:

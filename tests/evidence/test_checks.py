@@ -23,6 +23,7 @@ from storyxai.evidence.checks import (
     not_empty,
     rank_correlation,
     repeatable,
+    same_spot,
     stable_over_seeds,
 )
 from storyxai.explain.superpixels import grid_segments
@@ -285,3 +286,16 @@ def test_a_map_of_cells_wider_than_the_finding_is_shown_with_doubt_and_no_other(
     failed = replace(inside, passed=False)
     away = decide_shown(heatmap, [failed, fine_enough((8, 8), place, finding="Nodule", method="m")], place=place)
     assert not away.shown and not away.doubtful and away.withheld_because[0].code == "away"
+
+
+def test_a_coarser_map_agrees_on_a_spot_that_it_rates_half_as_high_as_its_best() -> None:
+    fine, coarse = np.zeros((8, 8), np.float32), np.zeros((8, 8), np.float32)
+    fine[2, 5], fine[6, 1] = 3.0, -9.0
+    coarse[4, 4] = 2.0
+    for there, passed in ((1.0, True), (0.9, False), (-1.0, False)):
+        coarse[2, 5] = there
+        found = same_spot(fine, coarse, finding="Nodule", method="lime")
+        assert (found.name, found.method, found.value, found.limit) == ("methods_agree", "lime", pytest.approx(there / 2), 0.5)
+        assert found.passed is passed
+    for one, other in ((fine, -np.abs(coarse)), (-np.abs(fine), coarse)):
+        assert same_spot(one, other, finding="Nodule", method="lime").passed is None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from storyxai.errors import InputError
-from storyxai.explain.contract import Budget
+from storyxai.explain.contract import Budget, Scene, SmallSign
 from storyxai.explain.lime import LimeFit, lime
-from storyxai.explain.occlusion import occlusion_map
+from storyxai.explain.occlusion import FineOcclusion, disc_occlusion_map, median_around, occlusion_map
 from storyxai.explain.perturbation import hidden_image, occlude
 from storyxai.explain.rise import rise_map
 
@@ -107,6 +108,67 @@ def test_occlusion_map_covers_the_far_edges() -> None:
     assert maps[0, -1, -1] == pytest.approx(IMAGE[-1, -1])
     with pytest.raises(InputError, match="window"):
         occlusion_map(last_pixel, IMAGE, window_px=40, stride_px=5)
+
+
+def test_a_disc_lets_fall_what_it_hides_and_nothing_else() -> None:
+    # Discs of radius 0.5 every 8 hide one pixel whole and its neighbours by none or a part: (4, 4), (4, 12), ...
+    def one_pixel(batch: np.ndarray) -> np.ndarray:
+        return np.stack([3 * batch[:, 0, 12, 4], -batch[:, 0, 12, 4]], axis=1)
+
+    image = IMAGE[None, :24, :24]
+    maps = disc_occlusion_map(one_pixel, image, np.zeros_like(image), radius_px=0.5, stride_px=8)
+    assert maps[0, 12, 4] == pytest.approx(3 * image[0, 12, 4], abs=1e-6)
+    np.testing.assert_allclose(maps[1], -maps[0] / 3, atol=1e-6)
+    assert np.unravel_index(maps[0].argmax(), maps[0].shape) == (12, 4) and np.count_nonzero(maps[0]) == 1
+    for batch in (1, 5, 9):
+        again = disc_occlusion_map(one_pixel, image, np.zeros_like(image), radius_px=0.5, stride_px=8, batch=batch)
+        np.testing.assert_array_equal(again, maps)
+    elsewhere = np.zeros((24, 24), dtype=np.bool_)
+    elsewhere[:8] = True
+    assert not disc_occlusion_map(one_pixel, image, np.zeros_like(image), radius_px=0.5, stride_px=8, within=elsewhere).any()
+    with pytest.raises(InputError, match="no room"):
+        disc_occlusion_map(one_pixel, image, image, radius_px=0.5, stride_px=8, within=np.zeros((24, 24), dtype=np.bool_))
+
+
+def test_the_median_around_keeps_what_is_large_and_leaves_out_what_is_small() -> None:
+    image = np.full((1, 120, 120), 0.2, dtype=np.float32)
+    image[0, :, 60:] = 0.6
+    image[0, 30:36, 20:26] = 1.0
+    for window in (11, 36):  # as it is, and of a reduced image
+        around = median_around(image, window)
+        assert around.shape == image.shape and around.dtype == np.float32
+        np.testing.assert_allclose(around[0, 25:41, 15:31], 0.2, atol=1e-6)
+        np.testing.assert_allclose(around[0, 50:70, 75:110], 0.6, atol=1e-6)
+    np.testing.assert_array_equal(median_around(image, 11)[0], ndimage.median_filter(image[0], size=11, mode="nearest"))
+    assert median_around(image[:, :119, :101], 36).shape == (1, 119, 101)
+
+
+def test_a_small_sign_is_found_where_windows_of_occlusion_are_too_wide() -> None:
+    """The spot of 5 px is what the model answers; each finding has its own region, and shares passes with its like."""
+    grey = np.full((1, 64, 64), 0.3, dtype=np.float32)
+    grey[0, 40:45, 17:22] = 0.9
+    asked = []
+
+    class Spot:
+        findings, channels, input_size, model_id = ("spot", "other"), 1, None, "spot"
+
+        def logits(self, images: np.ndarray) -> np.ndarray:
+            asked.append(len(images))
+            spot = images[:, 0, 40:45, 17:22].mean(axis=(1, 2))
+            return np.stack([spot, 1 - spot], axis=1)
+
+    region = np.zeros((64, 64), dtype=np.bool_)
+    region[32:, :32] = True
+    scene = Scene(small={name: SmallSign(0.08, region) for name in Spot.findings})
+    first, other = FineOcclusion().explain(Spot(), grey, Spot.findings, scene=scene)  # type: ignore[arg-type]
+    row, column = np.unravel_index(first.values.argmax(), first.values.shape)
+    assert 40 <= row < 45 and 17 <= column < 22 and first.values.max() > 0.2
+    np.testing.assert_allclose(other.values, -first.values, atol=1e-6)
+    assert not first.values[:26].any() and not first.values[:, 38:].any()
+    assert first.details == {"radius_px": 2.6, "stride_px": 3, "fill": "median: 10 px"}
+    once = sum(asked)
+    FineOcclusion().explain(Spot(), grey, ("spot",), scene=scene)  # type: ignore[arg-type]
+    assert sum(asked) == 2 * once
 
 
 def test_rise_finds_the_corner_and_is_the_same_in_any_batch() -> None:

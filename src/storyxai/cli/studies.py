@@ -54,8 +54,9 @@ class _TellWords(ModelWords):
     ] = None
     models: Annotated[str, typer.Option(help="For --model auto: folders of further students, with commas.")] = ""
     method: Annotated[
-        str, typer.Option(help="Methods that draw maps, such as grad_cam, lime, occlusion; several with commas.")
-    ] = "grad_cam,lime"
+        str,
+        typer.Option(help="Methods that draw maps, with commas; fine_occlusion draws small findings alone."),
+    ] = "grad_cam,lime,fine_occlusion"
     samples: Annotated[
         str, typer.Option(help="LIME's perturbed images; more is slower and steadier. auto: until stable, at most 1024.")
     ] = "auto"

@@ -57,6 +57,8 @@ REASONS: Final[Mapping[str, Remark]] = {
 BROKEN: Final = frozenset({"not_empty", "repeatable"})
 """Checks after which there is no map to speak of."""
 COARSE: Final = "fine_enough"
+SPOT_SHARE: Final = 0.5
+"""From this share of its largest value on a map counts as pointing to a place, as where the extent of a map is measured."""
 """After it a map can say in which part of the image the finding lies, not where in it."""
 DOUBTED: Final = frozenset({COARSE, "methods_agree", "label_specific"})
 """Checks after which a map is shown with doubt. Maps that fail the last two still hit far oftener than the middle of the image;
@@ -143,6 +145,19 @@ def methods_agree(
     limit = float(np.quantile(np.concatenate(chance), limits.agreement_quantile))
     about = Remark("rank_correlation", {"superpixels": len(a), "quantile": limits.agreement_quantile})
     return Check(name, finding, method, value, limit, value > limit, about)
+
+
+def same_spot(fine: Array, coarse: Array, *, finding: str, method: str) -> Check:
+    """Passed when a coarser map agrees on the strongest point of a map of a small sign.
+
+    Shapes: both [H, W]. Value: the coarser map there, as a share of its own largest value; limit: `SPOT_SHARE`. None when a map
+    has no positive part.
+    """
+    if not (fine.max() > 0 and coarse.max() > 0):
+        about = _unmeasured(Remark("one_no_positive"))
+        return Check("methods_agree", finding, method, None, None, None, about)
+    value = float(coarse[np.unravel_index(int(fine.argmax()), fine.shape)] / coarse.max())
+    return Check("methods_agree", finding, method, value, SPOT_SHARE, value >= SPOT_SHARE, Remark("same_spot"))
 
 
 def repeatable(first: Array, again: Array, *, finding: str, method: str, limits: Limits = LIMITS) -> Check:

@@ -48,7 +48,7 @@ __all__ = [
     "study_name", "told_findings",
 ]
 
-METHODS = ("grad_cam", "lime")
+METHODS = ("grad_cam", "lime", "fine_occlusion")
 MOST_TOLD = MOST_NAMED
 USUAL_SAMPLES, USUAL_BATCH = 1000, 16
 SAID = 0.5
@@ -139,10 +139,10 @@ def gather(
     if seen.unbacked:
         concepts.append(Concept("outline_withheld", "", None, "", None, Remark("outline_unbacked")))
     for finding in model.findings:
-        for heatmap, found in maps_of(drawings, finding):
-            heatmaps.append(heatmap)
-            map_checks += found
-            concepts += _map_concepts(drawings, heatmap)
+        drawn = maps_of(drawings, finding)
+        heatmaps += [heatmap for heatmap, _ in drawn]
+        map_checks += [check for _, found in drawn for check in found]
+        concepts += _map_concepts(drawings, [heatmap for heatmap, _ in drawn])
     return Evidence(
         image=image,
         prediction=seen.prediction,
@@ -337,12 +337,12 @@ def _survey(seen: Seen, image: Image, modality: Modality) -> Survey | None:
     return modality.survey(masks, spacing_mm=image.spacing_mm, mask_pixel=seen.mask_pixel) if masks else None
 
 
-def _map_concepts(drawings: Drawings, heatmap: Heatmap) -> tuple[Concept, ...]:
-    """What is measured of a shown map of the first method, where the finding is told."""
-    leads = bool(drawings.drawn) and heatmap.method == drawings.drawn[0].method.key
-    if not leads or not heatmap.shown or heatmap.finding not in drawings.told or drawings.survey is None:
+def _map_concepts(drawings: Drawings, maps: Sequence[Heatmap]) -> tuple[Concept, ...]:
+    """What is measured of the leading one of a finding's maps, where the finding is told."""
+    lead = drawings.leads(maps)
+    if lead is None or lead.finding not in drawings.told or drawings.survey is None:
         return ()
-    return drawings.survey.map_concepts(heatmap.values, heatmap.finding)
+    return drawings.survey.map_concepts(lead.values, lead.finding)
 
 
 def _gaps(seen: Seen, modality: Modality) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from storyxai.evidence.filling import scene_of
 from storyxai.evidence.predict import MOST_GRADIENTS, OneLook, Seen
 from storyxai.evidence.trust import MapView, MethodTrust, map_values, trust_of
 from storyxai.explain.cam import fine_map, grad_cam
-from storyxai.explain.contract import Budget, ExplainedModel, Explanation, Look, Method, Scene
+from storyxai.explain.contract import Budget, ExplainedModel, Explanation, Look, Method, Scene, SmallSign
 from storyxai.explain.superpixels import slic_segments
 from storyxai.imaging.geometry import model_frame
 from storyxai.modalities.contract import Modality, Place, Survey
@@ -93,6 +93,12 @@ class Drawings:
         first = next((segments for segments in brought if segments is not None), None)
         return slic_segments(self.seen.pixels, count=SUPERPIXELS) if first is None else first
 
+    def leads(self, maps: Sequence[Heatmap]) -> Heatmap | None:
+        """Of one finding's maps the shown one that says where it lies: of a method for small signs, else of the first."""
+        small = [one.method.key for one in self.drawn if _small_only(one.method)]
+        ranked = [one for key in (*small, self.drawn[0].method.key) for one in maps if one.method == key and one.shown]
+        return ranked[0] if ranked else None
+
     def in_view(self, explanation: Explanation) -> Array:
         """A map in the model's frame, float32 [S, S]."""
         height, width = self.seen.pixels.shape[1:]
@@ -108,14 +114,18 @@ def draw(
     A method whose maps are compared across findings draws those of all. Raises: UnsupportedMethodError when this model can
     serve none of the methods.
     """
-    scene = scene_of(seen, modality)
     told, stored = wanted.told, wanted.stored
+    scene = replace(scene_of(seen, modality), small=_small_signs(seen, survey, told))
     everything = tuple(model.findings) if len(model.findings) <= MOST_GRADIENTS else tuple(dict.fromkeys((*told, *stored)))
     drawn: list[Drawing] = []
     left_out: dict[str, tuple[str, ...]] = {}
     refused: UnsupportedMethodError | None = None
     for method in methods:
         findings = everything if "label_specific" in method.checks else told if drawn else stored
+        if drawn and _small_only(method):
+            findings = tuple(name for name in told if name in scene.small)
+            if not findings:
+                continue
         try:
             drawn.append(_drawing(model, seen, method, findings, budget, scene))
         except UnsupportedMethodError as error:
@@ -126,6 +136,21 @@ def draw(
     return Drawings(
         seen, survey, tuple(drawn), told, stored, budget.seed, left_out, {} if known is None else known.methods
     )
+
+
+def _small_only(method: Method) -> bool:
+    """Whether the method draws small signs alone where others draw too."""
+    return bool(getattr(method, "small_only", False))
+
+
+def _small_signs(seen: Seen, survey: Survey | None, told: tuple[str, ...]) -> dict[str, SmallSign]:
+    """The told findings that the survey knows to be small, and where in the model's frame they may lie."""
+    found: dict[str, SmallSign] = {}
+    for name, place in () if survey is None else ((name, survey.place(name)) for name in told):
+        if place is not None and place.extent is not None and place.region is not None:
+            small = model_frame(*place.region.shape, size=seen.frame.size).mask_to_model(place.region) >= 0.5
+            found[name] = SmallSign(place.extent, small)
+    return found
 
 
 def maps_of(drawings: Drawings, finding: str) -> list[tuple[Heatmap, list[Check]]]:
@@ -233,6 +258,8 @@ def _methods_agree(drawings: Drawings, drawing: Drawing, finding: str) -> Check:
     witnesses = _witnesses(drawings, drawing, finding)
     if not witnesses:
         return Check(name, finding, method, None, None, None, ALONE)
+    if (fine := _finer(drawings, finding)) is not None:
+        return _same_spot(drawings, drawing, fine, finding)
     limits = check.LIMITS
     if len(witnesses) > 1:
         limits = replace(limits, agreement_quantile=1 - (1 - limits.agreement_quantile) / len(witnesses))
@@ -246,6 +273,23 @@ def _methods_agree(drawings: Drawings, drawing: Drawing, finding: str) -> Check:
         for other in witnesses
     ]
     return max(compared, key=lambda c: -np.inf if c.value is None or c.limit is None else c.value - c.limit)
+
+
+def _finer(drawings: Drawings, finding: str) -> Drawing | None:
+    """What a method for small signs drew of the finding beside other methods."""
+    drawn = [one for one in drawings.drawn if finding in one.maps]
+    return next((one for one in drawn if _small_only(one.method)), None) if len(drawn) > 1 else None
+
+
+def _same_spot(drawings: Drawings, drawing: Drawing, fine: Drawing, finding: str) -> Check:
+    """Where a sign is small its finest map is one spot: the others are asked about it, since ranks of all parts say little."""
+    others = _witnesses(drawings, drawing, finding) if drawing is fine else [drawing]
+    spot = drawings.in_view(fine.maps[finding])
+    compared = [
+        check.same_spot(spot, drawings.in_view(other.maps[finding]), finding=finding, method=drawing.method.key)
+        for other in others
+    ]
+    return max(compared, key=lambda c: -np.inf if c.value is None else c.value)
 
 
 def _witnesses(drawings: Drawings, drawing: Drawing, finding: str) -> list[Drawing]:

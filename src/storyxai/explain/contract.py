@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from storyxai.types import Array, Value
+from storyxai.types import Array, Mask, Value
 
 if TYPE_CHECKING:
     from torch import nn
@@ -157,16 +157,29 @@ class Explanation:
 
 
 @dataclass(frozen=True, eq=False)
+class SmallSign:
+    """A finding whose sign is small: `extent` is how wide it is at most, as a share of the image's longer side.
+
+    Shapes: `region` bool [H, W] is where it may lie, None for the whole image.
+    """
+
+    extent: float
+    region: Mask | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Scene:
     """What is known of one image beside its pixels.
 
     Shapes: `filling` float32 [C, H, W], what stands where a perturbation hides something, None for a blur; `structures`
     int32 [H, W] labels that no superpixel may cross, None where nothing is drawn. `filling_words` says what the filling is.
+    `small` are the findings of which it is known that their sign is small.
     """
 
     filling: Array | None = None
     filling_words: str = ""
     structures: NDArray[np.int32] | None = None
+    small: Mapping[str, SmallSign] = field(default_factory=dict)
 
 
 DEFAULT_BUDGET = Budget()

@@ -15,7 +15,7 @@ from storyxai.explain.contract import Method
 from storyxai.explain.gradients import IntegratedGradients, Saliency, SmoothGrad
 from storyxai.explain.kernel_shap import KernelShap
 from storyxai.explain.lime import Lime
-from storyxai.explain.occlusion import Occlusion
+from storyxai.explain.occlusion import FineOcclusion, Occlusion
 from storyxai.explain.rise import Rise
 from storyxai.explain.rollout import AttentionRollout
 from storyxai.explain.score_cam import ScoreCam
@@ -25,7 +25,7 @@ __all__ = ["GROUP", "METHODS", "known_methods", "method_named"]
 GROUP = "storyxai.methods"
 OURS: tuple[Method, ...] = (
     *CAMS, ScoreCam(), Saliency(), SmoothGrad(), IntegratedGradients(), Lime(), KernelShap(), Occlusion(), Rise(),
-    AttentionRollout(), *CAPTUM,
+    FineOcclusion(), AttentionRollout(), *CAPTUM,
 )
 METHODS: Mapping[str, Method] = {method.key: method for method in OURS}
 """Our methods with their default options; `dataclasses.replace` gives one with others."""

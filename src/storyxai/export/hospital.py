@@ -19,9 +19,9 @@ from storyxai.modalities.contract import Code, Modality
 from storyxai.modalities.registry import DEFAULT_MODALITY, modality_keys, modality_named
 from storyxai.provenance import read_provenance, sha256_bytes
 from storyxai.story.words import Words, load_words
-from storyxai.types import METHOD_NAMES, Box, Evidence, Finding, Heatmap, Release, of_unknown_kind
+from storyxai.types import METHOD_NAMES, Box, Evidence, Finding, Heatmap, Release, boxed_findings, of_unknown_kind
 
-FORMAT = "storyxai-hospital/3"
+FORMAT = "storyxai-hospital/4"
 """Part of every identifier: objects of another form are other objects."""
 OWN_SCHEME = "99STORYXAI"
 LONGEST_CODE, LONGEST_MEANING = 16, 64
@@ -163,10 +163,9 @@ class Export:
 
     @property
     def boxes(self) -> tuple[Box, ...]:
-        """The boxes that stories draw: of named findings with a shown map, not where the Grad-CAM map beneath is withheld."""
-        drawn = {one.finding for _, one in self.shown}
-        hidden = {one.finding for one in self.evidence.heatmaps if one.method == "grad_cam" and not one.shown}
-        return tuple(one for one in self.evidence.prediction.boxes if one.finding in drawn - hidden)
+        """The boxes that stories draw: of named findings."""
+        drawn = {one.finding for _, one in self.shown} & boxed_findings(self.evidence)
+        return tuple(one for one in self.evidence.prediction.boxes if one.finding in drawn)
 
     @property
     def model_name(self) -> str:
@@ -225,8 +224,10 @@ class Export:
         return tuple((number, one) for number, one in self.shown if one.finding == finding)
 
     def map_warnings(self, finding: Finding) -> tuple[str, ...]:
-        """One sentence for each map of the finding that is withheld, or shown with doubt."""
-        maps = [one for one in self.evidence.heatmaps if one.finding == finding.name and (one.doubtful or not one.shown)]
+        """One sentence for each map of the finding that is withheld, or held with doubt."""
+        held = {one.method for _, one in self.maps_of(finding.name)}
+        maps = [one for one in self.evidence.heatmaps
+                if one.finding == finding.name and (not one.shown or (one.doubtful and one.method in held))]  # fmt: skip
         return tuple(f"{METHOD_NAMES.get(one.method, one.method)} map {self._warning(one)}" for one in maps)
 
     def _warning(self, heatmap: Heatmap) -> str:

@@ -28,7 +28,7 @@ from storyxai.pages.plots import Forest, Panels, Plane, plot_of
 from storyxai.pages.tables import PrintedRecord, format_value, table_of, value_part
 from storyxai.pages.views import Part, Table
 from storyxai.provenance import sha256_bytes
-from storyxai.types import Box, Evidence, Heatmap, Mask, Release, Section, Sentence, Story
+from storyxai.types import Box, Evidence, Heatmap, Mask, Release, Section, Sentence, Story, boxed_findings
 
 SEAL_PLACE = "0" * 64
 """Stands in the page while its SHA-256 is taken; the digest then takes its place."""
@@ -375,9 +375,8 @@ class _Builder:
         return heatmap
 
     def _box_over(self, heatmap: Heatmap) -> tuple[Box, ...]:
-        """The finding's strongest box; it rests on the grid of the Grad-CAM map, and is not drawn where that is withheld."""
-        cam = self.maps.get(figure_name("map", heatmap.finding, "grad_cam"))
-        if cam is not None and not cam.shown:
+        """The finding's strongest box, where one may be drawn."""
+        if heatmap.finding not in boxed_findings(self.evidence):
             return ()
         return tuple(box for box in self.evidence.prediction.boxes if box.finding == heatmap.finding)[:1]
 

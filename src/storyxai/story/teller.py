@@ -167,9 +167,10 @@ class Teller:
         )
 
     def box_told(self, finding: str) -> bool:
-        """Whether the finding's box may be drawn and spoken of: it rests on the grid of its Grad-CAM map, and falls with it."""
-        cam = self.facts.heatmaps.get(finding, {}).get("grad_cam")
-        return bool((cam is None or cam.shown) and self.maps(finding, shown=True) and self.value(f"boxes.{finding}"))
+        """Whether the finding's box may be drawn and spoken of, as `boxed_findings` says of evidence."""
+        cam, coarse = self.facts.heatmaps.get(finding, {}).get("grad_cam"), "fine_enough" in self.failed(finding, "grad_cam")
+        stands = (cam is None or cam.shown) and not coarse
+        return bool(stands and self.maps(finding, shown=True) and self.value(f"boxes.{finding}"))
 
     def map_figures(self, finding: str) -> list[str]:
         """The figures of the finding's maps, withheld ones as what says why."""
