@@ -707,12 +707,17 @@ def test_marks_within_a_name_stay() -> None:
     assert options.listed("Crohn's,it's") == ("Crohn's", "it's")
 
 
-def test_objects_are_looked_through_at_the_end_where_torch_would_print_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("loaded", ["torch", "onnx"])
+def test_objects_are_looked_through_at_the_end_where_a_library_prints_what_is_left(
+    loaded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     frozen: list[bool] = []
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
-    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    for name in ("torch", "onnx"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, loaded, ModuleType(loaded))
     cli._leave()
     assert not frozen
-    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.delitem(sys.modules, loaded)
     cli._leave()
     assert frozen

@@ -62,9 +62,9 @@ def main() -> None:
 
 def _leave() -> None:
     """What goes with the process is not looked through for garbage once more, which took a twentieth of a telling; where torch
-    was loaded it is, for its libraries print which of their objects are left at the end.
+    or onnx was loaded it is, for their libraries print which of their objects are left at the end.
     """
-    if "torch" not in sys.modules:
+    if sys.modules.keys().isdisjoint({"torch", "onnx"}):
         gc.freeze()
 
 
