@@ -145,3 +145,17 @@ def test_a_modality_brings_its_own_columns(folder: Path) -> None:
     first, second = (read_structures(table, row) for row in table.frame.to_dict("records"))
     assert first["spot"][0].sum() == 3 and not second
     assert [item.what for item in table.skipped] == ["column 'Effusion'", "gone.png"]
+
+
+def test_a_mask_that_codes_several_structures_is_refused_with_its_values(tmp_path: Path) -> None:
+    """All of them were read as one structure, without a word. Soft edges, and what counts neither way, are no codes."""
+    coded = np.zeros((64, 64), np.uint8)
+    coded[8:24, 8:24], coded[30:50, 30:50] = 1, 2
+    Picture.fromarray(coded).save(tmp_path / "coded.png")
+    with pytest.raises(TableError, match=r"coded.png: fills places with several values \(1, 2\).* for each structure"):
+        read_grey_mask("coded.png", tmp_path)
+    drawn = Picture.fromarray(np.where(coded == 1, 255, 0).astype(np.uint8)).resize((200, 200), Picture.Resampling.BICUBIC)
+    soft = np.asarray(drawn).copy()
+    soft[100:140, 100:140] = 127
+    Picture.fromarray(soft).save(tmp_path / "soft.png")
+    assert np.array_equal(read_grey_mask("soft.png", tmp_path), soft)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
+from storyxai.data.reading import report_text
 from storyxai.data.reports import report_sections
+from storyxai.errors import TableError
 
 CASES = {
     "plain": ("FINDINGS:\nLungs are clear.\n\nIMPRESSION:\nNormal.", "Lungs are clear.", "Normal."),
@@ -51,3 +54,28 @@ def test_text_before_the_first_heading_is_kept_and_named() -> None:
     found = report_sections("Chest film of today.\nINDICATION: cough.\nFINDINGS: Clear.")
     assert found.unsectioned == "Chest film of today." and found.others == ("INDICATION",)
     assert found.notes() == ("report sections left aside: INDICATION", "report text without a section: Chest film of today.")
+
+
+@pytest.mark.parametrize("text", ["\n" * 200_000, "FINDINGS:\n" * 150_000], ids=["blank", "headings"])
+def test_long_reports_take_time_as_their_length(text: str) -> None:
+    """It grew with the square: five million blank lines took hours."""
+    began = time.process_time()
+    report_sections(text)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (rb"{\rtf1\ansi FINDINGS: Clear.\par}", "is RTF"), (b"<html><p>FINDINGS: Clear.</p></html>", "is HTML or XML"),
+        (b" \n\t ", "holds no text"),
+    ],
+)
+def test_a_report_that_is_no_plain_text_is_refused(data: bytes, why: str) -> None:
+    """Its marks were taken for words."""
+    with pytest.raises(TableError, match=f"{why}.* — save it as plain text"):
+        report_text(data)
+
+
+def test_control_characters_are_no_letters_of_a_report() -> None:
+    assert report_sections(report_text(b"FINDINGS:\0 No\x07effusion.\x0cIMPRESSION: ok")).findings == "No effusion."

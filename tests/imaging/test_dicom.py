@@ -215,6 +215,16 @@ def test_a_decoder_that_is_lost_takes_nobody_with_it(
         decode_apart(b"", syntax=uid.RLELossless, rows=64, columns=64, bits=(8, 8), signed=False)
 
 
+def test_a_decoder_is_limited_by_its_own_time_not_by_that_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that others kept busy sound films were refused after 20 s."""
+    assert decode.GRACE_S >= 300
+    script = tmp_path / "child.py"
+    script.write_text("import resource; resource.setrlimit(resource.RLIMIT_CPU, (1, 2))\nwhile True: pass")
+    monkeypatch.setattr(decode, "__file__", str(script))
+    with pytest.raises(DecodeError, match="s of the processor's time"):
+        decode_apart(b"", syntax=uid.RLELossless, rows=64, columns=64, bits=(8, 8), signed=False)
+
+
 def test_the_decoder_cannot_take_more_memory_than_its_limit(tmp_path: Path) -> None:
     """A bomb that claims 60,000 x 60,000 pixels in its own stream, under a modest DICOM header."""
     from openjpeg.utils import encode_array

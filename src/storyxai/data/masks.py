@@ -16,6 +16,7 @@ from storyxai.types import Mask
 RUNS_PREFIX = "runs:"
 RUNS_MEND = "write it as runs:<height>x<width>:<start> <length> ..., row by row from 0"
 LARGEST_MASK_PIXELS = 64_000_000
+IGNORED = 127
 SMALLEST_SHARE = 0.2  # of the larger one; below this the second piece is a crumb, not its like
 
 
@@ -36,11 +37,30 @@ def read_grey_mask(cell: str, root: Path) -> NDArray[np.uint8]:
                 seen.paste((0, 0, 0, 255), mask=seen.getchannel("A").point(lambda alpha: 255 - alpha))
                 return np.asarray(seen.convert("L"), dtype=np.uint8)
             grey = np.asarray(picture.convert("L"), dtype=np.uint8)
+            if picture.format != "JPEG":
+                _refuse_coded(grey, path.name)
             # Around an edge a JPEG holds faint values that nobody drew.
             return grey if picture.format != "JPEG" else np.where(grey > grey.max() // 2, 255, 0).astype(np.uint8)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
         why = f"cannot be read as a mask ({error})"
         raise TableError(path.name, why, mend="put the mask back or clear its cell") from error
+
+
+def _refuse_coded(grey: NDArray[np.uint8], name: str) -> None:
+    """Raise TableError for a mask whose values each stand for a structure: all would be read as one.
+
+    A value counts where it fills a place, so that soft edges do not; values near the highest are the highest; 127 is ignored.
+    """
+    middle = grey[1:-1, 1:-1]
+    beside = (grey[:-2, 1:-1], grey[2:, 1:-1], grey[1:-1, :-2], grey[1:-1, 2:])
+    filled = np.bincount(middle[np.logical_and.reduce([one == middle for one in beside])], minlength=256)
+    filled[[0, IGNORED]] = 0
+    codes = np.flatnonzero(filled)
+    highest = int(codes.max(initial=0))
+    codes = codes[(codes == highest) | (codes < highest - highest // 32)]
+    if len(codes) > 1:
+        why = f"fills places with several values ({', '.join(map(str, codes[:6]))}), and one mask is of one structure"
+        raise TableError(name, why, mend="write a mask of 0 and 255 for each structure")
 
 
 def resized(mask: Mask, height: int, width: int) -> Mask:

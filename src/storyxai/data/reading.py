@@ -29,6 +29,8 @@ _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)", re.ASCII)
 # As spreadsheets and data frames show a number that has more digits than they keep.
 _ROUNDED = re.compile(r"\d([.,]\d+)?E\+\d{2,3}", re.ASCII | re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_MARKUP = re.compile(r"\s*(?:(\{\\rtf)|<(?:!doctype|html|body|head|div|p|\?xml)\b)", re.IGNORECASE)
 _SAVED = "save it as 'CSV UTF-8 (comma delimited)'"
 
 
@@ -152,11 +154,20 @@ def code_of(cell: str, where: str, column: str) -> float:
 
 
 def report_text(data: bytes) -> str:
-    """The text of a report: UTF-8, UTF-16 or UTF-32, or else the letters of Western Europe."""
+    """The text of a report: UTF-8, UTF-16 or UTF-32, or else the letters of Western Europe; control characters are spaces.
+
+    Raises: TableError for a report that is RTF, HTML or XML, or holds no letter.
+    """
     try:
-        return data.decode(encoding_of(data))
+        text = data.decode(encoding_of(data))
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+        text = data.decode("cp1252", errors="replace")
+    text = _CONTROL.sub(" ", text)
+    form = _MARKUP.match(text)
+    if form or not any(map(str.isalnum, text)):
+        why = f"is {'RTF' if form[1] else 'HTML or XML'}, no plain text" if form else "holds no text"
+        raise TableError("report", why, mend="save it as plain text")
+    return text
 
 
 def age_of(cell: str) -> float:

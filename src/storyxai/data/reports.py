@@ -20,7 +20,7 @@ _SECTION = dict.fromkeys(_FINDINGS, "findings") | dict.fromkeys(_IMPRESSION, "im
 _NAMES = "|".join(re.escape(name).replace(r"\ ", r"\s+") for name in sorted(_SECTION, key=len, reverse=True))
 # A heading stands at a line's start, alone on a line, in capitals, or as the first word after a sentence.
 _HEADING = re.compile(rf"(?<![^\W_])(?P<name>{_NAMES})(?P<end>[ \t]*:|[ \t]*(?=\n|$))", re.IGNORECASE)
-_FURNITURE = re.compile(r"^\W*(?:FINAL REPORT|PRELIMINARY REPORT|REPORT)\W*$", re.IGNORECASE | re.MULTILINE)
+_FURNITURE = re.compile(r"^[^\w\n]*(?:FINAL REPORT|PRELIMINARY REPORT|REPORT)[^\w\n]*$", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def report_sections(text: str) -> ReportSections:
 
 
 def _is_heading(text: str, found: re.Match[str]) -> bool:
-    before = text[: found.start()].rpartition("\n")[2]
+    before = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
     alone_or_colon = ":" in found["end"]
     if not before.strip(" \t*#-_"):
         return True

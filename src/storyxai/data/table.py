@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from storyxai.data.masks import read_grey_mask, split_pair
+from storyxai.data.masks import IGNORED, read_grey_mask, split_pair
 from storyxai.errors import TableError
 from storyxai.files import fresh_file
 from storyxai.modalities.contract import Modality, Pair
@@ -31,7 +31,6 @@ FORMAT = "storyxai study table 2"
 COLUMN_A_MASK = "storyxai study table 1"
 """The format that had a column for each mask."""
 SPLITS = ("train", "val", "test", "")
-IGNORE = 127
 _USUAL = modality_named()
 
 _BEFORE_LABELS: Mapping[str, tuple[str, str]] = {
@@ -350,7 +349,7 @@ def read_pair(table: StudyTable, row: Row) -> tuple[Mask, Mask] | None:
     if pair.name not in drawn:
         return None
     grey = read_grey_mask(drawn[pair.name], table.root)
-    return (grey > 0) & (grey != IGNORE), grey == IGNORE
+    return (grey > 0) & (grey != IGNORED), grey == IGNORED
 
 
 def read_structures(table: StudyTable, row: Row) -> dict[str, tuple[Mask, Mask | None]]:

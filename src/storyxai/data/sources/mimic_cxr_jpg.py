@@ -99,7 +99,11 @@ def _report(path: Path | None, skipped: list[Skipped]) -> ReportSections:
     if path.stat().st_size > LARGEST_REPORT_BYTES:
         skipped.append(Skipped(path.name, "is a report larger than 1 MB; its images are kept"))
         return ReportSections("", "", (), "")
-    found = report_sections(report_text(path.read_bytes()))
+    try:
+        found = report_sections(report_text(path.read_bytes()))
+    except TableError as error:
+        skipped.append(Skipped(path.name, f"is a report that {error.why}; its images are kept", error.mend))
+        return ReportSections("", "", (), "")
     if found.unsectioned:
         skipped.append(unsectioned(path.name, found))
     return found
