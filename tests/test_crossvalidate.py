@@ -201,9 +201,17 @@ def test_only_pairs_of_one_fold_are_compared() -> None:
 def test_view_position_alone_is_learnt_on_the_other_folds() -> None:
     labels = np.array([[1], [1], [0], [0], [1], [0]], dtype=np.float32)
     view, fold = np.array(["AP", "AP", "PA", "PA", "AP", "PA"]), np.array([0, 0, 0, 1, 1, 1])
-    scores = view_scores(labels, view, fold)[:, 0]
+    scores = view_scores(labels, view, fold, np.array(list("abcdef")))[:, 0]
     assert scores[:2] == pytest.approx([1.5 / 2] * 2)  # one AP image in fold 1, present
     assert scores[4] == pytest.approx(2.5 / 3) and scores[3] == pytest.approx(0.5 / 2)
+
+
+def test_of_one_fold_view_position_alone_is_learnt_on_other_patients_of_it() -> None:
+    """All had one score: that of no image at all."""
+    labels = np.array([[1.0], [1.0], [0.0], [0.0], [1.0], [0.0]], dtype=np.float32)
+    view, patients = np.array(["AP", "AP", "PA", "PA", "AP", "PA"]), np.array(["a", "b", "a", "b", "b", "b"])
+    scores = view_scores(labels, view, np.full(6, 3), patients)[:, 0]
+    np.testing.assert_allclose(scores, [2.5 / 3, 1.5 / 2, 0.5 / 3, 0.5 / 2, 1.5 / 2, 0.5 / 2])
 
 
 def test_the_interval_of_a_sensitivity_knows_that_its_threshold_was_chosen() -> None:

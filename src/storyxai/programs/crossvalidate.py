@@ -64,7 +64,8 @@ def _judge(
     recipe: Recipe, recipe_hash: str, answers: FoldAnswers, folds: int, other: FoldAnswers | None, beside: Path | None
 ) -> CrossValidation:
     scores = {
-        "student": answers.student.astype(np.float64), "view alone": view_scores(answers.labels, answers.view, answers.fold),
+        "student": answers.student.astype(np.float64),
+        "view alone": view_scores(answers.labels, answers.view, answers.fold, answers.patient_ids),
     }
     if not np.isnan(answers.teachers).all():
         scores["teachers"] = answers.teachers.astype(np.float64)

@@ -80,9 +80,16 @@ class Judged:
     scores: Mapping[str, Floats]
 
 
-def view_scores(labels: NDArray[np.float32], view: NDArray[np.str_], fold: NDArray[np.int64]) -> Floats:
-    """How often each finding was present in images of the same view in the other folds: what view position alone says."""
+def view_scores(
+    labels: NDArray[np.float32], view: NDArray[np.str_], fold: NDArray[np.int64], patient_ids: NDArray[np.str_]
+) -> Floats:
+    """How often each finding was present in images of the same view in the other folds: what view position alone says.
+
+    Of one fold alone: in the images of the other half of its patients.
+    """
     scores = np.full(labels.shape, np.nan)
+    if len(np.unique(fold)) < 2:
+        fold = np.unique(patient_ids, return_inverse=True)[1] % 2
     for name in np.unique(view):
         for number in np.unique(fold):
             here, others = (view == name) & (fold == number), (view == name) & (fold != number)
