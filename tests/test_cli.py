@@ -491,6 +491,16 @@ def test_too_little_memory_is_one_sentence(call: Call, film: Path, tmp_path: Pat
     assert ended.status == 2 and "too little memory" in ended.sentence and "ulimit" in ended.sentence
 
 
+def test_a_library_that_finds_no_room_is_one_sentence_too(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a limit of 500 MB scipy said "failed to map segment from shared object", in a traceback."""
+
+    def full(*_: object, **__: object) -> None:
+        raise ImportError("libx.so: failed to map segment from shared object")
+
+    monkeypatch.setattr(telling, "tell", full)
+    _assert_refused(call("tell", tmp_path, "--out", tmp_path / "out"), "too little memory", "ulimit -v")
+
+
 def test_only_our_own_lines_reach_the_console(
     call: Call, film: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,9 @@ def main() -> None:
         fail("stopped", 1)
     except KeyboardInterrupt:
         fail("stopped; nothing half-written was left", 1)
-    except MemoryError:
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and "failed to map segment" not in str(error):  # how a library says so
+            raise
         fail("there is too little memory — close other programs, raise the limit (ulimit -v), or give smaller images", 2)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
