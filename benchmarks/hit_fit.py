@@ -475,7 +475,8 @@ def _checks(record: Mapping[str, Any]) -> str:
     rows = [
         f"| {name} | {_NAMES[key].partition(',')[0]}, {where} | {_words(one['failed']['hit_rate'])} of {one['failed']['maps']} "
         f"| {_words(one['others']['hit_rate'])} of {one['others']['maps']} |"
-        for where, methods in told.items() for key, found in methods.items() for name, one in found.get("checks", {}).items()
+        for where, methods in told.items() for key, found in methods.items() if key != "leading"  # which are those of others
+        for name, one in found.get("checks", {}).items()
     ]
     return "\n".join([
         "What each check tells by itself, in hits of the maps that failed it and of all others:", "",
@@ -498,20 +499,21 @@ def _elsewhere(grad: Mapping[str, Any]) -> str:
 def _phantoms(found: Mapping[str, Any] | None) -> str:
     if not found:
         return ""
-    parts = [
-        f"{_NAMES[key].partition(',')[0]} {_words(one['hit_rate'])} of {one['maps']} maps; shown {one['shown']['share']:.2f}\n"
-        f"of them, hits {_words(one['shown']['hit_rate'])} (with the tolerance {_words(one['near_shown'])});\n"
-        f"doubtful {one['doubtful']['share']:.2f}, hits {_words(one['doubtful']['hit_rate'])}; "
-        f"withheld {_words(one['withheld']['hit_rate'])};\nall maps with the tolerance {_words(one['near'])}; "
-        f"the middle of the image {_words(one['centre'])}"
+    rows = [
+        f"| {_NAMES[key].partition(',')[0]} | {_words(one['hit_rate'])} of {one['maps']} | {one['shown']['share']:.2f}: "
+        f"{_words(one['shown']['hit_rate'])} | {_words(one['near_shown'])} | {one['doubtful']['share']:.2f}: "
+        f"{_words(one['doubtful']['hit_rate'])} | {one['withheld']['share']:.2f}: {_words(one['withheld']['hit_rate'])} | "
+        f"{_words(one['centre'])} |"
         for key, one in found.items() if one["maps"]
     ]
     by_finding = "; ".join(
         f"{name} " + ", ".join(f"{part} {one[part][0]} of {one[part][1]}" for part in GROUPS if one[part][1])
         for name, one in found["leading"]["findings"].items()
     )
-    told = "\nOn fresh phantoms, findings told: " + ". ".join(parts)
-    return told + f".\nHits by finding of the map that a story leads with: {by_finding}.\n"
+    head = "| map | all, hits | shown, share: hits | with the tolerance | doubtful | withheld | middle of the image |\n"
+    table = head + "|---|---|---|---|---|---|---|\n" + "\n".join(rows)
+    led = "Hits by finding of the map that a story leads with (fine occlusion of nodules, else Grad-CAM)"
+    return f"\nOn fresh phantoms, of findings that are told and there:\n\n{table}\n\n{led}: {by_finding}.\n"
 
 
 def _words(found: Mapping[str, Any]) -> str:
