@@ -17,7 +17,7 @@ NAMES = [
     ("A", "B"), ("no", "yes"), ("Normal", "Abnormal"), ("None", "findings"), ("likely benign", "likely malignant"),
     ("present", "absent"), ("The", "Der"), ("map", "model"), ("score", "B"), ("not", "nicht"), ("below", "half"),
     ("probability", "threshold"), ("of", "and"), ("a|b", "a,b"), ("a'b", 'a"b'), ("a.b", "a"), ("肺炎", "气胸"),
-    ("LIME", "occlusion"), ("Occlusion", "RISE"),
+    ("LIME", "occlusion"), ("Occlusion", "RISE"), ("mean", "the mean"), ("blur", "Mittel"),
 ]  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def prints(text: str, value: Any, how: str, lexicon: Lexicon, path: str = "") ->
         return _prints_zones(text, str(value), lexicon)
     if isinstance(value, list):
         items = [str(item) for item in value if str(item).strip()]
-        return _prints_list(text, [next(iter(lexicon.said_of(item)), item) for item in items], lexicon)
+        return _prints_list(text, _worded(items, lexicon), lexicon) or _prints_list(text, items, lexicon)
     return any(_same(text, said) for said in _said_of(str(value), kind, table, lexicon, path))
 
 
@@ -60,12 +60,18 @@ def prints_cell(text: str, value: Any, lexicon: Lexicon, path: str = "") -> bool
     if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(item, Mapping) for item in value)):
         return _same(text, labels.counted(len(value)))
     if isinstance(value, list):
-        value = [next(iter(lexicon.said_of(str(item))), str(item)) for item in value]
-        return _prints_list(text, value, lexicon) or _squeezed(text) == _squeezed(", ".join(map(str, value)))
+        items = [str(item) for item in value]
+        told = (_worded(items, lexicon), items)
+        return any(_prints_list(text, one, lexicon) or _squeezed(text) == _squeezed(", ".join(one)) for one in told)
     tiers = {table.get(value, "") for table in (labels.tiers, labels.scored)} if path.endswith(".tier") else set()
     said = {str(value), str(value)[:12], str(value).replace("_", " "), *lexicon.tables_of(str(value)), *tiers}
     said |= lexicon.said_of(str(value))
     return any(_same(text, one) for one in said)
+
+
+def _worded(items: Sequence[str], lexicon: Lexicon) -> list[str]:
+    """The items as the language says codes. A finding may bear the name of one ("mean"): then it prints as it is."""
+    return [next(iter(lexicon.said_of(item)), item) for item in items]
 
 
 def _says(text: str, value: Any, lexicon: Lexicon) -> bool:
