@@ -501,6 +501,19 @@ def test_a_library_that_finds_no_room_is_one_sentence_too(call: Call, tmp_path: 
     _assert_refused(call("tell", tmp_path, "--out", tmp_path / "out"), "too little memory", "ulimit -v")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space of a process, as Linux does")
+def test_half_a_gigabyte_of_address_space_ends_in_one_sentence(film: Path, tmp_path: Path) -> None:
+    """It ran without an end: OpenBLAS looked for room for the buffers of its threads."""
+    limited = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (500_000 * 1024,) * 2); from storyxai.cli import main; main()"
+    )
+    words = ["tell", str(film), "--out", str(tmp_path / "out")]
+    free = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+    ended = subprocess.run([sys.executable, "-c", limited, *words], capture_output=True, text=True, timeout=120, env=free)
+    assert ended.returncode == 2 and "too little memory" in ended.stderr and "Traceback" not in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_only_our_own_lines_reach_the_console(
     call: Call, film: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

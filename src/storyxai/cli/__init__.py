@@ -7,6 +7,7 @@ import copy
 import errno
 import gc
 import itertools
+import os
 import sys
 
 import typer
@@ -23,11 +24,15 @@ from storyxai.cli import studies, models, tables, nodes
 __all__ = ["app", "main", "models", "nodes", "studies", "tables"]
 
 
+AMPLE_BYTES = 4 * 2**30
+
+
 def main() -> None:
     """Run the command line; every error of ours becomes one sentence and its exit status."""
     # What a start makes stays nearly all: looking it through for garbage every 700 objects took a twentieth of a telling.
     gc.set_threshold(50_000)
     atexit.register(_leave)
+    _spare_address_space()
     quiet_others()
     _refuse_empty(sys.argv[1:])
     try:
@@ -60,6 +65,20 @@ def main() -> None:
         fail(f"{usage() or 'Missing command.'} (see --help)", 2)
     else:  # a command that ends in typer.Exit hands its status back here instead of raising
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _spare_address_space() -> None:
+    """One thread for OpenBLAS where the address space is limited (ulimit -v) below `AMPLE_BYTES`.
+
+    It takes tens of megabytes a thread, and where there is no room for them it looks for some without an end.
+    """
+    try:
+        import resource
+    except ImportError:  # not a Unix: there is no such limit
+        return
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < AMPLE_BYTES:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _leave() -> None:
