@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 
 from storyxai.evidence.gather import GatherSettings, gather
+from storyxai.evidence.maps import _small_signs
+from storyxai.evidence.predict import predict
+from storyxai.modalities.chest_radiograph import anatomy
+from storyxai.modalities.chest_radiograph.modality import CHEST_RADIOGRAPH as CHEST
 from storyxai.models.runtime import load_student
 from storyxai.phantoms.generate import Phantom, generate_phantom
 from storyxai.types import Evidence, boxed_findings
@@ -52,3 +56,11 @@ def test_where_nothing_small_is_told_the_method_is_not_asked() -> None:
         load_student(), generate_phantom(6_600_132).image, methods=["fine_occlusion"], settings=GatherSettings(samples=100)
     )
     assert {one.finding for one in alone.heatmaps} == set(load_student().findings)
+
+
+def test_small_findings_of_one_region_share_it_and_so_their_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anatomy, "WIDEST", {"Nodule": 0.1, "Mass": 0.1})
+    seen = predict(load_student(), generate_phantom(3).image, CHEST)
+    survey = CHEST.survey(seen.prediction.masks, spacing_mm=None, mask_pixel=seen.mask_pixel)  # type: ignore[misc]
+    small = _small_signs(seen, survey, ("Nodule", "Effusion", "Mass"), regions := {})
+    assert set(small) == {"Nodule", "Mass"} and small["Nodule"].region is small["Mass"].region and len(regions) == 1

@@ -69,10 +69,7 @@ class Drawings:
 
     def region_in_view(self, region: Mask) -> Array:
         """The share of a region in each of the model's pixels; most findings are looked for in the same one."""
-        key = region.tobytes()
-        if key not in self._regions:
-            self._regions[key] = model_frame(*region.shape, size=self.seen.frame.size).mask_to_model(region)
-        return self._regions[key]
+        return _in_view(self.seen, region, self._regions)
 
     @cached_property
     def around(self) -> Mask | None:
@@ -115,7 +112,8 @@ def draw(
     serve none of the methods.
     """
     told, stored = wanted.told, wanted.stored
-    scene = replace(scene_of(seen, modality), small=_small_signs(seen, survey, told))
+    regions: dict[bytes, Array] = {}
+    scene = replace(scene_of(seen, modality), small=_small_signs(seen, survey, told, regions))
     everything = tuple(model.findings) if len(model.findings) <= MOST_GRADIENTS else tuple(dict.fromkeys((*told, *stored)))
     drawn: list[Drawing] = []
     left_out: dict[str, tuple[str, ...]] = {}
@@ -134,7 +132,8 @@ def draw(
         raise refused
     known = trust_of(model)
     return Drawings(
-        seen, survey, tuple(drawn), told, stored, budget.seed, left_out, {} if known is None else known.methods
+        seen, survey, tuple(drawn), told, stored, budget.seed, left_out, {} if known is None else known.methods,
+        regions,
     )
 
 
@@ -143,13 +142,24 @@ def _small_only(method: Method) -> bool:
     return bool(getattr(method, "small_only", False))
 
 
-def _small_signs(seen: Seen, survey: Survey | None, told: tuple[str, ...]) -> dict[str, SmallSign]:
+def _in_view(seen: Seen, region: Mask, kept: dict[bytes, Array]) -> Array:
+    """The share of a region in each of the model's pixels, measured once."""
+    key = region.tobytes()
+    if key not in kept:
+        kept[key] = model_frame(*region.shape, size=seen.frame.size).mask_to_model(region)
+    return kept[key]
+
+
+def _small_signs(
+    seen: Seen, survey: Survey | None, told: tuple[str, ...], regions: dict[bytes, Array]
+) -> dict[str, SmallSign]:
     """The told findings that the survey knows to be small, and where in the model's frame they may lie."""
     found: dict[str, SmallSign] = {}
+    masks: dict[int, Mask] = {}
     for name, place in () if survey is None else ((name, survey.place(name)) for name in told):
         if place is not None and place.extent is not None and place.region is not None:
-            small = model_frame(*place.region.shape, size=seen.frame.size).mask_to_model(place.region) >= 0.5
-            found[name] = SmallSign(place.extent, small)
+            share = _in_view(seen, place.region, regions)
+            found[name] = SmallSign(place.extent, masks.setdefault(id(share), share >= 0.5))
     return found
 
 
